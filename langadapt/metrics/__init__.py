@@ -1,0 +1,1 @@
+"""Pure numbers from tensors: no name, no file, no network."""

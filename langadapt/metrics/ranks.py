@@ -1,0 +1,101 @@
+"""The rank of the best positive, for texts among images and for images among texts, in one tiled pass."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from langadapt.errors import DataError
+from langadapt.metrics.rows import exact_unit_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Positives:
+    """Which text belongs to which image, as a list of P pairs without repeats."""
+
+    text: Tensor
+    """`[P]` int64, row of the text."""
+    image: Tensor
+    """`[P]` int64, row of the image."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """1 is best. `t2i [T]` and `i2t [I]`, int64."""
+
+    t2i: Tensor
+    i2t: Tensor
+
+
+def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives, tile_rows: int = 512) -> Ranks:
+    """Rank of each query's best positive, both directions.
+
+    The rank is 1 + the number of other candidates that score at least as high as the best positive: ties
+    count against the model, the query's other positives are left out. Scores are cosines, summed exactly and
+    rounded to float32, so equal rows tie and neither tile size nor row order moves a rank.
+
+    Args:
+        text: `[T, D]` floating point, any length of rows.
+        image: `[I, D]` floating point, any length of rows.
+        positives: every text and every image occurs at least once.
+        tile_rows: texts scored at a time; memory is `tile_rows * I` scores.
+
+    Returns:
+        Ranks of texts as queries (`t2i`) and of images as queries (`i2t`).
+
+    Raises:
+        DataError: widths differ, a row is zero or not finite, a text or an image has no positive.
+    """
+    if text.ndim == image.ndim == 2 and text.shape[1] != image.shape[1]:
+        raise DataError(f"text embeddings are {text.shape[1]} wide, image embeddings {image.shape[1]}")
+    texts, images = exact_unit_rows(text, "text"), exact_unit_rows(image, "image")
+    _check_pairs(positives, len(texts), len(images))
+
+    pair_scores = torch.cat(
+        [
+            (texts[t].double() * images[i].double()).sum(dim=1).float()
+            for t, i in zip(_blocks(positives.text), _blocks(positives.image), strict=True)
+        ]
+    )
+    best_of_text = _best(pair_scores, positives.text, len(texts))
+    best_of_image = _best(pair_scores, positives.image, len(images))
+
+    # 1 - (own positives at least as high as the best of them) + (all candidates at least as high)
+    t2i = 1 - torch.bincount(
+        positives.text[pair_scores >= best_of_text[positives.text]], minlength=len(texts)
+    )
+    i2t = 1 - torch.bincount(
+        positives.image[pair_scores >= best_of_image[positives.image]], minlength=len(images)
+    )
+    columns = images.double().T
+    for start in range(0, len(texts), tile_rows):
+        rows = slice(start, start + tile_rows)
+        scores = (texts[rows].double() @ columns).float()
+        t2i[rows] += (scores >= best_of_text[rows, None]).sum(dim=1)
+        i2t += (scores >= best_of_image).sum(dim=0)
+    return Ranks(t2i=t2i, i2t=i2t)
+
+
+def _best(pair_scores: Tensor, query: Tensor, queries: int) -> Tensor:
+    start = pair_scores.new_full((queries,), float("-inf"))
+    return start.scatter_reduce(0, query, pair_scores, reduce="amax")
+
+
+def _blocks(rows: Tensor) -> list[Tensor]:
+    return [rows[start : start + 16384] for start in range(0, len(rows), 16384)]
+
+
+def _check_pairs(positives: Positives, texts: int, images: int) -> None:
+    if len(positives.text) != len(positives.image):
+        raise DataError(f"positives: {len(positives.text)} text rows, {len(positives.image)} image rows")
+    for name, rows, count in (("text", positives.text, texts), ("image", positives.image, images)):
+        if rows.dtype != torch.int64 or rows.ndim != 1 or len(rows) == 0:
+            raise DataError(
+                f"positives: {name} rows must be an int64 vector, got {rows.dtype} {list(rows.shape)}"
+            )
+        low, high = int(rows.min()), int(rows.max())
+        if low < 0 or high >= count:
+            raise DataError(f"positives: {name} rows must lie in 0 to {count - 1}, got {low} to {high}")
+        lonely = torch.bincount(rows, minlength=count) == 0
+        if lonely.any():
+            raise DataError(f"positives: {name} {int(lonely.nonzero()[0, 0])} belongs to nothing")

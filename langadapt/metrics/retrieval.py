@@ -1,0 +1,143 @@
+"""Recall of texts among images and of images among texts."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from langadapt.errors import DataError
+from langadapt.metrics.intervals import Interval, bootstrap_interval
+from langadapt.metrics.ranks import Positives, positive_ranks
+from langadapt.metrics.rows import exact_unit_rows
+
+CUTOFFS = (1, 5, 10)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recalls:
+    """Share of queries, in percent, with a positive among the best 1, 5 and 10 candidates."""
+
+    r1: float
+    r5: float
+    r10: float
+
+    @property
+    def mean(self) -> float:
+        """`mR3` of this direction."""
+        return (self.r1 + self.r5 + self.r10) / 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalScores:
+    """Six recalls in percent and the names under which their means are published."""
+
+    t2i: Recalls
+    i2t: Recalls
+    interval: Interval
+    """Of mR6."""
+    signature: str
+
+    @property
+    def mr3_t2i(self) -> float:
+        return self.t2i.mean
+
+    @property
+    def mr3_i2t(self) -> float:
+        return self.i2t.mean
+
+    @property
+    def mr6(self) -> float:
+        return (self.t2i.mean + self.i2t.mean) / 2.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values under stable keys."""
+        return {
+            "t2i": asdict(self.t2i),
+            "i2t": asdict(self.i2t),
+            "mr3_t2i": self.mr3_t2i,
+            "mr3_i2t": self.mr3_i2t,
+            "mr6": self.mr6,
+            "interval": asdict(self.interval),
+            "signature": self.signature,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `to_dict`; the means are computed again."""
+        return cls(
+            t2i=Recalls(**values["t2i"]),
+            i2t=Recalls(**values["i2t"]),
+            interval=Interval(**values["interval"]),
+            signature=values["signature"],
+        )
+
+
+def retrieval_scores(
+    text: Tensor,
+    image: Tensor,
+    image_of_text: Tensor,
+    *,
+    signature: str,
+    generator: torch.Generator | None = None,
+    positives: Positives | None = None,
+) -> RetrievalScores:
+    """Score both directions of a retrieval set.
+
+    Args:
+        text: `[T, D]` floating point; rows need not be normalised.
+        image: `[I, D]` floating point; rows need not be normalised.
+        image_of_text: `[T]` int64 in [0, I), the one image a text was written for; no image without a text.
+        signature: states the conditions, see `langadapt.metrics.signature`.
+        generator: of the interval's draws; None is a fresh one with seed 0.
+        positives: None is strict, a text's own image only; `duplicate_positives` makes the tolerant ones.
+
+    Returns:
+        Recalls in percent with a 95 % interval of mR6. In a pool of k candidates or fewer, R@k is 100.
+
+    Raises:
+        DataError: shapes do not fit, a row is zero or not finite, a text or an image has no positive.
+    """
+    if image_of_text.shape != text.shape[:1] or image_of_text.dtype != torch.int64:
+        got = f"{image_of_text.dtype} {list(image_of_text.shape)}"
+        raise DataError(f"image_of_text: expected one int64 for each of {len(text)} texts, got {got}")
+    own = Positives(text=torch.arange(len(text), device=image_of_text.device), image=image_of_text)
+    ranks = positive_ranks(text, image, positives=positives or own)
+    cutoffs = torch.tensor(CUTOFFS, device=ranks.t2i.device)
+    text_hits, image_hits = ranks.t2i[:, None] <= cutoffs, ranks.i2t[:, None] <= cutoffs
+    return RetrievalScores(
+        t2i=_recalls(text_hits),
+        i2t=_recalls(image_hits),
+        interval=bootstrap_interval(text_hits, image_hits, image_of_text, generator=generator),
+        signature=signature,
+    )
+
+
+def mean_recall_text(student: Tensor, teacher: Tensor) -> float:
+    """Measure how often student rows find the teacher rows of the same sentences; chooses a checkpoint.
+
+    Teacher rows that are equal bit for bit (an English sentence that occurs twice) are one candidate: finding
+    either is right.
+
+    Args:
+        student: `[N, D]` floating point.
+        teacher: `[N, D]` floating point, row n is what student row n should be.
+
+    Returns:
+        Mean of R@1, R@5 and R@10 in percent, student to teacher.
+
+    Raises:
+        DataError: shapes differ, a row is zero or not finite.
+    """
+    if student.shape != teacher.shape:
+        raise DataError(f"student rows {list(student.shape)} and teacher rows {list(teacher.shape)} differ")
+    distinct, place = torch.unique(exact_unit_rows(teacher, "teacher"), dim=0, return_inverse=True)
+    own = Positives(text=torch.arange(len(student), device=place.device), image=place)
+    ranks = positive_ranks(student, distinct, positives=own).t2i
+    return _recalls(ranks[:, None] <= torch.tensor(CUTOFFS, device=ranks.device)).mean
+
+
+def _recalls(hits: Tensor) -> Recalls:
+    r1, r5, r10 = (100.0 * hits.double().mean(dim=0)).tolist()
+    return Recalls(r1=r1, r5=r5, r10=r10)

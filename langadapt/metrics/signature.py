@@ -1,0 +1,90 @@
+"""One line that says under which conditions a score was taken, to stand beside the number.
+
+Source: the idea is sacrebleu's (Post, 2018).
+"""
+
+from dataclasses import dataclass, fields
+from typing import Self
+
+from langadapt.errors import DataError
+
+METRIC_VERSION = "1"
+"""Counts up when the same embeddings would get another number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signature:
+    """The conditions of one score, in the order in which they are printed."""
+
+    benchmark: str
+    images: int
+    captions: int
+    which: str
+    """Which captions of an image: `all`, `first`, ..."""
+    language: str
+    k: str = "1,5,10"
+    ties: str = "against"
+    duplicates: str = "strict"
+    """`strict`: only the own image is right; `tolerant`: so are equal captions and equal images."""
+    text: str
+    """Text model, with revision."""
+    image: str
+    """Image model, with revision."""
+    version: str = METRIC_VERSION
+
+    def __post_init__(self) -> None:
+        for name, value in self._items():
+            if not value or "|" in value or value != " ".join(value.split()):
+                raise DataError(
+                    f"signature: {name} may not be empty or hold '|' or line breaks, got {value!r}"
+                )
+
+    def __str__(self) -> str:
+        return "|".join(f"{name}:{value}" for name, value in self._items())
+
+    @classmethod
+    def parse(cls, line: str) -> Self:
+        """Read what `str` wrote.
+
+        Raises:
+            DataError: keys are missing, unknown or repeated, or a count is not a number.
+        """
+        values = _values(line)
+        names = [field.name for field in fields(cls)]
+        if sorted(values) != sorted(names):
+            raise DataError(f"signature: expected the keys {', '.join(names)}, got {', '.join(values)}")
+        for count in ("images", "captions"):
+            if not values[count].isdecimal():
+                raise DataError(f"signature: {count} must be a number, got {values[count]!r}")
+        numbers = {"images": int(values.pop("images")), "captions": int(values.pop("captions"))}
+        return cls(**numbers, **values)  # type: ignore[arg-type]
+
+    def _items(self) -> list[tuple[str, str]]:
+        return [(field.name, str(getattr(self, field.name))) for field in fields(self)]
+
+
+def comparable(a: str, b: str) -> list[str]:
+    """Keys, other than the text model, in which two signatures differ; none means the scores may be compared.
+
+    Args:
+        a: signature of one score; any version of the metric.
+        b: signature of the other.
+
+    Returns:
+        Keys in the order of `a`, then those only in `b`.
+
+    Raises:
+        DataError: a line is no signature.
+    """
+    left, right = _values(a), _values(b)
+    return [key for key in {**left, **right} if key != "text" and left.get(key) != right.get(key)]
+
+
+def _values(line: str) -> dict[str, str]:
+    values: dict[str, str] = {}
+    for part in line.split("|"):
+        key, colon, value = part.partition(":")
+        if not colon or not key or key in values:
+            raise DataError(f"signature: {part!r} in {line!r} is no new key:value")
+        values[key] = value
+    return values
