@@ -139,5 +139,5 @@ def mean_recall_text(student: Tensor, teacher: Tensor) -> float:
 
 
 def _recalls(hits: Tensor) -> Recalls:
-    r1, r5, r10 = (100.0 * hits.double().mean(dim=0)).tolist()
+    r1, r5, r10 = (100.0 * hits.sum(dim=0).double() / len(hits)).tolist()
     return Recalls(r1=r1, r5=r5, r10=r10)

@@ -1,0 +1,73 @@
+"""The bootstrap of mR6."""
+
+import time
+
+import pytest
+import torch
+from torch import Tensor
+
+from langadapt.metrics.intervals import bootstrap_interval
+
+
+def hits(images: int, captions: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Captions of one image mostly succeed together."""
+    easy = torch.rand(images, 1, generator=generator)
+    owner = torch.arange(images).repeat_interleave(captions)
+    text = torch.rand(images * captions, 3, generator=generator) < (0.2 + 0.7 * easy[owner].round())
+    image = torch.rand(images, 3, generator=generator) < 0.5 + 0.4 * easy.round()
+    return text, image, owner
+
+
+def test_equals_resampling_by_hand() -> None:
+    """The slow way draws a list of images, collects their captions and averages."""
+    text, image, _ = hits(25, 3, torch.Generator().manual_seed(1))
+    more = torch.randint(25, (50,), generator=torch.Generator().manual_seed(2))
+    owner = torch.cat([more, torch.arange(25)])  # images have from one to many captions
+    texts_of = [[t for t in range(75) if owner[t] == i] for i in range(25)]
+    draws = torch.randint(25, (300, 25), generator=torch.Generator().manual_seed(9)).tolist()
+    means = []
+    for draw in draws:
+        captions = [t for i in draw for t in texts_of[i]]
+        t2i = [sum(bool(text[t, k]) for t in captions) / len(captions) for k in range(3)]
+        i2t = [sum(bool(image[i, k]) for i in draw) / len(draw) for k in range(3)]
+        means.append(100 * sum(t2i + i2t) / 6)
+    low, high = torch.tensor(means, dtype=torch.float64).quantile(torch.tensor([0.1, 0.9]).double()).tolist()
+    got = bootstrap_interval(
+        text, image, owner, generator=torch.Generator().manual_seed(9), resamples=300, level=0.8
+    )
+    assert (got.low, got.high) == pytest.approx((low, high))
+    assert got.level == 0.8
+
+
+def test_same_draws_same_interval() -> None:
+    case = hits(50, 5, torch.Generator().manual_seed(0))
+    assert bootstrap_interval(*case) == bootstrap_interval(*case)
+    other = bootstrap_interval(*case, generator=torch.Generator().manual_seed(1))
+    assert other != bootstrap_interval(*case)
+
+
+def test_the_global_seed_is_not_touched() -> None:
+    before = torch.get_rng_state()
+    bootstrap_interval(*hits(20, 2, torch.Generator().manual_seed(0)))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_covers_the_truth_about_as_often_as_it_says() -> None:
+    """Expected mR6 of `hits` is (0.55 + 0.70) / 2; resampling single captions would cover less."""
+    covered = 0
+    for seed in range(200):
+        case = hits(150, 5, torch.Generator().manual_seed(seed))
+        interval = bootstrap_interval(*case, resamples=300)
+        covered += interval.low <= 62.5 <= interval.high
+    assert 0.90 <= covered / 200 <= 0.99
+
+
+def test_a_thousand_resamples_are_quick() -> None:
+    case = hits(1000, 5, torch.Generator().manual_seed(0))
+    bootstrap_interval(*case, resamples=10)
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        bootstrap_interval(*case)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.3
