@@ -1,0 +1,64 @@
+"""Images from files: upright, RGB, or an error that names the file."""
+
+import os
+import struct
+import zlib
+from pathlib import Path
+
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from langadapt.data.lines import unreadable
+from langadapt.errors import DataError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+# EPS is left out on purpose: opening one starts Ghostscript.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+_MOST_PIXELS = 89_478_485
+
+
+def open_image(path: Path) -> Image.Image:
+    """Reads an image completely, upright by its EXIF orientation, as RGB; of an animation the first frame.
+
+    Raises:
+        DataError: no such file, not an image, damaged or cut off, or more than 89 million pixels.
+    """
+    try:
+        raw = path.open("rb")
+    except OSError as error:
+        raise unreadable(path, error) from error
+    with raw:
+        try:
+            image = Image.open(raw, formats=_FORMATS)
+            if image.width * image.height > _MOST_PIXELS:
+                raise DataError(f"{path}: {image.width} x {image.height} pixels are too many; scale it down")
+            image.load()
+            return ImageOps.exif_transpose(image).convert("RGB")
+        except UnidentifiedImageError as error:
+            size = path.stat().st_size
+            found = "is empty" if size == 0 else "is not an image of a known kind"
+            raise DataError(f"{path}: {found}; replace it or take it out of the captions") from error
+        except Image.DecompressionBombError as error:
+            raise DataError(f"{path}: {error}; scale it down") from error
+        except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+            raise DataError(f"{path}: damaged image ({error}); fetch it again") from error
+
+
+def list_images(folder: Path) -> list[Path]:
+    """All images below a folder, sorted by path; hidden files are left out.
+
+    Raises:
+        DataError: no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "no such folder"
+        raise DataError(f"{folder}: {problem}; name the folder that holds the images")
+    found = []
+    for place, folders, files in os.walk(folder, followlinks=False):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = Path(place)
+        found += [
+            inside / name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+        ]
+    if not found:
+        raise DataError(f"{folder}: holds no images; expected files ending in {', '.join(SUFFIXES)}")
+    return sorted(found)
