@@ -34,7 +34,7 @@ class Signature:
 
     def __post_init__(self) -> None:
         for name, value in self._items():
-            if not value or "|" in value or value != " ".join(value.split()):
+            if "|" in value or value.splitlines() != [value]:
                 raise DataError(
                     f"signature: {name} may not be empty or hold '|' or line breaks, got {value!r}"
                 )

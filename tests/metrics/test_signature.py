@@ -32,7 +32,7 @@ def test_round_trip() -> None:
     assert Signature.parse(str(with_colon)) == with_colon
 
 
-@pytest.mark.parametrize("value", ["", "a|b", "a\nb", " a", "a\t"])
+@pytest.mark.parametrize("value", ["", "a|b", "a\nb", "a\n"])
 def test_values_that_would_not_come_back_are_refused(value: str) -> None:
     with pytest.raises(DataError, match="signature: benchmark"):
         dataclasses.replace(SIGNATURE, benchmark=value)

@@ -1,0 +1,1 @@
+"""Score a model on a retrieval set and show the scores."""

@@ -1,0 +1,115 @@
+"""One HTML file that shows a run: scores, curve, searches, settings. It loads nothing."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from langadapt.evaluation.cards import ScoreCard, card_warnings
+from langadapt.evaluation.plots import CurvePoint, curve_panels
+from langadapt.evaluation.score_table import score_section
+from langadapt.evaluation.thumbnails import Thumbnail, data_uri
+from langadapt.evaluation.write_text import write_text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """A query and the images that were found for it, best first."""
+
+    query: str
+    english: str | None
+    images: Sequence[Thumbnail]
+    language: str | None = None
+    """Code of the query's language, so that a browser picks its fonts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What the page shows; parts that are empty are left out."""
+
+    title: str
+    summary: str = ""
+    """What was run, in a sentence or two."""
+    cards: Sequence[ScoreCard] = ()
+    curve: Sequence[CurvePoint] = ()
+    searches: Sequence[Search] = ()
+    facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Heading (settings, environment) to name to value."""
+
+
+def write_page(path: Path, page: Page) -> None:
+    """Write the page atomically.
+
+    Raises:
+        DataError: an image of a search cannot be read.
+    """
+    write_text(path, page_html(page))
+
+
+def page_html(page: Page) -> str:
+    """The whole document; every text in it is escaped.
+
+    Raises:
+        DataError: an image of a search cannot be read.
+    """
+    style = files("langadapt.evaluation").joinpath("page.css").read_text(encoding="utf-8")
+    summary = f'<p class="summary" dir="auto">{escape(page.summary)}</p>' if page.summary else ""
+    warnings = "".join(f'<p class="warning">{escape(line)}</p>' for line in card_warnings(page.cards))
+    body = [
+        f'<header><p class="brand">langadapt</p><h1 dir="auto">{escape(page.title)}</h1>{summary}</header>',
+        _section("Scores", warnings + "".join(map(score_section, page.cards)) if page.cards else ""),
+        _section("Training", _figures(curve_panels(page.curve)) if page.curve else ""),
+        _section("Searches", _searches(page.searches)),
+        *(_section(heading, _facts(facts)) for heading, facts in page.facts.items()),
+    ]
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>{escape(page.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
+        + "\n".join(part for part in body if part)
+        + "\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _section(heading: str, content: str) -> str:
+    return f"<section>\n<h2>{escape(heading)}</h2>\n{content}\n</section>" if content else ""
+
+
+def _figures(panels: Iterable[str]) -> str:
+    return '<div class="curves">' + "".join(f"<figure>{panel}</figure>" for panel in panels) + "</div>"
+
+
+def _searches(searches: Sequence[Search]) -> str:
+    known = any(image.correct for search in searches for image in search.images)
+    legend = '<p class="note">A green frame marks the image for which the caption was written.</p>'
+    return (legend if known else "") + "".join(map(_search, searches))
+
+
+def _search(search: Search) -> str:
+    language = f' lang="{escape(search.language)}"' if search.language else ""
+    english = f'<p class="english" lang="en">{escape(search.english)}</p>' if search.english else ""
+    images = "".join(map(_image, search.images))
+    return (
+        f'<article class="search"><p class="query" dir="auto"{language}>{escape(search.query)}</p>{english}'
+        f'<ol class="images">{images}</ol></article>\n'
+    )
+
+
+def _image(image: Thumbnail) -> str:
+    label = escape(image.label)
+    right = ' class="right"' if image.correct else ""
+    mark = '<span class="mark">✓ right image</span>' if image.correct else ""
+    return (
+        f'<li{right}><img src="{data_uri(image.path)}" alt="{label}" loading="lazy">'
+        f'{mark}<span class="label" dir="auto">{label}</span></li>'
+    )
+
+
+def _facts(facts: Mapping[str, str]) -> str:
+    rows = "".join(
+        f'<div><dt>{escape(name)}</dt><dd dir="auto">{escape(value)}</dd></div>'
+        for name, value in facts.items()
+    )
+    return f'<dl class="facts">{rows}</dl>' if rows else ""

@@ -1,0 +1,140 @@
+"""The training curve as SVG: no plotting library, no colour that is wrong in the dark."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+from pathlib import Path
+
+from langadapt.errors import DataError
+from langadapt.evaluation.write_text import write_text
+
+_WIDTH, _HEIGHT = 480, 280
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 20, 36, 44
+_MOST_POINTS = 400
+_ALONE = (
+    "<style>svg{color:#1d2329;background:#fff}"
+    "@media(prefers-color-scheme:dark){svg{color:#e4e7ea;background:#14181c}}</style>"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvePoint:
+    """One logged step; `recall` in percent where held-out data was scored."""
+
+    step: int
+    loss: float
+    recall: float | None = None
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.loss) or not math.isfinite(self.recall or 0.0):
+            raise DataError(f"training curve: step {self.step} is not finite")
+
+
+def curve_panels(points: Sequence[CurvePoint]) -> list[str]:
+    """Loss and, where it was measured, held-out recall against the step.
+
+    Args:
+        points: in the order of training, at least one.
+
+    Returns:
+        One or two `<svg>` elements whose text has the colour of the surrounding text.
+
+    Raises:
+        DataError: there are no points.
+    """
+    if not points:
+        raise DataError("training curve: there is no step to draw")
+    losses = _thin([(float(point.step), point.loss) for point in points])
+    recalls = [(float(point.step), point.recall) for point in points if point.recall is not None]
+    panels = [_panel(title="Training loss", line=losses, colour="#3b82d6", marked=len(losses) - 1)]
+    if recalls:
+        best = max(range(len(recalls)), key=lambda place: recalls[place][1])
+        panels.append(_panel(title="Held-out recall (%)", line=recalls, colour="#d9772b", marked=best))
+    return panels
+
+
+def save_svg(path: Path, points: Sequence[CurvePoint]) -> None:
+    """Write both panels into one SVG file that follows the reader's light or dark setting.
+
+    Raises:
+        DataError: there are no points.
+    """
+    panels = curve_panels(points)
+    width = _WIDTH * len(panels)
+    shifted = "".join(
+        f'<g transform="translate({_WIDTH * place},0)">{panel}</g>' for place, panel in enumerate(panels)
+    )
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {_HEIGHT}"'
+    write_text(path, f'{head} width="{width}" height="{_HEIGHT}">{_ALONE}{shifted}</svg>\n')
+
+
+def _panel(*, title: str, line: list[tuple[float, float]], colour: str, marked: int) -> str:
+    """Axes, grid, the line and a dot with its value at place `marked`."""
+    across = _ticks(min(x for x, _ in line), max(x for x, _ in line), 5)
+    up = _ticks(min(y for _, y in line), max(y for _, y in line), 5)
+    x_of = _Scale(low=across[0], high=across[-1], start=_LEFT, end=_WIDTH - _RIGHT)
+    y_of = _Scale(low=up[0], high=up[-1], start=_HEIGHT - _BOTTOM, end=_TOP)
+    grid = "".join(
+        f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y_of(y):.1f}" y2="{y_of(y):.1f}" opacity=".15"/>'
+        for y in up
+    )
+    below = _HEIGHT - _BOTTOM + 18
+    numbers = "".join(
+        f'<text x="{_LEFT - 8}" y="{y_of(y) + 4:.1f}" text-anchor="end">{_number(y, up)}</text>' for y in up
+    ) + "".join(
+        f'<text x="{x_of(x):.1f}" y="{below}" text-anchor="middle">{_number(x, across)}</text>'
+        for x in across
+    )
+    path = " ".join(f"{x_of(x):.1f},{y_of(y):.1f}" for x, y in line)
+    x, y = line[marked]
+    side = "end" if x_of(x) > _WIDTH / 2 else "start"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" '
+        f'height="{_HEIGHT}" role="img" aria-label="{escape(title)}" fill="currentColor" '
+        f'font-family="system-ui,sans-serif" font-size="12">'
+        f'<text x="{_LEFT}" y="20" font-size="14" font-weight="600">{escape(title)}</text>'
+        f'<g stroke="currentColor">{grid}</g><g opacity=".75">{numbers}'
+        f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 8}" text-anchor="end">step</text></g>'
+        f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
+        f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="4" fill="{colour}"/>'
+        f'<text x="{x_of(x):.1f}" y="{y_of(y) - 9:.1f}" text-anchor="{side}" font-weight="600">'
+        f"{y:.4g}</text></svg>"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Scale:
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        return self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start)
+
+
+def _ticks(low: float, high: float, about: int) -> list[float]:
+    """Round numbers around [low, high], at least two."""
+    if low == high:
+        low, high = low - max(abs(low) * 0.1, 1e-6), high + max(abs(high) * 0.1, 1e-6)
+    rough = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1.0, 2.0, 5.0, 10.0) if power * factor >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [step * count for count in range(first, last + 1)]
+
+
+def _number(value: float, ticks: list[float]) -> str:
+    step = ticks[1] - ticks[0]
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    return f"{value:,.{decimals}f}" if decimals <= 5 else f"{value:.1e}"
+
+
+def _thin(line: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Means of neighbours, so that a long run is a line and not a smear."""
+    groups = min(len(line), _MOST_POINTS)
+    edges = [len(line) * group // groups for group in range(groups + 1)]
+    parts = [line[start:end] for start, end in pairwise(edges)]
+    return [(sum(x for x, _ in part) / len(part), sum(y for _, y in part) / len(part)) for part in parts]

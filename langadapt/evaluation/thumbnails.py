@@ -1,0 +1,37 @@
+"""Small pictures that live inside a page."""
+
+import base64
+import io
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from langadapt.data.images import open_image
+
+_LONG_SIDE_PIXELS = 320
+_QUALITY = 82
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thumbnail:
+    """An image that a search found."""
+
+    path: Path
+    label: str
+    """Shown below it and read aloud instead of it."""
+    correct: bool | None
+    """Whether it is a right one; None where nobody knows."""
+
+
+@lru_cache(maxsize=256)
+def data_uri(path: Path) -> str:
+    """The image, at most 320 pixels wide and high, as a JPEG data URI.
+
+    Raises:
+        DataError: the file is missing or is no image.
+    """
+    image = open_image(path)
+    image.thumbnail((_LONG_SIDE_PIXELS, _LONG_SIDE_PIXELS))
+    raw = io.BytesIO()
+    image.save(raw, "JPEG", quality=_QUALITY, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(raw.getvalue()).decode()}"
