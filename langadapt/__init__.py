@@ -1,0 +1,18 @@
+"""langadapt teaches CLIP a new language through a small adapter on frozen models."""
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+__all__ = ["LanguageModel", "__version__", "load"]
+
+if TYPE_CHECKING:
+    from langadapt.models import LanguageModel, load
+
+
+def __getattr__(name: str) -> object:
+    # torch and transformers take seconds to import; `langadapt --help` should not.
+    if name in ("LanguageModel", "load"):
+        from langadapt import models
+
+        return getattr(models, name)
+    raise AttributeError(f"module 'langadapt' has no attribute '{name}'")

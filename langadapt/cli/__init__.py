@@ -1,0 +1,18 @@
+"""The command line: a command finds a recipe, calls one function, prints."""
+
+import sys
+
+from langadapt.cli.app import app
+from langadapt.errors import LangadaptError
+
+
+def main() -> None:
+    """Runs the command line. What a user can mend is one line and exit code 2; a bug shows its traceback."""
+    try:
+        app()
+    except LangadaptError as error:
+        print(f"langadapt: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\nlangadapt: stopped; the same command goes on where the last checkpoint stands", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,40 @@
+"""All commands under one name."""
+
+from typing import Annotated
+
+import typer
+
+from langadapt import __version__
+from langadapt.cli import distill, encode, evaluate, languages, quickstart, search
+
+app = typer.Typer(
+    name="langadapt",
+    help="Teach CLIP a new language through a small adapter on frozen models.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+app.command("quickstart", help=quickstart.HELP)(quickstart.quickstart)
+app.command("distill", help=distill.HELP)(distill.distill_command)
+app.command("eval", help=evaluate.HELP)(evaluate.eval_command)
+app.command("search", help=search.HELP)(search.search_command)
+app.command("encode", help=encode.HELP)(encode.encode_command)
+app.add_typer(languages.app, name="languages", help="The shipped languages: list them, show one recipe.")

@@ -1,0 +1,81 @@
+"""`langadapt distill`."""
+
+import json
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langadapt.cli.progress import console, progress_report, shown
+from langadapt.errors import RecipeError
+from langadapt.recipes import LanguageRecipe, find_language, override
+from langadapt.recipes.find import Found
+
+HELP = """Train an adapter: distil the teacher's text tower into a language.
+
+Examples:
+
+  langadapt distill --lang zh
+
+  langadapt distill --recipe my/zh.yaml --out runs/zh-mine
+
+  langadapt distill --lang sw --set distill.epochs=3 --set "text_model.trains={last: 2}"
+
+The run folder gets adapter.safetensors, recipe.yaml, artifact.json, log.jsonl and curve.svg. An interrupted
+run goes on when the same command is given again.
+"""
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+def distill_command(
+    lang: Annotated[str | None, typer.Option("--lang", help="Code of a shipped language.")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Path of your own language recipe.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/CODE unless said.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")
+    ] = None,
+    state_cache: Annotated[
+        str, typer.Option("--state-cache", help="Disk budget of the frozen states, e.g. 20GB; 0 recomputes them.")
+    ] = "8GB",
+    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; best one unless said.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again in a used run folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    found = override(chosen_recipe(lang, recipe), settings or [])
+    budget = parse_bytes(state_cache)
+    folder = out or Path("runs") / found.recipe.code
+
+    import torch
+
+    from langadapt.training import DistillOptions, distill
+
+    options = DistillOptions(
+        state_cache_bytes=budget, device=torch.device(device) if device else None, overwrite=overwrite
+    )
+    with progress_report() as report:
+        artifact = distill(found, folder, report=report, options=options)
+    if as_json:
+        typer.echo(json.dumps({"run": str(folder), **artifact.training}, ensure_ascii=False))
+        return
+    size = (folder / "adapter.safetensors").stat().st_size / 1e6
+    recall = artifact.training["held_out_recall"]
+    console.print(f"adapter in {shown(folder)} ({size:.1f} MB), held-out recall {recall:.1f} %")
+    console.print(f"next: langadapt eval {shown(folder)}")
+
+
+def chosen_recipe(lang: str | None, recipe: str | None) -> Found[LanguageRecipe]:
+    """The recipe that `--lang` or `--recipe` names; exactly one of them must."""
+    name = recipe or lang
+    if name is None or (recipe and lang):
+        raise RecipeError("give one of --lang CODE and --recipe PATH; `langadapt languages list` shows the codes")
+    return find_language(recipe if recipe and "/" in recipe else f"./{recipe}" if recipe else name)
+
+
+def parse_bytes(text: str) -> int:
+    """`20GB`, `500M` or `0` as a number of bytes (powers of 1000)."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
+    if match is None:
+        raise RecipeError(f"--state-cache {text}: expected a size such as 20GB, 500MB or 0")
+    return int(float(match[1]) * _UNITS[match[2]])

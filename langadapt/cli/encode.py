@@ -1,0 +1,64 @@
+"""`langadapt encode`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from langadapt.cli.progress import console, shown
+from langadapt.errors import DataError
+
+HELP = """Encode texts, one per line, into the teacher's embedding space.
+
+Examples:
+
+  langadapt encode runs/zh captions.txt --out captions.npy
+
+  echo 一只狗 | langadapt encode runs/zh - --json
+"""
+
+
+def encode_command(
+    model: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, or org/name on the Hub.")],
+    texts: Annotated[Path, typer.Argument(metavar="FILE", help="UTF-8 text file, one text per line; - is stdin.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Where to write float32 [texts, D] unit rows, .npy.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list per text.")] = False,
+) -> None:
+    if (out is None) == (not as_json):
+        raise DataError("say where the embeddings go: one of --out FILE.npy and --json")
+    if out is not None and out.suffix != ".npy":
+        raise DataError(f"--out {out}: the file is NumPy's, so its name must end in .npy")
+    lines = _lines(texts)
+
+    import langadapt
+
+    embedded = langadapt.load(model).encode_text(lines).numpy()
+    if out is None:
+        for row in embedded:
+            typer.echo(json.dumps([round(float(value), 7) for value in row]))
+        return
+    temporary = out.with_name(f".{out.name}.tmp.npy")
+    np.save(temporary, embedded)
+    temporary.replace(out)
+    console.print(f"{len(embedded)} texts, {embedded.shape[1]} dimensions in {shown(out)}")
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        text = raw.decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        raise DataError(f"{path}: line {line} is not UTF-8; save the file as UTF-8") from error
+    lines = [line.rstrip("\r") for line in text.removesuffix("\n").split("\n")]
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            raise DataError(f"{path}: line {number} is empty; each line is one text")
+    return lines

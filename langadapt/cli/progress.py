@@ -1,0 +1,91 @@
+"""Progress on the terminal: bars with rate and time left; plain lines where there is no terminal."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as Bars
+from rich.text import Text
+
+from langadapt.training import Progress, Report
+
+# Messages and bars go to stderr: stdout is for results.
+console = Console(stderr=True, highlight=False)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.1f}/s" if speed < 100 else f"{speed:,.0f}/s", "cyan")
+
+
+@contextmanager
+def progress_report() -> Iterator[Report]:
+    """A report function that draws one bar per stage, and prints messages above them."""
+    if not console.is_terminal:
+        yield _plain_lines()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", style="dim"),
+    )
+    with Bars(*columns, console=console, speed_estimate_period=20) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(progress: Progress) -> None:
+            if not progress.total:
+                bars.console.print(progress.stage)
+                return
+            if progress.stage not in tasks:
+                tasks[progress.stage] = bars.add_task(progress.stage, total=progress.total, note="")
+            bars.update(tasks[progress.stage], completed=progress.done, note=progress.note)
+
+        yield report
+
+
+def _plain_lines() -> Report:
+    started: dict[str, tuple[float, int]] = {}
+    printed: dict[str, float] = {}
+
+    def report(progress: Progress) -> None:
+        now = time.monotonic()
+        if not progress.total:
+            console.print(progress.stage)
+            return
+        first, base = started.setdefault(progress.stage, (now, progress.done))
+        due = now - printed.get(progress.stage, 0.0) >= 15
+        if not due and progress.done < progress.total:
+            return
+        printed[progress.stage] = now
+        rate = (progress.done - base) / max(now - first, 1e-9)
+        left = f", {rate:,.1f}/s, {(progress.total - progress.done) / rate:.0f} s left" if rate > 0 else ""
+        note = f"  {progress.note}" if progress.note else ""
+        console.print(f"{progress.stage} {progress.done}/{progress.total}{left}{note}")
+
+    return report
+
+
+def shown(path: Path) -> str:
+    """A path as it is shortest to read: relative to the current folder where it lies in it."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

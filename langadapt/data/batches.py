@@ -1,0 +1,44 @@
+"""The order in which training sees its rows."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def epoch_batches(
+    lengths: NDArray[np.int64], *, batch_size: int, seed: int, epoch: int, pool_batches: int = 50
+) -> Iterator[NDArray[np.int64]]:
+    """Row numbers of one epoch in batches of like length.
+
+    Rows are shuffled, sorted by length inside pools of `pool_batches` batches, and the batches are shuffled
+    again: little padding, and each epoch brings other neighbours. The order depends on seed and epoch alone,
+    so that a resumed run continues in the same order. The last incomplete batch of an epoch is left out
+    unless it is the only one.
+
+    Args:
+        lengths: tokens per row, int64 `[rows]`.
+        batch_size: rows per batch.
+        seed: of the run.
+        epoch: counted from 0.
+        pool_batches: batches that share one sorting.
+
+    Yields:
+        Row numbers, int64 `[batch_size]`.
+    """
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
+    order = torch.randperm(len(lengths), generator=generator).numpy()
+    batches: list[NDArray[np.int64]] = []
+    for start in range(0, len(order), batch_size * pool_batches):
+        pool = order[start : start + batch_size * pool_batches]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
+    full = [batch for batch in batches if len(batch) == batch_size] or batches
+    for index in torch.randperm(len(full), generator=generator).tolist():
+        yield full[index]
+
+
+def steps_per_epoch(rows: int, batch_size: int) -> int:
+    """Number of batches that `epoch_batches` yields for so many rows."""
+    return max(1, rows // batch_size)

@@ -1,0 +1,116 @@
+"""Texts as one ragged array of token ids, and padded batches cut from it."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from langadapt.errors import DataError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextBatch:
+    """A padded batch: `input_ids [B, T]` int64 and `mask [B, T]` bool, no empty row."""
+
+    input_ids: Tensor
+    mask: Tensor
+
+    def to(self, device: torch.device) -> "TextBatch":
+        """The same batch on another device."""
+        return TextBatch(input_ids=self.input_ids.to(device), mask=self.mask.to(device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tokens:
+    """Token ids of many texts: `ids [N]` int32, text i between `offsets[i]` and `offsets[i + 1]` (int64)."""
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    pad_id: int
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each text, int64 `[len(self)]`."""
+        return np.diff(self.offsets)
+
+    def batch(self, rows: NDArray[np.int64], *, length: int | None = None) -> TextBatch:
+        """Pads some texts to their longest, or to `length` tokens where a model insists on one."""
+        index, mask = ragged_index(self.offsets, rows, length=length)
+        ids = torch.from_numpy(np.where(mask, self.ids[index], self.pad_id).astype(np.int64))
+        return TextBatch(input_ids=ids, mask=torch.from_numpy(mask))
+
+
+def ragged_index(
+    offsets: NDArray[np.int64], rows: NDArray[np.int64], *, length: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Positions of the tokens of some texts in a ragged array, and which of them are real.
+
+    Args:
+        offsets: int64 `[texts + 1]`.
+        rows: int64 `[B]`, which texts.
+        length: T; None is the longest of `rows`.
+
+    Returns:
+        Positions int64 `[B, T]` (padding points at a position that exists) and mask bool `[B, T]`.
+    """
+    starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
+    steps = np.arange(length or int(lengths.max()))
+    mask = steps < lengths[:, None]
+    return np.where(mask, starts[:, None] + steps, starts[:, None]), mask
+
+
+def tokenize(
+    texts: Sequence[str],
+    encode: Callable[[list[str]], list[list[int]]],
+    *,
+    pad_id: int,
+    chunk_texts: int = 16384,
+) -> Tokens:
+    """Tokenises texts once.
+
+    Args:
+        texts: what to tokenise, any number.
+        encode: a tokenizer's batch call, texts to ids with special tokens.
+        pad_id: id that fills batches.
+        chunk_texts: texts per call of `encode`.
+
+    Raises:
+        DataError: an empty or whitespace text, with its row number.
+    """
+    require_text(texts)
+    ids: list[NDArray[np.int32]] = []
+    lengths: list[int] = []
+    for start in range(0, len(texts), chunk_texts):
+        for row in encode(list(texts[start : start + chunk_texts])):
+            ids.append(np.asarray(row, dtype=np.int32))
+            lengths.append(len(row))
+    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    return Tokens(ids=np.concatenate(ids) if ids else np.zeros(0, np.int32), offsets=offsets, pad_id=pad_id)
+
+
+def require_text(texts: Sequence[str]) -> None:
+    """Refuses an empty or whitespace text.
+
+    Raises:
+        DataError: with the text's row number, counted from 0.
+    """
+    for row, text in enumerate(texts):
+        if not text.strip():
+            raise DataError(f"text {row} is empty; remove it or give it a caption")
+
+
+def by_length(lengths: NDArray[np.int64], *, batch_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Row numbers in batches of like length, longest first, each within a budget of padded tokens."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        rows = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        yield order[start : start + rows]
+        start += rows

@@ -1,0 +1,144 @@
+"""What a user holds after `langadapt.load`: texts of the language and images into one space."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+
+from langadapt.data.images import open_image
+from langadapt.errors import ModelError
+from langadapt.models.artifact import Artifact, BaseModel, read_artifact
+from langadapt.models.resolve import ResolvedModel, resolve_model
+from langadapt.models.student import Student
+from langadapt.models.teacher import Teacher, load_teacher
+from langadapt.models.text_model import load_text_model
+from langadapt.models.trained import restore_weights
+from langadapt.recipes import ModelRef
+
+
+class LanguageModel:
+    """An artifact on its base models.
+
+    Args:
+        artifact: what was read.
+        student: text model and adapter, in eval mode.
+        teacher: its image tower embeds the images.
+    """
+
+    def __init__(self, *, artifact: Artifact, student: Student, teacher: Teacher) -> None:
+        self.artifact = artifact
+        self.student = student
+        self.teacher = teacher
+
+    @property
+    def dim(self) -> int:
+        """D, width of every embedding."""
+        return self.teacher.dim
+
+    @property
+    def label(self) -> str:
+        """Text model with revision and a digest of the adapter's weights, as they stand in a signature."""
+        return f"{self.student.text_model.source.label}+{self.artifact.digest}"
+
+    def encode_text(self, texts: list[str]) -> Tensor:
+        """Encodes texts of the language.
+
+        Args:
+            texts: B texts, none empty.
+
+        Returns:
+            `[B, D]` float32 unit rows on the CPU.
+
+        Raises:
+            DataError: an empty or whitespace text, with its row number.
+        """
+        return self.student.encode(texts)
+
+    def encode_images(self, images: Sequence[Image | str | Path], *, batch_size: int = 64) -> Tensor:
+        """Encodes images.
+
+        Args:
+            images: B paths or PIL images.
+            batch_size: images per forward pass.
+
+        Returns:
+            `[B, D]` float32 unit rows on the CPU.
+
+        Raises:
+            DataError: a file is missing or is no readable image; the line names it.
+        """
+        chunks = list(image_embeddings(self.teacher, images, batch_size=batch_size))
+        return torch.cat(chunks) if chunks else torch.zeros(0, self.dim)
+
+
+def image_embeddings(
+    teacher: Teacher, images: Sequence[Image | str | Path], *, batch_size: int = 64
+) -> Iterator[Tensor]:
+    """Embeds images chunk by chunk: `[<= batch_size, D]` float32 unit rows on the CPU."""
+    for start in range(0, len(images), batch_size):
+        chunk = images[start : start + batch_size]
+        opened = [
+            item.convert("RGB") if isinstance(item, Image) else open_image(Path(item)) for item in chunk
+        ]
+        yield teacher.embed_images(opened).cpu()
+
+
+def load(
+    path_or_repo: str | Path,
+    *,
+    revision: str | None = None,
+    teacher: str | None = None,
+    text_model: str | None = None,
+    device: str | torch.device | None = None,
+) -> LanguageModel:
+    """Loads an adapted language model.
+
+    Args:
+        path_or_repo: folder of an artifact, or `org/name` on the Hub.
+        revision: of the artifact on the Hub.
+        teacher: folder of the same teacher, where it has moved since.
+        text_model: folder of the same text model, where it has moved since.
+        device: where to run; the CPU unless said otherwise.
+
+    Raises:
+        ModelError: artifact or base models are missing, or a base model is not the revision that the
+            adapter was trained on.
+
+    Example:
+        `langadapt.load("runs/zh").encode_text(["一只狗在沙滩上奔跑"])`
+    """
+    artifact = read_artifact(path_or_repo, revision=revision)
+    where = torch.device(device or "cpu")
+    text_source = _same_model(artifact.text_model, text_model, role="text_model")
+    loaded_teacher = load_teacher(_same_model(artifact.teacher, teacher, role="teacher"), device=where)
+    recipe = artifact.recipe
+    encoder = load_text_model(
+        text_source, recipe.text_model, max_tokens=recipe.distill.max_tokens, device=where
+    )
+    restore_weights(encoder, recipe.text_model.trains, artifact.part("text_model"))
+    student = Student(
+        text_model=encoder, spec=recipe.adapter, trains="frozen", target_dim=artifact.target_dim
+    )
+    try:
+        student.adapter.load_state_dict(artifact.part("adapter"))
+    except RuntimeError as error:
+        raise ModelError(f"{path_or_repo}: its adapter weights do not fit its recipe: {error}") from error
+    student.eval()
+    return LanguageModel(artifact=artifact, student=student, teacher=loaded_teacher)
+
+
+def _same_model(base: BaseModel, override: str | None, *, role: str) -> ResolvedModel:
+    local = base.revision.startswith("sha256:")
+    if local and override is None and not Path(base.repo).is_dir():
+        raise ModelError(
+            f"{base.repo}: the {role} of this artifact is not there any more; give its folder: {role}=..."
+        )
+    found = resolve_model(ModelRef(repo=override or base.repo, revision=None if local else base.revision))
+    if found.revision != base.revision:
+        raise ModelError(
+            f"{found.repo}: the adapter was trained on {role} {base.repo} at {base.revision}, this is "
+            f"{found.revision}; an adapter fits only the weights that it was trained on"
+        )
+    return found

@@ -1,0 +1,75 @@
+"""Loading through transformers with its failures turned into one clear line."""
+
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from langadapt.errors import ModelError
+from langadapt.models.resolve import ResolvedModel
+
+
+def load_config(model: ResolvedModel) -> Any:
+    """The model's configuration; never runs remote code."""
+    try:
+        return AutoConfig.from_pretrained(model.path)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{model.repo}: no usable config.json: {_first_line(error)}") from error
+
+
+def load_module(model: ResolvedModel, config: Any) -> nn.Module:
+    """The model in float32, in eval mode, from safetensors only.
+
+    A random pooler is never made: where the class can leave it out, it is left out.
+    """
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "config": config}
+    try:
+        kind = AutoModel._model_mapping[type(config)]
+    except KeyError as error:
+        raise ModelError(f"{model.repo}: transformers has no model for '{config.model_type}'") from error
+    if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
+        options["add_pooling_layer"] = False
+    # Its load report lists an unused language-model head as if that were a fault.
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        module, info = kind.from_pretrained(model.path, output_loading_info=True, **options)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{model.repo}: cannot load its weights: {_first_line(error)}") from error
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+    if info["missing_keys"]:
+        names = sorted(info["missing_keys"])
+        raise ModelError(
+            f"{model.repo}: {len(names)} weights are missing from the file, first '{names[0]}'; "
+            "a model with random weights is never used"
+        )
+    return module.eval().requires_grad_(False)  # type: ignore[no-any-return]
+
+
+def load_tokenizer(model: ResolvedModel, **options: Any) -> Any:
+    """The model's tokenizer."""
+    try:
+        return AutoTokenizer.from_pretrained(model.path, **options)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"{model.repo}: no usable tokenizer: {_first_line(error)}") from error
+
+
+def load_image_processor(model: ResolvedModel) -> Any:
+    """The model's image processor on the PIL backend: no torchvision, the same pixels everywhere."""
+    try:
+        return AutoImageProcessor.from_pretrained(model.path, backend="pil")
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"{model.repo}: no usable image processor: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,99 @@
+"""From a model reference to a local folder and the revision that it really has."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from langadapt.errors import ModelError
+from langadapt.recipes import ModelRef
+
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedModel:
+    """A base model on this disk.
+
+    `revision` is the commit hash of a Hub repository, or `sha256:` and 16 digits over a local folder's files.
+    """
+
+    repo: str
+    revision: str
+    path: Path
+
+    @property
+    def label(self) -> str:
+        """Name and short revision, as they stand in a signature."""
+        return f"{Path(self.repo).name}@{self.revision.removeprefix('sha256:')[:12]}"
+
+
+def resolve_model(ref: ModelRef, *, folder: Path | None = None) -> ResolvedModel:
+    """Finds a base model: a local folder if there is one of that name, else the Hub.
+
+    Args:
+        ref: repo and revision.
+        folder: where a relative local path starts; None is the current folder.
+
+    Raises:
+        ModelError: not found, gated, no such revision, Hub unreachable, or no safetensors weights in it.
+    """
+    local = (folder or Path()) / Path(ref.repo).expanduser()
+    if local.is_dir():
+        return ResolvedModel(repo=str(local.resolve()), revision=folder_hash(local), path=local.resolve())
+    if ref.repo.startswith((".", "/", "~")) or ref.repo.count("/") != 1:
+        raise ModelError(f"{ref.repo}: no such model folder (seen from {(folder or Path()).resolve()})")
+    path = _download(ref)
+    if not list(path.glob("*.safetensors")):
+        raise ModelError(
+            f"{ref.repo} at {ref.revision or 'main'} has no safetensors weights, and other formats are never "
+            "opened; name a revision that has them, or convert it into a local folder"
+        )
+    return ResolvedModel(repo=ref.repo, revision=path.name, path=path)
+
+
+def _download(ref: ModelRef) -> Path:
+    where = f"{ref.repo} at revision {ref.revision or 'main'}"
+    try:
+        return Path(snapshot_download(ref.repo, revision=ref.revision, allow_patterns=_FILES))
+    except GatedRepoError as error:
+        raise ModelError(
+            f"{where} is gated: accept its terms at https://huggingface.co/{ref.repo} and run `hf auth login`"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise ModelError(f"{where}: the Hub has no such revision; see its history on the Hub") from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelError(
+            f"{where}: no such model on the Hub and no folder of that name here; if it is private run "
+            "`hf auth login`"
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"{where}: the Hub cannot be reached and the model is not in the local cache; go online once, or "
+            "give a local folder as repo"
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"{where}: download failed: {first}") from error
+
+
+def folder_hash(folder: Path) -> str:
+    """Content hash of a local model folder's configuration, tokenizer and weights."""
+    digest = hashlib.sha256()
+    files = sorted({path for pattern in _FILES for path in folder.glob(pattern)})
+    for path in files:
+        digest.update(path.name.encode())
+        digest.update(path.stat().st_size.to_bytes(8, "little"))
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return f"sha256:{digest.hexdigest()[:16]}"

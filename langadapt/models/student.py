@@ -1,0 +1,96 @@
+"""Text model and adapter as one module."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from langadapt.data.tokens import TextBatch, by_length
+from langadapt.models.text_model import TextModel
+from langadapt.models.trained import choose_trained
+from langadapt.nn import Adapter
+from langadapt.recipes import AdapterSpec
+from langadapt.recipes.language import Trains
+
+
+class Student(nn.Module):
+    """The adapted language model: text model, frozen or partly trained, and the adapter on its states.
+
+    Args:
+        text_model: the encoder.
+        spec: the adapter's shape.
+        trains: what of the text model trains.
+        target_dim: D, the teacher's width.
+    """
+
+    def __init__(self, *, text_model: TextModel, spec: AdapterSpec, trains: Trains, target_dim: int) -> None:
+        super().__init__()
+        self.layers: Literal["last", "all"] | tuple[int, ...] = spec.states
+        self.trains = trains
+        self.text_model = text_model
+        self.adapter = Adapter(
+            spec=spec,
+            state_dim=text_model.state_dim,
+            state_count=text_model.check_layers(spec.states),
+            target_dim=target_dim,
+        ).to(text_model.device)
+        choose_trained(text_model, trains)
+
+    def train(self, mode: bool = True) -> "Student":
+        """Train mode for what trains; a frozen text model stays in eval mode."""
+        super().train(mode)
+        if self.trains == "frozen":
+            self.text_model.eval()
+        return self
+
+    def forward(self, batch: TextBatch, states: Tensor | None = None) -> Tensor:
+        """Embeds a batch of texts: `[B, D]` float32, not normalised.
+
+        Args:
+            batch: `[B, T]` ids and mask.
+            states: `[B, T, L, H]` of the frozen text model, where they are known already.
+        """
+        if states is not None:
+            states = states.to(self.text_model.device)
+        elif self.trains == "frozen":
+            with torch.no_grad():
+                states = self.text_model.states(batch, self.layers)
+        else:
+            states = self.text_model.states(batch, self.layers)
+        embedding: Tensor = self.adapter(states, batch.mask.to(states.device))
+        return embedding
+
+    def parameter_counts(self) -> dict[str, int]:
+        """`trained` and `total` number of weights; the total counts the text model and the adapter."""
+        weights = list(self.parameters())
+        return {
+            "trained": sum(p.numel() for p in weights if p.requires_grad),
+            "total": sum(p.numel() for p in weights),
+        }
+
+    @torch.inference_mode()
+    def encode(self, texts: Sequence[str], *, batch_tokens: int = 8192) -> Tensor:
+        """Encodes texts in their order.
+
+        Args:
+            texts: any number, none empty.
+            batch_tokens: padded tokens per forward pass.
+
+        Returns:
+            `[len(texts), D]` float32 unit rows on the CPU.
+
+        Raises:
+            DataError: an empty or whitespace text, with its row number.
+        """
+        was_training = self.training
+        self.eval()
+        tokens = self.text_model.tokenize(texts)
+        out = torch.zeros(len(texts), self.adapter.up.out_features)
+        for rows in by_length(tokens.lengths, batch_tokens=batch_tokens):
+            embedded = F.normalize(self(tokens.batch(rows)), dim=-1)
+            out[torch.from_numpy(np.ascontiguousarray(rows))] = embedded.cpu()
+        self.train(was_training)
+        return out

@@ -1,0 +1,113 @@
+"""The frozen English image-text model: text tower and image tower into one space."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL.Image import Image
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from langadapt.data.tokens import TextBatch, Tokens, tokenize
+from langadapt.errors import ModelError
+from langadapt.models.pretrained import load_config, load_image_processor, load_module, load_tokenizer
+from langadapt.models.resolve import ResolvedModel
+
+# These text towers were trained on texts padded to one length without a mask: padding is part of the input.
+_FIXED_LENGTH_FAMILIES = {"siglip", "siglip2"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """An image-text model of transformers, frozen.
+
+    `dim` is D; `max_tokens` the text tower's limit; `fixed_tokens` the length that every text is padded to,
+    None for models that mask or ignore padding.
+    """
+
+    source: ResolvedModel
+    module: nn.Module
+    tokenizer: Any
+    image_processor: Any
+    dim: int
+    max_tokens: int
+    fixed_tokens: int | None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the towers run."""
+        return next(self.module.parameters()).device
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Token ids, cut at the tower's limit."""
+        return tokenize(texts, token_ids(self.tokenizer, self.max_tokens), pad_id=self.tokenizer.pad_token_id)
+
+    def batch(self, tokens: Tokens, rows: NDArray[np.int64]) -> TextBatch:
+        """Some texts as the text tower wants them: trimmed to the longest, or at the fixed length."""
+        return tokens.batch(rows, length=self.fixed_tokens)
+
+    @torch.inference_mode()
+    def embed_texts(self, batch: TextBatch) -> Tensor:
+        """English texts to `[B, D]` float32 unit rows."""
+        inputs = batch.to(self.device)
+        given: dict[str, Tensor] = {"input_ids": inputs.input_ids}
+        if self.fixed_tokens is None:
+            given["attention_mask"] = inputs.mask.long()
+        return _unit(self.module.get_text_features(**given))  # type: ignore[operator]
+
+    @torch.inference_mode()
+    def embed_images(self, images: Sequence[Image]) -> Tensor:
+        """RGB images to `[B, D]` float32 unit rows."""
+        pixels = self.image_processor(list(images), return_tensors="pt")["pixel_values"].to(self.device)
+        return _unit(self.module.get_image_features(pixel_values=pixels))  # type: ignore[operator]
+
+
+def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -> Teacher:
+    """Loads an image-text model: CLIP, SigLIP, AltCLIP, ChineseCLIP, a VisionTextDualEncoder.
+
+    Raises:
+        ModelError: the model has no text or no image tower, or cannot be loaded.
+    """
+    config = load_config(source)
+    module = load_module(source, config).to(device or torch.device("cpu"))
+    for tower in ("text", "image"):
+        if not hasattr(module, f"get_{tower}_features"):
+            raise ModelError(
+                f"{source.repo} ({config.model_type}) has no {tower} tower; a teacher embeds texts and "
+                "images into one space (CLIP, SigLIP, AltCLIP, ChineseCLIP or a VisionTextDualEncoderModel)"
+            )
+    tokenizer = load_tokenizer(source)
+    text_config = getattr(config, "text_config", config)
+    limit = min(int(getattr(text_config, "max_position_embeddings", 77)), int(tokenizer.model_max_length))
+    fixed = limit if config.model_type in _FIXED_LENGTH_FAMILIES else None
+    teacher = Teacher(
+        source=source,
+        module=module,
+        tokenizer=tokenizer,
+        image_processor=load_image_processor(source),
+        dim=0,
+        max_tokens=limit,
+        fixed_tokens=fixed,
+    )
+    probe = teacher.embed_texts(teacher.batch(teacher.tokenize(["a"]), np.zeros(1, np.int64)))
+    return replace(teacher, dim=probe.shape[1])
+
+
+def token_ids(tokenizer: Any, max_tokens: int) -> Callable[[list[str]], list[list[int]]]:
+    """A tokenizer's batch call as a plain function, texts to ids with special tokens, cut at `max_tokens`."""
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        found = tokenizer(texts, truncation=True, max_length=max_tokens, return_attention_mask=False)
+        rows: list[list[int]] = found["input_ids"]
+        return rows
+
+    return encode
+
+
+def _unit(output: Any) -> Tensor:
+    # transformers 5 returns an object whose pooler_output is the embedding; a plain tensor stays possible.
+    embedding = output if isinstance(output, Tensor) else output.pooler_output
+    return F.normalize(embedding.float(), dim=-1)

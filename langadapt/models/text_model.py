@@ -1,0 +1,124 @@
+"""The multilingual text encoder: token ids to the states of its layers."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from langadapt.data.tokens import TextBatch, Tokens, tokenize
+from langadapt.errors import ModelError, RecipeError
+from langadapt.models.pretrained import load_config, load_module, load_tokenizer
+from langadapt.models.resolve import ResolvedModel
+from langadapt.models.teacher import token_ids
+from langadapt.recipes import TextModelRef
+
+
+class TextModel(nn.Module):
+    """Any encoder of transformers that returns hidden states.
+
+    Args:
+        source: where it came from.
+        encoder: the transformers module (of an encoder-decoder only the encoder).
+        tokenizer: its tokenizer.
+        prefix: put before each text.
+        max_tokens: texts are cut here.
+    """
+
+    def __init__(
+        self, *, source: ResolvedModel, encoder: nn.Module, tokenizer: Any, prefix: str, max_tokens: int
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.encoder = encoder
+        self.tokenizer = tokenizer
+        self.prefix = prefix
+        self.max_tokens = max_tokens
+        self.untrained_embeddings: Tensor | None = None
+        """Token embeddings before training, kept where they train: only changed rows are saved."""
+        probe = TextBatch(input_ids=torch.tensor([[5, 6]]), mask=torch.ones(1, 2, dtype=torch.bool))
+        with torch.no_grad():
+            states = self.states(probe, "all")
+        self.state_count, self.state_dim = states.shape[2], states.shape[3]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder runs."""
+        return next(self.encoder.parameters()).device
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Token ids with the model's prefix and special tokens, cut at `max_tokens`."""
+        prefixed = [self.prefix + text if text.strip() else text for text in texts] if self.prefix else texts
+        return tokenize(
+            prefixed, token_ids(self.tokenizer, self.max_tokens), pad_id=self.tokenizer.pad_token_id
+        )
+
+    def states(self, batch: TextBatch, layers: str | tuple[int, ...]) -> Tensor:
+        """Layer states of a batch.
+
+        Args:
+            batch: `[B, T]` ids and mask.
+            layers: `last`, `all`, or indices; 0 is the token embeddings, -1 the last layer.
+
+        Returns:
+            `[B, T, L, H]` in the encoder's dtype.
+        """
+        given = batch.to(self.device)
+        output = self.encoder(
+            input_ids=given.input_ids, attention_mask=given.mask.long(), output_hidden_states=layers != "last"
+        )
+        last: Tensor = output.last_hidden_state
+        if layers == "last":
+            return last.unsqueeze(2)
+        # Some families put a final norm behind the last hidden state; the finished one is meant.
+        states = [*output.hidden_states[:-1], last]
+        if layers != "all":
+            states = [states[i] for i in layers if isinstance(i, int)]
+        return torch.stack(states, dim=2)
+
+    def check_layers(self, layers: str | tuple[int, ...]) -> int:
+        """Number of states that `layers` means for this model.
+
+        Raises:
+            RecipeError: an index that the model does not have.
+        """
+        if layers in ("last", "all"):
+            return 1 if layers == "last" else self.state_count
+        for i in layers:
+            if not -self.state_count <= int(i) < self.state_count:
+                raise RecipeError(
+                    f"adapter.states: {self.source.repo} has states 0 to {self.state_count - 1}, got {i}"
+                )
+        return len(layers)
+
+
+def load_text_model(
+    source: ResolvedModel, ref: TextModelRef, *, max_tokens: int, device: torch.device | None = None
+) -> TextModel:
+    """Loads a text encoder, frozen: XLM-R, BERT, LaBSE, E5, MiniLM, ModernBERT, the encoder of NLLB/M2M.
+
+    Raises:
+        ModelError: no encoder in it, no padding token, or it cannot be loaded.
+    """
+    config = load_config(source)
+    module: Any = load_module(source, config)
+    if getattr(config, "is_encoder_decoder", False):
+        module = module.get_encoder()
+    if getattr(config, "is_decoder", False) or not hasattr(module, "get_input_embeddings"):
+        raise ModelError(f"{source.repo} ({config.model_type}) is not a text encoder")
+    options = {"src_lang": ref.tokenizer_language} if ref.tokenizer_language else {}
+    tokenizer = load_tokenizer(source, **options)
+    if tokenizer.pad_token_id is None:
+        raise ModelError(f"{source.repo}: its tokenizer has no padding token")
+    limit = min(max_tokens, _position_limit(config), int(tokenizer.model_max_length))
+    model = TextModel(source=source, encoder=module, tokenizer=tokenizer, prefix=ref.prefix, max_tokens=limit)
+    return model.to(device or torch.device("cpu"))
+
+
+def _position_limit(config: Any) -> int:
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is None:
+        return 1_000_000
+    # RoBERTa counts positions from padding_idx + 1.
+    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+    return int(positions) - offset

@@ -1,0 +1,6 @@
+"""Pure torch: tensors in, tensors out; knows no file, no name and no network."""
+
+from langadapt.nn.adapter import Adapter
+from langadapt.nn.losses import distillation_distance, info_nce
+
+__all__ = ["Adapter", "distillation_distance", "info_nce"]

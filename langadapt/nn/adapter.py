@@ -1,0 +1,69 @@
+"""The trained part: mix of frozen states -> Down -> Transformer layers -> masked pooling -> Up."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from langadapt.nn.pooling import AttentionPooling, mean_pooling
+from langadapt.nn.transformer import TransformerLayer
+from langadapt.recipes import AdapterSpec
+
+
+class Adapter(nn.Module):
+    """Maps a text model's token states into the teacher's embedding space.
+
+    Args:
+        spec: widths, depth, pooling; from the recipe.
+        state_dim: H, width of the text model's states.
+        state_count: L, how many layers' states come in.
+        target_dim: D, width of the teacher's embedding.
+
+    Source: the Down, Transformer layers, Up design of the language-adaptation talk; the learned mix of
+        layers is ELMo's (Peters et al., 2018, eq. 1).
+    """
+
+    def __init__(self, *, spec: AdapterSpec, state_dim: int, state_count: int, target_dim: int) -> None:
+        super().__init__()
+        width = spec.bottleneck_dim
+        self.mix = nn.Parameter(torch.zeros(state_count))
+        self.down = nn.Linear(state_dim, width)
+        self.layers = nn.ModuleList(
+            TransformerLayer(
+                dim=width, heads=spec.heads, feedforward_dim=spec.feedforward_dim, dropout=spec.dropout
+            )
+            for _ in range(spec.layers)
+        )
+        self.pool = AttentionPooling(dim=width, heads=spec.heads) if spec.pooling == "attention" else None
+        self.norm = nn.LayerNorm(width)
+        self.up = nn.Linear(width, target_dim)
+        self.dropout = nn.Dropout(spec.dropout)
+        # Small, so that the first outputs are the bias: the mean target, see `start_at`.
+        nn.init.normal_(self.up.weight, std=0.02)
+        nn.init.zeros_(self.up.bias)
+
+    def start_at(self, mean_target: Tensor) -> None:
+        """Makes the untrained adapter answer with the mean target `[D]`, so that the loss starts low."""
+        with torch.no_grad():
+            self.up.bias.copy_(mean_target)
+
+    def forward(self, states: Tensor, mask: Tensor) -> Tensor:
+        """Embeds texts.
+
+        Args:
+            states: `[B, T, L, H]` floating; what stands behind the mask does not matter.
+            mask: `[B, T]` bool, True at tokens; no row all False.
+
+        Returns:
+            `[B, D]` float32, not normalised.
+        """
+        weights = torch.softmax(self.mix, dim=0).to(states.dtype)
+        normed = F.layer_norm(states, states.shape[-1:])
+        x = torch.einsum("btlh,l->bth", normed, weights)
+        x = self.dropout(self.down(x))
+        if not self.layers:
+            x = F.gelu(x)
+        for layer in self.layers:
+            x = layer(x, mask)
+        pooled = mean_pooling(x, mask) if self.pool is None else self.pool(x, mask)
+        embedding: Tensor = self.up(self.norm(pooled))
+        return embedding.float()

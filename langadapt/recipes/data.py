@@ -1,0 +1,113 @@
+"""Data recipes: where a corpus or a test set comes from, what it may be used for, and how to cite it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from langadapt.recipes.strict_yaml import Spec
+
+
+class HubSource(Spec):
+    """A data set on the Hugging Face Hub."""
+
+    kind: Literal["hub"]
+    repo: str
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+    """Full commit hash; None only together with `unverified: true`."""
+    config: str | None = None
+    split: str = "train"
+
+
+class TableFiles(Spec):
+    """Local TSV, CSV, JSONL or Parquet files, each also .gz or .zst."""
+
+    kind: Literal["files"]
+    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Relative paths start at the recipe's folder, or at LANGADAPT_DATA/<name> for a shipped recipe."""
+
+
+class AlignedFiles(Spec):
+    """Two plain files whose lines correspond (Moses format), each also .gz or .zst."""
+
+    kind: Literal["aligned"]
+    english: str
+    target: str
+
+
+Source = Annotated[HubSource | TableFiles | AlignedFiles, Field(discriminator="kind")]
+
+
+class DataCard(Spec):
+    """What every data recipe states about its data."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
+    """Equals the file's stem."""
+    title: str
+    homepage: str | None = None
+    licence: str
+    """SPDX id where one exists, else the licence's own name, or `unknown`."""
+    licence_source: str | None = None
+    """Where the licence was read."""
+    citation: str | None = None
+    access: Literal["open", "gated", "request"] = "open"
+    """`gated`: accept terms on the Hub and log in; `request`: ask the authors at `homepage`."""
+    unverified: bool = False
+    """True while ids, revision, split, counts or licence have not been checked against the source."""
+
+    @model_validator(mode="after")
+    def _way_in(self) -> "DataCard":
+        if self.access != "open" and not self.homepage:
+            raise ValueError(f"access is {self.access}: homepage must say where to ask")
+        return self
+
+
+class ParallelColumns(Spec):
+    english: str = "english"
+    target: str = "target"
+    """A dotted name reaches into nested Hub columns: `translation.zh`."""
+
+
+class ParallelRecipe(DataCard):
+    """Parallel sentences: English and one other language."""
+
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+    source: Source
+    columns: ParallelColumns = ParallelColumns()
+    expected_rows: Annotated[int, Field(gt=0)] | None = None
+
+
+class CaptionColumns(Spec):
+    image: str = "image"
+    caption: str = "caption"
+    english: str | None = None
+    """Column with the caption's English side, where there is one."""
+
+
+class PairsRecipe(DataCard):
+    """Images with captions to train on."""
+
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+    source: Annotated[HubSource | TableFiles, Field(discriminator="kind")]
+    images: str | None = None
+    """Folder of the images; None where the Hub data set holds them."""
+    columns: CaptionColumns = CaptionColumns()
+    expected_rows: Annotated[int, Field(gt=0)] | None = None
+
+
+class RetrievalRecipe(DataCard):
+    """A retrieval test set in the form in which it is distributed."""
+
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+    format: Literal["table", "coco-cn", "flickr-cn", "xtd10", "multi30k", "crossmodal-3600"] = "table"
+    captions: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Caption files; several only where the format distributes several (Multi30k task 2)."""
+    images: str | None = None
+    """Folder of the images; None for an image-free set (captions against their English sides)."""
+    image_names: str | None = None
+    """File with one image name per line (XTD10, Multi30k) or the split's image ids (COCO-CN)."""
+    english: tuple[str, ...] = ()
+    """Caption files in English of the same images, in the same format: they give the ceiling."""
+    columns: CaptionColumns = CaptionColumns()
+    which_captions: Literal["all", "first"] = "all"
+    expected_images: Annotated[int, Field(gt=0)] | None = None
+    expected_captions: Annotated[int, Field(gt=0)] | None = None

@@ -1,0 +1,130 @@
+"""From a name to a recipe: shipped ones by name, a user's own by path."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+from langadapt.errors import RecipeError
+from langadapt.recipes.data import DataCard, PairsRecipe, ParallelRecipe, RetrievalRecipe
+from langadapt.recipes.language import LanguageRecipe
+from langadapt.recipes.strict_yaml import Spec, parse, read_yaml
+
+Kind = Literal["parallel", "pairs", "retrieval"]
+R = TypeVar("R", bound=Spec)
+D = TypeVar("D", bound=DataCard)
+
+_SCHEMAS: dict[str, type[DataCard]] = {
+    "parallel": ParallelRecipe,
+    "pairs": PairsRecipe,
+    "retrieval": RetrievalRecipe,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found(Generic[R]):
+    """A recipe and where it lies: relative paths in it start at `folder`."""
+
+    recipe: R
+    path: Path
+    shipped: bool
+
+    @property
+    def folder(self) -> Path:
+        return self.path.parent
+
+
+def shipped_folder(name: Literal["languages", "data_recipes"]) -> Path:
+    """The folder of shipped recipes: inside the installed package, beside it in a checkout."""
+    package = Path(__file__).parents[1]
+    inside = package / name
+    return inside if inside.is_dir() else package.parent / name
+
+
+def language_codes() -> list[str]:
+    """Codes of all shipped languages, sorted."""
+    return sorted(path.stem for path in shipped_folder("languages").glob("*.yaml"))
+
+
+def shipped_data_recipes(kind: Kind) -> list[str]:
+    """Names of all shipped data recipes of one kind, sorted."""
+    return sorted(path.stem for path in (shipped_folder("data_recipes") / kind).glob("*.yaml"))
+
+
+def find_language(name: str) -> Found[LanguageRecipe]:
+    """Finds a language recipe.
+
+    Args:
+        name: a shipped code (`zh`), or a path with or without `.yaml` (`my/zh.yaml`, `quickstart/zh`).
+
+    Raises:
+        RecipeError: no such recipe (near names are suggested) or a fault inside it.
+    """
+    path = _path_of(name, shipped_folder("languages"))
+    if path is None:
+        raise RecipeError(
+            f"no language '{name}'{_near_language(name)}; `langadapt languages list` shows all, "
+            "your own recipe is a path: --recipe my/zh.yaml"
+        )
+    recipe = parse(LanguageRecipe, read_yaml(path), where=str(path))
+    _check_stem(path, recipe.code, "code")
+    return Found(recipe=recipe, path=path, shipped=path.parent == shipped_folder("languages"))
+
+
+def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> Found[D]:
+    """Finds a data recipe.
+
+    Args:
+        schema: ParallelRecipe, PairsRecipe or RetrievalRecipe.
+        name: a shipped name, or a path; a relative path starts at `folder`.
+        folder: folder of the recipe that names it; None is the current folder.
+
+    Raises:
+        RecipeError: no such recipe (near names are suggested) or a fault inside it.
+    """
+    kind = next(key for key, value in _SCHEMAS.items() if value is schema)
+    shipped = shipped_folder("data_recipes") / kind
+    path = _path_of(name, shipped, start=folder)
+    if path is None:
+        known = [item.stem for item in shipped.glob("*.yaml")]
+        raise RecipeError(
+            f"no {kind} data recipe '{name}'{_near(name, known)}; "
+            f"your own recipe is a path ending in .yaml, seen from {folder or 'this folder'}"
+        )
+    recipe = parse(schema, read_yaml(path), where=str(path))
+    _check_stem(path, recipe.name, "name")
+    return Found(recipe=recipe, path=path, shipped=path.parent == shipped)
+
+
+def _path_of(name: str, shipped: Path, *, start: Path | None = None) -> Path | None:
+    looks_like_path = "/" in name or name.endswith((".yaml", ".yml")) or "\\" in name
+    if not looks_like_path:
+        path = shipped / f"{name}.yaml"
+        return path if path.is_file() else None
+    path = (start or Path()) / Path(name).expanduser()
+    if path.suffix not in (".yaml", ".yml"):
+        path = path.with_name(path.name + ".yaml")
+    return path
+
+
+def _check_stem(path: Path, value: str, key: str) -> None:
+    if value != path.stem:
+        raise RecipeError(f"{path}: {key}: '{value}' must equal the file's name '{path.stem}'")
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)
+    return f"; near: {', '.join(near)}" if near else ""
+
+
+def _near_language(name: str) -> str:
+    """Shipped codes near a code, or of the languages whose name in English, own name or ISO 639-3 code is near."""
+    called: dict[str, str] = {}
+    for code in language_codes():
+        recipe = read_yaml(shipped_folder("languages") / f"{code}.yaml")
+        for key in ("name", "native_name", "iso639_3"):
+            called[str(recipe.get(key, code)).casefold()] = code
+    near = difflib.get_close_matches(name.casefold(), called, n=3, cutoff=0.75)
+    codes = list(dict.fromkeys(called[item] for item in near))
+    return f"; near: {', '.join(codes)}" if codes else _near(name, language_codes())

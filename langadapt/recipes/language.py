@@ -1,0 +1,160 @@
+"""The language recipe: everything that differs between two languages, in one file."""
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+
+from langadapt.recipes.strict_yaml import Spec
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+
+
+class ModelRef(Spec):
+    """A base model: a Hub repository at a commit, or a local folder."""
+
+    repo: str
+    """`org/name` on the Hub, or a folder; a relative folder starts at the recipe's own folder."""
+    revision: str | None = None
+    """Full commit hash of a Hub repository. A local folder has none: its content is hashed instead."""
+    unverified: bool = False
+    """True while nobody has checked repo and revision against the Hub."""
+
+    @field_validator("revision")
+    @classmethod
+    def _full_hash(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[0-9a-f]{40}", value):
+            raise ValueError("expected a full commit hash of 40 hex digits")
+        return value
+
+
+class LastLayers(Spec):
+    """Train the text model's last layers."""
+
+    last: PositiveInt
+    """Number of Transformer layers, counted from the output."""
+
+
+class Lora(Spec):
+    """Train low-rank updates of the attention's query and value projections (through peft)."""
+
+    class Size(Spec):
+        rank: PositiveInt = 8
+        alpha: PositiveFloat = 16.0
+
+    lora: Size
+
+
+def _kind_of_trains(value: object) -> str | None:
+    if isinstance(value, LastLayers) or (isinstance(value, dict) and "last" in value):
+        return "last"
+    if isinstance(value, Lora) or (isinstance(value, dict) and "lora" in value):
+        return "lora"
+    return "choice" if value in ("frozen", "embeddings", "full") else None
+
+
+Trains = Annotated[
+    Annotated[Literal["frozen", "embeddings", "full"], Tag("choice")]
+    | Annotated[LastLayers, Tag("last")]
+    | Annotated[Lora, Tag("lora")],
+    Discriminator(
+        _kind_of_trains,
+        custom_error_type="trains",
+        custom_error_message="expected frozen, embeddings, full, {last: n} or {lora: {rank: n}}",
+    ),
+]
+
+
+class TextModelRef(ModelRef):
+    """The multilingual text encoder and how much of it trains."""
+
+    trains: Trains = "frozen"
+    """`frozen`, `embeddings` (token embeddings), `last: n`, `lora: {rank: 8}` or `full`."""
+    learning_rate: PositiveFloat = 2e-4
+    """Peak learning rate of the text model's own trained weights; unused while frozen."""
+    prefix: str = ""
+    """Put before each text, for models that expect one (E5: `query: `)."""
+    tokenizer_language: str | None = None
+    """Source language code of tokenizers that need one (NLLB: `swh_Latn`)."""
+
+
+class AdapterSpec(Spec):
+    """Shape of the trained part: mix of states -> Down -> Transformer layers -> pooling -> Up."""
+
+    bottleneck_dim: PositiveInt = 384
+    """Width between Down and Up."""
+    layers: Annotated[int, Field(ge=0, le=24)] = 2
+    """Transformer layers on the token states; 0 pools first and applies a two-layer MLP."""
+    heads: PositiveInt = 6
+    feedforward_dim: PositiveInt = 1536
+    dropout: Fraction = 0.1
+    states: Literal["last", "all"] | tuple[int, ...] = "all"
+    """Layers whose states are mixed: `last`, `all`, or indices (0: token embeddings, -1: last layer)."""
+    pooling: Literal["mean", "attention"] = "attention"
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "AdapterSpec":
+        if self.bottleneck_dim % self.heads:
+            raise ValueError(f"heads {self.heads} must divide bottleneck_dim {self.bottleneck_dim}")
+        return self
+
+
+class DistillStage(Spec):
+    """How the teacher's text tower is distilled on parallel sentences."""
+
+    data: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Parallel data recipes: names of shipped ones or paths of your own."""
+    epochs: PositiveInt = 10
+    batch_size: Annotated[int, Field(gt=1)] = 256
+    learning_rate: PositiveFloat = 1e-3
+    """Peak learning rate of the adapter (AdamW, linear warm-up, cosine to zero)."""
+    warmup_fraction: Fraction = 0.05
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    gradient_clip_norm: PositiveFloat = 1.0
+    distance: Literal["cosine", "mse"] = "cosine"
+    """Distance between student and teacher rows, both of unit length."""
+    info_nce_weight: Annotated[float, Field(ge=0.0)] = 0.1
+    temperature: PositiveFloat = 0.05
+    """Divides the similarities of the in-batch contrastive term."""
+    identity_fraction: Fraction = 0.0
+    """English sentences fed to the student as they are, as a fraction of the rows of the target language."""
+    held_out_sentences: Annotated[int, Field(ge=2)] = 1000
+    """English sentences kept from training to choose the checkpoint by text-to-teacher retrieval."""
+    max_tokens: PositiveInt = 77
+    """Longer student inputs are cut here (and at the text model's own limit)."""
+    seed: int = 0
+
+
+class LanguageRecipe(Spec):
+    """One language: what is distilled into what, on which data, and how it is scored."""
+
+    code: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+    """ISO 639-1 where it exists, else ISO 639-3; equals the file's stem."""
+    name: str
+    native_name: str
+    iso639_3: Annotated[str, Field(pattern=r"^[a-z]{3}$")]
+    scripts: Annotated[tuple[Annotated[str, Field(pattern=r"^[A-Z][a-z]{3}$")], ...], Field(min_length=1)]
+    """ISO 15924 codes, the usual one first."""
+    direction: Literal["ltr", "rtl"] = "ltr"
+    teacher: ModelRef
+    text_model: TextModelRef
+    text_model_reason: str | None = None
+    """Why this text model: what it has seen of the language, and where that was read."""
+    adapter: AdapterSpec = AdapterSpec()
+    distill: DistillStage
+    prompts: tuple[str, ...] = ()
+    """Zero-shot templates in the language, each with `{label}`."""
+    evaluate: tuple[str, ...] = ()
+    """Retrieval recipes: names of shipped ones or paths of your own."""
+    examples: tuple[str, ...] = ()
+    """Short search queries in the language, shown on the report page."""
+
+    @field_validator("prompts")
+    @classmethod
+    def _has_label(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for prompt in value:
+            if prompt.count("{label}") != 1:
+                raise ValueError(f"each prompt needs {{label}} exactly once: {prompt!r}")
+        return value

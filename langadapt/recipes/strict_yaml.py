@@ -1,0 +1,122 @@
+"""YAML 1.2 with strict types: `5e-4` is a number, `no` is a text, an unknown or repeated key is an error."""
+
+import difflib
+import io
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from langadapt.errors import RecipeError
+
+
+class Spec(BaseModel):
+    """Base of every recipe object: frozen, strict (no text to number), no key that is not in the schema."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+
+
+S = TypeVar("S", bound=Spec)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Reads one mapping from a YAML 1.2 file.
+
+    Raises:
+        RecipeError: the file is missing, not UTF-8, not YAML, repeats a key or holds no mapping.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise RecipeError(f"{path}: no such recipe file") from error
+    except IsADirectoryError as error:
+        raise RecipeError(f"{path}: is a folder; a recipe is a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: byte {error.start} is not UTF-8; save the recipe as UTF-8") from error
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        found = yaml.load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise RecipeError(f"{path}:{where} not valid YAML: {problem}") from error
+    if not isinstance(found, dict):
+        raise RecipeError(f"{path}: expected a mapping of keys, got {type(found).__name__}")
+    return found
+
+
+def parse(schema: type[S], found: dict[str, Any], *, where: str) -> S:
+    """Turns a mapping into a frozen recipe object.
+
+    Args:
+        schema: the recipe class.
+        found: plain YAML or JSON values.
+        where: file name that starts each error line.
+
+    Raises:
+        RecipeError: one line per fault, `file: key: what was expected, what was found`.
+    """
+    try:
+        # Through JSON, because strict mode then still takes a YAML list for a tuple.
+        return schema.model_validate_json(json.dumps(found, allow_nan=False))
+    except ValidationError as error:
+        lines = dict.fromkeys(f"{where}: {_explain(schema, item)}" for item in error.errors())
+        raise RecipeError("\n".join(lines)) from error
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{where}: a value has no plain type: {error}") from error
+
+
+def dump_recipe(spec: Spec) -> str:
+    """A recipe as YAML text that reads back to an equal object."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.allow_unicode = True
+    setattr(yaml, "default_flow_style", False)  # noqa: B010 - typed as None by the library
+    setattr(yaml, "sort_base_mapping_type_on_output", False)  # noqa: B010
+    out = io.StringIO()
+    yaml.dump(spec.model_dump(mode="json", exclude_none=True), out)
+    return out.getvalue()
+
+
+_EXPECTED = {
+    "int_type": "int",
+    "int_from_float": "int",
+    "float_type": "number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "list",
+    "tuple_type": "list",
+    "dict_type": "mapping",
+    "model_type": "mapping",
+    "model_attributes_type": "mapping",
+}
+
+
+def _explain(schema: type[BaseModel], item: ErrorDetails) -> str:
+    place = ".".join(str(part) for part in item["loc"])
+    if item["type"] == "extra_forbidden":
+        known = _keys_at(schema, item["loc"][:-1])
+        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+        return f"{place}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "")
+    if item["type"] == "missing":
+        return f"{place}: required key is missing"
+    if item["type"] in _EXPECTED:
+        return f"{place}: expected {_EXPECTED[item['type']]}, got {item['input']!r}"
+    message = item["msg"].removeprefix("Value error, ")
+    head = f"{place}: " if place else ""
+    got = repr(item["input"])
+    scalar = isinstance(item["input"], str | int | float | bool)
+    return f"{head}{message}" + (f", got {got}" if scalar and got not in message else "")
+
+
+def _keys_at(schema: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    current: type[BaseModel] | None = schema
+    for part in loc:
+        field = current.model_fields.get(str(part)) if current else None
+        kind = field.annotation if field else None
+        current = kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+    return list(current.model_fields) if current else []

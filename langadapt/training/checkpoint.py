@@ -1,0 +1,68 @@
+"""The state of an unfinished run on disk: one file that is replaced whole, no pickle."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from langadapt.errors import TrainingError
+from langadapt.training.loop import FitState
+
+
+def trained_parameters(module: nn.Module) -> dict[str, Tensor]:
+    """Weights that learn, by name."""
+    return {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
+
+
+def save_checkpoint(path: Path, state: FitState, *, extra: dict[str, Any]) -> None:
+    """Writes weights, optimizer moments and step; the file appears whole or not at all.
+
+    Args:
+        path: the file.
+        state: of the run.
+        extra: plain values that come back with the state.
+    """
+    module = state.accelerator.unwrap_model(state.model)
+    tensors = {
+        f"weight.{name}": value.cpu().contiguous() for name, value in trained_parameters(module).items()
+    }
+    for index, moments in state.optimizer.state_dict()["state"].items():
+        for name, value in moments.items():
+            tensors[f"moment.{index}.{name}"] = torch.as_tensor(value).cpu().contiguous()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file(tensors, temporary, metadata={"step": str(state.step), "extra": json.dumps(extra)})
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path, state: FitState) -> dict[str, Any]:
+    """Puts a checkpoint back into a state made by `start_fit` from the same recipe; returns its extra values.
+
+    Raises:
+        TrainingError: the file is damaged or from another model.
+    """
+    module = state.accelerator.unwrap_model(state.model)
+    moments: dict[int, dict[str, Tensor]] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            said = file.metadata()
+            for name in file.keys():  # noqa: SIM118 - not a dict
+                kind, rest = name.split(".", 1)
+                if kind == "moment":
+                    index, moment = rest.split(".", 1)
+                    moments.setdefault(int(index), {})[moment] = file.get_tensor(name)
+            with torch.no_grad():
+                for name, value in trained_parameters(module).items():
+                    value.copy_(file.get_tensor(f"weight.{name}"))
+    except (SafetensorError, RuntimeError, ValueError) as error:
+        raise TrainingError(f"{path}: damaged checkpoint: {error}; start again with --overwrite") from error
+    whole = state.optimizer.state_dict()
+    state.optimizer.load_state_dict({**whole, "state": moments})
+    state.step = int(said["step"])
+    extra: dict[str, Any] = json.loads(said["extra"])
+    return extra

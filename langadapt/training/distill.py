@@ -1,0 +1,239 @@
+"""Stage distill: the student learns to answer a translation as the teacher answers its English side."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from langadapt.data.batches import epoch_batches, steps_per_epoch
+from langadapt.data.distill_batch import DistillBatch
+from langadapt.data.parallel import load_parallel
+from langadapt.data.store import cache_folder, fingerprint
+from langadapt.data.tokens import by_length
+from langadapt.metrics.retrieval import mean_recall_text
+from langadapt.models import (
+    Artifact,
+    Student,
+    load_teacher,
+    load_text_model,
+    resolve_model,
+    write_artifact,
+)
+from langadapt.models.artifact import BaseModel, environment_facts
+from langadapt.models.device import best_device, has_bf16
+from langadapt.models.trained import trained_weights
+from langadapt.nn import distillation_distance, info_nce
+from langadapt.recipes import DistillStage, LanguageRecipe, ParallelRecipe, data_recipe, with_absolute_paths
+from langadapt.recipes.find import Found
+from langadapt.training.checkpoint import load_checkpoint, save_checkpoint, trained_parameters
+from langadapt.training.distill_data import DistillData, Examples, prepare
+from langadapt.training.loop import FitPlan, FitState, fit, start_fit
+from langadapt.training.progress import Progress, Report
+from langadapt.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions:
+    """What a recipe should not hold."""
+
+    state_cache_bytes: int = 8_000_000_000
+    device: torch.device | None = None
+    """None takes the best one."""
+    overwrite: bool = False
+    """Start again in a folder that holds another run."""
+
+
+def distill(
+    found: Found[LanguageRecipe], out: Path, *, report: Report, options: DistillOptions | None = None
+) -> Artifact:
+    """Trains an adapter and writes its artifact.
+
+    An interrupted run goes on where its last checkpoint stands when it is started again with the same
+    recipe and folder; a finished one is refused.
+
+    Args:
+        found: the language recipe and where it lies.
+        out: folder of the run: artifact, `log.jsonl`, and until it ends its checkpoint.
+        report: told what is done.
+        options: device, cache budget, overwrite.
+
+    Raises:
+        LangadaptError: bad data or models, a loss that is not finite, a folder that holds another run.
+    """
+    options = options or DistillOptions()
+    recipe = with_absolute_paths(found)
+    stage = recipe.distill
+    started = time.perf_counter()
+    corpora = [
+        load_parallel(data_recipe(ParallelRecipe, name)) for name in stage.data
+    ]
+    teacher_source = resolve_model(recipe.teacher)
+    text_source = resolve_model(recipe.text_model)
+    key = fingerprint(
+        recipe.model_dump_json(),
+        teacher_source.revision,
+        text_source.revision,
+        *(c.fingerprint for c in corpora),
+    )
+    run = RunFolder(folder=out, key=key)
+    run.claim(overwrite=options.overwrite)
+
+    device = options.device or best_device()
+    teacher = load_teacher(teacher_source, device=device)
+    encoder = load_text_model(text_source, recipe.text_model, max_tokens=stage.max_tokens, device=device)
+    with torch.random.fork_rng():
+        torch.manual_seed(stage.seed)
+        student = Student(
+            text_model=encoder, spec=recipe.adapter, trains=recipe.text_model.trains, target_dim=teacher.dim
+        )
+    counts = student.parameter_counts()
+    share = 100 * counts["trained"] / counts["total"]
+    report(Progress(stage=f"adapter: {counts['trained']:,} trained weights, {share:.1f} % of the student"))
+    data = prepare(
+        corpora,
+        stage=stage,
+        teacher=teacher,
+        student=student,
+        cache=cache_folder(),
+        state_cache_bytes=options.state_cache_bytes,
+        report=report,
+    )
+    student.adapter.start_at(data.targets[torch.from_numpy(data.train.target)].mean(dim=0).to(device))
+    best = _train(student, data, recipe, run, report, device)
+    artifact = Artifact(
+        recipe=recipe,
+        teacher=BaseModel(repo=teacher_source.repo, revision=teacher_source.revision),
+        text_model=BaseModel(repo=text_source.repo, revision=text_source.revision),
+        target_dim=teacher.dim,
+        weights=_artifact_weights(student),
+        training={
+            **best,
+            "rows": len(data.train),
+            "held_out_rows": len(data.held_out),
+            "trained_parameters": counts["trained"],
+            "trained_percent": round(share, 3),
+            "seconds": round(time.perf_counter() - started, 1),
+            "device": str(device),
+            "data": {corpus.name: corpus.fingerprint for corpus in corpora},
+        },
+        environment=environment_facts(),
+    )
+    write_artifact(out, artifact)
+    run.clean()
+    return artifact
+
+
+def _train(
+    student: Student,
+    data: DistillData,
+    recipe: LanguageRecipe,
+    run: RunFolder,
+    report: Report,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Runs all epochs and leaves the best weights in the student; returns what was best and when."""
+    stage = recipe.distill
+    accelerator = Accelerator(mixed_precision="bf16" if has_bf16(device) else "no", cpu=device.type == "cpu")
+    plan = FitPlan(
+        steps_per_epoch=steps_per_epoch(len(data.train), stage.batch_size),
+        epochs=stage.epochs,
+        warmup_fraction=stage.warmup_fraction,
+        gradient_clip_norm=stage.gradient_clip_norm,
+        seed=stage.seed,
+    )
+    state = start_fit(student, _parameter_groups(student, recipe), plan=plan, accelerator=accelerator)
+    best: dict[str, Any] = {"held_out_recall": -1.0, "best_step": 0}
+    if run.checkpoint.is_file():
+        best = load_checkpoint(run.checkpoint, state)
+        report(Progress(stage=f"resumed at step {state.step} of {plan.steps}"))
+
+    lengths = data.tokens.lengths[data.train.text]
+
+    def batches(epoch: int) -> Iterator[DistillBatch]:
+        for rows in epoch_batches(lengths, batch_size=stage.batch_size, seed=stage.seed, epoch=epoch):
+            mine = rows[accelerator.process_index :: accelerator.num_processes]
+            yield data.batch(data.train, mine)
+
+    def loss(model: nn.Module, batch: DistillBatch) -> Tensor:
+        return _distill_loss(model, batch, stage, state.accelerator)
+
+    log_lines: list[str] = []
+    for log in fit(state, batches, loss, examples_per_step=stage.batch_size):
+        log_lines.append(json.dumps({"kind": "step", **asdict(log)}))
+        note = (
+            f"loss {log.loss:.3f}, held-out recall {best['held_out_recall']:.1f}"
+            if best["best_step"]
+            else (f"loss {log.loss:.3f}")
+        )
+        report(Progress(stage="distil", done=log.step, total=plan.steps, note=note))
+        if log.step % plan.steps_per_epoch == 0:
+            recall = _held_out_recall(state, data)
+            log_lines.append(json.dumps({"kind": "held_out", "step": log.step, "recall": recall}))
+            if recall > best["held_out_recall"]:
+                best = {"held_out_recall": recall, "best_step": log.step}
+                run.save_best(trained_parameters(accelerator.unwrap_model(state.model)))
+            run.append_log(log_lines)
+            log_lines = []
+            save_checkpoint(run.checkpoint, state, extra=best)
+    module = accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
+    with torch.no_grad():
+        weights = load_file(run.best)
+        for name, value in trained_parameters(module).items():
+            value.copy_(weights[name])
+    return {**best, "steps": plan.steps}
+
+
+def _distill_loss(
+    model: nn.Module, batch: DistillBatch, stage: DistillStage, accelerator: Accelerator
+) -> Tensor:
+    with accelerator.autocast():
+        embedded = model(batch.text, batch.states)
+    targets = batch.targets.to(embedded.device)
+    # Outside autocast: equal targets are recognised by their product, which needs float32.
+    value = distillation_distance(embedded.float(), targets, stage.distance)
+    if stage.info_nce_weight:
+        value = value + stage.info_nce_weight * info_nce(embedded.float(), targets, stage.temperature)
+    return value
+
+
+@torch.inference_mode()
+def _held_out_recall(state: FitState, data: DistillData) -> float:
+    """Mean of recall@1, 5 and 10, in percent, of held-out texts among the teacher's held-out English."""
+    model = state.model.eval()
+    examples: Examples = data.held_out
+    out = torch.zeros(len(examples), data.targets.shape[1])
+    for rows in by_length(data.tokens.lengths[examples.text], batch_tokens=8192):
+        batch = data.batch(examples, rows)
+        out[torch.from_numpy(np.ascontiguousarray(rows))] = model(batch.text, batch.states).float().cpu()
+    return mean_recall_text(out, data.targets[torch.from_numpy(examples.target)])
+
+
+def _parameter_groups(student: Student, recipe: LanguageRecipe) -> list[dict[str, Any]]:
+    decay = recipe.distill.weight_decay
+    groups: list[dict[str, Any]] = []
+    for module, rate in (
+        (student.adapter, recipe.distill.learning_rate),
+        (student.text_model, recipe.text_model.learning_rate),
+    ):
+        weights = [value for value in module.parameters() if value.requires_grad]
+        # Decay would move the rows of embeddings that no text of this language touches.
+        table = recipe.text_model.trains == "embeddings" and module is student.text_model
+        matrices = [value for value in weights if value.dim() > 1 and not table]
+        others = [value for value in weights if value.dim() <= 1 or table]
+        groups += [{"params": matrices, "lr": rate, "weight_decay": decay}] if matrices else []
+        groups += [{"params": others, "lr": rate, "weight_decay": 0.0}] if others else []
+    return groups
+
+
+def _artifact_weights(student: Student) -> dict[str, Tensor]:
+    adapter = {f"adapter.{name}": value.detach() for name, value in student.adapter.state_dict().items()}
+    trained = trained_weights(student.text_model, student.trains)
+    return {**adapter, **{f"text_model.{name}": value for name, value in trained.items()}}

@@ -1,0 +1,197 @@
+"""From parallel sentences to batches: everything frozen is computed once and stored."""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from langadapt.data.distill_batch import DistillBatch
+from langadapt.data.parallel import ParallelSentences
+from langadapt.data.split import split_by_english
+from langadapt.data.store import StoreSpec, fingerprint, stored_rows
+from langadapt.data.tokens import Tokens, ragged_index
+from langadapt.models import Student, Teacher
+from langadapt.recipes import DistillStage
+from langadapt.training.progress import Progress, Report
+
+# Part of every store's fingerprint: raise it when a change here or in the towers changes their output.
+_CODE_VERSION = 1
+_ROWS_PER_CHUNK = 256
+
+
+@dataclass(frozen=True, kw_only=True)
+class Examples:
+    """Which text goes with which target: row numbers int64 `[n]` into the texts and the targets."""
+
+    text: NDArray[np.int64]
+    target: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.text)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillData:
+    """Distinct texts and targets, and the examples that connect them.
+
+    `targets [M, D]` float32 unit rows; `states [N, L * H]` bfloat16, one row per token, or None if they are
+    computed anew in each step.
+    """
+
+    tokens: Tokens
+    targets: Tensor
+    states: Tensor | None
+    state_shape: tuple[int, int]
+    train: Examples
+    held_out: Examples
+    fingerprint: str
+
+    def batch(self, examples: Examples, rows: NDArray[np.int64]) -> DistillBatch:
+        """Some examples as one padded batch."""
+        text = examples.text[rows]
+        batch = self.tokens.batch(text)
+        states = None
+        if self.states is not None:
+            index, _ = ragged_index(self.tokens.offsets, text)
+            flat = self.states.index_select(0, torch.from_numpy(index.reshape(-1)))
+            states = flat.view(*index.shape, *self.state_shape).float()
+        targets = self.targets.index_select(0, torch.from_numpy(examples.target[rows]))
+        return DistillBatch(text=batch, targets=targets, states=states)
+
+
+def prepare(
+    corpora: Sequence[ParallelSentences],
+    *,
+    stage: DistillStage,
+    teacher: Teacher,
+    student: Student,
+    cache: Path,
+    state_cache_bytes: int,
+    report: Report,
+) -> DistillData:
+    """Splits, tokenises and encodes parallel sentences.
+
+    Args:
+        corpora: parallel sentences; all are used alike.
+        stage: the recipe's distill stage.
+        teacher: embeds the English side, each distinct sentence once.
+        student: its text model's states are cached where it is frozen and they fit.
+        cache: folder of the stores.
+        state_cache_bytes: budget of the state store.
+        report: told what is done.
+    """
+    english = [text for corpus in corpora for text in corpus.english]
+    target = [text for corpus in corpora for text in corpus.target]
+    generator = torch.Generator().manual_seed(stage.seed)
+    split = split_by_english(english, held_out=stage.held_out_sentences, generator=generator)
+    identity = split.train[
+        torch.randperm(len(split.train), generator=generator)[
+            : round(stage.identity_fraction * len(split.train))
+        ].numpy()
+    ]
+    sources = _Distinct(english)
+    texts = _Distinct([*target, *(english[i] for i in identity)])
+
+    target_row, targets = _teacher_targets(sources.texts, teacher, cache, report)
+    tokens, text_row = _sorted_by_length(student.text_model.tokenize(texts.texts))
+    english_of = target_row[sources.index]
+    target_of = text_row[texts.index]
+    states = _states(tokens, student, cache, state_cache_bytes, report)
+    return DistillData(
+        tokens=tokens,
+        targets=targets,
+        states=states,
+        state_shape=(student.text_model.check_layers(student.layers), student.text_model.state_dim),
+        train=Examples(
+            text=np.concatenate([target_of[split.train], target_of[len(target) :]]),
+            target=np.concatenate([english_of[split.train], english_of[identity]]),
+        ),
+        held_out=Examples(text=target_of[split.held_out], target=english_of[split.held_out]),
+        fingerprint=fingerprint(*(corpus.fingerprint for corpus in corpora)),
+    )
+
+
+class _Distinct:
+    """Distinct texts in order of first appearance; `index` leads from each given text to its place."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        places: dict[str, int] = {}
+        self.index = np.array([places.setdefault(text, len(places)) for text in texts], np.int64)
+        self.texts = list(places)
+
+
+def _sorted_by_length(tokens: Tokens) -> tuple[Tokens, NDArray[np.int64]]:
+    order = np.argsort(tokens.lengths, kind="stable")
+    lengths = tokens.lengths[order]
+    offsets = np.zeros(len(tokens) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    positions = np.repeat(tokens.offsets[order] - offsets[:-1], lengths) + np.arange(offsets[-1])
+    place = np.empty(len(tokens), np.int64)
+    place[order] = np.arange(len(tokens))
+    return replace(tokens, ids=tokens.ids[positions], offsets=offsets), place
+
+
+def _teacher_targets(
+    texts: Sequence[str], teacher: Teacher, cache: Path, report: Report
+) -> tuple[NDArray[np.int64], Tensor]:
+    tokens, place = _sorted_by_length(teacher.tokenize(texts))
+    key = fingerprint(
+        _CODE_VERSION,
+        teacher.source.revision,
+        teacher.max_tokens,
+        teacher.fixed_tokens,
+        tokens.ids,
+        tokens.offsets,
+    )
+    spec = StoreSpec(kind="teacher-text", fingerprint=key, rows=len(tokens), dim=teacher.dim)
+
+    def compute(done: int) -> Iterator[Tensor]:
+        for rows in _chunks(done, len(tokens)):
+            yield teacher.embed_texts(teacher.batch(tokens, rows))
+            report(Progress(stage="teacher embeddings", done=int(rows[-1]) + 1, total=len(tokens)))
+
+    return place, stored_rows(cache, spec, compute)
+
+
+def _states(tokens: Tokens, student: Student, cache: Path, budget: int, report: Report) -> Tensor | None:
+    if student.trains != "frozen":
+        report(
+            Progress(stage=f"text model: trains {student.trains}, so its states are computed in each step")
+        )
+        return None
+    encoder = student.text_model
+    width = encoder.check_layers(student.layers) * encoder.state_dim
+    key = fingerprint(_CODE_VERSION, encoder.source.revision, student.layers, tokens.ids, tokens.offsets)
+    spec = StoreSpec(
+        kind="states", fingerprint=key, rows=int(tokens.offsets[-1]), dim=width, dtype="bfloat16"
+    )
+    cache.mkdir(parents=True, exist_ok=True)
+    have = (cache / spec.kind / key / "rows.bin").exists()
+    free = shutil.disk_usage(cache).free
+    size = f"{spec.bytes / 1e9:.2f} GB"
+    if not have and (spec.bytes > budget or spec.bytes > 0.9 * free):
+        limit = f"budget {budget / 1e9:.2f} GB" if spec.bytes > budget else f"free disk {free / 1e9:.2f} GB"
+        report(Progress(stage=f"frozen states: computed in each step ({size} to cache, {limit})"))
+        return None
+    report(Progress(stage=f"frozen states: cached, {size} of a budget of {budget / 1e9:.2f} GB"))
+
+    def compute(done: int) -> Iterator[Tensor]:
+        first = int(np.searchsorted(tokens.offsets, done))
+        for rows in _chunks(first, len(tokens)):
+            batch = tokens.batch(rows)
+            with torch.inference_mode():
+                states = encoder.states(batch, student.layers).cpu()
+            yield states[batch.mask].flatten(1)
+            report(Progress(stage="frozen states", done=int(rows[-1]) + 1, total=len(tokens)))
+
+    return stored_rows(cache, spec, compute)
+
+
+def _chunks(first: int, count: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(first, count, _ROWS_PER_CHUNK):
+        yield np.arange(start, min(start + _ROWS_PER_CHUNK, count))

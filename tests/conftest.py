@@ -1,0 +1,172 @@
+"""Tiny real models of the real classes, made once a session; `lab` tests skip without LANGADAPT_LAB."""
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    PreTrainedTokenizerFast,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
+
+COLOURS = {"red": "rojo", "blue": "azul", "green": "verde", "grey": "gris", "pink": "rosa", "brown": "pardo"}
+THINGS = {"cat": "gato", "dog": "perro", "boat": "barco", "house": "casa", "tree": "arbol", "car": "coche"}
+PLACES = {"home": "hogar", "sea": "mar", "park": "parque", "road": "camino"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.environ.get("LANGADAPT_LAB"):
+        return
+    for item in items:
+        if "lab" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="set LANGADAPT_LAB to the lab kit's folder"))
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGADAPT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.delenv("LANGADAPT_DATA", raising=False)
+
+
+def sentences() -> list[tuple[str, str]]:
+    """144 English sentences and their translations."""
+    rows = itertools.product(COLOURS.items(), THINGS.items(), PLACES.items())
+    return [(f"a {c} {t} at {p}", f"{t2} {c2} en {p2}") for (c, c2), (t, t2), (p, p2) in rows]
+
+
+def save_tokenizer(folder: Path, words: list[str], *, max_tokens: int) -> PreTrainedTokenizerFast:
+    """A word-level tokenizer with XLM-R's special ids: <s> 0, <pad> 1, </s> 2, <unk> 3."""
+    vocabulary = {word: i for i, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", *words])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
+    )
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+        model_max_length=max_tokens,
+    )
+    fast.save_pretrained(folder)
+    return fast
+
+
+@pytest.fixture(scope="session")
+def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A CLIPModel of width 32 with random weights, its tokenizer and image processor."""
+    folder = tmp_path_factory.mktemp("models") / "teacher"
+    words = ["a", "at", *COLOURS, *THINGS, *PLACES]
+    save_tokenizer(folder, words, max_tokens=16)
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = CLIPConfig(
+        text_config={
+            **tower,
+            "vocab_size": len(words) + 4,
+            "max_position_embeddings": 16,
+            "bos_token_id": 0,
+            "pad_token_id": 1,
+            "eos_token_id": 2,
+        },
+        vision_config={**tower, "image_size": 32, "patch_size": 16},
+        projection_dim=24,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        # Weights of natural size: with CLIP's small initial ones all texts of a random tower look alike.
+        model = CLIPModel(config)
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                torch.nn.init.normal_(weight, std=0.25)
+    model.save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        folder
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An XLM-R of width 32 with random weights and its tokenizer, which knows both languages."""
+    folder = tmp_path_factory.mktemp("models") / "text-model"
+    words = ["a", "at", "en", *COLOURS, *THINGS, *PLACES]
+    words += [*COLOURS.values(), *THINGS.values(), *PLACES.values()]
+    save_tokenizer(folder, words, max_tokens=16)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        model = XLMRobertaModel(
+            XLMRobertaConfig(
+                vocab_size=len(words) + 4,
+                hidden_size=32,
+                intermediate_size=64,
+                num_hidden_layers=3,
+                num_attention_heads=2,
+                max_position_embeddings=18,
+            ),
+            add_pooling_layer=False,
+        )
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def language_folder(
+    tmp_path_factory: pytest.TempPathFactory, teacher_folder: Path, text_model_folder: Path
+) -> Path:
+    """A user's own folder: recipe es.yaml, parallel data, twelve pictures with captions as a test set."""
+    folder = tmp_path_factory.mktemp("es")
+    rows = sentences()
+    (folder / "parallel.tsv").write_text(
+        "english\ttarget\n" + "".join(f"{a}\t{b}\n" for a, b in rows), encoding="utf-8"
+    )
+    (folder / "photos").mkdir()
+    lines = ["image\tcaption\tenglish\n"]
+    for number, (english, target) in enumerate(rows[::12]):
+        Image.new("RGB", (40, 32), (number * 20, 255 - number * 20, 90)).save(
+            folder / "photos" / f"{number}.png"
+        )
+        lines.append(f"{number}.png\t{target}\t{english}\n")
+    (folder / "test.tsv").write_text("".join(lines), encoding="utf-8")
+    (folder / "es-parallel.yaml").write_text(
+        "name: es-parallel\ntitle: Test sentences\nlicence: CC0-1.0\nlanguage: es\n"
+        "source: {kind: files, paths: [parallel.tsv]}\nexpected_rows: 144\n",
+        encoding="utf-8",
+    )
+    (folder / "es-test.yaml").write_text(
+        "name: es-test\ntitle: Test pictures\nlicence: CC0-1.0\nlanguage: es\ncaptions: [test.tsv]\n"
+        "images: photos\ncolumns: {english: english}\nexpected_images: 12\nexpected_captions: 12\n",
+        encoding="utf-8",
+    )
+    (folder / "es.yaml").write_text(
+        f"""code: es
+name: Spanish
+native_name: español
+iso639_3: spa
+scripts: [Latn]
+teacher: {{repo: {teacher_folder}}}
+text_model: {{repo: {text_model_folder}}}
+adapter: {{bottleneck_dim: 32, layers: 1, heads: 2, feedforward_dim: 64, dropout: 0.1}}
+distill:
+  data: [./es-parallel.yaml]
+  epochs: 4
+  batch_size: 16
+  learning_rate: 3e-3
+  held_out_sentences: 14
+  identity_fraction: 0.25
+prompts: ["una foto de {{label}}"]
+evaluate: [./es-test.yaml]
+examples: [gato rojo en mar]
+""",
+        encoding="utf-8",
+    )
+    return folder
