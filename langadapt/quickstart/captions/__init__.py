@@ -1,0 +1,1 @@
+"""Hand-written caption grammars, one module per language."""
