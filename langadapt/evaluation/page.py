@@ -8,7 +8,7 @@ from pathlib import Path
 
 from langadapt.evaluation.cards import ScoreCard, card_warnings
 from langadapt.evaluation.plots import CurvePoint, curve_panels
-from langadapt.evaluation.score_table import score_section
+from langadapt.evaluation.score_table import HOW_TO_READ, score_section
 from langadapt.evaluation.thumbnails import Thumbnail, data_uri
 from langadapt.evaluation.write_text import write_text
 
@@ -58,7 +58,9 @@ def page_html(page: Page) -> str:
     warnings = "".join(f'<p class="warning">{escape(line)}</p>' for line in card_warnings(page.cards))
     body = [
         f'<header><p class="brand">langadapt</p><h1 dir="auto">{escape(page.title)}</h1>{summary}</header>',
-        _section("Scores", warnings + "".join(map(score_section, page.cards)) if page.cards else ""),
+        _section(
+            "Scores", warnings + "".join(map(score_section, page.cards)) + HOW_TO_READ if page.cards else ""
+        ),
         _section("Training", _figures(curve_panels(page.curve)) if page.curve else ""),
         _section("Searches", _searches(page.searches)),
         *(_section(heading, _facts(facts)) for heading, facts in page.facts.items()),
@@ -91,9 +93,10 @@ def _search(search: Search) -> str:
     language = f' lang="{escape(search.language)}"' if search.language else ""
     english = f'<p class="english" lang="en">{escape(search.english)}</p>' if search.english else ""
     images = "".join(map(_image, search.images))
+    columns = min(max(len(search.images), 4), 6)
     return (
         f'<article class="search"><p class="query" dir="auto"{language}>{escape(search.query)}</p>{english}'
-        f'<ol class="images">{images}</ol></article>\n'
+        f'<ol class="images" style="--columns:{columns}">{images}</ol></article>\n'
     )
 
 

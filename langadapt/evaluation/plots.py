@@ -93,8 +93,8 @@ def _panel(*, title: str, line: list[tuple[float, float]], colour: str, marked: 
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" width="{_WIDTH}" '
         f'height="{_HEIGHT}" role="img" aria-label="{escape(title)}" fill="currentColor" '
-        f'font-family="system-ui,sans-serif" font-size="12">'
-        f'<text x="{_LEFT}" y="20" font-size="14" font-weight="600">{escape(title)}</text>'
+        f'font-family="system-ui,sans-serif" font-size="13">'
+        f'<text x="{_LEFT}" y="20" font-size="15" font-weight="600">{escape(title)}</text>'
         f'<g stroke="currentColor">{grid}</g><g opacity=".75">{numbers}'
         f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 8}" text-anchor="end">step</text></g>'
         f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'

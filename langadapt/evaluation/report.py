@@ -23,7 +23,8 @@ def score_report(cards: Sequence[ScoreCard]) -> Group:
     parts: list[RenderableType] = []
     for card in cards:
         parts += [_heading(card), _table(card)]
-        parts += [Text(f"{name}: {scores.signature}", "dim", overflow="fold") for name, scores in card.rows()]
+        for name, scores in card.rows():
+            parts.append(Text(f"{name}:\n{scores.signature}", "dim", overflow="fold"))
         parts.append(Text())
     parts += [Text(f"warning: {line}", "yellow") for line in card_warnings(cards)]
     return Group(*parts)

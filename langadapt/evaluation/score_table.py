@@ -15,15 +15,19 @@ _HEAD = (
 )
 
 
+HOW_TO_READ = (
+    '<p class="note">R@k: share of queries, in percent, with a right answer among the best k; ties count '
+    "against the model. mR3: mean over k of one direction. mR6: mean of all six, drawn as a bar with its "
+    "bootstrap 95 % interval over images.</p>"
+)
+
+
 def score_section(card: ScoreCard) -> str:
     """HTML of one card; every text in it is escaped."""
     rows = card.rows()
     kept = card.retention
-    retention = (
-        f'<p class="retention"><strong>{kept:.1%}</strong> of the teacher\'s score on English captions is kept.</p>'
-        if kept is not None
-        else ""
-    )
+    share = "of the teacher's mR6 on English captions is kept."
+    retention = f'<p class="retention"><strong>{kept:.1%}</strong> {share}</p>' if kept is not None else ""
     bars = "".join(_bar(name, scores) for name, scores in rows)
     table = "".join(_row(name, scores) for name, scores in rows)
     lines = "".join(
@@ -32,7 +36,8 @@ def score_section(card: ScoreCard) -> str:
     return (
         f'<article class="card"><h3 dir="auto">{escape(card.label)}</h3>'
         f'<p class="note">{escape(pool_line(card))}</p>{retention}'
-        f'<div class="bars">{bars}</div><div class="scroll"><table>{_HEAD}<tbody>{table}</tbody></table></div>'
+        f'<div class="bars">{bars}</div>'
+        f'<div class="scroll" tabindex="0"><table>{_HEAD}<tbody>{table}</tbody></table></div>'
         f'<details><summary>Signatures</summary><dl class="signatures">{lines}</dl></details></article>\n'
     )
 

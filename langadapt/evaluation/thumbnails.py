@@ -3,7 +3,6 @@
 import base64
 import io
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 from langadapt.data.images import open_image
@@ -23,7 +22,6 @@ class Thumbnail:
     """Whether it is a right one; None where nobody knows."""
 
 
-@lru_cache(maxsize=256)
 def data_uri(path: Path) -> str:
     """The image, at most 320 pixels wide and high, as a JPEG data URI.
 

@@ -1,0 +1,141 @@
+"""Cards, the terminal report and its JSON."""
+
+import dataclasses
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from langadapt.evaluation.cards import ScoreCard, card_warnings
+from langadapt.evaluation.report import score_json, score_report
+from langadapt.metrics.intervals import Interval
+from langadapt.metrics.retrieval import Recalls, RetrievalScores
+
+LINE = "benchmark:{}|images:20|captions:40|which:all|language:{}|text:{}|image:clip@3d74acf|version:1"
+
+
+def scores(
+    mr6: float, *, language: str = "zh", text: str = "e5@1", benchmark: str = "val"
+) -> RetrievalScores:
+    recalls = Recalls(r1=mr6 - 1.5, r5=mr6, r10=mr6 + 1.5)
+    return RetrievalScores(
+        t2i=recalls,
+        i2t=recalls,
+        interval=Interval(low=mr6 - 2.0, high=mr6 + 2.0, level=0.95),
+        signature=LINE.format(benchmark, language, text),
+    )
+
+
+ZERO = Recalls(r1=0.0, r5=0.0, r10=0.0)
+CARD = ScoreCard(
+    name="val",
+    language="zh",
+    student=scores(60.0),
+    ceiling=scores(80.0, language="en", text="clip@3d74acf"),
+    floor=scores(4.0, text="clip@3d74acf"),
+    images=20,
+    captions=40,
+)
+
+
+def printed(cards: list[ScoreCard]) -> str:
+    console = Console(width=100, file=io.StringIO(), color_system=None)
+    console.print(score_report(cards))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_retention_is_a_fraction_of_the_ceiling() -> None:
+    assert CARD.retention == pytest.approx(0.75)
+    assert dataclasses.replace(CARD, ceiling=None).retention is None
+    assert dataclasses.replace(CARD, student=None).retention is None
+    assert (
+        dataclasses.replace(CARD, ceiling=dataclasses.replace(scores(1.5), t2i=ZERO, i2t=ZERO)).retention
+        is None
+    )
+
+
+def test_keys_are_stable_and_come_back() -> None:
+    plain = CARD.to_dict()
+    assert list(plain) == [
+        "name",
+        "language",
+        "student",
+        "ceiling",
+        "floor",
+        "retention",
+        "signature",
+        "images",
+        "captions",
+        "image_free",
+    ]
+    assert plain["signature"] == LINE.format("val", "zh", "e5@1")
+    assert ScoreCard.from_dict(json.loads(json.dumps(plain))) == CARD
+    bare = dataclasses.replace(CARD, student=None, floor=None, image_free=True)
+    assert ScoreCard.from_dict(json.loads(json.dumps(bare.to_dict()))) == bare
+
+
+def test_json_holds_cards_and_warnings() -> None:
+    content = json.loads(score_json([CARD]))
+    assert list(content) == ["cards", "warnings"]
+    assert content == {"cards": [CARD.to_dict()], "warnings": []}
+    assert "中文" in score_json([dataclasses.replace(CARD, name="中文")])
+
+
+def test_report_shows_every_number_in_100_columns() -> None:
+    lines = printed([CARD]).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0] == "val (zh)  40 captions, 20 images"
+    assert lines[2].split() == ["R@1", "R@5", "R@10"] * 2 + [
+        "mR3_t2i",
+        "mR3_i2t",
+        "mR6",
+        "95",
+        "%",
+        "retention",
+    ]
+    recalls = ["58.5", "60.0", "61.5"]
+    assert lines[3].split() == ["student", *recalls, *recalls, "60.0", "60.0", "60.0", "58.0–62.0", "75.0%"]
+    assert lines[4].startswith("teacher, English ")
+    assert lines[5].startswith("teacher, raw captions ")
+    assert LINE.format("val", "en", "clip@3d74acf") in "".join(lines)
+    assert "warning" not in printed([CARD])
+
+
+def test_widest_numbers_still_fit() -> None:
+    all_right = Recalls(r1=100.0, r5=100.0, r10=100.0)
+    full = Interval(low=100.0, high=100.0, level=0.95)
+    best = RetrievalScores(t2i=all_right, i2t=all_right, interval=full, signature=LINE.format("v", "zh", "e"))
+    wide = dataclasses.replace(best, interval=Interval(low=99.4, high=100.0, level=0.95))
+    text = printed([dataclasses.replace(CARD, student=best, ceiling=wide, floor=best)])
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.split().count("100.0") == 3 * 9
+    assert "100–100" in text
+    assert "99.4–100" in text
+    assert "100.0%" in text
+    assert "…" not in text
+
+
+def test_names_are_not_markup() -> None:
+    assert "[red]x[/] (zh)" in printed([dataclasses.replace(CARD, name="[red]x[/]")])
+
+
+def test_an_image_free_set_says_so() -> None:
+    text = printed([dataclasses.replace(CARD, image_free=True)])
+    assert "40 captions against their 20 English sides, no images" in text
+
+
+def test_scores_of_other_conditions_are_warned_about() -> None:
+    other = dataclasses.replace(
+        CARD, name="test", student=scores(50.0, benchmark="test"), ceiling=None, floor=None
+    )
+    same = dataclasses.replace(CARD, student=scores(50.0, text="another@2"))
+    assert card_warnings([]) == card_warnings([CARD]) == card_warnings([CARD, same]) == []
+    line = "not comparable: val (zh) and test (zh) differ in benchmark"
+    assert card_warnings([CARD, other]) == [line]
+    assert f"warning: {line}" in printed([CARD, other])
+    inside = dataclasses.replace(CARD, floor=scores(4.0, benchmark="test"))
+    assert card_warnings([inside]) == [
+        "not comparable: val (zh), student and teacher, raw captions differ in benchmark"
+    ]
