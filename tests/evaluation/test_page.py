@@ -141,6 +141,13 @@ def test_a_query_says_its_language_and_finds_its_direction(picture: Path) -> Non
     assert query == {"class": "query", "dir": "auto", "lang": "fa"}
 
 
+def test_a_language_cannot_leave_its_attribute() -> None:
+    reader = read(
+        page_html(Page(title="t", searches=[Search(query="q", english=None, images=[], language=EVIL)]))
+    )
+    assert EVIL in [attributes.get("lang") for _, attributes in reader.elements]
+
+
 def test_images_are_small_jpegs(picture: Path) -> None:
     source = re.search(r"data:image/jpeg;base64,([^\"]+)", page_html(full_page(picture, "q")))
     assert source
