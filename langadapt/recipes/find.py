@@ -119,7 +119,7 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 def _near_language(name: str) -> str:
-    """Shipped codes near a code, or of the languages whose name in English, own name or ISO 639-3 code is near."""
+    """Codes of languages whose name (English or own) or ISO 639-3 code is near, else codes that are near."""
     called: dict[str, str] = {}
     for code in language_codes():
         recipe = read_yaml(shipped_folder("languages") / f"{code}.yaml")

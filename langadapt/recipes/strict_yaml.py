@@ -100,7 +100,7 @@ def _explain(schema: type[BaseModel], item: ErrorDetails) -> str:
     place = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         known = _keys_at(schema, item["loc"][:-1])
-        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1)
+        near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
         return f"{place}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "")
     if item["type"] == "missing":
         return f"{place}: required key is missing"
