@@ -14,6 +14,7 @@ from pathlib import Path
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.languages import CAPTIONS
 from langadapt.quickstart.plans import sample_plan
+from langadapt.quickstart.recipes import recipe_files
 from langadapt.quickstart.scenes import Scene, held_out_scenes, training_scenes
 
 VERSION = 1
@@ -39,10 +40,11 @@ class HeldOutRow:
 
 def held_out_rows(count: int = 1_000) -> Iterator[HeldOutRow]:
     """The test set: held-out scenes with captions in every language, the same on every call."""
-    rng = random.Random("langadapt world: test")
-    for number, scene in enumerate(islice(held_out_scenes(rng), count)):
-        plan = sample_plan(scene, rng)
-        captions = {language: caption(plan, rng) for language, caption in CAPTIONS.items()}
+    scenes, facts = _draws("test scenes"), _draws("test facts")
+    words = {language: _draws(f"test words {language}") for language in CAPTIONS}
+    for number, scene in enumerate(islice(held_out_scenes(scenes), count)):
+        plan = sample_plan(scene, facts)
+        captions = {language: caption(plan, words[language]) for language, caption in CAPTIONS.items()}
         yield HeldOutRow(image=f"{number:04d}.png", scene=scene, captions=captions)
 
 
@@ -56,10 +58,16 @@ def parallel_rows(language: str, count: int) -> Iterator[tuple[str, str]]:
     Returns:
         (English, target) pairs about training scenes only, the same on every call.
     """
-    rng = random.Random(f"langadapt world: parallel {language}")
-    for scene in islice(training_scenes(rng), count):
-        plan = sample_plan(scene, rng)
-        yield CAPTIONS["en"](plan, rng), CAPTIONS[language](plan, rng)
+    scenes, facts = _draws(f"parallel scenes {language}"), _draws(f"parallel facts {language}")
+    english, target = _draws(f"parallel words en {language}"), _draws(f"parallel words {language}")
+    for scene in islice(training_scenes(scenes), count):
+        plan = sample_plan(scene, facts)
+        yield CAPTIONS["en"](plan, english), CAPTIONS[language](plan, target)
+
+
+def _draws(purpose: str) -> random.Random:
+    """Draws of their own for each purpose: a new paraphrase in one language moves nothing else."""
+    return random.Random(f"langadapt world {VERSION}: {purpose}")
 
 
 def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> Path:
@@ -98,6 +106,8 @@ def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> 
         _write_table(
             folder / f"parallel.en-{language}.tsv", ("english", "target"), parallel_rows(language, parallel)
         )
+        for name, text in recipe_files(language, parallel=parallel, tests=tests).items():
+            _write(folder / name, text.encode())
     for source in sorted(WEIGHTS.glob("*/*")):
         target = folder / "models" / source.relative_to(WEIGHTS)
         target.parent.mkdir(parents=True, exist_ok=True)

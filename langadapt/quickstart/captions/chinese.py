@@ -119,7 +119,7 @@ def _tail(plan: Plan, rng: random.Random) -> str:
         return ""
     phrase = _phrase(plan.third, rng)
     if plan.place is None:
-        return f"，{rng.choice(('还有', '另外还有', '旁边还有'))}{phrase}"
+        return f"，{rng.choice(('还有', '另外还有'))}{phrase}"
     return f"，{rng.choice(PLACES[plan.place])}{rng.choice(('有', '还有', '是'))}{phrase}"
 
 

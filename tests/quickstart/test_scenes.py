@@ -1,0 +1,113 @@
+"""Held-out combinations and drawing."""
+
+import hashlib
+import itertools
+import random
+from itertools import islice
+
+import pytest
+
+from langadapt.quickstart.drawing import draw
+from langadapt.quickstart.scenes import (
+    BACKGROUNDS,
+    COLOURS,
+    SHAPES,
+    Scene,
+    Thing,
+    held_out_scenes,
+    training_scenes,
+)
+
+Items = list[tuple[str, str]]
+
+
+def _items(scene: Scene) -> Items:
+    return [(thing.shape, thing.colour) for thing in scene.things]
+
+
+def test_no_training_scene_holds_the_combination_of_a_test_scene_even_as_a_part() -> None:
+    training = [set(_items(scene)) for scene in islice(training_scenes(random.Random(1)), 4_000)]
+    for scene in islice(held_out_scenes(random.Random(2)), 300):
+        combination = set(_items(scene))
+        assert not any(combination <= seen for seen in training)
+
+
+def test_the_two_kinds_of_scenes_are_told_apart_by_pairs_alone() -> None:
+    def pairs(scene: Scene) -> set[frozenset[tuple[str, str]]]:
+        return {frozenset(pair) for pair in itertools.combinations(_items(scene), 2)}
+
+    trained = set().union(*(pairs(scene) for scene in islice(training_scenes(random.Random(3)), 20_000)))
+    for scene in islice(held_out_scenes(random.Random(4)), 500):
+        assert pairs(scene) - trained, "every test scene has a pair that training never shows"
+    possible = len(SHAPES) * (len(SHAPES) - 1) // 2 * len(COLOURS) ** 2
+    assert 0.8 * possible < len(trained) < 0.9 * possible, "one pair in eight is kept"
+
+
+def test_test_scenes_differ_in_their_combination() -> None:
+    scenes = list(islice(held_out_scenes(random.Random(5)), 1_000))
+    assert len({frozenset(_items(scene)) for scene in scenes}) == 1_000
+
+
+def test_training_shows_every_shape_in_every_colour_and_every_background() -> None:
+    scenes = list(islice(training_scenes(random.Random(6)), 4_000))
+    shown = {item for scene in scenes for item in _items(scene)}
+    assert shown == set(itertools.product(SHAPES, COLOURS))
+    assert {scene.background for scene in scenes} == set(BACKGROUNDS)
+
+
+def test_a_scene_is_always_drawn_with_the_same_pixels() -> None:
+    scene = Scene(
+        first=Thing(shape="cat", colour="red", size="large"),
+        second=Thing(shape="tree", colour="blue", count=3),
+        relation="left",
+        background="snow",
+        seed=11,
+    )
+    digest = hashlib.sha256(draw(scene).tobytes()).hexdigest()
+    assert hashlib.sha256(draw(scene).tobytes()).hexdigest() == digest
+    mirrored = Scene(
+        first=scene.things[1], second=scene.first, relation="left", background="snow", seed=scene.seed
+    )
+    assert hashlib.sha256(draw(mirrored).tobytes()).hexdigest() != digest
+
+
+@pytest.mark.parametrize(
+    ("relation", "red_half"), [("left", (0, 0, 64, 128)), ("above", (0, 0, 128, 64))], ids=["left", "above"]
+)
+def test_the_first_thing_is_drawn_on_the_side_that_the_relation_names(
+    relation: str, red_half: tuple[int, int, int, int]
+) -> None:
+    scene = Scene(
+        first=Thing(shape="ball", colour="red", size="large"),
+        second=Thing(shape="ball", colour="blue", size="large"),
+        relation=relation,  # type: ignore[arg-type]
+        background="snow",
+    )
+    picture = draw(scene)
+
+    def reds(box: tuple[int, int, int, int]) -> int:
+        pixels = picture.crop(box).tobytes()
+        return sum(
+            pixels[i] > 150 and pixels[i + 1] < 90 and pixels[i + 2] < 90 for i in range(0, len(pixels), 3)
+        )
+
+    assert reds(red_half) > 500
+    assert reds(red_half) > 0.95 * reds((0, 0, 128, 128))
+
+
+def test_size_and_count_are_visible() -> None:
+    def coloured(thing: Thing) -> int:
+        pixels = draw(Scene(first=thing, background="snow")).tobytes()
+        return sum(pixels[i] > 150 and pixels[i + 1] < 90 for i in range(0, len(pixels), 3))
+
+    small = coloured(Thing(shape="star", colour="red", size="small"))
+    large = coloured(Thing(shape="star", colour="red", size="large"))
+    two = coloured(Thing(shape="star", colour="red", count=2))
+    three = coloured(Thing(shape="star", colour="red", count=3))
+    assert large > 2 * small
+    assert three > 1.2 * two > 1.2 * small
+
+
+def test_a_thing_of_several_has_no_size() -> None:
+    with pytest.raises(ValueError, match="size"):
+        Thing(shape="cat", colour="red", count=2, size="large")
