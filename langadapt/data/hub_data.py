@@ -88,9 +88,9 @@ def _explain(source: HubSource, error: Exception) -> str:
             "is a loading script, and no remote code is run; use a copy of it in Parquet, JSON Lines or CSV"
         )
     unreachable = (ConnectionError, OfflineModeIsEnabled, HfHubHTTPError)
-    if any(isinstance(item, unreachable) for item in chain):
+    if "LocalEntryNotFoundError" in text or any(isinstance(item, unreachable) for item in chain):
         return (
-            f"the Hub is out of reach ({_first_line(text)}) and no copy is in the cache; check the "
+            f"the Hub is out of reach ({_first_line(text):.120}) and no copy is in the cache; check the "
             "connection, HF_ENDPOINT and HF_HUB_OFFLINE"
         )
     return f"cannot be read ({_first_line(text)}); look at {page}"

@@ -43,8 +43,8 @@ def load_retrieval(found: Found[RetrievalRecipe]) -> RetrievalSet:
     if ceiling is not None and recipe.format in _BY_LINE and len(recipe.captions) == len(recipe.english) == 1:
         if len(captions) != len(ceiling):
             raise DataError(
-                f"{files.captions[0]} has {len(captions)} lines, {recipe.english[0]} has {len(ceiling)}: they "
-                "do not correspond; take both from one release"
+                f"{files.captions[0]} has {len(captions)} lines, {recipe.english[0]} has {len(ceiling)}: "
+                "they do not correspond; take both from one release"
             )
         captions = [replace(own, english=side.text) for own, side in zip(captions, ceiling, strict=True)]
     folder = None if recipe.images is None else local_path(found, recipe.images)

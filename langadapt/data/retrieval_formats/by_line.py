@@ -12,9 +12,9 @@ from langadapt.errors import DataError
 def read_captions_by_line(files: CaptionFiles) -> Iterator[Caption]:
     """Captions of plain files, one per line, image by image.
 
-    Layouts, read from the repositories: XTD10 `test_1kcaptions_zh.txt` (Japanese is `jp`; de, en, fr and jp lie
-    in other folders) beside `test_image_names.txt`, file names of COCO. Multi30k task 1
-    `test_2016_flickr.de.gz` beside `image_splits/test_2016_flickr.txt`; the list of `test_2017_mscoco` carries
+    Layouts, read from the repositories: XTD10 `test_1kcaptions_zh.txt` (Japanese is `jp`; de, en, fr and jp
+    lie in other folders) beside `test_image_names.txt`, file names of COCO. Multi30k task 1
+    `test_2016_flickr.de.gz` beside `image_splits/test_2016_flickr.txt`; the list of `test_2017_mscoco` has
     `#id` behind each name. Task 2 `test_2016.1.de.gz` to `.5.de.gz`, five captions of each image: the
     repository holds no list of names for them; WMT16's own archive has one, which was not verified.
 

@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from langadapt.data import images
+from langadapt.data.images import list_images, open_image
+from langadapt.errors import DataError
+
+RED, BLUE = (250, 10, 10), (10, 10, 250)
+
+
+def halves(width: int = 40, height: int = 20) -> Image.Image:
+    """Left half red, right half blue."""
+    image = Image.new("RGB", (width, height), RED)
+    image.paste(BLUE, (width // 2, 0, width, height))
+    return image
+
+
+def fault(path: Path) -> str:
+    with pytest.raises(DataError) as caught:
+        open_image(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    return str(caught.value)
+
+
+def test_exif_orientation_turns_the_image(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: what is left in the file belongs on top
+    halves().save(tmp_path / "a.jpg", exif=exif, quality=95)
+    image = open_image(tmp_path / "a.jpg")
+    assert (image.mode, image.size) == ("RGB", (20, 40))
+    top, bottom = image.getpixel((10, 5)), image.getpixel((10, 35))
+    assert isinstance(top, tuple)
+    assert isinstance(bottom, tuple)
+    assert top[0] > 200 > 50 > top[2]
+    assert bottom[2] > 200 > 50 > bottom[0]
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "CMYK", "1"])
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    halves().convert(mode).save(path)
+    image = open_image(path)
+    assert (image.mode, image.size) == ("RGB", (40, 20))
+    assert image.getpixel((5, 5)) == halves().convert(mode).convert("RGB").getpixel((5, 5))
+
+
+def test_animation_gives_its_first_frame(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    pixel = open_image(tmp_path / "a.gif").getpixel((2, 2))
+    assert isinstance(pixel, tuple)
+    assert pixel[0] > 200
+
+
+def test_faults_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.jpg"
+    assert "no such file" in fault(path)
+    assert "is a folder" in fault(tmp_path)
+    path.write_bytes(b"")
+    assert "is empty" in fault(path)
+    path.write_bytes(b"<html>not found</html>")
+    assert "is not an image of a known kind" in fault(path)
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n")
+    assert "is not an image of a known kind" in fault(path)
+    for name in ("b.jpg", "b.png", "b.webp"):
+        halves(200, 200).save(tmp_path / name)
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        assert "damaged image" in fault(tmp_path / name)
+    halves().save(path)
+    monkeypatch.setattr(images, "_MOST_PIXELS", 799)
+    assert "40 x 20 pixels are too many" in fault(path)
+
+
+def test_bomb_beyond_pillows_own_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    halves().save(tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300)
+    assert "decompression bomb" in fault(tmp_path / "a.png")
+
+
+def test_list_images(tmp_path: Path) -> None:
+    for name in ("b.PNG", "a/c.jpeg", "a/.hidden.jpg", ".git/x.png", "a/notes.txt", "Z.jpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert list_images(tmp_path) == [tmp_path / "Z.jpg", tmp_path / "a" / "c.jpeg", tmp_path / "b.PNG"]
+    with pytest.raises(DataError, match="no such folder"):
+        list_images(tmp_path / "none")
+    with pytest.raises(DataError, match="is not a folder"):
+        list_images(tmp_path / "b.PNG")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=r"holds no images; expected files ending in \.jpg"):
+        list_images(tmp_path / "empty")
