@@ -31,7 +31,6 @@ def open_image(path: Path) -> Image.Image:
             image = Image.open(raw, formats=_FORMATS)
             if image.width * image.height > _MOST_PIXELS:
                 raise DataError(f"{path}: {image.width} x {image.height} pixels are too many; scale it down")
-            image.load()
             return ImageOps.exif_transpose(image).convert("RGB")
         except UnidentifiedImageError as error:
             size = path.stat().st_size

@@ -104,10 +104,12 @@ class RetrievalRecipe(DataCard):
     images: str | None = None
     """Folder of the images; None for an image-free set (captions against their English sides)."""
     image_names: str | None = None
-    """File with one image name per line (XTD10, Multi30k) or the split's image ids (COCO-CN)."""
+    """File with one image name per line (XTD10, Multi30k) or the split's image ids (COCO-CN, Flickr-CN)."""
     english: tuple[str, ...] = ()
     """Caption files in English of the same images, in the same format: they give the ceiling."""
     columns: CaptionColumns = CaptionColumns()
     which_captions: Literal["all", "first"] = "all"
     expected_images: Annotated[int, Field(gt=0)] | None = None
+    """Images that are scored; not looked at in an image-free set."""
     expected_captions: Annotated[int, Field(gt=0)] | None = None
+    """Captions that are scored, counted after `which_captions`."""

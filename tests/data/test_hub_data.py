@@ -57,7 +57,8 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_rows_in_the_order_of_the_asked_columns(repository: Path) -> None:
-    rows = list(read_hub(source(str(repository)), ("translation.zh", "note", "translation.en")))
+    columns = ("translation.zh", "note", "translation.en")
+    rows = list(read_hub(source(str(repository), revision=REVISION), columns))
     assert [row.values for row in rows] == [(f"z{n}", f"n{n}", f"e{n}") for n in range(2500)]
     assert rows[7].place.endswith("split train: row 8")
 
@@ -106,9 +107,11 @@ def test_offline_never_reads_another_revision(
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, str], None]]:
     """A stand-in on the loopback address that answers every request with one status and error code."""
     answer: dict[str, object] = {}
+    asked: list[str] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            asked.append(self.path)
             self.send_response(int(str(answer["status"])))
             self.send_header("X-Error-Code", str(answer["code"]))
             self.send_header("Content-Length", "0")
@@ -125,6 +128,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, str], None]]
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
 
     yield lambda status, code: answer.update(status=status, code=code)
+    assert any(f"org/tiny/resolve/{REVISION}/" in path for path in asked)
     server.shutdown()
     server.server_close()
     thread.join()

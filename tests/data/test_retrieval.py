@@ -58,6 +58,10 @@ def test_english_file_of_more_images_gives_the_ceiling(folder: Path) -> None:
     assert found.ceiling_texts == ("a cat", "c", "d")
     assert found.ceiling_image_of_text is not None
     assert found.ceiling_image_of_text.tolist() == [1, 1, 0]
+    # An English column beside it stays the captions' own side and does not replace the file.
+    found = load(folder, images="photos", english=["en.tsv"], columns={"english": "english"})
+    assert found.ceiling_texts == ("a cat", "c", "d")
+    assert found.english == ("a dog", "a cat", "a dog")
     (folder / "en.tsv").write_text("caption\timage\nd\ta.jpg\n")
     with pytest.raises(DataError, match=r"1 of 2 images have no English caption: sub/b\.jpg"):
         load(folder, images="photos", english=["en.tsv"])
@@ -179,19 +183,20 @@ def test_own_file_faults(folder: Path, row: dict[str, Any], expected: str) -> No
 
 
 @pytest.mark.parametrize(
-    "keys",
+    ("keys", "expected"),
     [
-        {"image_of_text": [0]},
-        {"image_of_text": [0, 2]},
-        {"image_of_text": [0, 0]},
-        {"image_of_text": [-1, 0]},
-        {"english": ("a",)},
-        {"images": None},
-        {"ceiling_texts": ("a", "b")},
-        {"ceiling_texts": ("a", "b"), "ceiling_image_of_text": [1, 1]},
+        ({"image_of_text": [0]}, "1 image numbers beside 2 texts"),
+        ({"image_of_text": [0, 1, 1]}, "3 image numbers beside 2 texts"),
+        ({"image_of_text": [0, 2]}, "each of the 2 images needs a text"),
+        ({"image_of_text": [0, 0]}, "each of the 2 images needs a text"),
+        ({"image_of_text": [-1, 0]}, "each of the 2 images needs a text"),
+        ({"english": ("a",)}, "1 English sides beside 2 texts"),
+        ({"images": None}, "has neither images nor English sides"),
+        ({"ceiling_texts": ("a", "b")}, "the ceiling needs both"),
+        ({"ceiling_texts": ("a", "b"), "ceiling_image_of_text": [1, 1]}, "each of the 2 images needs a text"),
     ],
 )
-def test_a_set_checks_itself(keys: dict[str, Any]) -> None:
+def test_a_set_checks_itself(keys: dict[str, Any], expected: str) -> None:
     base: dict[str, Any] = {
         "name": "n",
         "language": "de",
@@ -207,5 +212,5 @@ def test_a_set_checks_itself(keys: dict[str, Any]) -> None:
         if {**base, **keys}[numbers] is not None:
             keys = {**keys, numbers: np.array({**base, **keys}[numbers])}
     assert RetrievalSet(**{**base, "image_of_text": np.array([1, 0])}).image_count == 2
-    with pytest.raises(DataError, match=r"^n: "):
+    with pytest.raises(DataError, match=f"^n: {expected}"):
         RetrievalSet(**{**base, **keys})

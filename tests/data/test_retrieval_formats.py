@@ -187,6 +187,8 @@ def test_xtd10_shifted_or_short(tmp_path: Path) -> None:
     message = fault(tmp_path, **keys)
     assert "test_1kcaptions_zh.txt has 2 lines" in message
     assert "test_image_names.txt has 3" in message
+    put(tmp_path / "XTD10/test_1kcaptions_zh.txt", "一条船\n一只猫\n雪山\n多\n")
+    assert "test_1kcaptions_zh.txt has 4 lines" in fault(tmp_path, **keys)
     put(tmp_path / "XTD10/test_1kcaptions_zh.txt", "一条船\n\n雪山\n")
     assert "test_1kcaptions_zh.txt: line 2: text is empty" in fault(tmp_path, **keys)
     put(tmp_path / "XTD10/test_1kcaptions_zh.txt", "一条船\n一只猫\n雪山\n")
