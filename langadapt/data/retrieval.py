@@ -103,7 +103,7 @@ def retrieval_from_files(
     files = CaptionFiles(captions=(captions,), language=language, columns=columns, image_free=image_free)
     found = list(READERS["table"](files))
     folder = None if image_free else (images or captions.parent)
-    name = captions.name.partition(".")[0]
+    name = captions.name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[0]
     return assemble(found, None, name=name, language=language, folder=folder, which_captions=which_captions)
 
 
