@@ -142,7 +142,7 @@ def test_own_files_beside_the_captions_or_in_a_folder(folder: Path) -> None:
     )
     found = retrieval_from_files(one, None, language="de")
     assert (found.name, found.texts, found.image_of_text.tolist()) == (
-        "own",
+        "own.v2",
         ("eins", "zwei", "drei"),
         [0, 0, 1],
     )
