@@ -19,6 +19,8 @@ from transformers import (
 
 COLOURS = {"red": "rojo", "blue": "azul", "green": "verde", "grey": "gris", "pink": "rosa", "brown": "pardo"}
 THINGS = {"cat": "gato", "dog": "perro", "boat": "barco", "house": "casa", "tree": "arbol", "car": "coche"}
+torch.set_num_threads(1)  # tiny models: more threads only wait for each other
+
 PLACES = {"home": "hogar", "sea": "mar", "park": "parque", "road": "camino"}
 
 

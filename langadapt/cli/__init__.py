@@ -11,8 +11,8 @@ def main() -> None:
     try:
         app()
     except LangadaptError as error:
-        print(f"langadapt: {error}", file=sys.stderr)
+        sys.stderr.write(f"langadapt: {error}\n")
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\nlangadapt: stopped; the same command goes on where the last checkpoint stands", file=sys.stderr)
+        sys.stderr.write("\nlangadapt: stopped; the same command goes on from the last checkpoint\n")
         sys.exit(130)

@@ -37,9 +37,12 @@ def distill_command(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")
     ] = None,
     state_cache: Annotated[
-        str, typer.Option("--state-cache", help="Disk budget of the frozen states, e.g. 20GB; 0 recomputes them.")
+        str,
+        typer.Option("--state-cache", help="Disk budget of the frozen states, e.g. 20GB; 0 recomputes them."),
     ] = "8GB",
-    device: Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; best one unless said.")] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; best one unless said.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again in a used run folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -69,7 +72,9 @@ def chosen_recipe(lang: str | None, recipe: str | None) -> Found[LanguageRecipe]
     """The recipe that `--lang` or `--recipe` names; exactly one of them must."""
     name = recipe or lang
     if name is None or (recipe and lang):
-        raise RecipeError("give one of --lang CODE and --recipe PATH; `langadapt languages list` shows the codes")
+        raise RecipeError(
+            "give one of --lang CODE and --recipe PATH; `langadapt languages list` shows the codes"
+        )
     return find_language(recipe if recipe and "/" in recipe else f"./{recipe}" if recipe else name)
 
 

@@ -23,7 +23,9 @@ Examples:
 
 def encode_command(
     model: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, or org/name on the Hub.")],
-    texts: Annotated[Path, typer.Argument(metavar="FILE", help="UTF-8 text file, one text per line; - is stdin.")],
+    texts: Annotated[
+        Path, typer.Argument(metavar="FILE", help="UTF-8 text file, one text per line; - is stdin.")
+    ],
     out: Annotated[
         Path | None, typer.Option("--out", help="Where to write float32 [texts, D] unit rows, .npy.")
     ] = None,

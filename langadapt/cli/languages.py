@@ -45,7 +45,9 @@ def list_command(
     Console().print(table)
 
 
-@app.command("show", help="Print one recipe with all its values.\n\nExample:\n\n  langadapt languages show sw")
+@app.command(
+    "show", help="Print one recipe with all its values.\n\nExample:\n\n  langadapt languages show sw"
+)
 def show_command(
     name: Annotated[str, typer.Argument(metavar="CODE", help="Code, or path of your own recipe.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,

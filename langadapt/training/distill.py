@@ -36,7 +36,7 @@ from langadapt.recipes.find import Found
 from langadapt.training.checkpoint import load_checkpoint, save_checkpoint, trained_parameters
 from langadapt.training.distill_data import DistillData, Examples, prepare
 from langadapt.training.loop import FitPlan, FitState, fit, start_fit
-from langadapt.training.progress import Progress, Report
+from langadapt.progress import Progress, Report
 from langadapt.training.run_folder import RunFolder
 
 
@@ -72,9 +72,7 @@ def distill(
     recipe = with_absolute_paths(found)
     stage = recipe.distill
     started = time.perf_counter()
-    corpora = [
-        load_parallel(data_recipe(ParallelRecipe, name)) for name in stage.data
-    ]
+    corpora = [load_parallel(data_recipe(ParallelRecipe, name)) for name in stage.data]
     teacher_source = resolve_model(recipe.teacher)
     text_source = resolve_model(recipe.text_model)
     key = fingerprint(

@@ -17,7 +17,7 @@ from langadapt.data.store import StoreSpec, fingerprint, stored_rows
 from langadapt.data.tokens import Tokens, ragged_index
 from langadapt.models import Student, Teacher
 from langadapt.recipes import DistillStage
-from langadapt.training.progress import Progress, Report
+from langadapt.progress import Progress, Report
 
 # Part of every store's fingerprint: raise it when a change here or in the towers changes their output.
 _CODE_VERSION = 1

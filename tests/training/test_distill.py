@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 
-from langadapt.models import load, load_text_model, resolve_model
 from langadapt.recipes import find_language, override
 from langadapt.training import DistillOptions, distill
 

@@ -1,0 +1,139 @@
+"""`langadapt eval`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from langadapt.cli.progress import console, progress_report, shown
+from langadapt.errors import DataError, RecipeError
+from langadapt.recipes import RetrievalRecipe, data_recipe
+
+if TYPE_CHECKING:
+    from langadapt.data.retrieval_set import RetrievalSet
+    from langadapt.evaluation.cards import ScoreCard
+    from langadapt.models import LanguageModel
+
+HELP = """Score an adapter on retrieval: R@1/5/10 both ways, mR3_t2i, mR3_i2t, mR6, interval and signature.
+
+Beside the student stand the ceiling (teacher on the English captions of the same images) and the floor
+(teacher on the raw captions). Retention is student / ceiling.
+
+Examples:
+
+  langadapt eval runs/zh
+
+  langadapt eval runs/zh --on coco-cn-test --json scores.json
+
+  langadapt eval runs/sw --captions mine.csv --images photos/
+
+  langadapt eval runs/sw --captions dev.tsv --image-free
+"""
+
+
+def eval_command(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, or org/name on the Hub.")],
+    on: Annotated[
+        list[str] | None,
+        typer.Option("--on", help="Retrieval recipe, name or path; the recipe's own unless said."),
+    ] = None,
+    captions: Annotated[
+        Path | None, typer.Option("--captions", help="Your own TSV, CSV or JSONL: image, caption, english.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option("--images", help="Folder of your own images.")] = None,
+    image_free: Annotated[
+        bool, typer.Option("--image-free", help="Captions against their English sides, without images.")
+    ] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores here; - prints them.")
+    ] = None,
+    page: Annotated[
+        Path | None, typer.Option("--html", metavar="FILE", help="Report page; RUN/report.html unless said.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
+    ] = None,
+) -> None:
+    if captions is None and (images is not None or image_free):
+        raise DataError("--images and --image-free describe your own captions: give --captions FILE too")
+    if captions is not None and on:
+        raise DataError("give one of --on and --captions")
+
+    from langadapt.models import load
+    from langadapt.models.device import best_device
+
+    model = load(run, device=device or best_device())
+    cards = score(model, on or [], own=(captions, images, image_free), run=run, page=page)
+
+    from langadapt.evaluation.report import score_json, score_report
+    from langadapt.models.artifact import SCORES, write_text
+
+    text = score_json(cards)
+    if Path(run).is_dir():
+        write_text(Path(run) / SCORES, text)
+    if json_file is not None and str(json_file) == "-":
+        typer.echo(text)
+        return
+    Console().print(score_report(cards))
+    if json_file is not None:
+        write_text(json_file, text)
+
+
+def score(
+    model: "LanguageModel",
+    on: list[str],
+    *,
+    own: tuple[Path | None, Path | None, bool],
+    run: str,
+    page: Path | None,
+) -> "list[ScoreCard]":
+    """Scores a model on several sets and writes the report page; shows progress."""
+    from langadapt.evaluation.page import Page, write_page
+    from langadapt.evaluation.retrieval import evaluate_retrieval
+    from langadapt.evaluation.summary import curve_points, example_searches, run_facts
+    from langadapt.progress import Progress
+    from langadapt.training.run_folder import read_log
+
+    sets = _sets(model, on, own)
+    cards, searches = [], []
+    with progress_report() as report:
+        for retrieval in sets:
+
+            def images_done(done: int, total: int) -> None:
+                report(Progress(stage=f"images of {retrieval.name}", done=done, total=total))  # noqa: B023
+
+            found = evaluate_retrieval(retrieval, model, progress=images_done)
+            cards.append(found.card)
+            searches += example_searches(retrieval, found)
+    folder = Path(run)
+    target = page or (folder / "report.html" if folder.is_dir() else None)
+    if target is not None:
+        steps, recalls = read_log(folder) if (folder / "log.jsonl").is_file() else ([], {})
+        page_content = Page(
+            title=f"{model.artifact.recipe.name} for {Path(model.artifact.teacher.repo).name}",
+            cards=cards,
+            curve=curve_points([(log.step, log.loss) for log in steps], recalls),
+            searches=searches,
+            facts=run_facts(model.artifact, folder),
+        )
+        write_page(target, page_content)
+        console.print(f"report page: {shown(target)}")
+    return cards
+
+
+def _sets(
+    model: "LanguageModel", on: list[str], own: tuple[Path | None, Path | None, bool]
+) -> "list[RetrievalSet]":
+    from langadapt.data.retrieval import load_retrieval, retrieval_from_files
+
+    captions, images, image_free = own
+    recipe = model.artifact.recipe
+    if captions is not None:
+        return [retrieval_from_files(captions, images, language=recipe.code, image_free=image_free)]
+    names = on or list(recipe.evaluate)
+    if not names:
+        raise RecipeError(
+            "the recipe names no test set: give --on NAME, or your own with --captions FILE --images FOLDER"
+        )
+    return [load_retrieval(data_recipe(RetrievalRecipe, name)) for name in names]

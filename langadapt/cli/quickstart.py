@@ -1,0 +1,67 @@
+"""`langadapt quickstart`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from langadapt.cli.progress import console, progress_report, shown
+from langadapt.recipes import find_language
+
+HELP = """Draw the embedded world, teach its CLIP a language, score it, and search it: minutes on two cores.
+
+Examples:
+
+  langadapt quickstart
+
+  langadapt quickstart --lang sw
+
+  langadapt quickstart --prepare
+
+The folder holds ordinary recipes, data and models. After --prepare the same steps are:
+
+  langadapt distill --recipe quickstart/zh
+
+  langadapt eval runs/zh
+"""
+
+
+def quickstart(
+    lang: Annotated[str, typer.Option("--lang", help="One of zh, de, sw, ar.")] = "zh",
+    folder: Annotated[Path, typer.Option("--folder", help="Where the world is drawn.")] = Path("quickstart"),
+    prepare: Annotated[bool, typer.Option("--prepare", help="Only draw the world; train nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+) -> None:
+    from langadapt.quickstart.world import write_world
+
+    console.print(f"drawing the world in {shown(folder)}")
+    write_world(folder)
+    found = find_language(str(folder / lang))
+    if prepare:
+        console.print(f"next: langadapt distill --recipe {shown(folder)}/{lang}")
+        return
+
+    from langadapt.cli.evaluate import score
+    from langadapt.evaluation.report import score_json, score_report
+    from langadapt.models import load
+    from langadapt.models.artifact import SCORES, write_text
+    from langadapt.training import distill
+
+    run = folder / "runs" / lang
+    if not (run / "artifact.json").is_file():
+        console.print(f"langadapt distill --recipe {shown(folder)}/{lang} --out {shown(run)}")
+        with progress_report() as report:
+            distill(found, run, report=report)
+    console.print(f"langadapt eval {shown(run)}")
+    model = load(run)
+    cards = score(model, [], own=(None, None, False), run=str(run), page=None)
+    write_text(run / SCORES, score_json(cards))
+    if as_json:
+        typer.echo(score_json(cards))
+        return
+    Console().print(score_report(cards))
+    query = found.recipe.examples[0]
+    console.print(
+        f'try: langadapt search {shown(folder)}/photos "{query}" --model {shown(run)} --html found.html'
+    )

@@ -1,0 +1,127 @@
+"""Encode a retrieval set with the student, and with the teacher in English and as it is; score all."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from langadapt.data.retrieval_set import RetrievalSet
+from langadapt.data.store import StoreSpec, cache_folder, fingerprint, stored_rows
+from langadapt.data.tokens import by_length
+from langadapt.evaluation.cards import ScoreCard
+from langadapt.metrics.retrieval import RetrievalScores, retrieval_scores
+from langadapt.metrics.signature import Signature
+from langadapt.models import LanguageModel, Teacher
+from langadapt.models.language_model import image_embeddings
+
+ImageProgress = Callable[[int, int], None]
+_CODE_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """A score card and the embeddings behind it: `text [T, D]` of the student, `gallery [I, D]`."""
+
+    card: ScoreCard
+    text: Tensor
+    gallery: Tensor
+
+
+def evaluate_retrieval(
+    retrieval: RetrievalSet, model: LanguageModel, *, progress: ImageProgress | None = None
+) -> Evaluation:
+    """Scores an adapted language model on a retrieval set.
+
+    The student's row stands beside the ceiling (teacher on English captions of the same images, where the
+    set has them) and the floor (teacher on the raw captions). In an image-free set the teacher's embeddings
+    of the English sides take the images' part, and there is no ceiling.
+
+    Args:
+        retrieval: the test set.
+        model: student and teacher.
+        progress: told how many of how many images are embedded.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    teacher = model.teacher
+    if retrieval.images is None:
+        assert retrieval.english_gallery is not None
+        gallery = teacher_texts(teacher, retrieval.english_gallery)
+    else:
+        gallery = stored_images(teacher, retrieval.images, progress=progress)
+    own = torch.as_tensor(retrieval.image_of_text)
+    text = model.encode_text(list(retrieval.texts))
+
+    def scores(embedded: Tensor, image_of_text: Tensor, name: str, *, language: str) -> RetrievalScores:
+        signature = Signature(
+            benchmark=retrieval.name if retrieval.images is not None else f"{retrieval.name}-text",
+            images=len(gallery),
+            captions=len(embedded),
+            which=retrieval.which_captions,
+            language=language,
+            text=name,
+            image=teacher.source.label,
+        )
+        return retrieval_scores(embedded, gallery, image_of_text, signature=str(signature))
+
+    ceiling = None
+    if retrieval.images is not None and retrieval.ceiling_texts is not None:
+        ceiling = scores(
+            teacher_texts(teacher, retrieval.ceiling_texts),
+            torch.as_tensor(retrieval.ceiling_image_of_text),
+            teacher.source.label,
+            language="en",
+        )
+    card = ScoreCard(
+        name=retrieval.name,
+        language=retrieval.language,
+        student=scores(text, own, model.label, language=retrieval.language),
+        ceiling=ceiling,
+        floor=scores(
+            teacher_texts(teacher, retrieval.texts), own, teacher.source.label, language=retrieval.language
+        ),
+        images=len(gallery),
+        captions=len(text),
+        image_free=retrieval.images is None,
+    )
+    return Evaluation(card=card, text=text, gallery=gallery)
+
+
+def teacher_texts(teacher: Teacher, texts: Sequence[str]) -> Tensor:
+    """The teacher's own embeddings of texts: `[len(texts), D]` float32 unit rows on the CPU."""
+    tokens = teacher.tokenize(texts)
+    out = torch.zeros(len(texts), teacher.dim)
+    for rows in by_length(tokens.lengths, batch_tokens=8192):
+        out[torch.from_numpy(rows.copy())] = teacher.embed_texts(teacher.batch(tokens, rows)).cpu()
+    return out
+
+
+def stored_images(
+    teacher: Teacher, images: Sequence[Path], *, progress: ImageProgress | None = None
+) -> Tensor:
+    """Image embeddings `[len(images), D]`, from the store where the same files were embedded before."""
+    digest = hashlib.sha256()
+    for path in images:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    key = fingerprint(_CODE_VERSION, teacher.source.revision, digest.hexdigest())
+    spec = StoreSpec(kind="images", fingerprint=key, rows=len(images), dim=teacher.dim)
+
+    def compute(done: int) -> Iterator[Tensor]:
+        for rows in image_embeddings(teacher, images[done:]):
+            yield rows
+            done += len(rows)
+            if progress:
+                progress(done, len(images))
+
+    return stored_rows(cache_folder(), spec, compute)
+
+
+def best_images(evaluation: Evaluation, rows: Sequence[int], *, count: int) -> list[list[int]]:
+    """For some texts the gallery's `count` best places, best first."""
+    similarity = evaluation.text[list(rows)] @ evaluation.gallery.T
+    found: list[list[int]] = similarity.topk(min(count, similarity.shape[1]), dim=1).indices.tolist()
+    return found
