@@ -105,11 +105,11 @@ def main() -> None:
     record, began = Record(), time.perf_counter()
     record.say(f"plan: {TeacherPlan()}")
     record.say(f"plan: {TextPlan()}")
+    _fresh(arguments.folder / "text_model")
+    save_text_model(*train_text_model(TextPlan(), say=record.say), arguments.folder / "text_model")
     _fresh(arguments.folder / "teacher")
     save_teacher(*train_teacher(TeacherPlan(), say=record.say), arguments.folder / "teacher")
     score_teacher(arguments.folder / "teacher", record=record)
-    _fresh(arguments.folder / "text_model")
-    save_text_model(*train_text_model(TextPlan(), say=record.say), arguments.folder / "text_model")
     write_record(arguments.folder, record=record, seconds=time.perf_counter() - began)
 
 

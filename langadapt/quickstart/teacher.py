@@ -19,6 +19,7 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast
 
 from langadapt.quickstart.captions import english
+from langadapt.quickstart.descent import Descent
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.plans import sample_plan
 from langadapt.quickstart.scenes import BACKGROUNDS, Scene, training_scenes
@@ -40,16 +41,16 @@ class TeacherPlan:
         steps: Optimizer steps.
         single_steps: How many of them, at the start, see scenes with one thing only.
         batch: Pictures per step.
-        learning_rate: Peak learning rate of AdamW.
+        learning_rate: Peak learning rate.
         seed: Seeds scenes, captions, initial weights and order.
     """
 
     scenes: int = 24_000
     captions: int = 6
-    steps: int = 1_600
-    single_steps: int = 250
+    steps: int = 1_500
+    single_steps: int = 200
     batch: int = 128
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2.5e-3
     seed: int = 1
 
 
@@ -151,39 +152,13 @@ def train_teacher(plan: TeacherPlan, *, say: Say) -> tuple[CLIPModel, PreTrained
     torch.manual_seed(plan.seed)
     model = new_model(vocabulary=len(tokenizer))
     say(f"teacher: {sum(p.numel() for p in model.parameters()):,} parameters")
-    optimizer = torch.optim.AdamW(_groups(model), lr=plan.learning_rate, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, plan.steps))
     model.train()
-    began = time.perf_counter()
-    recent: list[float] = []
-    batches = _batches(plan, scenes, generator)
-    for step in range(1, plan.steps + 1):
-        epoch, rows = next(batches)
-        loss = _step(model, pixels[rows], ids[epoch % plan.captions, rows])
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+    descent = Descent(model, name="teacher", steps=plan.steps, learning_rate=plan.learning_rate, say=say)
+    for epoch, rows in islice(_batches(plan, scenes, generator), plan.steps):
+        descent.step(_contrast(model, pixels[rows], ids[epoch % plan.captions, rows]))
         with torch.no_grad():
             model.logit_scale.clamp_(max=math.log(100))
-        recent.append(loss.item())
-        if step % 50 == 0 or step == plan.steps:
-            seconds = time.perf_counter() - began
-            say(f"teacher: step {step} loss {sum(recent) / len(recent):.4f} {seconds:.0f} s")
-            recent.clear()
     return model.eval(), tokenizer
-
-
-def _groups(model: CLIPModel) -> list[dict[str, object]]:
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    return [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-
-
-def _rate(step: int, steps: int) -> float:
-    warm = min(1.0, (step + 1) / 100)
-    return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
 
 
 def _batches(
@@ -208,7 +183,7 @@ def _batches(
             yield epoch, rows[start : start + plan.batch]
 
 
-def _step(model: CLIPModel, pixels: Tensor, ids: Tensor) -> Tensor:
+def _contrast(model: CLIPModel, pixels: Tensor, ids: Tensor) -> Tensor:
     length = int((ids != 0).sum(1).max())
     ids = ids[:, :length]
     images = pixels.float().div_(127.5).sub_(1)

@@ -6,9 +6,7 @@ different languages mean the same.
 
 from __future__ import annotations
 
-import math
 import random
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaForMaskedLM
 
+from langadapt.quickstart.descent import Descent
 from langadapt.quickstart.languages import CAPTIONS
 from langadapt.quickstart.plans import sample_plan
 from langadapt.quickstart.scenes import training_scenes
@@ -38,16 +37,16 @@ class TextPlan:
         texts: Monolingual texts per language; each language describes its own scenes.
         steps: Optimizer steps.
         batch: Texts per step.
-        learning_rate: Peak learning rate of AdamW.
+        learning_rate: Peak learning rate.
         masked_fraction: Share of tokens to predict.
         vocabulary: Upper bound on the pieces of the tokenizer.
         seed: Seeds texts, initial weights, order and masks.
     """
 
     texts: int = 12_000
-    steps: int = 1_000
+    steps: int = 700
     batch: int = 64
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     masked_fraction: float = 0.25
     vocabulary: int = 3_000
     seed: int = 2
@@ -140,29 +139,10 @@ def train_text_model(plan: TextPlan, *, say: Say) -> tuple[XLMRobertaForMaskedLM
     torch.manual_seed(plan.seed)
     model = new_model(vocabulary=len(tokenizer))
     say(f"text model: {sum(p.numel() for p in model.parameters()):,} parameters with the head")
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
-    )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1.0, (step + 1) / 50) * (0.02 + 0.49 * (1 + math.cos(math.pi * step / plan.steps))),
-    )
     model.train()
-    began = time.perf_counter()
-    recent: list[float] = []
-    batches = _batches(rows, plan.batch, generator)
-    for step in range(1, plan.steps + 1):
-        loss = masked_loss(model, next(batches), fraction=plan.masked_fraction, generator=generator)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        recent.append(loss.item())
-        if step % 100 == 0 or step == plan.steps:
-            seconds = time.perf_counter() - began
-            say(f"text model: step {step} masked loss {sum(recent) / len(recent):.4f} {seconds:.0f} s")
-            recent.clear()
+    descent = Descent(model, name="text model", steps=plan.steps, learning_rate=plan.learning_rate, say=say)
+    for ids in islice(_batches(rows, plan.batch, generator), plan.steps):
+        descent.step(masked_loss(model, ids, fraction=plan.masked_fraction, generator=generator))
     return model.eval(), tokenizer
 
 

@@ -105,9 +105,9 @@ def _core(plan: Plan, background: str, rng: random.Random) -> str:
         return f"{background}{comma}{here}是{_phrase(one, rng)}，{there}是{_phrase(other, rng)}"
     where = rng.choice(RELATIONS[told.direction])
     if rng.random() < 0.4:
-        return f"{background}{comma}{_phrase(other, rng)}的{where}有{_phrase(one, rng)}"
+        return f"{background}{comma}{_phrase(other, rng, short=True)}的{where}有{_phrase(one, rng)}"
     seen = f"{_opening(background, rng)}{_phrase(one, rng)}"
-    return f"{background}{seen}，在{_phrase(other, rng)}的{where}"
+    return f"{background}{seen}，在{_phrase(other, rng, short=True)}的{where}"
 
 
 def _opening(background: str, rng: random.Random) -> str:
@@ -123,9 +123,9 @@ def _tail(plan: Plan, rng: random.Random) -> str:
     return f"，{rng.choice(PLACES[plan.place])}{rng.choice(('有', '还有', '是'))}{phrase}"
 
 
-def _phrase(thing: Thing, rng: random.Random) -> str:
+def _phrase(thing: Thing, rng: random.Random, *, short: bool = False) -> str:
     measure, noun = NOUNS[thing.shape]
     size = SIZES[thing.size] if thing.size else ""
     number, colour = NUMBERS[thing.count], COLOURS[thing.colour]
-    short = len(size + noun) > 1 and rng.random() < 0.3
-    return f"{number}{measure}{colour}{'' if short else '的'}{size}{noun}"
+    bare = len(size + noun) > 1 and (rng.random() < 0.3 or short)
+    return f"{number}{measure}{colour}{'' if bare else '的'}{size}{noun}"
