@@ -66,8 +66,9 @@ def eval_command(
     model = load(run, device=device or best_device())
     cards = score(model, on or [], own=(captions, images, image_free), run=run, page=page)
 
+    from langadapt.data.write_text import write_text
     from langadapt.evaluation.report import score_json, score_report
-    from langadapt.models.artifact import SCORES, write_text
+    from langadapt.models.artifact import SCORES
 
     text = score_json(cards)
     if Path(run).is_dir():

@@ -43,9 +43,10 @@ def quickstart(
         return
 
     from langadapt.cli.evaluate import score
+    from langadapt.data.write_text import write_text
     from langadapt.evaluation.report import score_json, score_report
     from langadapt.models import load
-    from langadapt.models.artifact import SCORES, write_text
+    from langadapt.models.artifact import SCORES
     from langadapt.training import distill
 
     run = folder / "runs" / lang

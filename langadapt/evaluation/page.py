@@ -6,11 +6,11 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 
+from langadapt.data.write_text import write_text
 from langadapt.evaluation.cards import ScoreCard, card_warnings
 from langadapt.evaluation.plots import CurvePoint, curve_panels
 from langadapt.evaluation.score_table import HOW_TO_READ, score_section
 from langadapt.evaluation.thumbnails import Thumbnail, data_uri
-from langadapt.evaluation.write_text import write_text
 
 
 @dataclass(frozen=True, kw_only=True)

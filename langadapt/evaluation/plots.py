@@ -7,8 +7,8 @@ from html import escape
 from itertools import pairwise
 from pathlib import Path
 
+from langadapt.data.write_text import write_text
 from langadapt.errors import DataError
-from langadapt.evaluation.write_text import write_text
 
 _WIDTH, _HEIGHT = 480, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 20, 36, 44

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from langadapt.data.write_text import write_text
 from langadapt.errors import ModelError
 from langadapt.recipes import LanguageRecipe, dump_recipe
 from langadapt.recipes.strict_yaml import parse, read_yaml
@@ -119,13 +120,6 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
 
 def _stored(value: Tensor) -> Tensor:
     return (value.half() if value.is_floating_point() else value).cpu().contiguous()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file that appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def environment_facts() -> dict[str, str]:

@@ -31,12 +31,12 @@ from langadapt.models.artifact import BaseModel, environment_facts
 from langadapt.models.device import best_device, has_bf16
 from langadapt.models.trained import trained_weights
 from langadapt.nn import distillation_distance, info_nce
+from langadapt.progress import Progress, Report
 from langadapt.recipes import DistillStage, LanguageRecipe, ParallelRecipe, data_recipe, with_absolute_paths
 from langadapt.recipes.find import Found
 from langadapt.training.checkpoint import load_checkpoint, save_checkpoint, trained_parameters
 from langadapt.training.distill_data import DistillData, Examples, prepare
 from langadapt.training.loop import FitPlan, FitState, fit, start_fit
-from langadapt.progress import Progress, Report
 from langadapt.training.run_folder import RunFolder
 
 

@@ -16,8 +16,8 @@ from langadapt.data.split import split_by_english
 from langadapt.data.store import StoreSpec, fingerprint, stored_rows
 from langadapt.data.tokens import Tokens, ragged_index
 from langadapt.models import Student, Teacher
-from langadapt.recipes import DistillStage
 from langadapt.progress import Progress, Report
+from langadapt.recipes import DistillStage
 
 # Part of every store's fingerprint: raise it when a change here or in the towers changes their output.
 _CODE_VERSION = 1
