@@ -1,12 +1,13 @@
 """Builds the shipped weights: `python -m langadapt.quickstart.build`.
 
-Trains both tiny models from their seeds, scores the teacher on the 1,000 held-out scenes and writes the
-models with a record of everything that was printed.
+Trains the tiny models from their seeds, scores the teacher on the 1,000 held-out scenes and writes the models
+with a record of everything that was printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import shutil
 import sys
@@ -25,7 +26,7 @@ from langadapt.quickstart.teacher import TeacherPlan, save_teacher, train_teache
 from langadapt.quickstart.text_model import TextPlan, save_text_model, train_text_model
 from langadapt.quickstart.world import WEIGHTS, held_out_rows
 
-_COMMAND = "python -m langadapt.quickstart.build"
+PARTS = ("teacher", "text_model")
 
 
 class Record:
@@ -66,16 +67,19 @@ def _images(model: CLIPModel, pixels: Tensor) -> Tensor:
     return functional.normalize(model.visual_projection(torch.cat(outputs)), dim=-1)
 
 
-def write_record(folder: Path, *, record: Record, seconds: float) -> None:
-    """Write `BUILD.md`: how the weights were made and what was printed meanwhile."""
+def write_record(folder: Path) -> None:
+    """Write `BUILD.md`: what the logs of both parts say, and the sizes of the files."""
+    logs = {part: (folder / f"{part}.log") for part in PARTS}
+    printed = "\n\n".join(
+        f"## {part}\n\n```text\n{log.read_text(encoding='utf-8')}```"
+        for part, log in logs.items()
+        if log.is_file()
+    )
     sizes = {path: path.stat().st_size for path in sorted(folder.glob("*/*"))}
-    total = sum(sizes.values())
     table = "\n".join(f"| {path.relative_to(folder)} | {size:,} |" for path, size in sizes.items())
-    machine = f"{torch.get_num_threads()} thread(s) on {platform.machine()}, torch {torch.__version__}"
-    printed = "\n".join(record.lines)
     text = f"""# How these weights were made
 
-`{_COMMAND}` took {seconds / 60:.1f} minutes ({machine}).
+Each model by its own command, whose output stands below and in the `.log` files.
 
 The teacher saw drawn pictures and English captions only. The text model saw captions in five languages, each
 text in one language, and was trained by masked-language modelling alone. Neither saw a held-out combination.
@@ -86,37 +90,42 @@ The other languages' lines are the floor: their captions, given to the teacher's
 | file | bytes |
 |---|---|
 {table}
-| together | {total:,} |
+| together | {sum(sizes.values()):,} |
 
-```text
 {printed}
-```
 """
     (folder / "BUILD.md").write_text(text, encoding="utf-8")
 
 
+def build(part: str, folder: Path) -> None:
+    """Train one of `PARTS` and write its folder, its log and the record of both."""
+    record, began = Record(), time.perf_counter()
+    record.say(f"$ python -m langadapt.quickstart.build {part}")
+    shutil.rmtree(folder / part, ignore_errors=True)
+    if part == "teacher":
+        record.say(f"{TeacherPlan()}")
+        save_teacher(*train_teacher(TeacherPlan(), say=record.say), folder / part)
+        score_teacher(folder / part, record=record)
+    else:
+        record.say(f"{TextPlan()}")
+        save_text_model(*train_text_model(TextPlan(), say=record.say), folder / part)
+    minutes = (time.perf_counter() - began) / 60
+    machine = f"{torch.get_num_threads()} thread(s) of {os.cpu_count()} {platform.machine()} cores, shared"
+    record.say(f"{part}: {minutes:.1f} minutes on {machine}; torch {torch.__version__}")
+    (folder / f"{part}.log").write_text("\n".join(record.lines) + "\n", encoding="utf-8")
+    write_record(folder)
+
+
 def main() -> None:
-    """Build both models into the package, or into another folder."""
+    """Build one model or both, into the package unless told otherwise."""
     parser = argparse.ArgumentParser(description="Train the embedded world's tiny models.")
+    parser.add_argument("parts", nargs="*", choices=PARTS, default=PARTS, help="which models (default: both)")
     parser.add_argument("--folder", type=Path, default=WEIGHTS, help="where to write (default: the package)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    record, began = Record(), time.perf_counter()
-    record.say(f"plan: {TeacherPlan()}")
-    record.say(f"plan: {TextPlan()}")
-    _fresh(arguments.folder / "text_model")
-    save_text_model(*train_text_model(TextPlan(), say=record.say), arguments.folder / "text_model")
-    _fresh(arguments.folder / "teacher")
-    save_teacher(*train_teacher(TeacherPlan(), say=record.say), arguments.folder / "teacher")
-    score_teacher(arguments.folder / "teacher", record=record)
-    write_record(arguments.folder, record=record, seconds=time.perf_counter() - began)
-
-
-def _fresh(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    for part in arguments.parts:
+        build(part, arguments.folder)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from langadapt.quickstart.descent import Descent
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.plans import sample_plan
 from langadapt.quickstart.scenes import BACKGROUNDS, Scene, training_scenes
+from langadapt.quickstart.storing import save_half
 
 IMAGE_PIXELS = 64
 CONTEXT_TOKENS = 48
@@ -195,6 +196,6 @@ def _contrast(model: CLIPModel, pixels: Tensor, ids: Tensor) -> Tensor:
 
 def save_teacher(model: CLIPModel, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write the teacher as an ordinary model folder, weights stored in half precision."""
-    model.half().save_pretrained(folder)
+    save_half(model, folder)
     tokenizer.save_pretrained(folder)
     image_processor().save_pretrained(folder)

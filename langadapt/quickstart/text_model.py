@@ -22,6 +22,7 @@ from langadapt.quickstart.descent import Descent
 from langadapt.quickstart.languages import CAPTIONS
 from langadapt.quickstart.plans import sample_plan
 from langadapt.quickstart.scenes import training_scenes
+from langadapt.quickstart.storing import save_half
 
 MAX_TOKENS = 128
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -43,9 +44,9 @@ class TextPlan:
         seed: Seeds texts, initial weights, order and masks.
     """
 
-    texts: int = 12_000
-    steps: int = 700
-    batch: int = 64
+    texts: int = 16_000
+    steps: int = 1_800
+    batch: int = 48
     learning_rate: float = 2e-3
     masked_fraction: float = 0.25
     vocabulary: int = 3_000
@@ -180,5 +181,5 @@ def _batches(rows: list[list[int]], size: int, generator: torch.Generator) -> It
 
 def save_text_model(model: XLMRobertaForMaskedLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write the encoder alone, without head and pooler, weights stored in half precision."""
-    model.roberta.half().save_pretrained(folder)
+    save_half(model.roberta, folder)
     tokenizer.save_pretrained(folder)
