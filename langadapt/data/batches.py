@@ -14,8 +14,8 @@ def epoch_batches(
 
     Rows are shuffled, sorted by length inside pools of `pool_batches` batches, and the batches are shuffled
     again: little padding, and each epoch brings other neighbours. The order depends on seed and epoch alone,
-    so that a resumed run continues in the same order. The last incomplete batch of an epoch is left out
-    unless it is the only one.
+    so that a resumed run continues in the same order. Rows that fill no batch are left out of an epoch, other
+    ones in each epoch; fewer rows than a batch are one batch.
 
     Args:
         lengths: tokens per row, int64 `[rows]`.
@@ -25,18 +25,19 @@ def epoch_batches(
         pool_batches: batches that share one sorting.
 
     Yields:
-        Row numbers, int64 `[batch_size]`.
+        Row numbers, int64 `[min(batch_size, rows)]`.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(len(lengths), generator=generator).numpy()
+    # Before sorting: afterwards it would always be the longest rows that are left out.
+    order = order[: max(batch_size, len(order) // batch_size * batch_size)]
     batches: list[NDArray[np.int64]] = []
     for start in range(0, len(order), batch_size * pool_batches):
         pool = order[start : start + batch_size * pool_batches]
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
-    full = [batch for batch in batches if len(batch) == batch_size] or batches
-    for index in torch.randperm(len(full), generator=generator).tolist():
-        yield full[index]
+    for index in torch.randperm(len(batches), generator=generator).tolist():
+        yield batches[index]
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:

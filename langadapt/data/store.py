@@ -2,7 +2,7 @@
 
 A store is complete or it is not read: rows are appended to `rows.partial`, a small journal says how many of
 them are certain, and the file gets its final name only when all are on disk. An interrupted store goes on
-where its journal stands.
+where its journal stands, and of two processes that want the same store one computes while the other waits.
 """
 
 import errno
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 from langadapt.errors import DataError
@@ -82,11 +83,13 @@ def stored_rows(root: Path, spec: StoreSpec, compute: Callable[[int], Iterator[T
     folder = root / spec.kind / spec.fingerprint
     final = folder / "rows.bin"
     try:
-        if not (final.is_file() and final.stat().st_size == spec.bytes):
+        if not _complete(final, spec):
             folder.mkdir(parents=True, exist_ok=True)
-            _fill(folder, spec, compute)
-            os.replace(folder / "rows.partial", final)
-            (folder / "journal.json").unlink(missing_ok=True)
+            with FileLock(folder / "lock"):
+                if not _complete(final, spec):
+                    _fill(folder, spec, compute)
+                    os.replace(folder / "rows.partial", final)
+                    (folder / "journal.json").unlink(missing_ok=True)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(
@@ -96,6 +99,10 @@ def stored_rows(root: Path, spec: StoreSpec, compute: Callable[[int], Iterator[T
         raise DataError(f"{folder}: cannot write the store: {error.strerror}; set LANGADAPT_CACHE") from error
     mapped = np.memmap(final, dtype=_NUMPY[spec.dtype], mode="c", shape=(spec.rows, spec.dim))
     return torch.from_numpy(mapped).view(_TORCH[spec.dtype])
+
+
+def _complete(final: Path, spec: StoreSpec) -> bool:
+    return final.is_file() and final.stat().st_size == spec.bytes
 
 
 def _fill(folder: Path, spec: StoreSpec, compute: Callable[[int], Iterator[Tensor]]) -> None:

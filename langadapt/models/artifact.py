@@ -80,6 +80,7 @@ def write_artifact(folder: Path, artifact: Artifact) -> None:
         "teacher": asdict(artifact.teacher),
         "text_model": asdict(artifact.text_model),
         "target_dim": artifact.target_dim,
+        "weights_sha256": _file_hash(folder / WEIGHTS),
         "training": artifact.training,
         "environment": artifact.environment,
     }
@@ -100,11 +101,15 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
             )
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        weights = load_file(folder / WEIGHTS)
         if facts["format_version"] > FORMAT_VERSION:
             raise ModelError(
                 f"{folder}: written by a newer langadapt; update with `pip install -U langadapt`"
             )
+        if facts.get("weights_sha256", found := _file_hash(folder / WEIGHTS)) != found:
+            raise ModelError(
+                f"{folder}: {WEIGHTS} is not the file that was written; fetch or train the artifact again"
+            )
+        weights = load_file(folder / WEIGHTS)
         return Artifact(
             recipe=parse(LanguageRecipe, read_yaml(folder / RECIPE), where=str(folder / RECIPE)),
             teacher=BaseModel(**facts["teacher"]),
@@ -120,6 +125,11 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
 
 def _stored(value: Tensor) -> Tensor:
     return (value.half() if value.is_floating_point() else value).cpu().contiguous()
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def environment_facts() -> dict[str, str]:

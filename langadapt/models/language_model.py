@@ -117,14 +117,16 @@ def load(
     encoder = load_text_model(
         text_source, recipe.text_model, max_tokens=recipe.distill.max_tokens, device=where
     )
-    restore_weights(encoder, recipe.text_model.trains, artifact.part("text_model"))
-    student = Student(
-        text_model=encoder, spec=recipe.adapter, trains="frozen", target_dim=artifact.target_dim
-    )
+    with torch.random.fork_rng(devices=[]):  # new layers draw weights, which the artifact's replace
+        restore_weights(encoder, recipe.text_model.trains, artifact.part("text_model"))
+        student = Student(
+            text_model=encoder, spec=recipe.adapter, trains="frozen", target_dim=artifact.target_dim
+        )
     try:
         student.adapter.load_state_dict(artifact.part("adapter"))
     except RuntimeError as error:
-        raise ModelError(f"{path_or_repo}: its adapter weights do not fit its recipe: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ModelError(f"{path_or_repo}: its adapter weights do not fit its recipe: {reason}") from error
     student.eval()
     return LanguageModel(artifact=artifact, student=student, teacher=loaded_teacher)
 

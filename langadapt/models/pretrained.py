@@ -54,6 +54,15 @@ def load_module(model: ResolvedModel, config: Any) -> nn.Module:
     return module.eval().requires_grad_(False)  # type: ignore[no-any-return]
 
 
+def position_limit(config: Any, tower: nn.Module) -> int:
+    """Longest text, special tokens included, that a text tower has positions for."""
+    for name, table in tower.named_modules():
+        if isinstance(table, nn.Embedding) and name.endswith(("position_embedding", "position_embeddings")):
+            # RoBERTa, MPNet and their kin count positions from padding_idx + 1.
+            return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    return int(getattr(config, "max_position_embeddings", None) or 1_000_000)
+
+
 def load_tokenizer(model: ResolvedModel, **options: Any) -> Any:
     """The model's tokenizer."""
     try:

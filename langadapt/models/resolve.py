@@ -49,6 +49,11 @@ def resolve_model(ref: ModelRef, *, folder: Path | None = None) -> ResolvedModel
     """
     local = (folder or Path()) / Path(ref.repo).expanduser()
     if local.is_dir():
+        if not list(local.glob("*.safetensors")):
+            raise ModelError(
+                f"{ref.repo}: no safetensors weights in it, and other formats are never opened; save the "
+                "model again with save_pretrained"
+            )
         return ResolvedModel(repo=str(local.resolve()), revision=folder_hash(local), path=local.resolve())
     if ref.repo.startswith((".", "/", "~")) or ref.repo.count("/") != 1:
         raise ModelError(f"{ref.repo}: no such model folder (seen from {(folder or Path()).resolve()})")

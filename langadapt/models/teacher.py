@@ -13,7 +13,13 @@ from torch.nn import functional as F
 
 from langadapt.data.tokens import TextBatch, Tokens, tokenize
 from langadapt.errors import ModelError
-from langadapt.models.pretrained import load_config, load_image_processor, load_module, load_tokenizer
+from langadapt.models.pretrained import (
+    load_config,
+    load_image_processor,
+    load_module,
+    load_tokenizer,
+    position_limit,
+)
 from langadapt.models.resolve import ResolvedModel
 
 # These text towers were trained on texts padded to one length without a mask: padding is part of the input.
@@ -61,8 +67,8 @@ class Teacher:
     @torch.inference_mode()
     def embed_images(self, images: Sequence[Image]) -> Tensor:
         """RGB images to `[B, D]` float32 unit rows."""
-        pixels = self.image_processor(list(images), return_tensors="pt")["pixel_values"].to(self.device)
-        return _unit(self.module.get_image_features(pixel_values=pixels))  # type: ignore[operator]
+        inputs = self.image_processor(list(images), return_tensors="pt").to(self.device)
+        return _unit(self.module.get_image_features(**inputs))  # type: ignore[operator]
 
 
 def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -> Teacher:
@@ -73,15 +79,17 @@ def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -
     """
     config = load_config(source)
     module = load_module(source, config).to(device or torch.device("cpu"))
-    for tower in ("text", "image"):
-        if not hasattr(module, f"get_{tower}_features"):
-            raise ModelError(
-                f"{source.repo} ({config.model_type}) has no {tower} tower; a teacher embeds texts and "
-                "images into one space (CLIP, SigLIP, AltCLIP, ChineseCLIP or a VisionTextDualEncoderModel)"
-            )
+    lacks = [f"{kind}s" for kind in ("text", "image") if not hasattr(module, f"get_{kind}_features")]
+    if lacks:
+        raise ModelError(
+            f"{source.repo} ({config.model_type}) does not embed {' or '.join(lacks)}; a teacher embeds texts "
+            "and images into one space (CLIP, SigLIP, AltCLIP, ChineseCLIP or a VisionTextDualEncoderModel)"
+        )
     tokenizer = load_tokenizer(source)
     text_config = getattr(config, "text_config", config)
-    limit = min(int(getattr(text_config, "max_position_embeddings", 77)), int(tokenizer.model_max_length))
+    limit = min(
+        position_limit(text_config, module.get_submodule("text_model")), int(tokenizer.model_max_length)
+    )
     fixed = limit if config.model_type in _FIXED_LENGTH_FAMILIES else None
     teacher = Teacher(
         source=source,

@@ -1,6 +1,7 @@
 """The multilingual text encoder: token ids to the states of its layers."""
 
 from collections.abc import Sequence
+from inspect import signature
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from langadapt.data.tokens import TextBatch, Tokens, tokenize
 from langadapt.errors import ModelError, RecipeError
-from langadapt.models.pretrained import load_config, load_module, load_tokenizer
+from langadapt.models.pretrained import load_config, load_module, load_tokenizer, position_limit
 from langadapt.models.resolve import ResolvedModel
 from langadapt.models.teacher import token_ids
 from langadapt.recipes import TextModelRef
@@ -104,21 +105,13 @@ def load_text_model(
     module: Any = load_module(source, config)
     if getattr(config, "is_encoder_decoder", False):
         module = module.get_encoder()
-    if getattr(config, "is_decoder", False) or not hasattr(module, "get_input_embeddings"):
+    inputs = signature(module.forward).parameters
+    if getattr(config, "is_decoder", False) or "input_ids" not in inputs or "pixel_values" in inputs:
         raise ModelError(f"{source.repo} ({config.model_type}) is not a text encoder")
     options = {"src_lang": ref.tokenizer_language} if ref.tokenizer_language else {}
     tokenizer = load_tokenizer(source, **options)
     if tokenizer.pad_token_id is None:
         raise ModelError(f"{source.repo}: its tokenizer has no padding token")
-    limit = min(max_tokens, _position_limit(config), int(tokenizer.model_max_length))
+    limit = min(max_tokens, position_limit(config, module), int(tokenizer.model_max_length))
     model = TextModel(source=source, encoder=module, tokenizer=tokenizer, prefix=ref.prefix, max_tokens=limit)
     return model.to(device or torch.device("cpu"))
-
-
-def _position_limit(config: Any) -> int:
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions is None:
-        return 1_000_000
-    # RoBERTa counts positions from padding_idx + 1.
-    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-    return int(positions) - offset

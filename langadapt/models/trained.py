@@ -10,7 +10,7 @@ from langadapt.recipes import LastLayers, Lora
 from langadapt.recipes.language import Trains
 
 _ROWS, _VALUES = "embeddings.rows", "embeddings.values"
-_QUERY_VALUE = {"query", "value", "q_proj", "v_proj", "q_lin", "v_lin", "Wqkv"}
+_QUERY_VALUE = {"query", "value", "q_proj", "v_proj", "q_lin", "v_lin", "q", "v", "Wqkv"}
 
 
 def choose_trained(text_model: TextModel, trains: Trains) -> None:
@@ -69,21 +69,26 @@ def restore_weights(text_model: TextModel, trains: Trains, weights: dict[str, Te
     encoder = text_model.encoder
     try:
         if isinstance(trains, Lora):
+            _require_names(weights, set(get_peft_model_state_dict(encoder)))
             set_peft_model_state_dict(encoder, weights)
         elif trains == "embeddings":
             with torch.no_grad():
                 table = _token_embeddings(encoder).weight
                 table[weights[_ROWS]] = weights[_VALUES].to(table.dtype)
         elif trains != "frozen":
-            expected = {name for name, value in encoder.named_parameters() if value.requires_grad}
-            if expected != set(weights):
-                raise KeyError(", ".join(sorted(expected ^ set(weights))[:3]))
+            _require_names(weights, {name for name, p in encoder.named_parameters() if p.requires_grad})
             encoder.load_state_dict(weights, strict=False)
     except (KeyError, IndexError, RuntimeError) as error:
         raise ModelError(
             f"the trained weights do not fit {text_model.source.repo}: {str(error).splitlines()[0]}"
         ) from error
     encoder.requires_grad_(False)
+    text_model.untrained_embeddings = None
+
+
+def _require_names(weights: dict[str, Tensor], expected: set[str]) -> None:
+    if expected != set(weights):
+        raise KeyError(", ".join(sorted(expected ^ set(weights))[:3]))
 
 
 def _token_embeddings(encoder: nn.Module) -> nn.Embedding:

@@ -18,6 +18,7 @@ from langadapt.data.distill_batch import DistillBatch
 from langadapt.data.parallel import load_parallel
 from langadapt.data.store import cache_folder, fingerprint
 from langadapt.data.tokens import by_length
+from langadapt.errors import TrainingError
 from langadapt.metrics.retrieval import mean_recall_text
 from langadapt.models import (
     Artifact,
@@ -72,6 +73,15 @@ def distill(
     recipe = with_absolute_paths(found)
     stage = recipe.distill
     started = time.perf_counter()
+    accelerator = _accelerator(options.device or best_device())
+    device = accelerator.device
+    if stage.batch_size % accelerator.num_processes:
+        raise TrainingError(
+            f"distill.batch_size {stage.batch_size} cannot be shared by {accelerator.num_processes} processes; "
+            "make it a multiple of their number"
+        )
+    if not accelerator.is_main_process:
+        report = _silent
     corpora = [load_parallel(data_recipe(ParallelRecipe, name)) for name in stage.data]
     teacher_source = resolve_model(recipe.teacher)
     text_source = resolve_model(recipe.text_model)
@@ -82,9 +92,10 @@ def distill(
         *(c.fingerprint for c in corpora),
     )
     run = RunFolder(folder=out, key=key)
-    run.claim(overwrite=options.overwrite)
+    if accelerator.is_main_process:
+        run.claim(overwrite=options.overwrite)
+    accelerator.wait_for_everyone()
 
-    device = options.device or best_device()
     teacher = load_teacher(teacher_source, device=device)
     encoder = load_text_model(text_source, recipe.text_model, max_tokens=stage.max_tokens, device=device)
     with torch.random.fork_rng():
@@ -105,7 +116,7 @@ def distill(
         report=report,
     )
     student.adapter.start_at(data.targets[torch.from_numpy(data.train.target)].mean(dim=0).to(device))
-    best = _train(student, data, recipe, run, report, device)
+    best = _train(student, data, recipe, run, report, accelerator)
     artifact = Artifact(
         recipe=recipe,
         teacher=BaseModel(repo=teacher_source.repo, revision=teacher_source.revision),
@@ -124,9 +135,21 @@ def distill(
         },
         environment=environment_facts(),
     )
-    write_artifact(out, artifact)
-    run.clean()
+    if accelerator.is_main_process:
+        write_artifact(out, artifact)
+        run.clean()
+    accelerator.wait_for_everyone()
     return artifact
+
+
+def _accelerator(device: torch.device) -> Accelerator:
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    return Accelerator(mixed_precision="bf16" if has_bf16(device) else "no", cpu=device.type == "cpu")
+
+
+def _silent(progress: Progress) -> None:
+    """Only the main process reports."""
 
 
 def _train(
@@ -135,11 +158,10 @@ def _train(
     recipe: LanguageRecipe,
     run: RunFolder,
     report: Report,
-    device: torch.device,
+    accelerator: Accelerator,
 ) -> dict[str, Any]:
     """Runs all epochs and leaves the best weights in the student; returns what was best and when."""
     stage = recipe.distill
-    accelerator = Accelerator(mixed_precision="bf16" if has_bf16(device) else "no", cpu=device.type == "cpu")
     plan = FitPlan(
         steps_per_epoch=steps_per_epoch(len(data.train), stage.batch_size),
         epochs=stage.epochs,
@@ -151,6 +173,8 @@ def _train(
     best: dict[str, Any] = {"held_out_recall": -1.0, "best_step": 0}
     if run.checkpoint.is_file():
         best = load_checkpoint(run.checkpoint, state)
+        if accelerator.is_main_process:
+            run.cut_log(state.step)
         report(Progress(stage=f"resumed at step {state.step} of {plan.steps}"))
 
     lengths = data.tokens.lengths[data.train.text]
@@ -174,9 +198,12 @@ def _train(
         report(Progress(stage="distil", done=log.step, total=plan.steps, note=note))
         if log.step % plan.steps_per_epoch == 0:
             recall = _held_out_recall(state, data)
+            improved = recall > best["held_out_recall"]
+            best = {"held_out_recall": recall, "best_step": log.step} if improved else best
+            if not accelerator.is_main_process:
+                continue
             log_lines.append(json.dumps({"kind": "held_out", "step": log.step, "recall": recall}))
-            if recall > best["held_out_recall"]:
-                best = {"held_out_recall": recall, "best_step": log.step}
+            if improved:
                 run.save_best(trained_parameters(accelerator.unwrap_model(state.model)))
             run.append_log(log_lines)
             log_lines = []
@@ -211,6 +238,11 @@ def _held_out_recall(state: FitState, data: DistillData) -> float:
     for rows in by_length(data.tokens.lengths[examples.text], batch_tokens=8192):
         batch = data.batch(examples, rows)
         out[torch.from_numpy(np.ascontiguousarray(rows))] = model(batch.text, batch.states).float().cpu()
+    if not torch.isfinite(out).all():
+        raise TrainingError(
+            f"the student's embeddings are not finite after step {state.step}; the last checkpoint is kept: "
+            "lower distill.learning_rate or text_model.learning_rate"
+        )
     return mean_recall_text(out, data.targets[torch.from_numpy(examples.target)])
 
 

@@ -135,10 +135,12 @@ def _step(state: FitState, batch: Batch, loss: Callable[[nn.Module, Batch], Tens
         # Dropout takes no generator; seeding each step by its number makes any step resumable.
         torch.manual_seed(plan.seed * 1_000_003 + state.step * 1_009 + accelerator.process_index)
         value = loss(state.model, batch)
-        if not torch.isfinite(value.detach()):
-            return float(value.detach())
+        # The mean over processes, so that all of them stop together.
+        mean = float(accelerator.reduce(value.detach(), reduction="mean"))
+        if not math.isfinite(mean):
+            return mean
         accelerator.backward(value)
     accelerator.clip_grad_norm_(state.model.parameters(), plan.gradient_clip_norm)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
-    return float(value.detach())
+    return mean

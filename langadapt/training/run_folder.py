@@ -1,14 +1,16 @@
 """The files of a run: its claim on the folder, checkpoint, best weights and log."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from safetensors.torch import save_file
 from torch import Tensor
 
+from langadapt.data.write_text import write_text
 from langadapt.errors import TrainingError
-from langadapt.models.artifact import FACTS
+from langadapt.models.artifact import FACTS, RECIPE, SCORES, WEIGHTS
 from langadapt.training.loop import StepLog
 
 
@@ -43,8 +45,7 @@ class RunFolder:
                 f"{self.folder} holds an unfinished run of another recipe, data or model; "
                 "choose another --out, or --overwrite"
             )
-        mark.parent.mkdir(parents=True, exist_ok=True)
-        mark.write_text(json.dumps({"key": self.key}), encoding="utf-8")
+        write_text(mark, json.dumps({"key": self.key}))
         if not self.checkpoint.is_file():
             self.log.unlink(missing_ok=True)
 
@@ -57,20 +58,23 @@ class RunFolder:
         with self.log.open("a", encoding="utf-8") as file:
             file.write("".join(line + "\n" for line in lines))
 
+    def cut_log(self, step: int) -> None:
+        """Forgets what was logged after the checkpoint at `step`: those steps are done again."""
+        kept: list[str] = []
+        for line in self.log.read_text(encoding="utf-8").splitlines() if self.log.is_file() else []:
+            if not line.endswith("}") or json.loads(line)["step"] > step:
+                break
+            kept.append(line + "\n")
+        write_text(self.log, "".join(kept))
+
     def clean(self) -> None:
         """Removes what only an unfinished run needs."""
-        for name in ("run.json", "state.safetensors", "best.safetensors"):
-            (self.folder / "checkpoint" / name).unlink(missing_ok=True)
-        (self.folder / "checkpoint").rmdir()
+        shutil.rmtree(self.folder / "checkpoint")
 
     def _forget(self) -> None:
-        for path in (
-            self.folder / FACTS,
-            self.checkpoint,
-            self.best,
-            self.folder / "checkpoint" / "run.json",
-        ):
-            path.unlink(missing_ok=True)
+        for name in (FACTS, SCORES, RECIPE, WEIGHTS):
+            (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
 
 
 def read_log(folder: Path) -> tuple[list[StepLog], dict[int, float]]:
