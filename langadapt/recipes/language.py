@@ -83,12 +83,12 @@ class TextModelRef(ModelRef):
 class AdapterSpec(Spec):
     """Shape of the trained part: mix of states -> Down -> Transformer layers -> pooling -> Up."""
 
-    bottleneck_dim: PositiveInt = 384
+    bottleneck_dim: PositiveInt = 256
     """Width between Down and Up."""
     layers: Annotated[int, Field(ge=0, le=24)] = 2
     """Transformer layers on the token states; 0 pools first and applies a two-layer MLP."""
-    heads: PositiveInt = 6
-    feedforward_dim: PositiveInt = 1536
+    heads: PositiveInt = 4
+    feedforward_dim: PositiveInt = 1024
     dropout: Fraction = 0.1
     states: Literal["last", "all"] | tuple[int, ...] = "all"
     """Layers whose states are mixed: `last`, `all`, or indices (0: token embeddings, -1: last layer)."""

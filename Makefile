@@ -1,0 +1,34 @@
+# Everything below works on a fresh machine that has Python 3.11 or newer, pip and make.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+LANG_CODE ?= zh
+
+.PHONY: quickstart test check fix clean
+
+quickstart: $(VENV)/.installed  ## teach the embedded world's CLIP a language, score it, search it
+	$(BIN)/langadapt quickstart --lang $(LANG_CODE)
+
+test: $(VENV)/.dev  ## the test suite; no network, no GPU
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+fix: $(VENV)/.dev  ## mend what can be mended by itself
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) quickstart runs dist
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
