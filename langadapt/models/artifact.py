@@ -73,6 +73,7 @@ def write_artifact(folder: Path, artifact: Artifact) -> None:
         folder / f".{WEIGHTS}.tmp",
         metadata={"format": "pt"},
     )
+    (folder / f".{WEIGHTS}.tmp").chmod(0o644)  # safetensors' own 0600 would hide it from everybody else
     os.replace(folder / f".{WEIGHTS}.tmp", folder / WEIGHTS)
     write_text(folder / RECIPE, dump_recipe(artifact.recipe))
     facts = {

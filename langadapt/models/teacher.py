@@ -82,8 +82,8 @@ def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -
     lacks = [f"{kind}s" for kind in ("text", "image") if not hasattr(module, f"get_{kind}_features")]
     if lacks:
         raise ModelError(
-            f"{source.repo} ({config.model_type}) does not embed {' or '.join(lacks)}; a teacher embeds texts "
-            "and images into one space (CLIP, SigLIP, AltCLIP, ChineseCLIP or a VisionTextDualEncoderModel)"
+            f"{source.repo} ({config.model_type}) does not embed {' or '.join(lacks)}; a teacher embeds both "
+            "into one space (CLIP, SigLIP, AltCLIP, ChineseCLIP or a VisionTextDualEncoderModel)"
         )
     tokenizer = load_tokenizer(source)
     text_config = getattr(config, "text_config", config)

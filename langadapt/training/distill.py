@@ -77,8 +77,8 @@ def distill(
     device = accelerator.device
     if stage.batch_size % accelerator.num_processes:
         raise TrainingError(
-            f"distill.batch_size {stage.batch_size} cannot be shared by {accelerator.num_processes} processes; "
-            "make it a multiple of their number"
+            f"distill.batch_size {stage.batch_size} cannot be shared by {accelerator.num_processes} "
+            "processes; make it a multiple of their number"
         )
     if not accelerator.is_main_process:
         report = _silent
@@ -200,14 +200,13 @@ def _train(
             recall = _held_out_recall(state, data)
             improved = recall > best["held_out_recall"]
             best = {"held_out_recall": recall, "best_step": log.step} if improved else best
-            if not accelerator.is_main_process:
-                continue
             log_lines.append(json.dumps({"kind": "held_out", "step": log.step, "recall": recall}))
-            if improved:
-                run.save_best(trained_parameters(accelerator.unwrap_model(state.model)))
-            run.append_log(log_lines)
+            if accelerator.is_main_process:
+                if improved:
+                    run.save_best(trained_parameters(accelerator.unwrap_model(state.model)))
+                run.append_log(log_lines)
+                save_checkpoint(run.checkpoint, state, extra=best)
             log_lines = []
-            save_checkpoint(run.checkpoint, state, extra=best)
     module = accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
     with torch.no_grad():
         weights = load_file(run.best)
