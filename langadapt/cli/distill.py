@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from langadapt.cli.curve import training_curve
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import LanguageRecipe, find_language, override
@@ -52,6 +53,7 @@ def distill_command(
 
     import torch
 
+    from langadapt.evaluation.plots import save_svg
     from langadapt.training import DistillOptions, distill
 
     options = DistillOptions(
@@ -59,6 +61,7 @@ def distill_command(
     )
     with progress_report() as report:
         artifact = distill(found, folder, report=report, options=options)
+    save_svg(folder / "curve.svg", training_curve(folder))
     if as_json:
         typer.echo(json.dumps({"run": str(folder), **artifact.training}, ensure_ascii=False))
         return

@@ -1,11 +1,13 @@
 """`langadapt eval`."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from langadapt.cli.curve import training_curve
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import RetrievalRecipe, data_recipe
@@ -68,11 +70,8 @@ def eval_command(
 
     from langadapt.data.write_text import write_text
     from langadapt.evaluation.report import score_json, score_report
-    from langadapt.models.artifact import SCORES
 
     text = score_json(cards)
-    if Path(run).is_dir():
-        write_text(Path(run) / SCORES, text)
     if json_file is not None and str(json_file) == "-":
         typer.echo(text)
         return
@@ -89,12 +88,15 @@ def score(
     run: str,
     page: Path | None,
 ) -> "list[ScoreCard]":
-    """Scores a model on several sets and writes the report page; shows progress."""
+    """Scores a model on several sets and writes the report page; shows progress.
+
+    Where `run` is a folder, its scores.json keeps the newest card of every set that it was scored on.
+    """
     from langadapt.evaluation.page import Page, write_page
     from langadapt.evaluation.retrieval import evaluate_retrieval
-    from langadapt.evaluation.summary import curve_points, example_searches, run_facts
+    from langadapt.evaluation.summary import example_searches, run_facts
+    from langadapt.models.artifact import SCORES
     from langadapt.progress import Progress
-    from langadapt.training.run_folder import read_log
 
     sets = _sets(model, on, own)
     cards, searches = [], []
@@ -108,19 +110,31 @@ def score(
             cards.append(found.card)
             searches += example_searches(retrieval, found)
     folder = Path(run)
+    if folder.is_dir():
+        _keep_scores(folder / SCORES, cards)
     target = page or (folder / "report.html" if folder.is_dir() else None)
     if target is not None:
-        steps, recalls = read_log(folder) if (folder / "log.jsonl").is_file() else ([], {})
         page_content = Page(
             title=f"{model.artifact.recipe.name} for {Path(model.artifact.teacher.repo).name}",
             cards=cards,
-            curve=curve_points([(log.step, log.loss) for log in steps], recalls),
+            curve=training_curve(folder),
             searches=searches,
             facts=run_facts(model.artifact, folder),
         )
         write_page(target, page_content)
         console.print(f"report page: {shown(target)}")
     return cards
+
+
+def _keep_scores(path: Path, cards: "list[ScoreCard]") -> None:
+    from langadapt.data.write_text import write_text
+    from langadapt.evaluation.cards import ScoreCard
+    from langadapt.evaluation.report import score_json
+
+    earlier = json.loads(path.read_text(encoding="utf-8"))["cards"] if path.is_file() else []
+    new = {card.name for card in cards}
+    kept = [ScoreCard.from_dict(card) for card in earlier if card["name"] not in new]
+    write_text(path, score_json([*kept, *cards]))
 
 
 def _sets(

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from langadapt.cli.curve import training_curve
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.recipes import find_language
 
@@ -43,10 +44,9 @@ def quickstart(
         return
 
     from langadapt.cli.evaluate import score
-    from langadapt.data.write_text import write_text
+    from langadapt.evaluation.plots import save_svg
     from langadapt.evaluation.report import score_json, score_report
     from langadapt.models import load
-    from langadapt.models.artifact import SCORES
     from langadapt.training import distill
 
     run = folder / "runs" / lang
@@ -54,10 +54,10 @@ def quickstart(
         console.print(f"langadapt distill --recipe {shown(folder)}/{lang} --out {shown(run)}")
         with progress_report() as report:
             distill(found, run, report=report)
+        save_svg(run / "curve.svg", training_curve(run))
     console.print(f"langadapt eval {shown(run)}")
     model = load(run)
     cards = score(model, [], own=(None, None, False), run=str(run), page=None)
-    write_text(run / SCORES, score_json(cards))
     if as_json:
         typer.echo(score_json(cards))
         return

@@ -53,7 +53,7 @@ def evaluate_retrieval(
         gallery = teacher_texts(teacher, retrieval.english_gallery)
     else:
         gallery = stored_images(teacher, retrieval.images, progress=progress)
-    own = torch.as_tensor(retrieval.image_of_text)
+    own = torch.tensor(retrieval.image_of_text)
     text = model.encode_text(list(retrieval.texts))
 
     def scores(embedded: Tensor, image_of_text: Tensor, name: str, *, language: str) -> RetrievalScores:
@@ -72,7 +72,7 @@ def evaluate_retrieval(
     if retrieval.images is not None and retrieval.ceiling_texts is not None:
         ceiling = scores(
             teacher_texts(teacher, retrieval.ceiling_texts),
-            torch.as_tensor(retrieval.ceiling_image_of_text),
+            torch.tensor(retrieval.ceiling_image_of_text),
             teacher.source.label,
             language="en",
         )

@@ -1,12 +1,10 @@
 """From a run folder and its evaluations to the files that people look at."""
 
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 from langadapt.data.retrieval_set import RetrievalSet
 from langadapt.evaluation.page import Search
-from langadapt.evaluation.plots import CurvePoint
 from langadapt.evaluation.retrieval import Evaluation, best_images
 from langadapt.evaluation.thumbnails import Thumbnail
 from langadapt.models.artifact import Artifact
@@ -38,11 +36,6 @@ def example_searches(
             )
         )
     return found
-
-
-def curve_points(losses: Sequence[tuple[int, float]], recalls: dict[int, float]) -> list[CurvePoint]:
-    """Loss by step and held-out recall where it was measured, as one curve."""
-    return [CurvePoint(step=step, loss=loss, recall=recalls.get(step)) for step, loss in losses]
 
 
 def run_facts(artifact: Artifact, folder: Path) -> dict[str, dict[str, str]]:

@@ -1,0 +1,160 @@
+"""What a user can get wrong: one clear line, exit code 2, no traceback, nothing lost or half-written."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+def refused(outcome, *words: str) -> None:
+    assert outcome.code == 2, (outcome.code, outcome.err)
+    assert "Traceback" not in outcome.err
+    lines = [line for line in outcome.err.splitlines() if line.startswith("langadapt: ")]
+    assert len(lines) == 1, outcome.err
+    for word in words:
+        assert word in lines[0], (word, lines[0])
+
+
+@pytest.fixture
+def own(language_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the language folder that a test may spoil."""
+    return Path(shutil.copytree(language_folder, tmp_path / "own"))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_unknown_language_suggests_near_ones(langadapt) -> None:
+    refused(langadapt("distill", "--lang", "swa"), "swa", "sw")
+
+
+def test_neither_language_nor_recipe(langadapt) -> None:
+    refused(langadapt("distill"), "--lang", "--recipe")
+
+
+def test_a_setting_that_is_not_in_the_recipe(langadapt, own: Path) -> None:
+    refused(langadapt("distill", "--recipe", own / "es", "--set", "distill.epoch=3"), "did you mean 'epochs'")
+    refused(
+        langadapt("distill", "--recipe", own / "es", "--set", "distill.epochs=2.5"), "expected int, got 2.5"
+    )
+    refused(langadapt("distill", "--recipe", own / "es", "--set", "epochs"), "KEY=VALUE")
+
+
+def test_missing_data_file(langadapt, own: Path) -> None:
+    (own / "parallel.tsv").unlink()
+    refused(langadapt("distill", "--recipe", own / "es", "--out", own / "run"), "parallel.tsv")
+    assert not (own / "run").exists()
+
+
+def test_wrong_column(langadapt, own: Path) -> None:
+    edit(own / "parallel.tsv", "english\ttarget", "english\ttargte")
+    refused(
+        langadapt("distill", "--recipe", own / "es", "--out", own / "run"), "parallel.tsv", "target", "targte"
+    )
+
+
+def test_empty_text(langadapt, own: Path) -> None:
+    edit(own / "parallel.tsv", "a red cat at sea\tgato rojo en mar", "a red cat at sea\t ")
+    refused(langadapt("distill", "--recipe", own / "es", "--out", own / "run"), "parallel.tsv", "line 3")
+
+
+def test_broken_utf8(langadapt, own: Path) -> None:
+    raw = (own / "parallel.tsv").read_bytes()
+    (own / "parallel.tsv").write_bytes(raw.replace(b"gato", b"g\xe1to", 1))
+    refused(langadapt("distill", "--recipe", own / "es", "--out", own / "run"), "parallel.tsv", "UTF-8")
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [("uno\ndos\n", ("3", "2")), ("uno\n\ntres\n", ("line 2",))],
+    ids=["other number of lines", "blank line"],
+)
+def test_aligned_files_that_are_not(langadapt, own: Path, target: str, words: tuple[str, ...]) -> None:
+    (own / "a.en").write_text("one\ntwo\nthree\n")
+    (own / "a.es").write_text(target)
+    edit(
+        own / "es-parallel.yaml",
+        "{kind: files, paths: [parallel.tsv]}",
+        "{kind: aligned, english: a.en, target: a.es}",
+    )
+    refused(langadapt("distill", "--recipe", own / "es", "--out", own / "run"), "a.es", *words)
+
+
+def test_data_that_must_be_requested(langadapt, own: Path) -> None:
+    (own / "parallel.tsv").unlink()
+    edit(
+        own / "es-parallel.yaml",
+        "licence: CC0-1.0",
+        "licence: CC0-1.0\naccess: request\nhomepage: https://ask.example",
+    )
+    refused(
+        langadapt("distill", "--recipe", own / "es", "--out", own / "run"), "requested", "https://ask.example"
+    )
+
+
+def test_hub_not_reachable(langadapt, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    refused(
+        langadapt(
+            "distill", "--recipe", own / "es", "--set", "teacher.repo=nobody/nothing", "--out", own / "run"
+        ),
+        "nobody/nothing",
+        "Hub",
+    )
+
+
+def test_teacher_without_text_tower(langadapt, own: Path, text_model_folder: Path) -> None:
+    done = langadapt(
+        "distill", "--recipe", own / "es", "--set", f"teacher.repo={text_model_folder}", "--out", own / "run"
+    )
+    refused(done, str(text_model_folder), "does not embed texts or images")
+
+
+def test_loss_that_is_not_finite(langadapt, own: Path) -> None:
+    done = langadapt(
+        "distill", "--recipe", own / "es", "--out", own / "run", "--set", "distill.learning_rate=1e30",
+        "--set", "distill.gradient_clip_norm=1e30",
+    )  # fmt: skip
+    refused(done, "loss", "learning_rate")
+    assert not (own / "run" / "artifact.json").exists()
+
+
+def test_a_finished_run_is_not_overwritten(langadapt, own: Path) -> None:
+    assert (
+        langadapt("distill", "--recipe", own / "es", "--out", own / "run", "--set", "distill.epochs=1").code
+        == 0
+    )
+    before = (own / "run" / "adapter.safetensors").read_bytes()
+    refused(langadapt("distill", "--recipe", own / "es", "--out", own / "run"), "finished run", "--overwrite")
+    assert (own / "run" / "adapter.safetensors").read_bytes() == before
+
+
+def test_missing_and_broken_images(langadapt, run_folder: Path, own: Path) -> None:
+    set_of_its_own = own / "es-test.yaml"
+    page = own / "page.html"
+    (own / "photos" / "3.png").unlink()
+    refused(langadapt("eval", run_folder, "--on", set_of_its_own, "--html", page), "3.png")
+    Image.new("RGB", (64, 64), (9, 9, 9)).save(own / "photos" / "3.jpg")
+    whole = (own / "photos" / "3.jpg").read_bytes()
+    (own / "photos" / "3.png").write_bytes(whole[: len(whole) // 2])
+    refused(langadapt("eval", run_folder, "--on", set_of_its_own, "--html", page), "3.png")
+    assert not page.exists()
+
+
+def test_not_a_run_folder(langadapt, tmp_path: Path) -> None:
+    refused(langadapt("eval", tmp_path), str(tmp_path), "artifact.json")
+    refused(langadapt("eval", tmp_path / "nowhere"), "no such artifact folder")
+
+
+def test_empty_lines_and_queries(langadapt, run_folder: Path, own: Path) -> None:
+    (own / "texts.txt").write_text("uno\n\ntres\n")
+    refused(langadapt("encode", run_folder, own / "texts.txt", "--json"), "texts.txt", "line 2")
+    refused(langadapt("search", own / "photos", " ", "--model", run_folder), "query is empty")
+    (own / "empty").mkdir()
+    refused(langadapt("search", own / "empty", "gato", "--model", run_folder), "empty")
