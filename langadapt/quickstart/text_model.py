@@ -45,7 +45,7 @@ class TextPlan:
     """
 
     texts: int = 16_000
-    steps: int = 1_800
+    steps: int = 1_500
     batch: int = 48
     learning_rate: float = 2e-3
     masked_fraction: float = 0.25

@@ -61,7 +61,7 @@ _EXPECTED = [
     ("chair", "de", "Ein großer weißer Stuhl."),
     # Chinese: a measure word for each noun, 两 for two
     ("ball-houses", "zh", "左边是一个红色的小球，右边是两座蓝色的房子。"),
-    ("cat-star-sea", "zh", "海面上，一只橙色的大猫的下方有一颗紫色的星星。"),
+    ("cat-star-sea", "zh", "海面上，一只橙色大猫的下方有一颗紫色的星星。"),
     ("books-flower-boats", "zh", "三本黑色的书的右边有一朵黄色的花，最上面有两艘白色的船。"),
     ("fish-cars", "zh", "图中有三条红色的鱼和两辆绿色的汽车。"),
     ("chair", "zh", "有一把白色的大椅子。"),
