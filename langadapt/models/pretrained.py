@@ -66,9 +66,14 @@ def position_limit(config: Any, tower: nn.Module) -> int:
 def load_tokenizer(model: ResolvedModel, **options: Any) -> Any:
     """The model's tokenizer."""
     try:
-        return AutoTokenizer.from_pretrained(model.path, **options)
+        tokenizer = AutoTokenizer.from_pretrained(model.path, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(f"{model.repo}: no usable tokenizer: {_first_line(error)}") from error
+    # Without its files transformers makes an empty vocabulary, in which every text looks alike.
+    files = set(tokenizer.vocab_files_names.values()) - {"tokenizer_config.json"}
+    if files and not any((model.path / name).is_file() for name in files):
+        raise ModelError(f"{model.repo}: no tokenizer in it; expected one of {', '.join(sorted(files))}")
+    return tokenizer
 
 
 def load_image_processor(model: ResolvedModel) -> Any:

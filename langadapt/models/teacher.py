@@ -53,7 +53,11 @@ class Teacher:
 
     def batch(self, tokens: Tokens, rows: NDArray[np.int64]) -> TextBatch:
         """Some texts as the text tower wants them: trimmed to the longest, or at the fixed length."""
-        return tokens.batch(rows, length=self.fixed_tokens)
+        batch = tokens.batch(rows, length=self.fixed_tokens)
+        if self.fixed_tokens is None or self.tokenizer.padding_side == "right":
+            return batch
+        order = batch.mask.int().argsort(dim=1, stable=True)
+        return TextBatch(input_ids=batch.input_ids.gather(1, order), mask=batch.mask.gather(1, order))
 
     @torch.inference_mode()
     def embed_texts(self, batch: TextBatch) -> Tensor:

@@ -37,8 +37,9 @@ class Adapter(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.up = nn.Linear(width, target_dim)
         self.dropout = nn.Dropout(spec.dropout)
-        # Small, so that the first outputs are the bias: the mean target, see `start_at`.
-        nn.init.normal_(self.up.weight, std=0.02)
+        # Behind the norm a row is sqrt(width) long, so this adds about 0.2 to the bias: the first outputs are
+        # the mean target, see `start_at`.
+        nn.init.normal_(self.up.weight, std=0.2 / (width * target_dim) ** 0.5)
         nn.init.zeros_(self.up.bias)
 
     def start_at(self, mean_target: Tensor) -> None:

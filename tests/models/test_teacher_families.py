@@ -1,0 +1,222 @@
+"""Each teacher family as a tiny random model of the real class, loaded from its own saved folder."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import COLOURS, PLACES, THINGS, save_tokenizer
+from PIL import Image
+from torch.nn import functional as F
+from transformers import (
+    AltCLIPConfig,
+    AltCLIPModel,
+    BertConfig,
+    BertModel,
+    ChineseCLIPConfig,
+    ChineseCLIPModel,
+    CLIPConfig,
+    CLIPModel,
+    Siglip2Config,
+    Siglip2Model,
+    Siglip2Tokenizer,
+    SiglipConfig,
+    SiglipModel,
+    VisionTextDualEncoderConfig,
+    VisionTextDualEncoderModel,
+    ViTConfig,
+    ViTModel,
+)
+
+from langadapt.errors import ModelError
+from langadapt.evaluation.retrieval import teacher_texts
+from langadapt.models import Teacher, load_teacher, resolve_model
+from langadapt.recipes import ModelRef
+
+WORDS = ["a", "at", *COLOURS, *THINGS, *PLACES]
+TOWER = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+TEXT = {**TOWER, "vocab_size": len(WORDS) + 4, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+VISION = {**TOWER, "image_size": 32, "patch_size": 16}
+TEXTS = ["cat", "a red cat at home", "a blue dog at sea a red boat at park", "tree car"]
+IMAGES = [Image.effect_noise(size, 90).convert("RGB") for size in ((40, 32), (32, 64), (50, 50))]
+
+OLD_CLIP = {  # as openai's repositories still have it
+    "feature_extractor_type": "CLIPFeatureExtractor",
+    "size": 32,
+    "crop_size": 32,
+    "do_resize": True,
+    "do_center_crop": True,
+    "do_normalize": True,
+    "image_mean": [0.48, 0.46, 0.41],
+    "image_std": [0.27, 0.26, 0.28],
+}
+SQUARE = {"size": {"height": 32, "width": 32}}
+CROPPED = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
+
+
+def clip() -> Any:
+    text = {**TEXT, "max_position_embeddings": 8}
+    return CLIPModel(CLIPConfig(text_config=text, vision_config=VISION, projection_dim=24))
+
+
+def siglip() -> Any:
+    text = {**TEXT, "max_position_embeddings": 8, "projection_size": 32}
+    return SiglipModel(SiglipConfig(text_config=text, vision_config=VISION))
+
+
+def siglip2() -> Any:
+    text = {**TEXT, "vocab_size": 40, "max_position_embeddings": 8, "projection_size": 32}
+    vision = {**TOWER, "patch_size": 16, "num_patches": 16}
+    return Siglip2Model(Siglip2Config(text_config=text, vision_config=vision))
+
+
+def altclip() -> Any:
+    text = {**TEXT, "max_position_embeddings": 10, "project_dim": 24}
+    return AltCLIPModel(AltCLIPConfig(text_config=text, vision_config=VISION, projection_dim=24))
+
+
+def chinese_clip() -> Any:
+    text = {**TEXT, "max_position_embeddings": 8}
+    return ChineseCLIPModel(ChineseCLIPConfig(text_config=text, vision_config=VISION, projection_dim=24))
+
+
+def dual_encoder() -> Any:
+    config = VisionTextDualEncoderConfig.from_vision_text_configs(
+        ViTConfig(**VISION), BertConfig(**TEXT, max_position_embeddings=8), projection_dim=24
+    )
+    return VisionTextDualEncoderModel(config)
+
+
+# Model, its image processor as repositories name it, length of every text if that is fixed.
+FAMILIES: dict[str, tuple[Callable[[], Any], dict[str, Any], int | None]] = {
+    "clip": (clip, OLD_CLIP, None),
+    "siglip": (siglip, {"image_processor_type": "SiglipImageProcessor", **SQUARE}, 8),
+    "siglip2": (
+        siglip2,
+        {"image_processor_type": "Siglip2ImageProcessor", "patch_size": 16, "max_num_patches": 16},
+        8,
+    ),
+    "altclip": (altclip, {"image_processor_type": "CLIPImageProcessor", **CROPPED}, None),
+    "chinese_clip": (
+        chinese_clip,
+        {"image_processor_type": "ChineseCLIPImageProcessor", "do_center_crop": False, **SQUARE},
+        None,
+    ),
+    "dual_encoder": (dual_encoder, {"image_processor_type": "ViTImageProcessor", **SQUARE}, None),
+}
+
+
+def save(model: Any, processor: dict[str, Any], folder: Path) -> Path:
+    """Weights of natural size: with small ones all texts of a random tower look alike."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.normal_(std=0.25, generator=generator)
+    model.save_pretrained(folder)
+    save_tokenizer(folder, WORDS, max_tokens=10**30)
+    if isinstance(model, Siglip2Model):  # always its own class: letters, padded on the left
+        letters = ["<s>", "<pad>", "</s>", "<unk>", "<mask>", "▁", *sorted(set("".join(WORDS)))]
+        Siglip2Tokenizer(
+            vocab={letter: i for i, letter in enumerate(letters)}, bos_token="<s>", eos_token="</s>"
+        ).save_pretrained(folder)
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor), encoding="utf-8")
+    return folder
+
+
+def load(folder: Path) -> Teacher:
+    return load_teacher(resolve_model(ModelRef(repo=str(folder))))
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Teacher]:
+    make, processor, _ = FAMILIES[request.param]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        folder = save(make(), processor, tmp_path_factory.mktemp(request.param))
+    return request.param, load(folder)
+
+
+def test_texts_in_a_batch_equal_texts_one_by_one(family: tuple[str, Teacher]) -> None:
+    name, teacher = family
+    together = teacher_texts(teacher, TEXTS)
+    assert together.dtype == torch.float32
+    assert together.shape == (4, teacher.dim)
+    torch.testing.assert_close(together.norm(dim=1), torch.ones(4))
+    alone = torch.cat([teacher_texts(teacher, [text]) for text in TEXTS])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    assert (together @ together.T - torch.eye(4)).abs().max() < 0.999, "texts must not look alike"
+    batch = teacher.batch(teacher.tokenize(TEXTS[:1]), torch.zeros(1, dtype=torch.int64).numpy())
+    fixed = FAMILIES[name][2]
+    assert batch.input_ids.shape[1] == (fixed or 3)
+
+
+def test_texts_equal_what_transformers_makes_of_them(family: tuple[str, Teacher]) -> None:
+    """Padded to the limit as the family's own processor pads, the mask given where the family has one."""
+    name, teacher = family
+    fixed = FAMILIES[name][2]
+    tokens = teacher.tokenizer(
+        TEXTS, padding="max_length", truncation=True, max_length=8, return_tensors="pt"
+    )
+    given = {"input_ids": tokens["input_ids"]}
+    if fixed is None:
+        given["attention_mask"] = tokens["attention_mask"]
+    with torch.no_grad():
+        expected = F.normalize(teacher.module.get_text_features(**given).pooler_output, dim=-1)
+    torch.testing.assert_close(teacher_texts(teacher, TEXTS), expected, rtol=0, atol=1e-5)
+
+
+def test_images_become_unit_rows_of_the_same_space(family: tuple[str, Teacher]) -> None:
+    _, teacher = family
+    together = teacher.embed_images(IMAGES)
+    assert together.dtype == torch.float32
+    assert together.shape == (3, teacher.dim)
+    torch.testing.assert_close(together.norm(dim=1), torch.ones(3))
+    alone = torch.cat([teacher.embed_images([image]) for image in IMAGES])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+    pixels = teacher.image_processor(IMAGES, return_tensors="pt")
+    with torch.no_grad():
+        expected = F.normalize(teacher.module.get_image_features(**pixels).pooler_output, dim=-1)
+    torch.testing.assert_close(together, expected, rtol=0, atol=1e-6)
+
+
+def test_a_text_beyond_the_positions_is_cut(family: tuple[str, Teacher]) -> None:
+    _, teacher = family
+    assert teacher.max_tokens == 8
+    cut, longer = teacher_texts(teacher, ["red cat at home a dog", "red cat at home a dog " + "sea " * 20])
+    torch.testing.assert_close(cut, longer, rtol=0, atol=1e-5)
+
+
+def test_a_teacher_is_frozen(family: tuple[str, Teacher]) -> None:
+    _, teacher = family
+    assert not teacher.module.training
+    assert not any(weight.requires_grad for weight in teacher.module.parameters())
+    assert not teacher_texts(teacher, ["cat"]).requires_grad
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: ViTModel(ViTConfig(**VISION)), "(vit) does not embed texts or images"),
+        (lambda: BertModel(BertConfig(**TEXT)), "(bert) does not embed texts or images"),
+    ],
+)
+def test_half_a_teacher_is_refused(make: Callable[[], Any], said: str, tmp_path: Path) -> None:
+    save(make(), OLD_CLIP, tmp_path)
+    with pytest.raises(ModelError) as error:
+        load(tmp_path)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("missing", ["tokenizer", "preprocessor_config.json", "config.json"])
+def test_missing_file_is_one_line(missing: str, teacher_folder: Path, tmp_path: Path) -> None:
+    for path in teacher_folder.iterdir():
+        if not path.name.startswith(missing):
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(ModelError) as error:
+        load(tmp_path)
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)

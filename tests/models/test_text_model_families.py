@@ -1,0 +1,235 @@
+"""Each text model family as a tiny random model of the real class, loaded from its own saved folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import save_tokenizer
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertConfig,
+    BertModel,
+    CLIPConfig,
+    CLIPModel,
+    DistilBertConfig,
+    DistilBertModel,
+    M2M100Config,
+    M2M100ForConditionalGeneration,
+    ModernBertConfig,
+    ModernBertModel,
+    MPNetConfig,
+    MPNetModel,
+    NllbTokenizer,
+    ViTConfig,
+    ViTModel,
+    XLMRobertaConfig,
+    XLMRobertaForMaskedLM,
+)
+
+from langadapt.data.tokens import TextBatch
+from langadapt.errors import DataError, ModelError, RecipeError
+from langadapt.models import TextModel, load_text_model, resolve_model
+from langadapt.recipes import ModelRef, TextModelRef
+
+WORDS = [f"w{i}" for i in range(40)]
+IDS = {"vocab_size": 44, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
+SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
+TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11"]
+
+
+def m2m100() -> Any:
+    layers = {"encoder_layers": 3, "decoder_layers": 1, "encoder_attention_heads": 2}
+    width = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "decoder_attention_heads": 2}
+    return M2M100ForConditionalGeneration(M2M100Config(**IDS, **layers, **width, max_position_embeddings=12))
+
+
+# Model, and the longest text in tokens that it has positions for.
+FAMILIES: dict[str, tuple[Callable[[], Any], int]] = {
+    # Saved with its head, as the Hub's checkpoints are; positions start behind padding: 14 - 2.
+    "xlm-roberta": (
+        lambda: XLMRobertaForMaskedLM(XLMRobertaConfig(**IDS, **SIZE, max_position_embeddings=14)),
+        12,
+    ),
+    "bert": (lambda: BertModel(BertConfig(**IDS, **SIZE, max_position_embeddings=12)), 12),
+    "modernbert": (lambda: ModernBertModel(ModernBertConfig(**IDS, **SIZE, max_position_embeddings=12)), 12),
+    "m2m100": (m2m100, 12),
+    "distilbert": (
+        lambda: DistilBertModel(
+            DistilBertConfig(**IDS, dim=32, hidden_dim=64, n_layers=3, n_heads=2, max_position_embeddings=12)
+        ),
+        12,
+    ),
+    "mpnet": (lambda: MPNetModel(MPNetConfig(**IDS, **SIZE, max_position_embeddings=14)), 12),
+}
+
+
+def save(model: Any, folder: Path, *, seed: int = 0) -> Path:
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.normal_(std=0.2, generator=generator)
+    model.save_pretrained(folder)
+    save_tokenizer(folder, WORDS, max_tokens=10**30)
+    return folder
+
+
+def load(folder: Path, **ref: Any) -> TextModel:
+    source = resolve_model(ModelRef(repo=str(folder)))
+    return load_text_model(source, TextModelRef(repo=str(folder), **ref), max_tokens=1000)
+
+
+def batch(model: TextModel, texts: list[str]) -> TextBatch:
+    return model.tokenize(texts).batch(np.arange(len(texts)))
+
+
+@pytest.fixture(scope="module", params=list(FAMILIES))
+def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, TextModel]:
+    make, _ = FAMILIES[request.param]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        original = make().eval()
+    folder = save(original, tmp_path_factory.mktemp(request.param))
+    return original, load(folder)
+
+
+def test_last_state_is_the_last_hidden_state(family: tuple[Any, TextModel]) -> None:
+    original, model = family
+    given = batch(model, TEXTS)
+    encoder = original.get_encoder() if original.config.is_encoder_decoder else original.base_model
+    inputs = {"input_ids": given.input_ids, "attention_mask": given.mask.long()}
+    with torch.no_grad():
+        expected = encoder(**inputs).last_hidden_state[given.mask]
+        every = model.states(given, "all")
+        assert every.shape == (3, 9, 4, 32)
+        assert every.dtype == torch.float32
+        assert (model.state_count, model.state_dim) == (4, 32)
+        torch.testing.assert_close(every[:, :, 3][given.mask], expected)
+        torch.testing.assert_close(model.states(given, "last")[:, :, 0][given.mask], expected)
+        torch.testing.assert_close(model.states(given, (-1, 0)), every[:, :, [3, 0]])
+        first = encoder(**inputs, output_hidden_states=True).hidden_states[0]
+        torch.testing.assert_close(every[:, :, 0], first)
+
+
+def test_texts_in_a_batch_equal_texts_one_by_one(family: tuple[Any, TextModel]) -> None:
+    _, model = family
+    given = batch(model, TEXTS)
+    with torch.no_grad():
+        together = model.states(given, "all")
+        for i, text in enumerate(TEXTS):
+            alone = model.states(batch(model, [text]), "all")[0]
+            torch.testing.assert_close(together[i, : len(alone)], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_a_text_beyond_the_positions_is_cut(
+    family: tuple[Any, TextModel], request: pytest.FixtureRequest
+) -> None:
+    _, model = family
+    limit = FAMILIES[request.node.callspec.params["family"]][1]
+    assert model.max_tokens == limit
+    given = batch(model, [" ".join(WORDS)])
+    assert given.input_ids.shape == (1, limit)
+    assert given.input_ids[0, -1] == 2, "the end token stays"
+    with torch.no_grad():
+        assert model.states(given, "last").isfinite().all()
+
+
+def test_it_is_frozen_and_has_no_pooler(family: tuple[Any, TextModel]) -> None:
+    _, model = family
+    assert not any(weight.requires_grad for weight in model.parameters())
+    assert not model.encoder.training
+    assert not [name for name, _ in model.named_parameters() if "pooler" in name or "decoder" in name]
+
+
+def test_prefix_is_part_of_each_text(text_model_folder: Path) -> None:
+    plain, prefixed = load(text_model_folder), load(text_model_folder, prefix="cat dog ")
+    assert prefixed.tokenize(["red sea"]).ids.tolist() == plain.tokenize(["cat dog red sea"]).ids.tolist()
+    with pytest.raises(DataError, match="text 1 is empty"):
+        prefixed.tokenize(["red", "  "])
+
+
+def test_source_language_stands_before_the_text(tmp_path: Path) -> None:
+    original = m2m100()
+    save(original, tmp_path)
+    vocabulary = {word: i for i, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", "▁w1", "▁w2"])}
+    languages = ["eng_Latn", "swh_Latn"]
+    NllbTokenizer(vocab=vocabulary, merges=[], additional_special_tokens=languages).save_pretrained(tmp_path)
+    swahili = load(tmp_path, tokenizer_language="swh_Latn")
+    english = load(tmp_path, tokenizer_language="eng_Latn")
+    number = swahili.tokenizer.convert_tokens_to_ids("swh_Latn")
+    assert number != swahili.tokenizer.unk_token_id
+    ids = swahili.tokenize(["w1"]).ids
+    assert number in ids
+    assert number not in english.tokenize(["w1"]).ids
+
+
+def test_states_that_the_model_does_not_have_are_refused(text_model_folder: Path) -> None:
+    model = load(text_model_folder)
+    assert model.check_layers((-4, 3)) == 2
+    with pytest.raises(RecipeError, match=r"has states 0 to 3, got 4"):
+        model.check_layers((0, 4))
+
+
+def change_weights(source: Path, folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    for path in source.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_missing_weights_are_refused(text_model_folder: Path, tmp_path: Path) -> None:
+    change_weights(
+        text_model_folder, tmp_path, lambda weights: weights.pop("encoder.layer.1.output.dense.weight")
+    )
+    with pytest.raises(ModelError) as error:
+        load(tmp_path)
+    assert "1 weights are missing from the file, first 'encoder.layer.1.output.dense.weight'" in str(
+        error.value
+    )
+
+
+def test_weights_of_another_shape_are_refused(text_model_folder: Path, tmp_path: Path) -> None:
+    def cut(weights: dict[str, torch.Tensor]) -> None:
+        weights["embeddings.word_embeddings.weight"] = weights["embeddings.word_embeddings.weight"][:-1]
+
+    change_weights(text_model_folder, tmp_path, cut)
+    with pytest.raises(ModelError, match="cannot load its weights") as error:
+        load(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_pickled_weights_are_never_opened(text_model_folder: Path, tmp_path: Path) -> None:
+    for path in text_model_folder.iterdir():
+        if path.suffix != ".safetensors":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    torch.save(load_file(text_model_folder / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="no safetensors weights in it, and other formats are never opened"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: ViTModel(ViTConfig(**SIZE, image_size=32, patch_size=16)),
+        lambda: CLIPModel(CLIPConfig(text_config={**IDS, **SIZE}, vision_config={**SIZE, "image_size": 32})),
+        lambda: BertModel(BertConfig(**IDS, **SIZE, is_decoder=True)),
+    ],
+    ids=["image model", "image-text model", "decoder"],
+)
+def test_what_is_no_text_encoder_is_refused(make: Callable[[], Any], tmp_path: Path) -> None:
+    save(make(), tmp_path)
+    with pytest.raises(ModelError, match="is not a text encoder"):
+        load(tmp_path)
+
+
+def test_a_model_without_tokenizer_is_refused(text_model_folder: Path, tmp_path: Path) -> None:
+    """Transformers would make an empty vocabulary, and every text would look alike."""
+    for path in text_model_folder.iterdir():
+        if path.name != "tokenizer.json":
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(ModelError, match="tokenizer"):
+        load(tmp_path)
