@@ -115,7 +115,7 @@ class DistillStage(Spec):
     gradient_clip_norm: PositiveFloat = 1.0
     distance: Literal["cosine", "mse"] = "cosine"
     """Distance between student and teacher rows, both of unit length."""
-    info_nce_weight: Annotated[float, Field(ge=0.0)] = 0.1
+    info_nce_weight: Annotated[float, Field(ge=0.0)] = 1.0
     temperature: PositiveFloat = 0.05
     """Divides the similarities of the in-batch contrastive term."""
     identity_fraction: Fraction = 0.0
