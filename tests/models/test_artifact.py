@@ -1,0 +1,151 @@
+"""An artifact gives back what was trained, and nothing else under its name."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import sentences
+
+import langadapt
+from langadapt.errors import DataError, ModelError
+from langadapt.models import Artifact
+from langadapt.recipes import find_language, override
+from langadapt.training import DistillOptions, distill
+
+TEXTS = [target for _, target in sentences()[::7]]
+
+
+@pytest.fixture(scope="module")
+def trained(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artifact]:
+    out = tmp_path_factory.mktemp("artifact") / "es"
+    found = override(find_language(str(language_folder / "es.yaml")), ["distill.epochs=2"])
+    artifact = distill(
+        found, out, report=lambda progress: None, options=DistillOptions(device=torch.device("cpu"))
+    )
+    return out, artifact
+
+
+@pytest.fixture
+def copy(trained: tuple[Path, Artifact], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained[0], tmp_path / "run"))
+
+
+def change_fact(run: Path, key: str, value: object) -> None:
+    facts = json.loads((run / "artifact.json").read_text(encoding="utf-8"))
+    (run / "artifact.json").write_text(json.dumps({**facts, key: value}), encoding="utf-8")
+
+
+def refused(run: Path, **options: str) -> str:
+    with pytest.raises(ModelError) as error:
+        langadapt.load(run, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_is_read_is_what_was_written(trained: tuple[Path, Artifact]) -> None:
+    run, artifact = trained
+    loaded = langadapt.load(run)
+    assert loaded.artifact.recipe == artifact.recipe
+    assert loaded.artifact.training == json.loads(json.dumps(artifact.training))
+    assert loaded.artifact.digest == artifact.digest
+    assert loaded.artifact.weights.keys() == artifact.weights.keys()
+    for name, weight in artifact.weights.items():
+        torch.testing.assert_close(loaded.artifact.weights[name], weight.half().float(), rtol=0, atol=0)
+        assert torch.equal(loaded.student.adapter.state_dict()[name.removeprefix("adapter.")], weight.half())
+    again = langadapt.load(run)
+    assert torch.equal(loaded.encode_text(TEXTS), again.encode_text(TEXTS))
+
+
+def test_texts_become_unit_rows_in_their_order(trained: tuple[Path, Artifact]) -> None:
+    model = langadapt.load(trained[0])
+    texts = ["gato", *TEXTS, "perro azul en mar perro azul en mar"]  # of several lengths
+    rows = model.encode_text(texts)
+    assert rows.dtype == torch.float32
+    assert rows.device.type == "cpu"
+    assert rows.shape == (len(texts), model.dim)
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(len(texts)))
+    alone = torch.cat([model.encode_text([text]) for text in texts])
+    torch.testing.assert_close(rows, alone, rtol=0, atol=1e-5)
+    small = model.student.encode(texts, batch_tokens=1)
+    torch.testing.assert_close(rows, small, rtol=0, atol=1e-5)
+    assert model.encode_text([]).shape == (0, model.dim)
+    assert model.encode_images([]).shape == (0, model.dim)
+
+
+@pytest.mark.parametrize("blank", ["", " \t\n", "\u3000"])
+def test_a_blank_text_is_named_by_its_row(trained: tuple[Path, Artifact], blank: str) -> None:
+    with pytest.raises(DataError, match="text 2 is empty"):
+        langadapt.load(trained[0]).encode_text(["gato", "perro", blank, "casa"])
+
+
+def test_loading_leaves_the_global_randomness_alone(trained: tuple[Path, Artifact]) -> None:
+    before = torch.get_rng_state()
+    langadapt.load(trained[0])
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@pytest.mark.parametrize("where", [60, -1], ids=["header", "last weight"])
+def test_a_changed_byte_is_noticed(copy: Path, where: int) -> None:
+    path = copy / "adapter.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[where] ^= 1
+    path.write_bytes(raw)
+    assert "adapter.safetensors is not the file that was written" in refused(copy)
+
+
+@pytest.mark.parametrize("name", ["adapter.safetensors", "recipe.yaml", "artifact.json"])
+def test_a_missing_file_is_named(copy: Path, name: str) -> None:
+    (copy / name).unlink()
+    assert f"no {name} in it" in refused(copy)
+
+
+def test_a_newer_format_says_to_update(copy: Path) -> None:
+    change_fact(copy, "format_version", 2)
+    (copy / "adapter.safetensors").write_bytes(b"who knows what it will hold")
+    assert "pip install -U langadapt" in refused(copy)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"format_version": 1}'])
+def test_damaged_facts_are_one_line(copy: Path, text: str) -> None:
+    (copy / "artifact.json").write_text(text, encoding="utf-8")
+    assert "damaged artifact" in refused(copy)
+
+
+def test_weights_of_another_recipe_are_one_line(copy: Path) -> None:
+    recipe = (copy / "recipe.yaml").read_text(encoding="utf-8")
+    assert "bottleneck_dim: 32" in recipe
+    (copy / "recipe.yaml").write_text(
+        recipe.replace("bottleneck_dim: 32", "bottleneck_dim: 64"), encoding="utf-8"
+    )
+    assert "adapter weights do not fit its recipe" in refused(copy)
+
+
+@pytest.mark.parametrize("role", ["teacher", "text_model"])
+def test_a_base_model_is_the_one_of_the_training(copy: Path, tmp_path: Path, role: str) -> None:
+    facts = json.loads((copy / "artifact.json").read_text(encoding="utf-8"))
+    moved = Path(shutil.copytree(facts[role]["repo"], tmp_path / "moved"))
+    edited = Path(shutil.copytree(moved, tmp_path / "edited"))
+    tokenizer = json.loads((edited / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["truncation"] = None
+    (edited / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+
+    expected = langadapt.load(copy).encode_text(TEXTS)
+    assert torch.equal(langadapt.load(copy, **{role: str(moved)}).encode_text(TEXTS), expected)
+    said = refused(copy, **{role: str(edited)})
+    assert f"{edited}: the adapter was trained on {role}" in said
+
+    change_fact(copy, role, {**facts[role], "repo": str(edited)})
+    assert "an adapter fits only the weights that it was trained on" in refused(copy)
+    change_fact(copy, role, {**facts[role], "repo": str(tmp_path / "nowhere")})
+    assert f"give its folder: {role}=..." in refused(copy)
+    assert torch.equal(langadapt.load(copy, **{role: str(moved)}).encode_text(TEXTS), expected)
+
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, lambda path: None], ids=["empty folder", "no folder"])
+def test_what_is_no_artifact_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "run")
+    refused(tmp_path / "run")
