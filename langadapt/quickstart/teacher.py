@@ -93,7 +93,7 @@ def new_model(*, vocabulary: int) -> CLIPModel:
             "vocab_size": vocabulary,
             "hidden_size": 128,
             "intermediate_size": 512,
-            "num_hidden_layers": 2,
+            "num_hidden_layers": 3,
             "num_attention_heads": 4,
             "max_position_embeddings": CONTEXT_TOKENS,
             "pad_token_id": 0,

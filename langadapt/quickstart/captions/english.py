@@ -65,7 +65,7 @@ def caption(plan: Plan, rng: random.Random) -> str:
         rng: Chooses among the paraphrases.
 
     Returns:
-        One or two sentences.
+        One sentence.
     """
     background = rng.choice(BACKGROUNDS[plan.background]) if plan.background else ""
     text = _core(plan, rng)

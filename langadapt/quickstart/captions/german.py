@@ -113,7 +113,7 @@ def caption(plan: Plan, rng: random.Random) -> str:
         rng: Chooses among the paraphrases.
 
     Returns:
-        One or two sentences.
+        One sentence.
     """
     background = rng.choice(BACKGROUNDS[plan.background]) if plan.background else ""
     text = _core(plan, background, rng) + _tail(plan, rng)
