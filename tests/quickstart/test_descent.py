@@ -27,7 +27,7 @@ def test_descent_moves_every_parameter_and_reports_its_last_step() -> None:
     model = nn.ModuleDict({"tower": tower, "head": nn.Linear(6, 1)})
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     inputs = torch.randn(64, 6)
-    wanted = inputs[:, :1] * inputs[:, 1:2]
+    wanted = (inputs[:, :1] - inputs[:, 1:2]).tanh()
     lines: list[str] = []
     descent = Descent(model, name="toy", steps=60, learning_rate=0.02, say=lines.append)
     losses = []
@@ -36,7 +36,7 @@ def test_descent_moves_every_parameter_and_reports_its_last_step() -> None:
         loss = (model["head"](hidden) - wanted).square().mean()
         losses.append(loss.item())
         descent.step(loss)
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.5 * losses[0]
     assert all(not torch.equal(before[name], parameter) for name, parameter in model.named_parameters())
     assert len(lines) == 1
     assert lines[0].startswith("toy: step 60 mean loss ")
