@@ -1,20 +1,133 @@
 """Distillation from end to end on tiny real models."""
 
+import random
 from pathlib import Path
 
+import numpy as np
+import pytest
 import torch
+from conftest import sentences
+from tiny_run import run, weights
 
-from langadapt.recipes import find_language, override
-from langadapt.training import DistillOptions, distill
-
-
-def run(folder: Path, out: Path, *settings: str, budget: int = 10**9):
-    found = override(find_language(str(folder / "es.yaml")), settings)
-    options = DistillOptions(state_cache_bytes=budget, device=torch.device("cpu"))
-    return distill(found, out, report=lambda progress: None, options=options)
+import langadapt
+from langadapt.data.split import split_by_english
+from langadapt.errors import TrainingError
+from langadapt.evaluation.retrieval import teacher_texts
+from langadapt.metrics.retrieval import mean_recall_text
+from langadapt.progress import Progress
+from langadapt.training.run_folder import read_log
 
 
 def test_adapter_learns_the_language(language_folder: Path, tmp_path: Path) -> None:
     untrained = run(language_folder, tmp_path / "a", "distill.learning_rate=1e-9", "distill.epochs=1")
     trained = run(language_folder, tmp_path / "b", "distill.epochs=12")
     assert trained.training["held_out_recall"] > untrained.training["held_out_recall"] + 20
+
+
+def test_rows_are_counted_and_english_itself_is_added(
+    language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """144 sentences, 14 held out; a quarter of the other 130 come in English too."""
+    monkeypatch.setenv("LANGADAPT_CACHE", str(tmp_path / "cache"))
+    said: list[str] = []
+    settings = ("distill.epochs=1", "distill.learning_rate=1e-3")
+    with_english = run(language_folder, tmp_path / "a", *settings, report=lambda p: said.append(p.stage))
+    without = run(language_folder, tmp_path / "b", *settings, "distill.identity_fraction=0")
+    assert (with_english.training["rows"], with_english.training["held_out_rows"]) == (130 + 32, 14)
+    assert (without.training["rows"], without.training["held_out_rows"]) == (130, 14)
+    assert with_english.training["steps"] == 162 // 16
+    assert set(said) >= {"teacher embeddings", "frozen states", "distil"}
+    trained = sum(weight.numel() for weight in weights(tmp_path / "a").values())
+    assert with_english.training["trained_parameters"] == trained
+
+
+def test_log_tells_every_step_and_the_recall_of_every_epoch(language_folder: Path, tmp_path: Path) -> None:
+    shown: list[Progress] = []
+    run(language_folder, tmp_path, "distill.epochs=3", report=shown.append)
+    steps, recalls = read_log(tmp_path)
+    assert [log.step for log in steps] == list(range(1, 31))
+    assert [log.epoch for log in steps] == [0] * 10 + [1] * 10 + [2] * 10
+    assert list(recalls) == [10, 20, 30]
+    assert steps[-1].loss < steps[0].loss
+    assert steps[0].learning_rate < max(log.learning_rate for log in steps) <= 3e-3
+    assert [p.done for p in shown if p.stage == "distil"] == list(range(1, 31))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "adapter.safetensors",
+        "artifact.json",
+        "log.jsonl",
+        "recipe.yaml",
+    ]
+
+
+def test_cached_states_and_computed_ones_teach_the_same(
+    language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cached states are rounded to bfloat16 (3 digits); nothing else may differ."""
+    monkeypatch.setenv("LANGADAPT_CACHE", str(tmp_path / "cache"))
+    run(language_folder, tmp_path / "b", "distill.epochs=2", budget=0)
+    assert not (tmp_path / "cache/states").exists()
+    run(language_folder, tmp_path / "a", "distill.epochs=2")
+    assert (tmp_path / "cache/states").exists()
+    losses = [[log.loss for log in read_log(tmp_path / name)[0]] for name in "ab"]
+    np.testing.assert_allclose(losses[0], losses[1], atol=5e-3)
+    texts = [target for _, target in sentences()[:20]]
+    a, b = (langadapt.load(tmp_path / name).encode_text(texts) for name in "ab")
+    assert (a * b).sum(dim=1).min() > 0.999
+
+
+@pytest.mark.parametrize("trains", ["frozen", "{lora: {rank: 2}}"])
+def test_global_randomness_is_left_alone(language_folder: Path, tmp_path: Path, trains: str) -> None:
+    before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    run(language_folder, tmp_path / "a", "distill.epochs=1", f"text_model.trains={trains}")
+    assert torch.equal(before[0], torch.get_rng_state())
+    assert before[1:] == (random.getstate(), np.random.get_state()[1].tolist())
+    torch.manual_seed(12345)  # and another one changes nothing
+    run(language_folder, tmp_path / "b", "distill.epochs=1", f"text_model.trains={trains}")
+    torch.set_rng_state(before[0])
+    assert (tmp_path / "a/adapter.safetensors").read_bytes() == (
+        tmp_path / "b/adapter.safetensors"
+    ).read_bytes()
+
+
+def test_seed_decides(language_folder: Path, tmp_path: Path) -> None:
+    digests = {
+        run(language_folder, tmp_path / s, "distill.epochs=1", f"distill.seed={s}").digest for s in "01"
+    }
+    assert len(digests) == 2
+
+
+def held_out_recall(run_folder: Path) -> float:
+    """Of the artifact, computed from outside."""
+    english, target = zip(*sentences(), strict=True)
+    rows = split_by_english(english, held_out=14, generator=torch.Generator().manual_seed(0)).held_out
+    model = langadapt.load(run_folder)
+    teacher = teacher_texts(model.teacher, [english[i] for i in rows])
+    return mean_recall_text(model.encode_text([target[i] for i in rows]), teacher)
+
+
+def test_the_best_epoch_is_kept_not_the_last(language_folder: Path, tmp_path: Path) -> None:
+    settings = ("distill.epochs=6", "distill.learning_rate=0.1", "distill.warmup_fraction=1")
+    artifact = run(language_folder, tmp_path, *settings)  # the rate grows until it spoils what was learnt
+    recalls = read_log(tmp_path)[1]
+    assert recalls[artifact.training["steps"]] < max(recalls.values()) - 5, "the last must not be the best"
+    assert artifact.training["held_out_recall"] == max(recalls.values())
+    assert recalls[artifact.training["best_step"]] == max(recalls.values())
+    assert abs(held_out_recall(tmp_path) - max(recalls.values())) < 2.5
+
+
+def test_loss_that_is_not_finite_is_one_line(language_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError) as error:
+        run(language_folder, tmp_path, "distill.learning_rate=1e30", "distill.gradient_clip_norm=1e30")
+    assert "the loss is nan at step" in str(error.value)
+    assert "lower distill.learning_rate" in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "artifact.json").exists()
+
+
+def test_weights_that_break_in_the_last_step_of_an_epoch_are_one_line(
+    language_folder: Path, tmp_path: Path
+) -> None:
+    """One step an epoch: the held-out recall sees the broken weights first."""
+    settings = ("distill.batch_size=162", "distill.learning_rate=1e38", "distill.epochs=2")
+    with pytest.raises(TrainingError, match="not finite after step 1"):
+        run(language_folder, tmp_path, *settings)

@@ -1,0 +1,163 @@
+"""An interrupted run ends bit for bit where an uninterrupted one ends; no folder is taken by mistake."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tiny_run import run
+
+from langadapt.data.store import cache_folder
+from langadapt.errors import TrainingError
+from langadapt.progress import Progress
+from langadapt.training import distill as distill_function
+from langadapt.training.run_folder import read_log
+
+SETTINGS = {
+    "frozen": ("distill.epochs=3",),
+    "embeddings": ("distill.epochs=3", "text_model.trains=embeddings"),
+}
+
+
+class Stopped(Exception):
+    """As if the power had failed."""
+
+
+def stop_at(step: int) -> Callable[[Progress], None]:
+    def report(progress: Progress) -> None:
+        if progress.stage == "distil" and progress.done == step:
+            raise Stopped
+
+    return report
+
+
+@pytest.fixture(scope="module")
+def whole(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Uninterrupted runs of three epochs of ten steps, each made once."""
+    made: dict[str, Path] = {}
+
+    def of(name: str) -> Path:
+        if name not in made:
+            made[name] = tmp_path_factory.mktemp(name)
+            run(language_folder, made[name], *SETTINGS[name])
+        return made[name]
+
+    return of
+
+
+def same(a: Path, b: Path) -> None:
+    assert (a / "adapter.safetensors").read_bytes() == (b / "adapter.safetensors").read_bytes()
+    (steps_a, recalls_a), (steps_b, recalls_b) = read_log(a), read_log(b)
+    assert [log.step for log in steps_b] == list(range(1, 31)), "each step exactly once"
+    assert [log.loss for log in steps_a] == [log.loss for log in steps_b]
+    assert [log.learning_rate for log in steps_a] == [log.learning_rate for log in steps_b]
+    assert recalls_a == recalls_b
+    assert not (b / "checkpoint").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "stops"),
+    [("frozen", [4]), ("frozen", [10, 11, 25]), ("frozen", [20]), ("embeddings", [13])],
+    ids=str,
+)
+def test_resumed_equals_uninterrupted(
+    language_folder: Path, tmp_path: Path, whole: Callable[[str], Path], name: str, stops: list[int]
+) -> None:
+    for step in stops:
+        with pytest.raises(Stopped):
+            run(language_folder, tmp_path, *SETTINGS[name], report=stop_at(step))
+    said: list[str] = []
+    run(language_folder, tmp_path, *SETTINGS[name], report=lambda p: said.append(p.stage))
+    certain = (stops[-1] - 1) // 10 * 10
+    assert [line for line in said if line.startswith("resumed")] == (
+        [f"resumed at step {certain} of 30"] if certain else []
+    )
+    same(whole(name), tmp_path)
+
+
+@pytest.mark.parametrize("where", ["save_checkpoint", "write_artifact", "_held_out_recall"])
+def test_resumed_after_a_stop_between_two_files(
+    language_folder: Path,
+    tmp_path: Path,
+    whole: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+) -> None:
+    module = sys.modules[distill_function.__module__]  # the package's name for it is the function
+    real, calls = getattr(module, where), []
+
+    def stopping(*args: object, **options: object) -> object:
+        calls.append(where)
+        if len(calls) == (1 if where == "write_artifact" else 2):
+            raise Stopped
+        return real(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, where, stopping)
+        with pytest.raises(Stopped):
+            run(language_folder, tmp_path, *SETTINGS["frozen"])
+    run(language_folder, tmp_path, *SETTINGS["frozen"])
+    same(whole("frozen"), tmp_path)
+
+
+def test_half_written_files_do_not_stay(
+    language_folder: Path, tmp_path: Path, whole: Callable[[str], Path]
+) -> None:
+    with pytest.raises(Stopped):
+        run(language_folder, tmp_path, *SETTINGS["frozen"], report=stop_at(15))
+    for name in (".best.tmp", ".state.safetensors.tmp", ".run.json.x.tmp"):
+        (tmp_path / "checkpoint" / name).write_bytes(b"half")
+    with (tmp_path / "log.jsonl").open("a", encoding="utf-8") as log:
+        log.write('{"kind": "step", "step": 11, "epo')
+    run(language_folder, tmp_path, *SETTINGS["frozen"])
+    same(whole("frozen"), tmp_path)
+
+
+def test_a_finished_folder_is_refused_until_overwritten(language_folder: Path, tmp_path: Path) -> None:
+    first = run(language_folder, tmp_path, "distill.epochs=1")
+    (tmp_path / "scores.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"holds a finished run.*--overwrite"):
+        run(language_folder, tmp_path, "distill.epochs=1")
+    again = run(language_folder, tmp_path, "distill.epochs=1", "distill.seed=5", overwrite=True)
+    assert again.digest != first.digest
+    assert not (tmp_path / "scores.json").exists(), "scores of another adapter"
+    assert len(read_log(tmp_path)[0]) == 10
+
+
+def test_another_runs_folder_is_refused_until_overwritten(language_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run(language_folder, tmp_path, "distill.epochs=2", report=stop_at(11))
+    before = (tmp_path / "checkpoint/state.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match=r"unfinished run of another recipe.*--overwrite"):
+        run(language_folder, tmp_path, "distill.epochs=2", "distill.seed=5")
+    assert (tmp_path / "checkpoint/state.safetensors").read_bytes() == before
+    run(language_folder, tmp_path, "distill.epochs=1", "distill.seed=5", overwrite=True)
+    assert len(read_log(tmp_path)[0]) == 10
+
+
+def test_a_damaged_checkpoint_is_one_line(language_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run(language_folder, tmp_path, "distill.epochs=2", report=stop_at(11))
+    with (tmp_path / "checkpoint/state.safetensors").open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(TrainingError, match=r"damaged checkpoint.*--overwrite") as error:
+        run(language_folder, tmp_path, "distill.epochs=2")
+    assert "\n" not in str(error.value)
+
+
+def test_the_last_checkpoint_survives_a_loss_that_is_not_finite(
+    language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGADAPT_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(Stopped):
+        run(language_folder, tmp_path / "run", "distill.epochs=2", report=stop_at(11))
+    before = (tmp_path / "run/checkpoint/state.safetensors").read_bytes()
+    (states,) = (cache_folder() / "states").glob("*/rows.bin")
+    good = states.read_bytes()
+    states.write_bytes(b"\x80\x7f" * (len(good) // 2))  # infinity in bfloat16
+    with pytest.raises(TrainingError, match="the loss is nan at step 11; the last checkpoint is kept"):
+        run(language_folder, tmp_path / "run", "distill.epochs=2")
+    assert (tmp_path / "run/checkpoint/state.safetensors").read_bytes() == before
+    states.write_bytes(good)
+    run(language_folder, tmp_path / "run", "distill.epochs=2")
+    assert [log.step for log in read_log(tmp_path / "run")[0]] == list(range(1, 21))

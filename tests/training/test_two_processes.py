@@ -1,0 +1,52 @@
+"""Two processes share each batch, agree on the best epoch, and one of them writes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+import langadapt
+from langadapt.training.run_folder import read_log
+
+
+def test_two_processes_write_one_artifact(language_folder: Path, tmp_path: Path) -> None:
+    script = Path(__file__).with_name("two_processes.py")
+    environment = {
+        **os.environ,
+        "LANGADAPT_CACHE": str(tmp_path / "cache"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(script.parent), *sys.path]),
+    }
+    port = str(20000 + os.getpid() % 20000)
+    out = tmp_path / "run"
+    done = subprocess.run(
+        [sys.executable, script, language_folder, out, port, "distill.epochs=2"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    told = [json.loads((tmp_path / f"process-{rank}.json").read_text()) for rank in (0, 1)]
+    assert told[0]["digest"] == told[1]["digest"], "the gradients are shared"
+    for key in ("held_out_recall", "best_step", "steps"):
+        assert told[0]["training"][key] == told[1]["training"][key]
+    assert told[0]["reports"] > 0
+    assert told[1]["reports"] == 0
+
+    steps, recalls = read_log(out)
+    assert [log.step for log in steps] == list(range(1, 21)), "each step is logged once"
+    assert list(recalls) == [10, 20]
+    assert max(recalls.values()) == told[0]["training"]["held_out_recall"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "adapter.safetensors",
+        "artifact.json",
+        "log.jsonl",
+        "recipe.yaml",
+    ]
+    model = langadapt.load(out)
+    assert model.artifact.digest == told[0]["digest"]
+    torch.testing.assert_close(model.encode_text(["gato rojo"]).norm(), torch.tensor(1.0))

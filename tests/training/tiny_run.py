@@ -1,0 +1,32 @@
+"""One distillation of the tiny models, as tests start it."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from langadapt.models import Artifact
+from langadapt.progress import Progress, Report
+from langadapt.recipes import find_language, override
+from langadapt.training import DistillOptions, distill
+
+
+def silent(progress: Progress) -> None:
+    """Nobody watches."""
+
+
+def run(
+    folder: Path,
+    out: Path,
+    *settings: str,
+    budget: int = 10**9,
+    report: Report = silent,
+    overwrite: bool = False,
+) -> Artifact:
+    found = override(find_language(str(folder / "es.yaml")), settings)
+    options = DistillOptions(state_cache_bytes=budget, device=torch.device("cpu"), overwrite=overwrite)
+    return distill(found, out, report=report, options=options)
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    return load_file(out / "adapter.safetensors")
