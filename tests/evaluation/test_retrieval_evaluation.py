@@ -1,0 +1,185 @@
+"""A student between its ceiling and its floor, scored by a slow oracle from outside."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import sentences
+from PIL import Image
+
+import langadapt
+from langadapt.data.retrieval_set import RetrievalSet
+from langadapt.errors import DataError
+from langadapt.evaluation.retrieval import best_images, evaluate_retrieval, stored_images
+from langadapt.metrics.retrieval import RetrievalScores
+from langadapt.metrics.signature import Signature
+from langadapt.models import LanguageModel
+from langadapt.recipes import find_language, override
+from langadapt.training import DistillOptions, distill
+
+OWNERS = np.random.default_rng(0).permutation(np.repeat(np.arange(12), 2))  # two captions of each image
+ROWS = sentences()[:144:6]
+ENGLISH, TARGET = ([row[side] for row in ROWS] for side in (0, 1))
+
+
+@pytest.fixture(scope="module")
+def model(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
+    out = tmp_path_factory.mktemp("evaluation") / "es"
+    found = override(find_language(str(language_folder / "es.yaml")), ["distill.epochs=4"])
+    cpu = DistillOptions(device=torch.device("cpu"))
+    distill(found, out, report=lambda progress: None, options=cpu)
+    return langadapt.load(out)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(12):
+        noise = Image.effect_noise((40, 32), 20 * number + 5).convert("RGB")
+        noise.save(folder / f"{number}.png")
+    return tuple(folder / f"{number}.png" for number in range(12))
+
+
+@pytest.fixture(scope="module")
+def retrieval(photos: tuple[Path, ...]) -> RetrievalSet:
+    return RetrievalSet(
+        name="es-test",
+        language="es",
+        images=photos,
+        texts=tuple(TARGET),
+        image_of_text=OWNERS,
+        english=tuple(ENGLISH),
+        ceiling_texts=tuple(ENGLISH[::-1]),
+        ceiling_image_of_text=OWNERS[::-1].copy(),
+        which_captions="all",
+    )
+
+
+def slow_recalls(text: torch.Tensor, gallery: torch.Tensor, owners: list[int]) -> list[float]:
+    """Six recalls, query by query; a wrong candidate that is as near as the right one stands before it."""
+    similar = (text.double() @ gallery.double().T).tolist()
+
+    def rank(scores: list[float], right: set[int]) -> int:
+        best = max(scores[i] for i in right) - 1e-6
+        return 1 + sum(score >= best for i, score in enumerate(scores) if i not in right)
+
+    of_texts = [rank(row, {owner}) for row, owner in zip(similar, owners, strict=True)]
+    of_images = [
+        rank([row[image] for row in similar], {i for i, owner in enumerate(owners) if owner == image})
+        for image in range(len(gallery))
+    ]
+    return [
+        100 * sum(place <= k for place in ranks) / len(ranks)
+        for ranks in (of_texts, of_images)
+        for k in (1, 5, 10)
+    ]
+
+
+def six(scores: RetrievalScores | None) -> list[float]:
+    assert scores is not None
+    return [getattr(side, k) for side in (scores.t2i, scores.i2t) for k in ("r1", "r5", "r10")]
+
+
+def english(model: LanguageModel, texts: list[str]) -> torch.Tensor:
+    """The teacher's rows one by one, straight from its text tower."""
+    rows = []
+    for text in texts:
+        given = model.teacher.tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            rows.append(model.teacher.module.get_text_features(**given).pooler_output[0])
+    return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+
+
+def test_scores_equal_the_slow_oracle(model: LanguageModel, retrieval: RetrievalSet) -> None:
+    done = evaluate_retrieval(retrieval, model)
+    assert retrieval.images is not None
+    gallery = model.encode_images(retrieval.images)
+    torch.testing.assert_close(done.gallery, gallery, rtol=0, atol=1e-6)
+    assert torch.equal(done.text, model.encode_text(TARGET))
+    owners = OWNERS.tolist()
+    assert six(done.card.student) == pytest.approx(slow_recalls(done.text, gallery, owners))
+    assert six(done.card.ceiling) == pytest.approx(slow_recalls(english(model, ENGLISH), gallery, owners))
+    assert six(done.card.floor) == pytest.approx(slow_recalls(english(model, TARGET), gallery, owners))
+    assert (done.card.images, done.card.captions, done.card.image_free) == (12, 24, False)
+
+
+def test_signatures_say_who_was_scored_on_what(model: LanguageModel, retrieval: RetrievalSet) -> None:
+    card = evaluate_retrieval(retrieval, model).card
+    assert card.student
+    assert card.ceiling
+    assert card.floor
+    student, ceiling, floor = (
+        Signature.parse(scores.signature) for scores in (card.student, card.ceiling, card.floor)
+    )
+    assert (student.benchmark, student.images, student.captions) == ("es-test", 12, 24)
+    assert student.text == model.label
+    assert model.artifact.digest in student.text
+    assert student.image == ceiling.text == floor.text == model.teacher.source.label
+    assert (student.language, ceiling.language, floor.language) == ("es", "en", "es")
+
+
+def test_without_images_texts_look_for_their_english_sides(model: LanguageModel) -> None:
+    twice = [*ENGLISH[:8], *ENGLISH[:4]]
+    free = RetrievalSet(
+        name="es-free",
+        language="es",
+        images=None,
+        texts=(*TARGET[:8], *TARGET[:4]),
+        image_of_text=np.array([*range(8), *range(4)]),
+        english=tuple(twice),
+        ceiling_texts=None,
+        ceiling_image_of_text=None,
+        which_captions="all",
+    )
+    done = evaluate_retrieval(free, model)
+    torch.testing.assert_close(done.gallery, english(model, ENGLISH[:8]), rtol=0, atol=1e-5)
+    assert done.card.image_free
+    assert done.card.ceiling is None
+    assert done.card.images == 8
+    assert done.card.student
+    assert Signature.parse(done.card.student.signature).benchmark == "es-free-text"
+    found = slow_recalls(done.text, done.gallery, [*range(8), *range(4)])
+    assert six(done.card.student) == pytest.approx(found)
+
+
+def test_images_are_embedded_once_and_again_when_one_changes(
+    model: LanguageModel, photos: tuple[Path, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGADAPT_CACHE", str(tmp_path / "cache"))
+    copies = [tmp_path / path.name for path in photos]
+    for path, copy in zip(photos, copies, strict=True):
+        copy.write_bytes(path.read_bytes())
+    told: list[tuple[int, int]] = []
+    first = stored_images(model.teacher, copies, progress=lambda done, total: told.append((done, total)))
+    assert told == [(12, 12)]
+    again = stored_images(model.teacher, photos, progress=lambda done, total: told.append((done, total)))
+    assert told == [(12, 12)], "the same pictures under other names"
+    assert torch.equal(first, again)
+
+    Image.new("RGB", (40, 32), (200, 10, 10)).save(copies[3])
+    changed = stored_images(model.teacher, copies, progress=lambda done, total: told.append((done, total)))
+    assert len(told) == 2
+    assert [i for i in range(12) if not torch.allclose(changed[i], first[i], atol=1e-6)] == [3]
+    backwards = stored_images(model.teacher, copies[::-1])
+    torch.testing.assert_close(backwards, changed.flip(0), rtol=0, atol=1e-6)
+
+
+def test_an_image_that_cannot_be_read_is_named(
+    model: LanguageModel, retrieval: RetrievalSet, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    assert retrieval.images is not None
+    with pytest.raises(DataError, match=r"broken\.png"):
+        evaluate_retrieval(replace(retrieval, images=(broken, *retrieval.images[1:])), model)
+
+
+def test_best_images_come_best_first(model: LanguageModel, retrieval: RetrievalSet) -> None:
+    done = evaluate_retrieval(retrieval, model)
+    found = best_images(done, [5, 0], count=3)
+    for row, places in zip((5, 0), found, strict=True):
+        similar = {i: float(done.text[row] @ done.gallery[i]) for i in range(12)}
+        assert places == sorted(similar, key=lambda i: -similar[i])[:3]
+    assert len(best_images(done, [0], count=50)[0]) == 12

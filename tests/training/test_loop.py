@@ -1,0 +1,126 @@
+"""The optimizer loop against a plain loop, its schedule as a table, and its promises to the caller."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from langadapt.errors import TrainingError
+from langadapt.training import FitPlan, FitState, fit
+from langadapt.training.loop import start_fit
+
+PLAN = FitPlan(steps_per_epoch=4, epochs=3, warmup_fraction=0.25, gradient_clip_norm=0.5, seed=3)
+
+
+def linear() -> nn.Linear:
+    module = nn.Linear(3, 1)
+    with torch.no_grad():
+        module.weight.copy_(torch.tensor([[1.0, -2.0, 0.5]]))
+        module.bias.zero_()
+    return module
+
+
+def batches(epoch: int) -> Iterator[Tensor]:
+    for number in range(PLAN.steps_per_epoch):
+        yield torch.randn(5, 3, generator=torch.Generator().manual_seed(100 * epoch + number))
+
+
+def loss(model: nn.Module, batch: Tensor) -> Tensor:
+    return model(batch).square().mean()
+
+
+def start(module: nn.Module, plan: FitPlan = PLAN) -> FitState:
+    groups = [
+        {"params": [module.weight], "lr": 0.1, "weight_decay": 0.05},
+        {"params": [module.bias], "lr": 0.02, "weight_decay": 0.0},
+    ]
+    return start_fit(module, groups, plan=plan, accelerator=Accelerator(cpu=True))
+
+
+def test_rate_warms_up_in_a_line_and_falls_as_a_cosine() -> None:
+    """Twelve steps, three of them warm-up."""
+    falling = [0.5 * (1 + math.cos(math.pi * i / 9)) for i in range(9)]
+    assert [PLAN.rate_factor(i) for i in range(12)] == pytest.approx([1 / 3, 2 / 3, 1, *falling])
+    none = FitPlan(steps_per_epoch=5, epochs=1, warmup_fraction=0.0, gradient_clip_norm=1, seed=0)
+    assert none.rate_factor(0) == 1.0
+    assert 0 < none.rate_factor(4) < 0.2
+
+
+def test_steps_equal_a_plain_loop() -> None:
+    module, plain = linear(), linear()
+    logs = list(fit(start(module), batches, loss, examples_per_step=5))
+    optimizer = torch.optim.AdamW(
+        [{"params": [plain.weight], "weight_decay": 0.05}, {"params": [plain.bias], "weight_decay": 0.0}]
+    )
+    losses, clipped = [], 0
+    for step in range(12):
+        for group, peak in zip(optimizer.param_groups, (0.1, 0.02), strict=True):
+            group["lr"] = peak * PLAN.rate_factor(step)
+        batch = list(batches(step // 4))[step % 4]
+        value = plain(batch).square().mean()
+        optimizer.zero_grad()
+        value.backward()
+        clipped += float(nn.utils.clip_grad_norm_(plain.parameters(), 0.5)) > 0.5
+        optimizer.step()
+        losses.append(value.item())
+    assert clipped > 0
+    assert [log.loss for log in logs] == pytest.approx(losses, rel=1e-5)
+    torch.testing.assert_close(module.weight, plain.weight, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(module.bias, plain.bias, rtol=1e-5, atol=1e-6)
+    assert [(log.step, log.epoch) for log in logs] == [(i + 1, i // 4) for i in range(12)]
+    assert [log.learning_rate for log in logs] == pytest.approx(
+        [0.1 * PLAN.rate_factor(i) for i in range(12)]
+    )
+    assert all(log.examples_per_second > 0 for log in logs)
+
+
+def test_the_caller_may_stop_and_go_on() -> None:
+    whole, halves = linear(), linear()
+    list(fit(start(whole), batches, loss, examples_per_step=5))
+    state = start(halves)
+    for log in fit(state, batches, loss, examples_per_step=5):
+        if log.step == 6:
+            break
+    assert state.step == 6
+    assert [log.step for log in fit(state, batches, loss, examples_per_step=5)] == list(range(7, 13))
+    assert torch.equal(whole.weight, halves.weight)
+    assert list(fit(state, batches, loss, examples_per_step=5)) == []
+
+
+def test_randomness_of_a_step_depends_on_its_number_alone() -> None:
+    seen: dict[int, list[float]] = {}
+
+    def noisy(model: nn.Module, batch: Tensor) -> Tensor:
+        seen.setdefault(state.step, []).append(float(torch.rand(())))
+        return loss(model, batch)
+
+    before = torch.get_rng_state()
+    for stop in (5, 12):
+        state = start(linear())
+        for log in fit(state, batches, noisy, examples_per_step=5):
+            torch.rand(3)  # what the caller draws changes nothing
+            if log.step == stop:
+                break
+    torch.set_rng_state(before)
+    assert all(len(set(values)) == 1 for values in seen.values())
+    assert len({values[0] for values in seen.values()}) == 12
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_stops_before_it_does_harm(bad: float) -> None:
+    module = linear()
+    state = start(module)
+
+    def breaking(model: nn.Module, batch: Tensor) -> Tensor:
+        return loss(model, batch) * (bad if state.step == 2 else 1.0)
+
+    logs = fit(state, batches, breaking, examples_per_step=5)
+    assert [next(logs).step, next(logs).step] == [1, 2]
+    before = module.weight.clone()
+    with pytest.raises(TrainingError, match=rf"the loss is {bad} at step 3"):
+        next(logs)
+    assert state.step == 2
+    assert torch.equal(module.weight, before)
