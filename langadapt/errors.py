@@ -13,6 +13,10 @@ class DataError(LangadaptError):
     """A data file or a row of it cannot be used."""
 
 
+class MissingDataError(DataError):
+    """Data that a recipe names are not on this machine; the line says how to get them."""
+
+
 class ModelError(LangadaptError):
     """A base model or an artifact cannot be loaded or does not fit."""
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from langadapt.cli.curve import training_curve
-from langadapt.cli.progress import console, progress_report, shown
-from langadapt.errors import DataError, RecipeError
+from langadapt.cli.progress import console, print_result, progress_report, shown
+from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import RetrievalRecipe, data_recipe
 
 if TYPE_CHECKING:
@@ -21,6 +20,9 @@ HELP = """Score an adapter on retrieval: R@1/5/10 both ways, mR3_t2i, mR3_i2t, m
 
 Beside the student stand the ceiling (teacher on the English captions of the same images) and the floor
 (teacher on the raw captions). Retention is student / ceiling.
+
+Without --on all test sets of the recipe that are on this machine are scored; for the others it says how to
+get them.
 
 Examples:
 
@@ -75,7 +77,7 @@ def eval_command(
     if json_file is not None and str(json_file) == "-":
         typer.echo(text)
         return
-    Console().print(score_report(cards))
+    print_result(score_report(cards))
     if json_file is not None:
         write_text(json_file, text)
 
@@ -146,9 +148,19 @@ def _sets(
     recipe = model.artifact.recipe
     if captions is not None:
         return [retrieval_from_files(captions, images, language=recipe.code, image_free=image_free)]
-    names = on or list(recipe.evaluate)
-    if not names:
+    if on:
+        return [load_retrieval(data_recipe(RetrievalRecipe, name)) for name in on]
+    found, missing = [], []
+    for name in recipe.evaluate:
+        try:
+            found.append(load_retrieval(data_recipe(RetrievalRecipe, name)))
+        except MissingDataError as error:
+            missing.append(str(error))
+    for line in missing:
+        console.print(f"not scored: {line}")
+    if not found:
         raise RecipeError(
-            "the recipe names no test set: give --on NAME, or your own with --captions FILE --images FOLDER"
+            f"none of the recipe's {len(recipe.evaluate)} test sets is here: fetch one, or score your own "
+            "captions with --captions FILE --images FOLDER"
         )
-    return [load_retrieval(data_recipe(RetrievalRecipe, name)) for name in names]
+    return found

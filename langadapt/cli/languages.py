@@ -4,9 +4,9 @@ import json
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from langadapt.cli.progress import print_result
 from langadapt.recipes import dump_recipe, find_language, language_codes
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -42,7 +42,7 @@ def list_command(
             str(recipe.text_model.trains),
             ", ".join(recipe.distill.data),
         )
-    Console().print(table)
+    print_result(table)
 
 
 @app.command(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -29,6 +29,11 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.1f}/s" if speed < 100 else f"{speed:,.0f}/s", "cyan")
+
+
+def print_result(result: RenderableType) -> None:
+    """Prints to stdout, at least 100 columns wide: a cut-off number is worse than a line that wraps."""
+    Console(width=max(100, Console().width)).print(result)
 
 
 @contextmanager

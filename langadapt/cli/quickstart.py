@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from langadapt.cli.curve import training_curve
-from langadapt.cli.progress import console, progress_report, shown
+from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.recipes import find_language
 
 HELP = """Draw the embedded world, teach its CLIP a language, score it, and search it: minutes on two cores.
@@ -61,7 +60,7 @@ def quickstart(
     if as_json:
         typer.echo(score_json(cards))
         return
-    Console().print(score_report(cards))
+    print_result(score_report(cards))
     query = found.recipe.examples[0]
     console.print(
         f'try: langadapt search {shown(folder)}/photos "{query}" --model {shown(run)} --html found.html'

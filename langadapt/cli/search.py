@@ -5,10 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from langadapt.cli.progress import console, progress_report, shown
+from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError
 
 HELP = """Find images in a folder by a text in the language.
@@ -92,4 +91,4 @@ def _print_table(
     for query, row, order in zip(queries, scores, places, strict=True):
         for rank, (score, place) in enumerate(zip(row, order, strict=True)):
             table.add_row(query if rank == 0 else "", f"{score:.3f}", str(images[place]))
-    Console().print(table)
+    print_result(table)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import TypeVar
 
-from langadapt.errors import DataError
+from langadapt.errors import MissingDataError
 from langadapt.recipes.data import DataCard
 from langadapt.recipes.find import Found
 
@@ -22,23 +22,24 @@ def local_path(found: Found[D], name: str) -> Path:
             `$LANGADAPT_DATA/<recipe name>`; `../other/file` shares the files of another recipe.
 
     Raises:
-        DataError: it is not there; says how to get it.
+        MissingDataError: it is not there; says how to get it.
     """
     written = Path(name).expanduser()
     if not found.shipped or written.is_absolute():
         path = found.folder / written
         if not path.exists():
-            raise DataError(f"{path}: no such file or folder; {_way_in(found.recipe, str(found.folder))}")
+            way_in = _way_in(found.recipe, str(found.folder))
+            raise MissingDataError(f"{path}: no such file or folder; {way_in}")
         return path
     wanted = Path(os.path.normpath(Path(found.recipe.name) / written))
     way_in = _way_in(found.recipe, f"{VARIABLE} as {wanted.parts[0]}/")
     root = os.environ.get(VARIABLE)
     if not root:
         hint = f"`export {VARIABLE}=/folder/of/your/data` sets it"
-        raise DataError(f"{found.recipe.name}: {VARIABLE} is not set; {hint}; {way_in}")
+        raise MissingDataError(f"{found.recipe.name}: {VARIABLE} is not set; {hint}; {way_in}")
     path = Path(root).expanduser() / wanted
     if not path.exists():
-        raise DataError(f"{path}: no such file or folder; {way_in}")
+        raise MissingDataError(f"{path}: no such file or folder; {way_in}")
     return path
 
 

@@ -158,3 +158,14 @@ def test_empty_lines_and_queries(langadapt, run_folder: Path, own: Path) -> None
     refused(langadapt("search", own / "photos", " ", "--model", run_folder), "query is empty")
     (own / "empty").mkdir()
     refused(langadapt("search", own / "empty", "gato", "--model", run_folder), "empty")
+
+
+def test_test_sets_that_are_not_here(langadapt, run_folder: Path, own: Path) -> None:
+    spoiled = shutil.copytree(run_folder, own / "run")
+    edit(spoiled / "recipe.yaml", "evaluate:\n", "evaluate:\n- coco-cn-test\n")
+    scored = langadapt("eval", spoiled, "--json", "-")
+    assert scored.code == 0, scored.err
+    assert "not scored: " in scored.err
+    assert "coco-cn-test" in scored.err.replace("\n", "")
+    assert '"es-test"' in scored.out
+    refused(langadapt("eval", spoiled, "--on", "coco-cn-test"), "LANGADAPT_DATA")

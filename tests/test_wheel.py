@@ -1,0 +1,48 @@
+"""The wheel holds all that the package needs at run time."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+from hatchling.builders.wheel import WheelBuilder
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_wheel_works_by_itself(tmp_path: Path) -> None:
+    (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
+    inside = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(inside)
+    assert Path(wheel).stat().st_size < 12_000_000
+    shipped = {path.relative_to(ROOT) for path in (ROOT / "languages").glob("*.yaml")}
+    shipped |= {path.relative_to(ROOT) for path in (ROOT / "data_recipes").rglob("*.yaml")}
+    assert {path for path in shipped if not (inside / "langadapt" / path).is_file()} == set()
+
+    program = (
+        "import json, langadapt\n"
+        "from langadapt.evaluation.page import Page, page_html\n"
+        "from langadapt.quickstart.world import WEIGHTS\n"
+        "from langadapt.recipes import ParallelRecipe, data_recipe, find_language\n"
+        "zh = find_language('zh')\n"
+        "data = data_recipe(ParallelRecipe, zh.recipe.distill.data[0])\n"
+        "page_html(Page(title='x'))\n"
+        "weights = len(list(WEIGHTS.glob('*/model.safetensors')))\n"
+        "print(json.dumps([langadapt.__file__, zh.recipe.native_name, str(data.path), weights]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(inside)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    package, native_name, data, weights = json.loads(done.stdout)
+    assert Path(package).is_relative_to(inside)
+    assert Path(data).is_relative_to(inside)
+    assert native_name == "中文"
+    assert weights == 2
