@@ -132,9 +132,10 @@ def test_an_artifact_holds_what_trained_and_nothing_else(
     language_folder: Path, text_model_folder: Path, tmp_path: Path, seen: Seen, trains: str
 ) -> None:
     run(language_folder, tmp_path, "distill.epochs=1", f"text_model.trains={trains}", RATE)
+    kept = weights(tmp_path)
     stored = {
         name.removeprefix("text_model."): tuple(value.shape)
-        for name, value in weights(tmp_path).items()
+        for name, value in kept.items()
         if name.startswith("text_model.")
     }
     assert stored == CHOICES[trains]
@@ -142,9 +143,14 @@ def test_an_artifact_holds_what_trained_and_nothing_else(
     loaded = langadapt.load(tmp_path)
     for encoder in (seen.student.text_model.encoder, loaded.student.text_model.encoder):
         unchanged(encoder, fresh, but=set(stored))
+    back = loaded.student.text_model.encoder.state_dict()
+    back = {name.replace(".default", ""): value for name, value in back.items()}  # as peft names LoRA
+    assert [name for name in stored if not torch.equal(back[name], kept[f"text_model.{name}"].float())] == []
     trained = dict(seen.student.text_model.encoder.named_parameters())
     moved = [name for name in stored if name in fresh and not torch.equal(trained[name], fresh[name])]
-    if "lora" not in trains:
+    if "lora" in trains:
+        assert all(kept[f"text_model.{name}"].any() for name in stored), "B starts at zero"
+    else:
         # The bias of keys moves no attention, and only positions and tokens that occur get a gradient.
         assert {name for name in stored if not name.endswith("key.bias")} <= set(moved)
     same_answers(loaded, seen.student)

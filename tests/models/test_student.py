@@ -1,0 +1,54 @@
+"""The student as training holds it: what is frozen stays quiet, and encoding is always exact."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import sentences
+
+from langadapt.models import Student, load_text_model, resolve_model
+from langadapt.recipes import AdapterSpec, ModelRef, TextModelRef
+from langadapt.recipes.language import Trains
+
+TEXTS = [target for _, target in sentences()[::9]]
+
+
+def student(folder: Path, trains: Trains) -> Student:
+    source = resolve_model(ModelRef(repo=str(folder)))
+    encoder = load_text_model(source, TextModelRef(repo=str(folder)), max_tokens=77)
+    spec = AdapterSpec(bottleneck_dim=32, layers=1, heads=2, feedforward_dim=32, dropout=0.5)
+    return Student(text_model=encoder, spec=spec, trains=trains, target_dim=24)
+
+
+@pytest.mark.parametrize("trains", ["frozen", "full"])
+def test_encoding_has_no_dropout_and_leaves_the_mode_as_it_was(
+    text_model_folder: Path, trains: Trains
+) -> None:
+    model = student(text_model_folder, trains).train()
+    first = model.encode(TEXTS)
+    assert torch.equal(first, model.encode(TEXTS))
+    assert model.training
+    assert model.adapter.training
+    assert not first.requires_grad
+    model.eval()
+    assert torch.equal(first, model.encode(TEXTS))
+    assert not model.training
+
+
+@pytest.mark.parametrize(("trains", "in_training"), [("frozen", False), ("full", True), ("embeddings", True)])
+def test_a_frozen_text_model_stays_in_eval_mode(
+    text_model_folder: Path, trains: Trains, in_training: bool
+) -> None:
+    model = student(text_model_folder, trains).train()
+    assert model.text_model.encoder.training == in_training
+    assert model.adapter.training
+
+
+def test_weights_are_counted(text_model_folder: Path) -> None:
+    adapter = sum(weight.numel() for weight in student(text_model_folder, "frozen").adapter.parameters())
+    encoder = sum(weight.numel() for weight in student(text_model_folder, "frozen").text_model.parameters())
+    counts = {trains: student(text_model_folder, trains).parameter_counts() for trains in ("frozen", "full")}
+    assert counts["frozen"] == {"trained": adapter, "total": adapter + encoder}
+    assert counts["full"] == {"trained": adapter + encoder, "total": adapter + encoder}
+    table = student(text_model_folder, "embeddings")
+    assert table.parameter_counts()["trained"] - adapter == 39 * 32
