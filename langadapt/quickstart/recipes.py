@@ -126,10 +126,10 @@ text_model:
   repo: ./models/text_model
 
 adapter:
-  bottleneck_dim: 192
+  bottleneck_dim: 128
   layers: 2
-  heads: 6
-  feedforward_dim: 384
+  heads: 4
+  feedforward_dim: 256
   dropout: 0.0
 
 distill:

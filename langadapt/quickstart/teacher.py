@@ -46,8 +46,8 @@ class TeacherPlan:
         seed: Seeds scenes, captions, initial weights and order.
     """
 
-    scenes: int = 40_000
-    captions: int = 4
+    scenes: int = 24_000
+    captions: int = 6
     steps: int = 1_500
     single_steps: int = 200
     batch: int = 128
@@ -87,13 +87,13 @@ def train_tokenizer(captions: list[str]) -> PreTrainedTokenizerFast:
 
 
 def new_model(*, vocabulary: int) -> CLIPModel:
-    """A CLIP model of about three million parameters with fresh weights."""
+    """A CLIP model of just under two million parameters with fresh weights."""
     config = CLIPConfig(
         text_config={
             "vocab_size": vocabulary,
             "hidden_size": 128,
             "intermediate_size": 512,
-            "num_hidden_layers": 3,
+            "num_hidden_layers": 2,
             "num_attention_heads": 4,
             "max_position_embeddings": CONTEXT_TOKENS,
             "pad_token_id": 0,
@@ -167,8 +167,8 @@ def _batches(
 ) -> Iterator[tuple[int, Tensor]]:
     """Row numbers of each batch, with the epoch that chooses the caption.
 
-    The first steps see single things only. After that, in the first half, every second epoch puts scenes with
-    the same background together, so that the objects have to tell them apart.
+    The first steps see single things only. Later every second epoch puts scenes with the same background
+    together, so that the objects have to tell them apart.
     """
     single = torch.tensor([len(scene.things) == 1 for scene in scenes]).nonzero().flatten()
     background = torch.tensor([BACKGROUNDS.index(scene.background) for scene in scenes])
@@ -176,7 +176,7 @@ def _batches(
     for epoch in range(plan.steps):
         rows = single if steps < plan.single_steps else torch.arange(len(scenes))
         rows = rows[torch.randperm(len(rows), generator=generator)]
-        if epoch % 2 and plan.single_steps <= steps < plan.steps // 2:
+        if epoch % 2 and steps >= plan.single_steps:
             rows = rows[background[rows].argsort(stable=True)]
         starts = torch.arange(0, len(rows) - plan.batch + 1, plan.batch)
         for start in starts[torch.randperm(len(starts), generator=generator)].tolist():
