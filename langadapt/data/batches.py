@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 
 def epoch_batches(
-    lengths: NDArray[np.int64], *, batch_size: int, seed: int, epoch: int, pool_batches: int = 50
+    lengths: NDArray[np.int64],
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    first: int = 0,
+    pool_batches: int = 50,
 ) -> Iterator[NDArray[np.int64]]:
     """Row numbers of one epoch in batches of like length.
 
@@ -22,6 +28,7 @@ def epoch_batches(
         batch_size: rows per batch.
         seed: of the run.
         epoch: counted from 0.
+        first: batches to pass over, for a run that goes on in the middle of an epoch.
         pool_batches: batches that share one sorting.
 
     Yields:
@@ -36,7 +43,7 @@ def epoch_batches(
         pool = order[start : start + batch_size * pool_batches]
         pool = pool[np.argsort(lengths[pool], kind="stable")]
         batches += [pool[i : i + batch_size] for i in range(0, len(pool), batch_size)]
-    for index in torch.randperm(len(batches), generator=generator).tolist():
+    for index in torch.randperm(len(batches), generator=generator).tolist()[first:]:
         yield batches[index]
 
 

@@ -50,6 +50,8 @@ class DistillOptions:
     """None takes the best one."""
     overwrite: bool = False
     """Start again in a folder that holds another run."""
+    checkpoint_seconds: float = 300.0
+    """A checkpoint is written this often, and at the end of each epoch."""
 
 
 def distill(
@@ -116,7 +118,7 @@ def distill(
         report=report,
     )
     student.adapter.start_at(data.targets[torch.from_numpy(data.train.target)].mean(dim=0).to(device))
-    best = _train(student, data, recipe, run, report, accelerator)
+    best = _train(student, data, recipe, run, report, accelerator, options.checkpoint_seconds)
     artifact = Artifact(
         recipe=recipe,
         teacher=BaseModel(repo=teacher_source.repo, revision=teacher_source.revision),
@@ -159,6 +161,7 @@ def _train(
     run: RunFolder,
     report: Report,
     accelerator: Accelerator,
+    checkpoint_seconds: float,
 ) -> dict[str, Any]:
     """Runs all epochs and leaves the best weights in the student; returns what was best and when."""
     stage = recipe.distill
@@ -179,8 +182,9 @@ def _train(
 
     lengths = data.tokens.lengths[data.train.text]
 
-    def batches(epoch: int) -> Iterator[DistillBatch]:
-        for rows in epoch_batches(lengths, batch_size=stage.batch_size, seed=stage.seed, epoch=epoch):
+    def batches(epoch: int, first: int) -> Iterator[DistillBatch]:
+        order = epoch_batches(lengths, batch_size=stage.batch_size, seed=stage.seed, epoch=epoch, first=first)
+        for rows in order:
             mine = rows[accelerator.process_index :: accelerator.num_processes]
             yield data.batch(data.train, mine)
 
@@ -188,6 +192,7 @@ def _train(
         return _distill_loss(model, batch, stage, state.accelerator)
 
     log_lines: list[str] = []
+    saved_at = time.monotonic()
     for log in fit(state, batches, loss, examples_per_step=stage.batch_size):
         log_lines.append(json.dumps({"kind": "step", **asdict(log)}))
         note = (
@@ -196,17 +201,19 @@ def _train(
             else (f"loss {log.loss:.3f}")
         )
         report(Progress(stage="distil", done=log.step, total=plan.steps, note=note))
-        if log.step % plan.steps_per_epoch == 0:
+        epoch_ends = log.step % plan.steps_per_epoch == 0
+        if epoch_ends:
             recall = _held_out_recall(state, data)
             improved = recall > best["held_out_recall"]
             best = {"held_out_recall": recall, "best_step": log.step} if improved else best
             log_lines.append(json.dumps({"kind": "held_out", "step": log.step, "recall": recall}))
+            if improved and accelerator.is_main_process:
+                run.save_best(trained_parameters(accelerator.unwrap_model(state.model)))
+        if epoch_ends or time.monotonic() - saved_at > checkpoint_seconds:
             if accelerator.is_main_process:
-                if improved:
-                    run.save_best(trained_parameters(accelerator.unwrap_model(state.model)))
                 run.append_log(log_lines)
                 save_checkpoint(run.checkpoint, state, extra=best)
-            log_lines = []
+            log_lines, saved_at = [], time.monotonic()
     module = accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
     with torch.no_grad():
         weights = load_file(run.best)

@@ -80,7 +80,7 @@ def start_fit(
 
 def fit(
     state: FitState,
-    batches: Callable[[int], Iterator[Batch]],
+    batches: Callable[[int, int], Iterator[Batch]],
     loss: Callable[[nn.Module, Batch], Tensor],
     *,
     examples_per_step: int,
@@ -92,7 +92,8 @@ def fit(
 
     Args:
         state: from `start_fit`, or restored.
-        batches: epoch number to that epoch's batches, always the same ones in the same order.
+        batches: epoch and how many of its batches to pass over, to the rest of that epoch's batches; always
+            the same ones in the same order.
         loss: model and batch to a scalar; runs under the accelerator's autocast only where it asks for it.
         examples_per_step: for the rate, all processes together.
 
@@ -102,10 +103,8 @@ def fit(
     plan, accelerator = state.plan, state.accelerator
     busy_seconds, first = 0.0, state.step
     while state.step < plan.steps:
-        epoch, skip = divmod(state.step, plan.steps_per_epoch)
-        for number, batch in enumerate(batches(epoch)):
-            if number < skip:
-                continue
+        epoch, done = divmod(state.step, plan.steps_per_epoch)
+        for batch in batches(epoch, done):
             started = time.perf_counter()
             value = _step(state, batch, loss)
             if not math.isfinite(value):

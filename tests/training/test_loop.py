@@ -23,8 +23,8 @@ def linear() -> nn.Linear:
     return module
 
 
-def batches(epoch: int) -> Iterator[Tensor]:
-    for number in range(PLAN.steps_per_epoch):
+def batches(epoch: int, first: int = 0) -> Iterator[Tensor]:
+    for number in range(first, PLAN.steps_per_epoch):
         yield torch.randn(5, 3, generator=torch.Generator().manual_seed(100 * epoch + number))
 
 

@@ -15,6 +15,8 @@ from langadapt.training.run_folder import read_log
 
 SETTINGS = {
     "frozen": ("distill.epochs=3",),
+    # The best epoch lies before the stop: the rate grows until it spoils what was learnt.
+    "spoilt": ("distill.epochs=3", "distill.learning_rate=0.5", "distill.warmup_fraction=1"),
     "embeddings": ("distill.epochs=3", "text_model.trains=embeddings"),
 }
 
@@ -57,7 +59,7 @@ def same(a: Path, b: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "stops"),
-    [("frozen", [4]), ("frozen", [10, 11, 25]), ("frozen", [20]), ("embeddings", [13])],
+    [("frozen", [4]), ("frozen", [10, 11, 25]), ("frozen", [20]), ("embeddings", [13]), ("spoilt", [21])],
     ids=str,
 )
 def test_resumed_equals_uninterrupted(
@@ -73,6 +75,17 @@ def test_resumed_equals_uninterrupted(
         [f"resumed at step {certain} of 30"] if certain else []
     )
     same(whole(name), tmp_path)
+
+
+def test_resumes_in_the_middle_of_an_epoch(
+    language_folder: Path, tmp_path: Path, whole: Callable[[str], Path]
+) -> None:
+    with pytest.raises(Stopped):
+        run(language_folder, tmp_path, *SETTINGS["frozen"], report=stop_at(17), checkpoint_seconds=0)
+    said: list[str] = []
+    run(language_folder, tmp_path, *SETTINGS["frozen"], report=lambda p: said.append(p.stage))
+    assert "resumed at step 16 of 30" in said
+    same(whole("frozen"), tmp_path)
 
 
 @pytest.mark.parametrize("where", ["save_checkpoint", "write_artifact", "_held_out_recall"])

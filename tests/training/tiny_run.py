@@ -22,9 +22,15 @@ def run(
     budget: int = 10**9,
     report: Report = silent,
     overwrite: bool = False,
+    checkpoint_seconds: float = 300.0,
 ) -> Artifact:
     found = override(find_language(str(folder / "es.yaml")), settings)
-    options = DistillOptions(state_cache_bytes=budget, device=torch.device("cpu"), overwrite=overwrite)
+    options = DistillOptions(
+        state_cache_bytes=budget,
+        device=torch.device("cpu"),
+        overwrite=overwrite,
+        checkpoint_seconds=checkpoint_seconds,
+    )
     return distill(found, out, report=report, options=options)
 
 
