@@ -80,7 +80,7 @@ def test_an_interrupted_store_goes_on(tmp_path: Path, stop_at: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "goes_on_at"), [(7 * 16 + 5, 6), (6 * 16, 6), (6 * 16 - 1, 0), (0, 0)], ids=str
+    ("size", "goes_on_at"), [(7 * 16 + 5, 6), (20 * 16, 6), (6 * 16, 6), (6 * 16 - 1, 0), (0, 0)], ids=str
 )
 def test_a_torn_file_is_never_trusted(tmp_path: Path, size: int, goes_on_at: int) -> None:
     """The journal says 6 rows; bytes behind them are uncertain, fewer than them mean another file."""

@@ -158,6 +158,11 @@ def test_images_are_embedded_once_and_again_when_one_changes(
     assert told == [(12, 12)], "the same pictures under other names"
     assert torch.equal(first, again)
 
+    other = replace(model.teacher, source=replace(model.teacher.source, revision="other"))
+    stored_images(other, copies, progress=lambda done, total: told.append((done, total)))
+    assert told.pop() == (12, 12), "another teacher"
+    assert len(told) == 1
+
     Image.new("RGB", (40, 32), (200, 10, 10)).save(copies[3])
     changed = stored_images(model.teacher, copies, progress=lambda done, total: told.append((done, total)))
     assert len(told) == 2

@@ -34,6 +34,7 @@ def test_two_processes_write_one_artifact(language_folder: Path, tmp_path: Path)
     assert told[0]["digest"] == told[1]["digest"], "the gradients are shared"
     for key in ("held_out_recall", "best_step", "steps"):
         assert told[0]["training"][key] == told[1]["training"][key]
+    assert [process["rows"] for process in told] == [[8] * 20] * 2, "half of each batch"
     assert told[0]["reports"] > 0
     assert told[1]["reports"] == 0
 

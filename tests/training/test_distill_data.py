@@ -1,0 +1,109 @@
+"""Each example holds the right text, target and states, whatever was sorted in between."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import COLOURS, THINGS, sentences
+from tiny_run import silent
+
+from langadapt.data.parallel import ParallelSentences
+from langadapt.evaluation.retrieval import teacher_texts
+from langadapt.models import Student, Teacher, load_teacher, load_text_model, resolve_model
+from langadapt.recipes import AdapterSpec, DistillStage, ModelRef, TextModelRef
+from langadapt.training.distill_data import DistillData, prepare
+
+SHORT = [(f"{c} {t}", f"{t2} {c2}") for c, c2 in COLOURS.items() for t, t2 in THINGS.items()]
+# Of several lengths in no order, some sentences twice, some with two translations.
+ROWS = [row for pair in zip(sentences()[:36], SHORT, strict=True) for row in pair]
+ROWS += [(english, target + " hogar hogar") for english, target in SHORT[:10]] + SHORT[:5]
+STAGE = DistillStage(data=("unused",), held_out_sentences=6, identity_fraction=0.5)
+
+
+@pytest.fixture(scope="module")
+def teacher(teacher_folder: Path) -> Teacher:
+    return load_teacher(resolve_model(ModelRef(repo=str(teacher_folder))))
+
+
+@pytest.fixture(scope="module")
+def student(text_model_folder: Path) -> Student:
+    source = resolve_model(ModelRef(repo=str(text_model_folder)))
+    encoder = load_text_model(source, TextModelRef(repo=str(text_model_folder)), max_tokens=77)
+    return Student(text_model=encoder, spec=AdapterSpec(), trains="frozen", target_dim=24)
+
+
+def prepared(teacher: Teacher, student: Student, cache: Path) -> DistillData:
+    corpora = [
+        ParallelSentences(name=name, language="es", english=[a for a, _ in rows], target=[b for _, b in rows])
+        for name, rows in (("one", ROWS[:50]), ("two", ROWS[50:]))
+    ]
+    return prepare(
+        corpora,
+        stage=STAGE,
+        teacher=teacher,
+        student=student,
+        cache=cache,
+        state_cache_bytes=10**9,
+        report=silent,
+    )
+
+
+def test_examples_hold_what_belongs_together(teacher: Teacher, student: Student, tmp_path: Path) -> None:
+    data = prepared(teacher, student, tmp_path)
+    encoder = student.text_model
+    english = list(dict.fromkeys(a for a, _ in ROWS))
+    embedded = teacher_texts(teacher, english)
+    seen: dict[str, list[tuple[str, str]]] = {}
+    for side, examples in (("train", data.train), ("held out", data.held_out)):
+        batch = data.batch(examples, np.arange(len(examples))[::-1].copy())
+        assert batch.states is not None
+        closest = (batch.targets @ embedded.T).argmax(dim=1).tolist()
+        torch.testing.assert_close(batch.targets, embedded[closest], rtol=0, atol=1e-5)
+        seen[side] = []
+        for ids, mask, states, number in zip(
+            batch.text.input_ids, batch.text.mask, batch.states, closest, strict=True
+        ):
+            text = encoder.tokenizer.decode(ids[mask], skip_special_tokens=True)
+            seen[side].append((english[number], text))
+            with torch.no_grad():
+                expected = encoder.states(encoder.tokenize([text]).batch(np.zeros(1, np.int64)), "all")[0]
+            torch.testing.assert_close(states[mask], expected.bfloat16().float(), rtol=0.01, atol=0.01)
+
+    held_out = {a for a, _ in seen["held out"]}
+    assert len(held_out) == len(seen["held out"]) == 6
+    translations = [row for row in ROWS if row[0] not in held_out]
+    itself = [row for row in seen["train"] if row[0] == row[1]]
+    assert len(itself) == round(0.5 * len(translations))
+    assert sorted(row for row in seen["train"] if row[0] != row[1]) == sorted(translations)
+    assert not {a for a, _ in seen["train"]} & held_out
+    assert all(row in ROWS for row in seen["held out"])
+
+
+def test_each_distinct_text_is_encoded_once(teacher: Teacher, student: Student, tmp_path: Path) -> None:
+    data = prepared(teacher, student, tmp_path)
+    assert len(data.targets) == len({a for a, _ in ROWS}) == 72
+    assert np.all(np.diff(data.tokens.lengths) >= 0), "neighbours in the store are of like length"
+    texts = {tuple(data.tokens.batch(np.array([i])).input_ids[0].tolist()) for i in range(len(data.tokens))}
+    assert len(texts) == len(data.tokens)
+
+
+def test_other_models_never_read_these_stores(teacher: Teacher, student: Student, tmp_path: Path) -> None:
+    prepared(teacher, student, tmp_path)
+    prepared(teacher, student, tmp_path)
+    assert {kind.name: len(list(kind.iterdir())) for kind in tmp_path.iterdir()} == {
+        "states": 1,
+        "teacher-text": 1,
+    }
+    prepared(replace(teacher, source=replace(teacher.source, revision="other")), student, tmp_path)
+    source = student.text_model.source
+    student.text_model.source = replace(source, revision="other")
+    try:
+        prepared(teacher, student, tmp_path)
+    finally:
+        student.text_model.source = source
+    assert {kind.name: len(list(kind.iterdir())) for kind in tmp_path.iterdir()} == {
+        "states": 2,
+        "teacher-text": 2,
+    }
