@@ -61,7 +61,7 @@ def resolve_model(ref: ModelRef, *, folder: Path | None = None) -> ResolvedModel
     if not list(path.glob("*.safetensors")):
         raise ModelError(
             f"{ref.repo} at {ref.revision or 'main'} has no safetensors weights, and other formats are never "
-            "opened; name a revision that has them (often one of the repository's pull requests converts them) "
+            "opened; name a revision that has them (often one of the repository's pull requests) "
             "or convert it into a local folder"
         )
     return ResolvedModel(repo=ref.repo, revision=path.name, path=path)
