@@ -122,6 +122,7 @@ def main() -> None:
         "retention": card.retention,
         "train_seconds": round(trained),
         "seconds": round(time.perf_counter() - started),
+        "cpu_seconds": round(time.process_time()),
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "threads": torch.get_num_threads(),
         "machine": platform.machine(),

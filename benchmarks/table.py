@@ -35,7 +35,7 @@ def main() -> None:
             f"{statistics.mean(run['held_out_recall'] for run in runs):.1f} | {mean['student']:.1f} | "
             f"{mean['ceiling']:.1f} | {mean['floor']:.1f} | "
             f"**{statistics.mean(run['retention'] for run in runs):.3f}**{spread} | {len(runs)} | "
-            f"{statistics.mean(run['seconds'] for run in runs) / 60:.0f} min, {runs[0]['threads']} thread |"
+            f"{statistics.mean(run.get('cpu_seconds', run['seconds']) for run in runs) / 60:.0f} |"
         )
     sys.stdout.write("\n".join(lines) + "\n")
 

@@ -92,6 +92,7 @@ def test_a_torn_file_is_never_trusted(tmp_path: Path, size: int, goes_on_at: int
     again = Compute()
     assert torch.equal(stored_rows(tmp_path, SPEC, again), ROWS)
     assert again.asked == [goes_on_at]
+    assert (folder(tmp_path) / "rows.bin").stat().st_size == SPEC.bytes
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"rows": 6, "dim": 8, "dtype": "float32"}', '{"rows": 11}'])
