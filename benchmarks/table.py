@@ -18,9 +18,8 @@ def main() -> None:
         settings = [item for item in run["settings"] if not item.startswith("distill.seed=")]
         key = (run["lang"], run["text_model"], ", ".join(settings), " + ".join(run["parallel"]))
         groups.setdefault(key, []).append(run)
-    columns = (
-        "language, text model, settings, data, trained, held-out, mR6, ceiling, floor, retention, seeds, time"
-    )
+    columns = "language, text model, settings, data, trained, held-out, mR6, ceiling, floor, retention, "
+    columns += "seeds, CPU minutes"
     lines = [f"| {columns.replace(', ', ' | ')} |", "|---" * len(columns.split(", ")) + "|"]
     for (lang, text_model, settings, data), runs in groups.items():
         low, high = min(run["retention"] for run in runs), max(run["retention"] for run in runs)
