@@ -1,5 +1,6 @@
 """The command line: a command finds a recipe, calls one function, prints."""
 
+import errno
 import sys
 
 from langadapt.cli.app import app
@@ -12,6 +13,14 @@ def main() -> None:
         app()
     except LangadaptError as error:
         sys.stderr.write(f"langadapt: {error}\n")
+        sys.exit(2)
+    except OSError as error:
+        # A full disk, a read-only folder: the user can mend it. Anything else of the system is a bug here.
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        sys.stderr.write(
+            f"langadapt: {error.filename or 'output'}: {error.strerror}; nothing was overwritten\n"
+        )
         sys.exit(2)
     except KeyboardInterrupt:
         sys.stderr.write("\nlangadapt: stopped; the same command goes on from the last checkpoint\n")

@@ -51,14 +51,11 @@ def distill_command(
     budget = parse_bytes(state_cache)
     folder = out or Path("runs") / found.recipe.code
 
-    import torch
-
     from langadapt.evaluation.plots import save_svg
+    from langadapt.models.device import chosen_device
     from langadapt.training import DistillOptions, distill
 
-    options = DistillOptions(
-        state_cache_bytes=budget, device=torch.device(device) if device else None, overwrite=overwrite
-    )
+    options = DistillOptions(state_cache_bytes=budget, device=chosen_device(device), overwrite=overwrite)
     with progress_report() as report:
         artifact = distill(found, folder, report=report, options=options)
     save_svg(folder / "curve.svg", training_curve(folder))

@@ -30,6 +30,9 @@ def encode_command(
         Path | None, typer.Option("--out", help="Where to write float32 [texts, D] unit rows, .npy.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list per text.")] = False,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
+    ] = None,
 ) -> None:
     if (out is None) == (not as_json):
         raise DataError("say where the embeddings go: one of --out FILE.npy and --json")
@@ -37,9 +40,13 @@ def encode_command(
         raise DataError(f"--out {out}: the file is NumPy's, so its name must end in .npy")
     lines = _lines(texts)
 
-    import langadapt
+    if out is not None:
+        out.parent.mkdir(parents=True, exist_ok=True)
 
-    embedded = langadapt.load(model).encode_text(lines).numpy()
+    from langadapt.models import load
+    from langadapt.models.device import chosen_device
+
+    embedded = load(model, device=chosen_device(device)).encode_text(lines).numpy()
     if out is None:
         for row in embedded:
             typer.echo(json.dumps([round(float(value), 7) for value in row]))

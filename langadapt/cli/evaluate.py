@@ -65,9 +65,9 @@ def eval_command(
         raise DataError("give one of --on and --captions")
 
     from langadapt.models import load
-    from langadapt.models.device import best_device
+    from langadapt.models.device import chosen_device
 
-    model = load(run, device=device or best_device())
+    model = load(run, device=chosen_device(device))
     cards = score(model, on or [], own=(captions, images, image_free), run=run, page=page)
 
     from langadapt.data.write_text import write_text
@@ -134,8 +134,8 @@ def _keep_scores(path: Path, cards: "list[ScoreCard]") -> None:
     from langadapt.evaluation.report import score_json
 
     earlier = json.loads(path.read_text(encoding="utf-8"))["cards"] if path.is_file() else []
-    new = {card.name for card in cards}
-    kept = [ScoreCard.from_dict(card) for card in earlier if card["name"] not in new]
+    new = {(card.name, card.image_free) for card in cards}
+    kept = [ScoreCard.from_dict(card) for card in earlier if (card["name"], card["image_free"]) not in new]
     write_text(path, score_json([*kept, *cards]))
 
 
@@ -154,7 +154,7 @@ def _sets(
     for name in recipe.evaluate:
         try:
             found.append(load_retrieval(data_recipe(RetrievalRecipe, name)))
-        except MissingDataError as error:
+        except (MissingDataError, RecipeError) as error:
             missing.append(str(error))
     for line in missing:
         console.print(f"not scored: {line}")

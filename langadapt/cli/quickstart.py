@@ -7,6 +7,7 @@ import typer
 
 from langadapt.cli.curve import training_curve
 from langadapt.cli.progress import console, print_result, progress_report, shown
+from langadapt.errors import RecipeError
 from langadapt.recipes import find_language
 
 HELP = """Draw the embedded world, teach its CLIP a language, score it, and search it: minutes on two cores.
@@ -33,8 +34,10 @@ def quickstart(
     prepare: Annotated[bool, typer.Option("--prepare", help="Only draw the world; train nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
-    from langadapt.quickstart.world import write_world
+    from langadapt.quickstart.world import TARGETS, write_world
 
+    if lang not in TARGETS:
+        raise RecipeError(f"--lang {lang}: the embedded world speaks {', '.join(sorted(TARGETS))}")
     console.print(f"drawing the world in {shown(folder)}")
     write_world(folder)
     found = find_language(str(folder / lang))

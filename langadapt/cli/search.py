@@ -43,11 +43,11 @@ def search_command(
     from langadapt.data.images import list_images
     from langadapt.evaluation.retrieval import stored_images
     from langadapt.models import load
-    from langadapt.models.device import best_device
+    from langadapt.models.device import chosen_device
     from langadapt.progress import Progress
 
     images = list_images(folder)
-    loaded = load(model, device=device or best_device())
+    loaded = load(model, device=chosen_device(device))
     with progress_report() as report:
         gallery = stored_images(
             loaded.teacher,

@@ -8,7 +8,7 @@ import datasets
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from langadapt.data.rows import Row, check_text, missing_column, reach
+from langadapt.data.rows import Row, check_texts, missing_column, reach
 from langadapt.errors import DataError
 from langadapt.recipes.data import HubSource
 
@@ -24,6 +24,12 @@ def read_hub(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
         DataError: Hub out of reach, no access, no such repository, revision, config, split or column, a
             cached copy of another revision, a blank or non-text value, no rows.
     """
+    for row in read_hub_values(source, columns):
+        yield check_texts(row, columns)
+
+
+def read_hub_values(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
+    """Like `read_hub`, with values of any type as they are."""
     data = _load(source)
     where = f"{source.repo}, split {source.split}"
     names: list[str] = data.column_names
@@ -38,8 +44,6 @@ def read_hub(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
             place = f"{where}: row {number}"
             record = dict(zip(batch, values, strict=True))
             texts = tuple(reach(record, column, place) for column in columns)
-            for column, text in zip(columns, texts, strict=True):
-                check_text(text, f"{place}: {column}")
             yield Row(place, texts)
     if not number:
         raise DataError(f"{where}: holds no rows; name another split or revision")

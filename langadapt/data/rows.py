@@ -16,17 +16,24 @@ class Row:
     values: tuple[Any, ...]
 
 
+class BlankTextError(DataError):
+    """A text is missing or has nothing in it."""
+
+
 def check_text(value: object, place: str) -> str:
     """The value, if it is a text with something in it.
 
     Raises:
-        DataError: not a text, blank, or half a surrogate pair (which no tokenizer can encode).
+        BlankTextError: nothing, or nothing but white space.
+        DataError: not a text, or half a surrogate pair (which no tokenizer can encode).
     """
+    if value is None:
+        raise BlankTextError(f"{place}: expected text, got nothing; correct or remove this row")
     if not isinstance(value, str):
-        found = "nothing" if value is None else f"{type(value).__name__} {value!r:.40}"
+        found = f"{type(value).__name__} {value!r:.40}"
         raise DataError(f"{place}: expected text, got {found}; correct or remove this row")
     if not value.strip():
-        raise DataError(f"{place}: text is empty; correct or remove this row")
+        raise BlankTextError(f"{place}: text is empty; correct or remove this row")
     try:
         value.encode()
     except UnicodeEncodeError as error:
@@ -34,6 +41,13 @@ def check_text(value: object, place: str) -> str:
             f"{place}: holds half a surrogate pair (\\ud800 to \\udfff); correct or remove this row"
         ) from error
     return value
+
+
+def check_texts(row: Row, columns: Sequence[str]) -> Row:
+    """The row, if all its values are texts with something in them; raises as `check_text`."""
+    for column, value in zip(columns, row.values, strict=True):
+        check_text(value, f"{row.place}: {column}")
+    return row
 
 
 def reach(record: Mapping[str, Any], column: str, place: str) -> Any:

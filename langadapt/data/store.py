@@ -9,7 +9,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,11 +61,6 @@ def fingerprint(*parts: object) -> str:
     return digest.hexdigest()[:24]
 
 
-def fingerprint_texts(texts: Sequence[str]) -> str:
-    """Fingerprint of texts in their order."""
-    return fingerprint(*texts)
-
-
 def stored_rows(root: Path, spec: StoreSpec, compute: Callable[[int], Iterator[Tensor]]) -> Tensor:
     """Opens a store, computing what is missing first.
 
@@ -78,7 +73,7 @@ def stored_rows(root: Path, spec: StoreSpec, compute: Callable[[int], Iterator[T
         Memory-mapped `[spec.rows, spec.dim]` in the spec's dtype; read only.
 
     Raises:
-        DataError: the disk is full or not writable, or `compute` yields another number of rows.
+        DataError: the disk is full or not writable.
     """
     folder = root / spec.kind / spec.fingerprint
     final = folder / "rows.bin"

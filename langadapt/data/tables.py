@@ -8,7 +8,7 @@ from typing import Any
 
 from langadapt.data.lines import read_lines
 from langadapt.data.parquet import parquet_columns, read_parquet
-from langadapt.data.rows import Row, check_text, missing_column, reach
+from langadapt.data.rows import Row, check_texts, missing_column, reach
 from langadapt.errors import DataError
 
 _KINDS = (".tsv", ".csv", ".jsonl", ".parquet")
@@ -30,9 +30,7 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[Row]:
             value, no rows.
     """
     for row in read_values(path, columns):
-        for column, value in zip(columns, row.values, strict=True):
-            check_text(value, f"{row.place}: {column}")
-        yield row
+        yield check_texts(row, columns)
 
 
 def read_values(path: Path, columns: Sequence[str]) -> Iterator[Row]:

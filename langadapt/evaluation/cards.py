@@ -84,8 +84,9 @@ class ScoreCard:
 def card_warnings(cards: Sequence[ScoreCard]) -> list[str]:
     """One line for each two scores that stand side by side though their conditions differ.
 
-    Inside a card the text model and the language may differ, that is what the card shows; between cards,
-    which are held against the first, only the text model may.
+    Inside a card the text model and the language may differ, that is what the card shows. Two cards of one
+    benchmark may differ in the text model only; cards of different benchmarks say by their names that they
+    are not one comparison.
     """
     lines = []
     for card in cards:
@@ -95,10 +96,11 @@ def card_warnings(cards: Sequence[ScoreCard]) -> list[str]:
             if keys:
                 lines.append(_warning(f"{card.label}, {rows[0][0]}", name, keys))
     students = [(card.label, card.signature) for card in cards if card.signature]
-    for label, signature in students[1:]:
-        keys = comparable(students[0][1], signature)
-        if keys:
-            lines.append(_warning(students[0][0], label, keys))
+    for number, (label, signature) in enumerate(students):
+        for earlier, other in students[:number]:
+            keys = comparable(other, signature)
+            if keys and "benchmark" not in keys:
+                lines.append(_warning(earlier, label, keys))
     return lines
 
 

@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from langadapt.data.retrieval_set import RetrievalSet
 from langadapt.data.store import StoreSpec, cache_folder, fingerprint, stored_rows
 from langadapt.data.tokens import by_length
+from langadapt.errors import DataError
 from langadapt.evaluation.cards import ScoreCard
 from langadapt.metrics.retrieval import RetrievalScores, retrieval_scores
 from langadapt.metrics.signature import Signature
@@ -95,7 +97,10 @@ def teacher_texts(teacher: Teacher, texts: Sequence[str]) -> Tensor:
     """The teacher's own embeddings of texts: `[len(texts), D]` float32 unit rows on the CPU."""
     tokens = teacher.tokenize(texts)
     out = torch.zeros(len(texts), teacher.dim)
-    for rows in by_length(tokens.lengths, batch_tokens=8192):
+    lengths = tokens.lengths
+    if teacher.fixed_tokens is not None:
+        lengths = np.full_like(lengths, teacher.fixed_tokens)
+    for rows in by_length(lengths, batch_tokens=8192):
         out[torch.from_numpy(rows.copy())] = teacher.embed_texts(teacher.batch(tokens, rows)).cpu()
     return out
 
@@ -106,7 +111,10 @@ def stored_images(
     """Image embeddings `[len(images), D]`, from the store where the same files were embedded before."""
     digest = hashlib.sha256()
     for path in images:
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
+        try:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
     key = fingerprint(_CODE_VERSION, teacher.source.revision, digest.hexdigest())
     spec = StoreSpec(kind="images", fingerprint=key, rows=len(images), dim=teacher.dim)
 

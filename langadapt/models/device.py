@@ -2,6 +2,26 @@
 
 import torch
 
+from langadapt.errors import ModelError
+
+
+def chosen_device(name: str | None) -> torch.device:
+    """The device of that name, or the best one.
+
+    Raises:
+        ModelError: no such device on this machine.
+    """
+    if name is None:
+        return best_device()
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(
+            f"--device {name}: not on this machine; leave it out to take {best_device()}"
+        ) from error
+    return device
+
 
 def best_device() -> torch.device:
     """A CUDA device if there is one, else Apple's, else the CPU."""

@@ -4,6 +4,7 @@ import inspect
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 from transformers.utils import logging as transformers_logging
@@ -15,7 +16,7 @@ from langadapt.models.resolve import ResolvedModel
 def load_config(model: ResolvedModel) -> Any:
     """The model's configuration; never runs remote code."""
     try:
-        return AutoConfig.from_pretrained(model.path)
+        return AutoConfig.from_pretrained(model.path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"{model.repo}: no usable config.json: {_first_line(error)}") from error
 
@@ -39,7 +40,7 @@ def load_module(model: ResolvedModel, config: Any) -> nn.Module:
     transformers_logging.disable_progress_bar()
     try:
         module, info = kind.from_pretrained(model.path, output_loading_info=True, **options)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{model.repo}: cannot load its weights: {_first_line(error)}") from error
     finally:
         transformers_logging.set_verbosity(level)
@@ -66,7 +67,7 @@ def position_limit(config: Any, tower: nn.Module) -> int:
 def load_tokenizer(model: ResolvedModel, **options: Any) -> Any:
     """The model's tokenizer."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model.path, **options)
+        tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(f"{model.repo}: no usable tokenizer: {_first_line(error)}") from error
     # Without its files transformers makes an empty vocabulary, in which every text looks alike.
@@ -79,7 +80,7 @@ def load_tokenizer(model: ResolvedModel, **options: Any) -> Any:
 def load_image_processor(model: ResolvedModel) -> Any:
     """The model's image processor on the PIL backend: no torchvision, the same pixels everywhere."""
     try:
-        return AutoImageProcessor.from_pretrained(model.path, backend="pil")
+        return AutoImageProcessor.from_pretrained(model.path, backend="pil", trust_remote_code=False)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(f"{model.repo}: no usable image processor: {_first_line(error)}") from error
 

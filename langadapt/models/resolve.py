@@ -37,17 +37,16 @@ class ResolvedModel:
         return f"{Path(self.repo).name}@{self.revision.removeprefix('sha256:')[:12]}"
 
 
-def resolve_model(ref: ModelRef, *, folder: Path | None = None) -> ResolvedModel:
+def resolve_model(ref: ModelRef) -> ResolvedModel:
     """Finds a base model: a local folder if there is one of that name, else the Hub.
 
     Args:
-        ref: repo and revision.
-        folder: where a relative local path starts; None is the current folder.
+        ref: repo and revision; a relative local path starts at the current folder.
 
     Raises:
         ModelError: not found, gated, no such revision, Hub unreachable, or no safetensors weights in it.
     """
-    local = (folder or Path()) / Path(ref.repo).expanduser()
+    local = Path(ref.repo).expanduser()
     if local.is_dir():
         if not list(local.glob("*.safetensors")):
             raise ModelError(
@@ -56,7 +55,7 @@ def resolve_model(ref: ModelRef, *, folder: Path | None = None) -> ResolvedModel
             )
         return ResolvedModel(repo=str(local.resolve()), revision=folder_hash(local), path=local.resolve())
     if ref.repo.startswith((".", "/", "~")) or ref.repo.count("/") != 1:
-        raise ModelError(f"{ref.repo}: no such model folder (seen from {(folder or Path()).resolve()})")
+        raise ModelError(f"{ref.repo}: no such model folder")
     path = _download(ref)
     if not list(path.glob("*.safetensors")):
         raise ModelError(

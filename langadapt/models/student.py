@@ -54,7 +54,7 @@ class Student(nn.Module):
             states: `[B, T, L, H]` of the frozen text model, where they are known already.
         """
         if states is not None:
-            states = states.to(self.text_model.device)
+            states = states.to(self.text_model.device).float()
         elif self.trains == "frozen":
             with torch.no_grad():
                 states = self.text_model.states(batch, self.layers)

@@ -74,7 +74,7 @@ def restore_weights(text_model: TextModel, trains: Trains, weights: dict[str, Te
         elif trains == "embeddings":
             with torch.no_grad():
                 table = _token_embeddings(encoder).weight
-                table[weights[_ROWS]] = weights[_VALUES].to(table.dtype)
+                table[weights[_ROWS]] = weights[_VALUES].to(table)
         elif trains != "frozen":
             _require_names(weights, {name for name, p in encoder.named_parameters() if p.requires_grad})
             encoder.load_state_dict(weights, strict=False)

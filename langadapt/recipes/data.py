@@ -73,6 +73,8 @@ class ParallelRecipe(DataCard):
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
     source: Source
     columns: ParallelColumns = ParallelColumns()
+    blank_rows: Literal["error", "skip"] = "error"
+    """What a blank side does: stop the run, or leave the row out and count it (for corpora of others)."""
     expected_rows: Annotated[int, Field(gt=0)] | None = None
 
 

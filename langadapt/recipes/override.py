@@ -52,11 +52,11 @@ def with_absolute_paths(found: Found[LanguageRecipe]) -> LanguageRecipe:
 
     def place(name: str) -> str:
         is_path = "/" in name or name.endswith((".yaml", ".yml"))
-        return str(folder / name) if is_path else name
+        return str(folder / Path(name).expanduser()) if is_path else name
 
     def model(repo: str) -> str:
         local = folder / Path(repo).expanduser()
-        return str(local) if local.is_dir() else repo
+        return str(local) if local.is_dir() or repo.startswith(("./", "../", "~")) else repo
 
     return recipe.model_copy(
         update={

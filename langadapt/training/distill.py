@@ -18,7 +18,7 @@ from langadapt.data.distill_batch import DistillBatch
 from langadapt.data.parallel import load_parallel
 from langadapt.data.store import cache_folder, fingerprint
 from langadapt.data.tokens import by_length
-from langadapt.errors import TrainingError
+from langadapt.errors import RecipeError, TrainingError
 from langadapt.metrics.retrieval import mean_recall_text
 from langadapt.models import (
     Artifact,
@@ -85,10 +85,17 @@ def distill(
     if not accelerator.is_main_process:
         report = _silent
     corpora = [load_parallel(data_recipe(ParallelRecipe, name)) for name in stage.data]
+    for corpus in corpora:
+        if corpus.language not in (recipe.code, recipe.iso639_3):
+            raise RecipeError(
+                f"{corpus.name} is in '{corpus.language}', the recipe's language is '{recipe.code}'"
+            )
+        if corpus.blank_rows:
+            report(Progress(stage=f"{corpus.name}: {corpus.blank_rows} rows with a blank side left out"))
     teacher_source = resolve_model(recipe.teacher)
     text_source = resolve_model(recipe.text_model)
     key = fingerprint(
-        recipe.model_dump_json(),
+        recipe.model_dump_json(include={"teacher", "text_model", "adapter", "distill"}),
         teacher_source.revision,
         text_source.revision,
         *(c.fingerprint for c in corpora),
@@ -100,7 +107,7 @@ def distill(
 
     teacher = load_teacher(teacher_source, device=device)
     encoder = load_text_model(text_source, recipe.text_model, max_tokens=stage.max_tokens, device=device)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stage.seed)
         student = Student(
             text_model=encoder, spec=recipe.adapter, trains=recipe.text_model.trains, target_dim=teacher.dim
@@ -117,7 +124,8 @@ def distill(
         state_cache_bytes=options.state_cache_bytes,
         report=report,
     )
-    student.adapter.start_at(data.targets[torch.from_numpy(data.train.target)].mean(dim=0).to(device))
+    shares = np.bincount(data.train.target, minlength=len(data.targets)) / len(data.train)
+    student.adapter.start_at((torch.from_numpy(shares).float() @ data.targets).to(device))
     best = _train(student, data, recipe, run, report, accelerator, options.checkpoint_seconds)
     artifact = Artifact(
         recipe=recipe,
@@ -134,6 +142,7 @@ def distill(
             "seconds": round(time.perf_counter() - started, 1),
             "device": str(device),
             "data": {corpus.name: corpus.fingerprint for corpus in corpora},
+            "blank_rows": sum(corpus.blank_rows for corpus in corpora),
         },
         environment=environment_facts(),
     )
@@ -219,6 +228,7 @@ def _train(
         weights = load_file(run.best)
         for name, value in trained_parameters(module).items():
             value.copy_(weights[name])
+    accelerator.wait_for_everyone()
     return {**best, "steps": plan.steps}
 
 

@@ -49,7 +49,6 @@ class DistillData:
     state_shape: tuple[int, int]
     train: Examples
     held_out: Examples
-    fingerprint: str
 
     def batch(self, examples: Examples, rows: NDArray[np.int64]) -> DistillBatch:
         """Some examples as one padded batch."""
@@ -59,7 +58,7 @@ class DistillData:
         if self.states is not None:
             index, _ = ragged_index(self.tokens.offsets, text)
             flat = self.states.index_select(0, torch.from_numpy(index.reshape(-1)))
-            states = flat.view(*index.shape, *self.state_shape).float()
+            states = flat.view(*index.shape, *self.state_shape)
         targets = self.targets.index_select(0, torch.from_numpy(examples.target[rows]))
         return DistillBatch(text=batch, targets=targets, states=states)
 
@@ -112,7 +111,6 @@ def prepare(
             target=np.concatenate([english_of[split.train], english_of[identity]]),
         ),
         held_out=Examples(text=target_of[split.held_out], target=english_of[split.held_out]),
-        fingerprint=fingerprint(*(corpus.fingerprint for corpus in corpora)),
     )
 
 
@@ -171,7 +169,7 @@ def _states(tokens: Tokens, student: Student, cache: Path, budget: int, report: 
         kind="states", fingerprint=key, rows=int(tokens.offsets[-1]), dim=width, dtype="bfloat16"
     )
     cache.mkdir(parents=True, exist_ok=True)
-    have = (cache / spec.kind / key / "rows.bin").exists()
+    have = budget > 0 and (cache / spec.kind / key / "rows.bin").exists()
     free = shutil.disk_usage(cache).free
     size = f"{spec.bytes / 1e9:.2f} GB"
     if not have and (spec.bytes > budget or spec.bytes > 0.9 * free):

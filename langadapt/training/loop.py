@@ -104,8 +104,8 @@ def fit(
     busy_seconds, first = 0.0, state.step
     while state.step < plan.steps:
         epoch, done = divmod(state.step, plan.steps_per_epoch)
+        started = time.perf_counter()
         for batch in batches(epoch, done):
-            started = time.perf_counter()
             value = _step(state, batch, loss)
             if not math.isfinite(value):
                 raise TrainingError(
@@ -121,6 +121,7 @@ def fit(
                 learning_rate=state.optimizer.param_groups[0]["lr"],
                 examples_per_second=(state.step - first) * examples_per_step / busy_seconds,
             )
+            started = time.perf_counter()
     accelerator.wait_for_everyone()
 
 

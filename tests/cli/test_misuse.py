@@ -169,3 +169,26 @@ def test_test_sets_that_are_not_here(langadapt, run_folder: Path, own: Path) -> 
     assert "coco-cn-test" in scored.err.replace("\n", "")
     assert '"es-test"' in scored.out
     refused(langadapt("eval", spoiled, "--on", "coco-cn-test"), "LANGADAPT_DATA")
+
+
+def test_devices_that_are_not_here(langadapt, run_folder: Path, own: Path) -> None:
+    refused(langadapt("distill", "--recipe", own / "es", "--device", "toaster"), "--device toaster")
+    refused(langadapt("eval", run_folder, "--device", "cuda:77"), "--device cuda:77")
+
+
+def test_data_of_another_language(langadapt, own: Path) -> None:
+    edit(own / "es-parallel.yaml", "language: es", "language: pt")
+    refused(langadapt("distill", "--recipe", own / "es", "--out", own / "run"), "es-parallel", "'pt'", "'es'")
+
+
+def test_truncated_base_model(langadapt, own: Path, teacher_folder: Path) -> None:
+    copy = shutil.copytree(teacher_folder, own / "teacher")
+    whole = (copy / "model.safetensors").read_bytes()
+    (copy / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    done = langadapt("distill", "--recipe", own / "es", "--set", f"teacher.repo={copy}", "--out", own / "run")
+    refused(done, str(copy), "cannot load")
+
+
+def test_a_language_that_the_embedded_world_does_not_speak(langadapt, tmp_path: Path) -> None:
+    refused(langadapt("quickstart", "--lang", "fr", "--folder", tmp_path / "world"), "ar, de, sw, zh")
+    assert not (tmp_path / "world").exists()

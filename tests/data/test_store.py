@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from langadapt.data.store import StoreSpec, cache_folder, fingerprint, fingerprint_texts, stored_rows
+from langadapt.data.store import StoreSpec, cache_folder, fingerprint, stored_rows
 from langadapt.errors import DataError
 
 ROWS = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
@@ -195,7 +195,7 @@ def test_fingerprint_changes_with_every_part() -> None:
 
 def test_texts_cannot_flow_into_each_other() -> None:
     lists = (["ab", "c"], ["a", "bc"], ["abc"], ["abc", ""], ["c", "ab"])
-    assert len({fingerprint_texts(texts) for texts in lists}) == len(lists)
+    assert len({fingerprint(*texts) for texts in lists}) == len(lists)
 
 
 def test_fingerprint_stays_what_it_was() -> None:

@@ -12,18 +12,23 @@ from langadapt.evaluation.report import score_json, score_report
 from langadapt.metrics.intervals import Interval
 from langadapt.metrics.retrieval import Recalls, RetrievalScores
 
-LINE = "benchmark:{}|images:20|captions:40|which:all|language:{}|text:{}|image:clip@3d74acf|version:1"
+LINE = "benchmark:{}|images:20|captions:40|which:all|language:{}|text:{}|image:{}|version:1"
 
 
 def scores(
-    mr6: float, *, language: str = "zh", text: str = "e5@1", benchmark: str = "val"
+    mr6: float,
+    *,
+    language: str = "zh",
+    text: str = "e5@1",
+    benchmark: str = "val",
+    image: str = "clip@3d74acf",
 ) -> RetrievalScores:
     recalls = Recalls(r1=mr6 - 1.5, r5=mr6, r10=mr6 + 1.5)
     return RetrievalScores(
         t2i=recalls,
         i2t=recalls,
         interval=Interval(low=mr6 - 2.0, high=mr6 + 2.0, level=0.95),
-        signature=LINE.format(benchmark, language, text),
+        signature=LINE.format(benchmark, language, text, image),
     )
 
 
@@ -70,7 +75,7 @@ def test_keys_are_stable_and_come_back() -> None:
         "captions",
         "image_free",
     ]
-    assert plain["signature"] == LINE.format("val", "zh", "e5@1")
+    assert plain["signature"] == LINE.format("val", "zh", "e5@1", "clip@3d74acf")
     assert ScoreCard.from_dict(json.loads(json.dumps(plain))) == CARD
     bare = dataclasses.replace(CARD, student=None, floor=None, image_free=True)
     assert ScoreCard.from_dict(json.loads(json.dumps(bare.to_dict()))) == bare
@@ -99,14 +104,16 @@ def test_report_shows_every_number_in_100_columns() -> None:
     assert lines[3].split() == ["student", *recalls, *recalls, "60.0", "60.0", "60.0", "58.0–62.0", "75.0%"]
     assert lines[4].startswith("teacher, English ")
     assert lines[5].startswith("teacher, raw captions ")
-    assert LINE.format("val", "en", "clip@3d74acf") in "".join(lines)
+    assert LINE.format("val", "en", "clip@3d74acf", "clip@3d74acf") in "".join(lines)
     assert "warning" not in printed([CARD])
 
 
 def test_widest_numbers_still_fit() -> None:
     all_right = Recalls(r1=100.0, r5=100.0, r10=100.0)
     full = Interval(low=100.0, high=100.0, level=0.95)
-    best = RetrievalScores(t2i=all_right, i2t=all_right, interval=full, signature=LINE.format("v", "zh", "e"))
+    best = RetrievalScores(
+        t2i=all_right, i2t=all_right, interval=full, signature=LINE.format("v", "zh", "e", "i")
+    )
     wide = dataclasses.replace(best, interval=Interval(low=99.4, high=100.0, level=0.95))
     text = printed([dataclasses.replace(CARD, student=best, ceiling=wide, floor=best)])
     assert max(map(len, text.splitlines())) <= 100
@@ -127,12 +134,12 @@ def test_an_image_free_set_says_so() -> None:
 
 
 def test_scores_of_other_conditions_are_warned_about() -> None:
-    other = dataclasses.replace(
-        CARD, name="test", student=scores(50.0, benchmark="test"), ceiling=None, floor=None
-    )
+    other = dataclasses.replace(CARD, student=scores(50.0, image="clip@other"), ceiling=None, floor=None)
+    elsewhere = dataclasses.replace(other, name="test", student=scores(50.0, benchmark="test"))
     same = dataclasses.replace(CARD, student=scores(50.0, text="another@2"))
     assert card_warnings([]) == card_warnings([CARD]) == card_warnings([CARD, same]) == []
-    line = "not comparable: val (zh) and test (zh) differ in benchmark"
+    assert card_warnings([CARD, elsewhere]) == []
+    line = "not comparable: val (zh) and val (zh) differ in image"
     assert card_warnings([CARD, other]) == [line]
     assert f"warning: {line}" in printed([CARD, other])
     inside = dataclasses.replace(CARD, floor=scores(4.0, benchmark="test"))

@@ -60,13 +60,13 @@ def picture(tmp_path: Path) -> Path:
     return path
 
 
-def card(name: str, benchmark: str = "val") -> ScoreCard:
+def card(name: str, image: str = "clip") -> ScoreCard:
     recalls = Recalls(r1=12.3, r5=45.6, r10=78.9)
     scores = RetrievalScores(
         t2i=recalls,
         i2t=recalls,
         interval=Interval(low=40.0, high=50.0, level=0.95),
-        signature=f"benchmark:{benchmark}|text:{EVIL.replace('|', '')}",
+        signature=f"benchmark:val|text:{EVIL.replace('|', '')}|image:{image}",
     )
     return ScoreCard(
         name=name, language="zh", student=scores, ceiling=scores, floor=scores, images=20, captions=1040
@@ -78,7 +78,7 @@ def full_page(picture: Path, text: str) -> Page:
     return Page(
         title=text,
         summary=text,
-        cards=[card(text), card(text, benchmark=text)],
+        cards=[card(text), card(text, image=text)],
         curve=[CurvePoint(step=step, loss=1.0 / (step + 1), recall=9.0 * step) for step in range(4)],
         searches=[Search(query=text, english=text, images=images, language="fa")],
         facts={text: {text: text}, "Environment": {"torch": "2.13"}},
@@ -93,7 +93,7 @@ def test_every_text_is_escaped(picture: Path) -> None:
     assert sum(text == EVIL for text in reader.texts) == 11
     assert sum(text == f"{EVIL} (zh)" for text in reader.texts) == 2
     assert [attributes["alt"] for tag, attributes in reader.elements if tag == "img"] == [EVIL] * 3
-    assert any(text == f"benchmark:val|text:{EVIL}" for text in reader.texts)
+    assert any(text == f"benchmark:val|text:{EVIL}|image:clip" for text in reader.texts)
 
 
 def test_nothing_is_loaded(picture: Path) -> None:
@@ -116,7 +116,7 @@ def test_it_holds_what_was_given(picture: Path) -> None:
     text = " ".join(reader.texts)
     for part in ("12.3", "45.6", "78.9", "40.0–50.0", "100.0%", "1,040 captions", "Training loss", "2.13"):
         assert part in text
-    assert "not comparable: the query (zh) and the query (zh) differ in benchmark" in text
+    assert "not comparable: the query (zh) and the query (zh) differ in image" in text
     for row in ("student", "teacher, English", "teacher, raw captions"):
         assert row in reader.texts
     tags = [tag for tag, _ in reader.elements]
