@@ -7,9 +7,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -142,7 +146,6 @@ def environment_facts() -> dict[str, str]:
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "accelerator": torch.cuda.get_device_name(0) if torch.cuda.is_available() else "none",
         **{name: version(name) for name in names},
     }
 
@@ -161,7 +164,7 @@ def _folder_of(path_or_repo: str, revision: str | None) -> Path:
         raise ModelError(
             f"{path_or_repo}: no such folder here, and the Hub cannot be reached for an artifact of that name"
         ) from error
-    except (HfHubHTTPError, HFValidationError) as error:
+    except (HfHubHTTPError, HFValidationError, HTTPError) as error:
         raise ModelError(
             f"{path_or_repo}: no such folder here, no such artifact on the Hub: {str(error).splitlines()[0]}"
         ) from error

@@ -32,6 +32,11 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
+def device_name(device: torch.device) -> str:
+    """The device with the name that its maker gave it."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
+
+
 def has_bf16(device: torch.device) -> bool:
     """Whether bfloat16 products run in hardware there; elsewhere they are slower than float32."""
     if device.type == "cuda":

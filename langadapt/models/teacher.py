@@ -91,9 +91,8 @@ def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -
         )
     tokenizer = load_tokenizer(source)
     text_config = getattr(config, "text_config", config)
-    limit = min(
-        position_limit(text_config, module.get_submodule("text_model")), int(tokenizer.model_max_length)
-    )
+    text_tower = getattr(module, "text_model", module)
+    limit = min(position_limit(text_config, text_tower), int(tokenizer.model_max_length))
     fixed = limit if config.model_type in _FIXED_LENGTH_FAMILIES else None
     teacher = Teacher(
         source=source,

@@ -29,7 +29,7 @@ from langadapt.models import (
     write_artifact,
 )
 from langadapt.models.artifact import BaseModel, environment_facts
-from langadapt.models.device import best_device, has_bf16
+from langadapt.models.device import best_device, device_name, has_bf16
 from langadapt.models.trained import trained_weights
 from langadapt.nn import distillation_distance, info_nce
 from langadapt.progress import Progress, Report
@@ -144,7 +144,7 @@ def distill(
             "data": {corpus.name: corpus.fingerprint for corpus in corpora},
             "blank_rows": sum(corpus.blank_rows for corpus in corpora),
         },
-        environment=environment_facts(),
+        environment={**environment_facts(), "device": device_name(device)},
     )
     if accelerator.is_main_process:
         write_artifact(out, artifact)

@@ -1,0 +1,136 @@
+"""Base models and artifacts from a stand-in of the Hub on the loopback address."""
+
+import hashlib
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+REVISION = "0123456789" * 4
+PROGRAM = """
+import json, sys
+import numpy as np
+from langadapt.errors import LangadaptError
+from langadapt.models import load_teacher, resolve_model
+from langadapt.recipes import ModelRef
+try:
+    found = resolve_model(ModelRef(**json.loads(sys.argv[1])))
+    teacher = load_teacher(found)
+    tokens = teacher.tokenize(["a red cat at sea"])
+    rows = teacher.embed_texts(teacher.batch(tokens, np.zeros(1, np.int64)))
+    print(json.dumps({"revision": found.revision, "label": found.label, "row": rows[0].tolist()}))
+except LangadaptError as error:
+    print(json.dumps({"error": str(error)}))
+"""
+
+pytestmark = pytest.mark.hub
+
+
+class Hub(http.server.BaseHTTPRequestHandler):
+    """As much of the Hub's API as fetching a public, a gated and a missing repository needs."""
+
+    folder: Path
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, *, body: bool) -> None:
+        path = unquote(urlsplit(self.path).path)
+        if "/gated/" in path or path.endswith("/gated"):
+            return self.send(403, b"{}", {"X-Error-Code": "GatedRepo"}, body=body)
+        if "some/teacher" not in path:
+            return self.send(404, b"{}", {"X-Error-Code": "RepoNotFound"}, body=body)
+        if path.startswith("/api/models/"):
+            _, kind, revision = path.removeprefix("/api/models/some/teacher").split("/", 2)
+            if revision not in ("main", REVISION):
+                return self.send(404, b"{}", {"X-Error-Code": "RevisionNotFound"}, body=body)
+            names = sorted(item.name for item in self.folder.iterdir())
+            if kind == "tree":
+                facts = [
+                    {"type": "file", "path": n, "size": (self.folder / n).stat().st_size, "oid": "0" * 40}
+                    for n in names
+                ]
+                return self.send(200, json.dumps(facts).encode(), {}, body=body)
+            siblings = [{"rfilename": name} for name in names]
+            facts = {
+                "id": "some/teacher",
+                "sha": REVISION,
+                "siblings": siblings,
+                "private": False,
+                "tags": [],
+            }
+            return self.send(200, json.dumps(facts).encode(), {}, body=body)
+        content = (self.folder / path.rsplit("/", 1)[-1]).read_bytes()
+        tag = f'"{hashlib.sha256(content).hexdigest()}"'
+        return self.send(200, content, {"X-Repo-Commit": REVISION, "ETag": tag}, body=body)
+
+    def send(self, status: int, content: bytes, headers: dict[str, str], *, body: bool) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if body:
+            self.wfile.write(content)
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def endpoint(teacher_folder: Path, socket_enabled: None) -> Iterator[str]:
+    Hub.folder = teacher_folder
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def fetch(endpoint: str, cache: Path, **ref: str) -> dict[str, object]:
+    """In a process of its own: the library reads its endpoint when it is imported."""
+    keep = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(ref)],
+        env={**keep, "HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    answer: dict[str, object] = json.loads(done.stdout)
+    return answer
+
+
+def test_a_teacher_from_the_hub(endpoint: str, teacher_folder: Path, tmp_path: Path) -> None:
+    fetched = fetch(endpoint, tmp_path, repo="some/teacher", revision=REVISION)
+    assert fetched.get("revision") == REVISION, fetched
+    assert fetched["label"] == "teacher@012345678901"
+    local = fetch(endpoint, tmp_path, repo=str(teacher_folder))
+    assert fetched["row"] == local["row"]
+    nowhere = "http://127.0.0.1:9"
+    assert fetch(nowhere, tmp_path, repo="some/teacher", revision=REVISION)["row"] == local["row"], "cached"
+    gone = fetch(nowhere, tmp_path / "empty", repo="some/teacher", revision=REVISION)
+    assert "the Hub cannot be reached" in str(gone["error"])
+
+
+@pytest.mark.parametrize(
+    ("ref", "words"),
+    [
+        ({"repo": "some/gated"}, "accept its terms at https://huggingface.co/some/gated"),
+        ({"repo": "some/thing"}, "no such model on the Hub"),
+        ({"repo": "some/teacher", "revision": "f" * 40}, "no such revision"),
+    ],
+    ids=["gated", "missing", "revision"],
+)
+def test_what_the_hub_refuses(endpoint: str, tmp_path: Path, ref: dict[str, str], words: str) -> None:
+    error = str(fetch(endpoint, tmp_path, **ref)["error"])
+    assert words in error
+    assert "\n" not in error
