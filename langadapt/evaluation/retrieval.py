@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import PIL
 import torch
+import transformers
 from torch import Tensor
 
 from langadapt.data.retrieval_set import RetrievalSet
@@ -115,7 +117,8 @@ def stored_images(
             digest.update(hashlib.sha256(path.read_bytes()).digest())
         except OSError as error:
             raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    key = fingerprint(_CODE_VERSION, teacher.source.revision, digest.hexdigest())
+    versions = (_CODE_VERSION, transformers.__version__, PIL.__version__)
+    key = fingerprint(*versions, teacher.source.revision, digest.hexdigest())
     spec = StoreSpec(kind="images", fingerprint=key, rows=len(images), dim=teacher.dim)
 
     def compute(done: int) -> Iterator[Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -140,6 +141,7 @@ def _teacher_targets(
     tokens, place = _sorted_by_length(teacher.tokenize(texts))
     key = fingerprint(
         _CODE_VERSION,
+        transformers.__version__,
         teacher.source.revision,
         teacher.max_tokens,
         teacher.fixed_tokens,
@@ -164,7 +166,14 @@ def _states(tokens: Tokens, student: Student, cache: Path, budget: int, report: 
         return None
     encoder = student.text_model
     width = encoder.check_layers(student.layers) * encoder.state_dim
-    key = fingerprint(_CODE_VERSION, encoder.source.revision, student.layers, tokens.ids, tokens.offsets)
+    key = fingerprint(
+        _CODE_VERSION,
+        transformers.__version__,
+        encoder.source.revision,
+        student.layers,
+        tokens.ids,
+        tokens.offsets,
+    )
     spec = StoreSpec(
         kind="states", fingerprint=key, rows=int(tokens.offsets[-1]), dim=width, dtype="bfloat16"
     )
