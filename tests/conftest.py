@@ -1,27 +1,21 @@
 """Tiny real models of the real classes, made once a session; `lab` tests skip without LANGADAPT_LAB."""
 
-import itertools
 import os
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tiny_language import COLOURS, PLACES, THINGS, save_tokenizer, sentences
 from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
-    PreTrainedTokenizerFast,
     XLMRobertaConfig,
     XLMRobertaModel,
 )
 
-COLOURS = {"red": "rojo", "blue": "azul", "green": "verde", "grey": "gris", "pink": "rosa", "brown": "pardo"}
-THINGS = {"cat": "gato", "dog": "perro", "boat": "barco", "house": "casa", "tree": "arbol", "car": "coche"}
 torch.set_num_threads(1)  # tiny models: more threads only wait for each other
-
-PLACES = {"home": "hogar", "sea": "mar", "park": "parque", "road": "camino"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -36,32 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGADAPT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("LANGADAPT_DATA", raising=False)
-
-
-def sentences() -> list[tuple[str, str]]:
-    """144 English sentences and their translations."""
-    rows = itertools.product(COLOURS.items(), THINGS.items(), PLACES.items())
-    return [(f"a {c} {t} at {p}", f"{t2} {c2} en {p2}") for (c, c2), (t, t2), (p, p2) in rows]
-
-
-def save_tokenizer(folder: Path, words: list[str], *, max_tokens: int) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer with XLM-R's special ids: <s> 0, <pad> 1, </s> 2, <unk> 3."""
-    vocabulary = {word: i for i, word in enumerate(["<s>", "<pad>", "</s>", "<unk>", *words])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        bos_token="<s>",
-        eos_token="</s>",
-        pad_token="<pad>",
-        unk_token="<unk>",
-        model_max_length=max_tokens,
-    )
-    fast.save_pretrained(folder)
-    return fast
 
 
 @pytest.fixture(scope="session")

@@ -134,7 +134,7 @@ adapter:
 
 distill:
   data: [parallel.en-{code}.yaml]
-  epochs: 6
+  epochs: 4
   batch_size: 128
   learning_rate: 2e-3
   held_out_sentences: 500

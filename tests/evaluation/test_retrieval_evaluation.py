@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import sentences
 from PIL import Image
+from tiny_language import sentences
 
 import langadapt
 from langadapt.data.retrieval_set import RetrievalSet

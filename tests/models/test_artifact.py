@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import sentences
+from tiny_language import sentences
 
 import langadapt
 from langadapt.errors import DataError, ModelError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import sentences
+from tiny_language import sentences
 
 from langadapt.models import Student, load_text_model, resolve_model
 from langadapt.recipes import AdapterSpec, ModelRef, TextModelRef

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import COLOURS, PLACES, THINGS, save_tokenizer
 from PIL import Image
+from tiny_language import COLOURS, PLACES, THINGS, save_tokenizer
 from torch.nn import functional as F
 from transformers import (
     AltCLIPConfig,

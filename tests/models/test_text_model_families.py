@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import save_tokenizer
 from safetensors.torch import load_file, save_file
+from tiny_language import save_tokenizer
 from transformers import (
     BertConfig,
     BertModel,

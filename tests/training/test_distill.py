@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import sentences
+from tiny_language import sentences
 from tiny_run import run, weights
 
 import langadapt

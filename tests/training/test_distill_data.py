@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import COLOURS, THINGS, sentences
+from tiny_language import COLOURS, THINGS, sentences
 from tiny_run import silent
 
 from langadapt.data.parallel import ParallelSentences

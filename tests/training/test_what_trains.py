@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import sentences
+from tiny_language import sentences
 from tiny_run import run, weights
 from torch import Tensor, nn
 from transformers import CLIPModel, XLMRobertaModel
