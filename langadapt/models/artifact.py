@@ -7,32 +7,30 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
-)
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from langadapt.data.write_text import write_text
 from langadapt.errors import ModelError
+from langadapt.models.artifact_folder import (
+    FACTS,
+    FORMAT_VERSION,
+    RECIPE,
+    SAMPLES,
+    SCORES,
+    WEIGHTS,
+    artifact_folder,
+    check_files,
+    check_unchanged,
+    file_hash,
+    sealed,
+)
+from langadapt.models.provenance import BaseModel, DataSource, Samples
 from langadapt.recipes import LanguageRecipe, dump_recipe
 from langadapt.recipes.strict_yaml import parse, read_yaml
 
-FORMAT_VERSION = 1
-WEIGHTS, RECIPE, FACTS, SCORES = "adapter.safetensors", "recipe.yaml", "artifact.json", "scores.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class BaseModel:
-    """A base model as it was used: `revision` is a commit hash, or `sha256:...` of a local folder."""
-
-    repo: str
-    revision: str
+__all__ = ["FACTS", "RECIPE", "SAMPLES", "SCORES", "WEIGHTS", "Artifact", "read_artifact", "write_artifact"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +43,10 @@ class Artifact:
     target_dim: int
     weights: dict[str, Tensor]
     """Adapter weights under `adapter.`, trained weights of the text model under `text_model.`."""
+    data: tuple[DataSource, ...] = ()
+    """Corpora of all stages; empty in an artifact of format 1, which did not keep them."""
+    samples: Samples | None = None
+    """None in an artifact of format 1."""
     training: dict[str, Any] = field(default_factory=dict)
     """Steps, rows, seconds, parameter counts, held-out recall, data fingerprints."""
     environment: dict[str, str] = field(default_factory=dict)
@@ -69,51 +71,44 @@ class Artifact:
 def write_artifact(folder: Path, artifact: Artifact) -> None:
     """Writes an artifact; each file appears whole or not at all, the facts last.
 
-    Floating weights are stored in half precision.
+    Floating weights are stored in half precision, the samples in single.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(
-        {name: _stored(value) for name, value in artifact.weights.items()},
-        folder / f".{WEIGHTS}.tmp",
-        metadata={"format": "pt"},
-    )
-    (folder / f".{WEIGHTS}.tmp").chmod(0o644)  # safetensors' own 0600 would hide it from everybody else
-    os.replace(folder / f".{WEIGHTS}.tmp", folder / WEIGHTS)
+    _save(folder / WEIGHTS, {name: _stored(value) for name, value in artifact.weights.items()})
+    names = [WEIGHTS, RECIPE]
+    if artifact.samples is not None:
+        _save(folder / SAMPLES, {"embeddings": artifact.samples.embeddings.cpu().contiguous()})
+        names.append(SAMPLES)
     write_text(folder / RECIPE, dump_recipe(artifact.recipe))
     facts = {
         "format_version": FORMAT_VERSION,
         "teacher": asdict(artifact.teacher),
         "text_model": asdict(artifact.text_model),
         "target_dim": artifact.target_dim,
-        "weights_sha256": _file_hash(folder / WEIGHTS),
+        "data": [asdict(source) for source in artifact.data],
+        "samples": list(artifact.samples.texts) if artifact.samples else [],
+        "files": {name: file_hash(folder / name) for name in names},
         "training": artifact.training,
         "environment": artifact.environment,
     }
-    write_text(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / FACTS, json.dumps(sealed(facts), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> Artifact:
     """Reads an artifact from a folder, or from the Hub.
 
     Raises:
-        ModelError: it is not there, incomplete, damaged, or of a newer format.
+        ModelError: it is not there, incomplete, damaged, changed by hand, or of a newer format.
     """
-    folder = _folder_of(str(path_or_repo), revision)
-    for name in (FACTS, RECIPE, WEIGHTS):
-        if not (folder / name).is_file():
-            raise ModelError(
-                f"{folder}: no {name} in it; an artifact is the folder that `langadapt distill` wrote"
-            )
+    folder = artifact_folder(str(path_or_repo), revision)
+    check_files(folder)
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if facts["format_version"] > FORMAT_VERSION:
             raise ModelError(
                 f"{folder}: written by a newer langadapt; update with `pip install -U langadapt`"
             )
-        if facts.get("weights_sha256", found := _file_hash(folder / WEIGHTS)) != found:
-            raise ModelError(
-                f"{folder}: {WEIGHTS} is not the file that was written; fetch or train the artifact again"
-            )
+        check_unchanged(folder, facts)
         weights = load_file(folder / WEIGHTS)
         return Artifact(
             recipe=parse(LanguageRecipe, read_yaml(folder / RECIPE), where=str(folder / RECIPE)),
@@ -121,20 +116,34 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
             text_model=BaseModel(**facts["text_model"]),
             target_dim=facts["target_dim"],
             weights={k: v.float() if v.is_floating_point() else v for k, v in weights.items()},
+            data=tuple(DataSource(**source) for source in facts.get("data", ())),
+            samples=_samples(folder, facts),
             training=facts["training"],
             environment=facts["environment"],
         )
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ModelError(f"{folder}: damaged artifact: {str(error).splitlines()[0]}") from error
+
+
+def _samples(folder: Path, facts: dict[str, Any]) -> Samples | None:
+    if SAMPLES not in facts.get("files", ()):
+        return None
+    texts = tuple(facts["samples"])
+    embeddings = load_file(folder / SAMPLES)["embeddings"]
+    if embeddings.shape != (len(texts), facts["target_dim"]):
+        raise ValueError(f"{len(texts)} sample texts, embeddings {list(embeddings.shape)}")
+    return Samples(texts=texts, embeddings=embeddings)
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file(tensors, temporary, metadata={"format": "pt"})
+    temporary.chmod(0o644)  # safetensors' own 0600 would hide it from everybody else
+    os.replace(temporary, path)
 
 
 def _stored(value: Tensor) -> Tensor:
     return (value.half() if value.is_floating_point() else value).cpu().contiguous()
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def environment_facts() -> dict[str, str]:
@@ -148,23 +157,3 @@ def environment_facts() -> dict[str, str]:
         "machine": platform.machine(),
         **{name: version(name) for name in names},
     }
-
-
-def _folder_of(path_or_repo: str, revision: str | None) -> Path:
-    local = Path(path_or_repo).expanduser()
-    if local.is_dir():
-        return local
-    if path_or_repo.startswith((".", "/", "~")) or path_or_repo.count("/") != 1:
-        raise ModelError(f"{path_or_repo}: no such artifact folder")
-    try:
-        return Path(
-            snapshot_download(path_or_repo, revision=revision, allow_patterns=[WEIGHTS, RECIPE, FACTS])
-        )
-    except LocalEntryNotFoundError as error:
-        raise ModelError(
-            f"{path_or_repo}: no such folder here, and the Hub cannot be reached for an artifact of that name"
-        ) from error
-    except (HfHubHTTPError, HFValidationError, HTTPError) as error:
-        raise ModelError(
-            f"{path_or_repo}: no such folder here, no such artifact on the Hub: {str(error).splitlines()[0]}"
-        ) from error

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from langadapt.data.images import open_image
 from langadapt.errors import ModelError
-from langadapt.models.artifact import Artifact, BaseModel, read_artifact
+from langadapt.models.artifact import Artifact, read_artifact
+from langadapt.models.provenance import BaseModel
 from langadapt.models.resolve import ResolvedModel, resolve_model
 from langadapt.models.student import Student
 from langadapt.models.teacher import Teacher, load_teacher

@@ -59,6 +59,19 @@ def trained_weights(text_model: TextModel, trains: Trains) -> dict[str, Tensor]:
     return {_ROWS: rows, _VALUES: now[rows].clone()}
 
 
+@torch.no_grad()
+def round_to_stored(text_model: TextModel, trains: Trains) -> None:
+    """Rounds what training changed to half precision, as an artifact stores it; the rest stays as it is."""
+    if trains == "embeddings":
+        weights = trained_weights(text_model, trains)
+        table = _token_embeddings(text_model.encoder).weight
+        table[weights[_ROWS].to(table.device)] = weights[_VALUES].half().to(table)
+        return
+    for value in text_model.encoder.parameters():
+        if value.requires_grad:
+            value.copy_(value.half())
+
+
 def restore_weights(text_model: TextModel, trains: Trains, weights: dict[str, Tensor]) -> None:
     """Puts trained weights back into a freshly loaded text model.
 

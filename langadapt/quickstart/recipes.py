@@ -122,8 +122,10 @@ direction: {language.direction}
 
 teacher:
   repo: ./models/teacher
+  licence: Apache-2.0
 text_model:
   repo: ./models/text_model
+  licence: Apache-2.0
 
 adapter:
   bottleneck_dim: 128

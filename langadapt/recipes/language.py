@@ -21,6 +21,10 @@ class ModelRef(Spec):
     """Full commit hash of a Hub repository. A local folder has none: its content is hashed instead."""
     unverified: bool = False
     """True while nobody has checked repo and revision against the Hub."""
+    licence: str = "unknown"
+    """Of the weights: SPDX id where one exists, else the licence's own name, or `unknown`."""
+    licence_source: str | None = None
+    """Where the licence was read."""
 
     @field_validator("revision")
     @classmethod

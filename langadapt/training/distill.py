@@ -28,17 +28,27 @@ from langadapt.models import (
     resolve_model,
     write_artifact,
 )
-from langadapt.models.artifact import BaseModel, environment_facts
+from langadapt.models.artifact import environment_facts
 from langadapt.models.device import best_device, device_name, has_bf16
 from langadapt.models.trained import trained_weights
 from langadapt.nn import distillation_distance, info_nce
 from langadapt.progress import Progress, Report
-from langadapt.recipes import DistillStage, LanguageRecipe, ParallelRecipe, data_recipe, with_absolute_paths
+from langadapt.recipes import (
+    DistillStage,
+    LanguageRecipe,
+    ParallelRecipe,
+    data_recipe,
+    with_absolute_paths,
+)
 from langadapt.recipes.find import Found
 from langadapt.training.checkpoint import load_checkpoint, save_checkpoint, trained_parameters
 from langadapt.training.distill_data import DistillData, Examples, prepare
+from langadapt.training.finished import base_model, finished_samples, parallel_source
 from langadapt.training.loop import FitPlan, FitState, fit, start_fit
 from langadapt.training.run_folder import RunFolder
+
+_STATED = {"licence", "licence_source"}
+"""What a recipe says of a base model that changes nothing in the run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +94,8 @@ def distill(
         )
     if not accelerator.is_main_process:
         report = _silent
-    corpora = [load_parallel(data_recipe(ParallelRecipe, name)) for name in stage.data]
+    stated = [data_recipe(ParallelRecipe, name) for name in stage.data]
+    corpora = [load_parallel(found_data) for found_data in stated]
     for corpus in corpora:
         if corpus.language not in (recipe.code, recipe.iso639_3):
             raise RecipeError(
@@ -95,12 +106,15 @@ def distill(
     teacher_source = resolve_model(recipe.teacher)
     text_source = resolve_model(recipe.text_model)
     key = fingerprint(
-        recipe.model_dump_json(include={"teacher", "text_model", "adapter", "distill"}),
+        recipe.model_dump_json(
+            include={"teacher", "text_model", "adapter", "distill"},
+            exclude={"teacher": _STATED, "text_model": _STATED},
+        ),
         teacher_source.revision,
         text_source.revision,
         *(c.fingerprint for c in corpora),
     )
-    run = RunFolder(folder=out, key=key)
+    run = RunFolder(folder=out, key=key, started=started)
     if accelerator.is_main_process:
         run.claim(overwrite=options.overwrite)
     accelerator.wait_for_everyone()
@@ -129,17 +143,18 @@ def distill(
     best = _train(student, data, recipe, run, report, accelerator, options.checkpoint_seconds)
     artifact = Artifact(
         recipe=recipe,
-        teacher=BaseModel(repo=teacher_source.repo, revision=teacher_source.revision),
-        text_model=BaseModel(repo=text_source.repo, revision=text_source.revision),
+        teacher=base_model(teacher_source, recipe.teacher),
+        text_model=base_model(text_source, recipe.text_model),
         target_dim=teacher.dim,
         weights=_artifact_weights(student),
+        data=tuple(map(parallel_source, stated, corpora)),
+        samples=finished_samples(student, recipe),
         training={
             **best,
             "rows": len(data.train),
             "held_out_rows": len(data.held_out),
             "trained_parameters": counts["trained"],
             "trained_percent": round(share, 3),
-            "seconds": round(time.perf_counter() - started, 1),
             "device": str(device),
             "data": {corpus.name: corpus.fingerprint for corpus in corpora},
             "blank_rows": sum(corpus.blank_rows for corpus in corpora),
@@ -183,8 +198,10 @@ def _train(
     )
     state = start_fit(student, _parameter_groups(student, recipe), plan=plan, accelerator=accelerator)
     best: dict[str, Any] = {"held_out_recall": -1.0, "best_step": 0}
+    earlier = 0.0
     if run.checkpoint.is_file():
         best = load_checkpoint(run.checkpoint, state)
+        earlier = best.pop("seconds")
         if accelerator.is_main_process:
             run.cut_log(state.step)
         report(Progress(stage=f"resumed at step {state.step} of {plan.steps}"))
@@ -221,7 +238,7 @@ def _train(
         if epoch_ends or time.monotonic() - saved_at > checkpoint_seconds:
             if accelerator.is_main_process:
                 run.append_log(log_lines)
-                save_checkpoint(run.checkpoint, state, extra=best)
+                save_checkpoint(run.checkpoint, state, extra={**best, "seconds": earlier + run.seconds})
             log_lines, saved_at = [], time.monotonic()
     module = accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
     with torch.no_grad():
@@ -229,7 +246,7 @@ def _train(
         for name, value in trained_parameters(module).items():
             value.copy_(weights[name])
     accelerator.wait_for_everyone()
-    return {**best, "steps": plan.steps}
+    return {**best, "steps": plan.steps, "seconds": round(earlier + run.seconds, 1)}
 
 
 def _distill_loss(

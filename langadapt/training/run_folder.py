@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from langadapt.data.write_text import write_text
 from langadapt.errors import TrainingError
-from langadapt.models.artifact import FACTS, RECIPE, SCORES, WEIGHTS
+from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, WEIGHTS
 from langadapt.training.loop import StepLog
 
 
@@ -20,6 +21,13 @@ class RunFolder:
 
     folder: Path
     key: str
+    started: float
+    """`time.perf_counter()` when this process began to work on it."""
+
+    @property
+    def seconds(self) -> float:
+        """Time that this process has worked on it."""
+        return time.perf_counter() - self.started
 
     @property
     def checkpoint(self) -> Path:
@@ -72,7 +80,7 @@ class RunFolder:
         shutil.rmtree(self.folder / "checkpoint")
 
     def _forget(self) -> None:
-        for name in (FACTS, SCORES, RECIPE, WEIGHTS):
+        for name in (FACTS, SCORES, SAMPLES, RECIPE, WEIGHTS):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
 

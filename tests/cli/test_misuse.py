@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from sealing import reseal
 
 
 def refused(outcome, *words: str) -> None:
@@ -163,6 +164,7 @@ def test_empty_lines_and_queries(langadapt, run_folder: Path, own: Path) -> None
 def test_test_sets_that_are_not_here(langadapt, run_folder: Path, own: Path) -> None:
     spoiled = shutil.copytree(run_folder, own / "run")
     edit(spoiled / "recipe.yaml", "evaluate:\n", "evaluate:\n- coco-cn-test\n")
+    reseal(spoiled)
     scored = langadapt("eval", spoiled, "--json", "-")
     assert scored.code == 0, scored.err
     assert "not scored: " in scored.err

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sealing import reseal
 from tiny_language import sentences
 
 import langadapt
@@ -31,11 +32,6 @@ def trained(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 @pytest.fixture
 def copy(trained: tuple[Path, Artifact], tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained[0], tmp_path / "run"))
-
-
-def change_fact(run: Path, key: str, value: object) -> None:
-    facts = json.loads((run / "artifact.json").read_text(encoding="utf-8"))
-    (run / "artifact.json").write_text(json.dumps({**facts, key: value}), encoding="utf-8")
 
 
 def refused(run: Path, **options: str) -> str:
@@ -87,23 +83,115 @@ def test_loading_leaves_the_global_randomness_alone(trained: tuple[Path, Artifac
     assert torch.equal(before, torch.get_rng_state())
 
 
-@pytest.mark.parametrize("where", [60, -1], ids=["header", "last weight"])
-def test_a_changed_byte_is_noticed(copy: Path, where: int) -> None:
-    path = copy / "adapter.safetensors"
+@pytest.mark.parametrize(
+    ("name", "where"),
+    [
+        ("adapter.safetensors", 60),
+        ("adapter.safetensors", -1),
+        ("recipe.yaml", 7),
+        ("samples.safetensors", -1),
+    ],
+)
+def test_a_changed_byte_is_noticed(copy: Path, name: str, where: int) -> None:
+    path = copy / name
     raw = bytearray(path.read_bytes())
     raw[where] ^= 1
     path.write_bytes(raw)
+    assert f"{name} is not the file that was written" in refused(copy)
+
+
+@pytest.mark.parametrize("key", ["teacher", "text_model", "data", "training", "files"])
+def test_a_fact_changed_by_hand_is_noticed(copy: Path, key: str) -> None:
+    text = (copy / "artifact.json").read_text(encoding="utf-8")
+    start = text.index(f'"{key}"')
+    digit = next(i for i in range(start, len(text)) if text[i].isdigit())
+    (copy / "artifact.json").write_text(f"{text[:digit]}{9 - int(text[digit])}{text[digit + 1 :]}")
+    assert "artifact.json was changed after it was written" in refused(copy)
+
+
+def test_a_fact_may_not_name_a_file_outside(copy: Path) -> None:
+    (copy.parent / "secret").write_text("mine")
+    facts = json.loads((copy / "artifact.json").read_text(encoding="utf-8"))
+    reseal(copy, files={**facts["files"], "../secret": "0" * 64})
+    assert "names a file outside the folder: ../secret" in refused(copy)
+
+
+def test_a_link_out_of_the_folder_is_refused(copy: Path) -> None:
+    (copy / "adapter.safetensors").rename(copy.parent / "elsewhere.safetensors")
+    (copy / "adapter.safetensors").symlink_to(copy.parent / "elsewhere.safetensors")
+    assert "adapter.safetensors leads out of the folder" in refused(copy)
+    linked = copy.parent / "linked"
+    (copy / "adapter.safetensors").unlink()
+    (copy.parent / "elsewhere.safetensors").rename(copy / "adapter.safetensors")
+    linked.symlink_to(copy)
+    langadapt.load(linked)  # the folder itself may be one
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "adapter.PT", "state.pkl"])
+def test_a_pickle_is_refused(copy: Path, name: str) -> None:
+    torch.save({"a": 1}, copy / name)
+    assert f"{name} may be pickled" in refused(copy)
+
+
+def test_a_pickle_under_the_name_of_the_weights_is_refused(copy: Path) -> None:
+    torch.save({"a": 1}, copy / "adapter.safetensors")
+    reseal(copy, target_dim=24)  # and sums of the new file
+    assert "damaged artifact" in refused(copy)
+
+
+def test_samples_are_what_the_student_said(trained: tuple[Path, Artifact]) -> None:
+    run, artifact = trained
+    assert artifact.samples is not None
+    stored = langadapt.load(run).artifact.samples
+    assert stored is not None
+    assert stored.texts == artifact.samples.texts
+    assert "gato rojo en mar" in stored.texts
+    corpus = {target for _, target in sentences()} - {"gato rojo en mar"}
+    assert not corpus & set(stored.texts), "rows of a corpus are not ours to publish"
+    assert torch.equal(stored.embeddings, artifact.samples.embeddings)
+    said = langadapt.load(run).encode_text(list(stored.texts))
+    torch.testing.assert_close(stored.embeddings, said, rtol=0, atol=1e-6)
+
+
+def test_the_data_are_stated(trained: tuple[Path, Artifact]) -> None:
+    (corpus,) = langadapt.load(trained[0]).artifact.data
+    assert (corpus.kind, corpus.name, corpus.licence, corpus.language) == (
+        "parallel",
+        "es-parallel",
+        "CC0-1.0",
+        "es",
+    )
+    assert corpus.rows == len(sentences())
+    assert corpus.origin == "parallel.tsv", "no path of this machine"
+
+
+def test_an_artifact_of_the_first_format_is_still_read(copy: Path) -> None:
+    expected = langadapt.load(copy).encode_text(TEXTS)
+    facts = json.loads((copy / "artifact.json").read_text(encoding="utf-8"))
+    old = {key: facts[key] for key in ("target_dim", "training", "environment")}
+    for role in ("teacher", "text_model"):
+        old[role] = {key: facts[role][key] for key in ("repo", "revision")}
+    old |= {"format_version": 1, "weights_sha256": facts["files"]["adapter.safetensors"]}
+    (copy / "artifact.json").write_text(json.dumps(old), encoding="utf-8")
+    (copy / "samples.safetensors").unlink()
+    model = langadapt.load(copy)
+    assert model.artifact.samples is None
+    assert torch.equal(model.encode_text(TEXTS), expected)
+    old["weights_sha256"] = "0" * 64
+    (copy / "artifact.json").write_text(json.dumps(old), encoding="utf-8")
     assert "adapter.safetensors is not the file that was written" in refused(copy)
 
 
-@pytest.mark.parametrize("name", ["adapter.safetensors", "recipe.yaml", "artifact.json"])
+@pytest.mark.parametrize(
+    "name", ["adapter.safetensors", "recipe.yaml", "artifact.json", "samples.safetensors"]
+)
 def test_a_missing_file_is_named(copy: Path, name: str) -> None:
     (copy / name).unlink()
     assert f"no {name} in it" in refused(copy)
 
 
 def test_a_newer_format_says_to_update(copy: Path) -> None:
-    change_fact(copy, "format_version", 2)
+    reseal(copy, format_version=3)
     (copy / "adapter.safetensors").write_bytes(b"who knows what it will hold")
     assert "pip install -U langadapt" in refused(copy)
 
@@ -120,6 +208,7 @@ def test_weights_of_another_recipe_are_one_line(copy: Path) -> None:
     (copy / "recipe.yaml").write_text(
         recipe.replace("bottleneck_dim: 32", "bottleneck_dim: 64"), encoding="utf-8"
     )
+    reseal(copy)
     assert "adapter weights do not fit its recipe" in refused(copy)
 
 
@@ -137,9 +226,9 @@ def test_a_base_model_is_the_one_of_the_training(copy: Path, tmp_path: Path, rol
     said = refused(copy, **{role: str(edited)})
     assert f"{edited}: the adapter was trained on {role}" in said
 
-    change_fact(copy, role, {**facts[role], "repo": str(edited)})
+    reseal(copy, **{role: {**facts[role], "repo": str(edited)}})
     assert "an adapter fits only the weights that it was trained on" in refused(copy)
-    change_fact(copy, role, {**facts[role], "repo": str(tmp_path / "nowhere")})
+    reseal(copy, **{role: {**facts[role], "repo": str(tmp_path / "nowhere")}})
     assert f"give its folder: {role}=..." in refused(copy)
     assert torch.equal(langadapt.load(copy, **{role: str(moved)}).encode_text(TEXTS), expected)
 

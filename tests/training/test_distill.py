@@ -57,6 +57,7 @@ def test_log_tells_every_step_and_the_recall_of_every_epoch(language_folder: Pat
         "artifact.json",
         "log.jsonl",
         "recipe.yaml",
+        "samples.safetensors",
     ]
 
 

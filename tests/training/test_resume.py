@@ -12,7 +12,7 @@ from langadapt.errors import TrainingError
 from langadapt.models import read_artifact
 from langadapt.progress import Progress
 from langadapt.training import distill as distill_function
-from langadapt.training.run_folder import read_log
+from langadapt.training.run_folder import RunFolder, read_log
 
 SETTINGS = {
     "frozen": ("distill.epochs=3",),
@@ -56,6 +56,7 @@ def same(a: Path, b: Path) -> None:
     assert [log.learning_rate for log in steps_a] == [log.learning_rate for log in steps_b]
     assert recalls_a == recalls_b
     facts_a, facts_b = (read_artifact(folder).training for folder in (a, b))
+    assert facts_a.keys() == facts_b.keys()
     for key in ("best_step", "held_out_recall"):
         assert facts_a[key] == facts_b[key]
     assert not (b / "checkpoint").exists()
@@ -76,6 +77,17 @@ def test_resumed_equals_uninterrupted(
     run(language_folder, tmp_path, *SETTINGS[name], report=lambda p: said.append(p.stage))
     assert f"resumed at step {(stops[-1] - 1) // 10 * 10} of 30" in said
     same(whole(name), tmp_path)
+
+
+def test_the_time_of_all_starts_is_counted(
+    language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RunFolder, "seconds", property(lambda run: 100.0))
+    for step in (4, 11, 25):  # the first stop is before any checkpoint: nothing of it is kept
+        with pytest.raises(Stopped):
+            run(language_folder, tmp_path, *SETTINGS["frozen"], report=stop_at(step))
+    run(language_folder, tmp_path, *SETTINGS["frozen"])
+    assert read_artifact(tmp_path).training["seconds"] == 300
 
 
 def test_resumes_in_the_middle_of_an_epoch(

@@ -47,6 +47,7 @@ def test_two_processes_write_one_artifact(language_folder: Path, tmp_path: Path)
         "artifact.json",
         "log.jsonl",
         "recipe.yaml",
+        "samples.safetensors",
     ]
     model = langadapt.load(out)
     assert model.artifact.digest == told[0]["digest"]
