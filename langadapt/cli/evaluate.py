@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from langadapt.evaluation.cards import ScoreCard
     from langadapt.models import LanguageModel
 
-HELP = """Score an adapter on retrieval: R@1/5/10 both ways, mR3_t2i, mR3_i2t, mR6, interval and signature.
+HELP = """Score an adapter on retrieval or, with --classify, on zero-shot classification.
+
+Retrieval: R@1/5/10 both ways, mR3_t2i, mR3_i2t, mR6, interval and signature.
 
 Beside the student stand the ceiling (teacher on the English captions of the same images) and the floor
 (teacher on the raw captions). Retention is student / ceiling.
@@ -33,6 +35,10 @@ Examples:
   langadapt eval runs/sw --captions mine.csv --images photos/
 
   langadapt eval runs/sw --captions dev.tsv --image-free
+
+  langadapt eval runs/zh --classify animals/ --classes classes.txt
+
+Classification takes the templates of the language recipe (prompts): top-1, top-5, every class, confusion.
 """
 
 
@@ -49,6 +55,14 @@ def eval_command(
     image_free: Annotated[
         bool, typer.Option("--image-free", help="Captions against their English sides, without images.")
     ] = False,
+    classify: Annotated[
+        str | None,
+        typer.Option("--classify", metavar="FOLDER", help="Folder of classes, or a classification recipe."),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", metavar="FILE", help="Class names: .txt, .yaml, or a .json label list."),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores here; - prints them.")
     ] = None,
@@ -59,6 +73,15 @@ def eval_command(
         str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
     ] = None,
 ) -> None:
+    if classify is not None:
+        if on or captions or images or image_free:
+            raise DataError("--classify stands alone: leave out --on, --captions, --images and --image-free")
+        from langadapt.cli.classify import eval_classification
+
+        eval_classification(run, classify, classes=classes, json_file=json_file, page=page, device=device)
+        return
+    if classes is not None:
+        raise DataError("--classes names the classes of a classification set: give --classify FOLDER too")
     if captions is None and (images is not None or image_free):
         raise DataError("--images and --image-free describe your own captions: give --captions FILE too")
     if captions is not None and on:

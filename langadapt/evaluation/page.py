@@ -8,6 +8,8 @@ from pathlib import Path
 
 from langadapt.data.write_text import write_text
 from langadapt.evaluation.cards import ScoreCard, card_warnings
+from langadapt.evaluation.classification import ClassificationCard
+from langadapt.evaluation.classification_report import HOW_TO_READ_CLASSES, classification_section
 from langadapt.evaluation.plots import CurvePoint, curve_panels
 from langadapt.evaluation.score_table import HOW_TO_READ, score_section
 from langadapt.evaluation.thumbnails import Thumbnail, data_uri
@@ -32,6 +34,7 @@ class Page:
     summary: str = ""
     """What was run, in a sentence or two."""
     cards: Sequence[ScoreCard] = ()
+    classifications: Sequence[ClassificationCard] = ()
     curve: Sequence[CurvePoint] = ()
     searches: Sequence[Search] = ()
     facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -60,6 +63,12 @@ def page_html(page: Page) -> str:
         f'<header><p class="brand">langadapt</p><h1 dir="auto">{escape(page.title)}</h1>{summary}</header>',
         _section(
             "Scores", warnings + "".join(map(score_section, page.cards)) + HOW_TO_READ if page.cards else ""
+        ),
+        _section(
+            "Classification",
+            "".join(map(classification_section, page.classifications)) + HOW_TO_READ_CLASSES
+            if page.classifications
+            else "",
         ),
         _section("Training", _figures(curve_panels(page.curve)) if page.curve else ""),
         _section("Searches", _searches(page.searches)),

@@ -65,3 +65,36 @@ def bootstrap_interval(
     tail = (1.0 - level) / 2.0
     low, high = torch.cat(means).quantile(torch.tensor([tail, 1.0 - tail], dtype=torch.float64)).tolist()
     return Interval(low=low, high=high, level=level)
+
+
+def mean_interval(
+    values: Tensor,
+    *,
+    generator: torch.Generator | None = None,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> Interval:
+    """Percentile bootstrap of a mean; the values are the units that are drawn.
+
+    Args:
+        values: `[N]` bool or floating, each 0 to 1.
+        generator: source of the draws, on the CPU; None is a fresh one with seed 0.
+        resamples: number of draws of N values.
+        level: fraction in (0, 1).
+
+    Returns:
+        Interval in percent.
+
+    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    generator = generator or torch.Generator().manual_seed(0)
+    numbers = values.cpu().double()
+    means = []
+    at_once = max(1, _DRAWS_AT_ONCE // len(numbers))
+    for start in range(0, resamples, at_once):
+        rows = min(at_once, resamples - start)
+        drawn = torch.randint(len(numbers), (rows, len(numbers)), generator=generator)
+        means.append(100.0 * numbers[drawn].mean(dim=1))
+    tail = (1.0 - level) / 2.0
+    low, high = torch.cat(means).quantile(torch.tensor([tail, 1.0 - tail], dtype=torch.float64)).tolist()
+    return Interval(low=low, high=high, level=level)

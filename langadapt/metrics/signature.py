@@ -33,14 +33,10 @@ class Signature:
     version: str = METRIC_VERSION
 
     def __post_init__(self) -> None:
-        for name, value in self._items():
-            if "|" in value or value.splitlines() != [value]:
-                raise DataError(
-                    f"signature: {name} may not be empty or hold '|' or line breaks, got {value!r}"
-                )
+        _line(self._items())
 
     def __str__(self) -> str:
-        return "|".join(f"{name}:{value}" for name, value in self._items())
+        return _line(self._items())
 
     @classmethod
     def parse(cls, line: str) -> Self:
@@ -63,6 +59,34 @@ class Signature:
         return [(field.name, str(getattr(self, field.name))) for field in fields(self)]
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClassSignature:
+    """The conditions of one classification score, in the order in which they are printed."""
+
+    benchmark: str
+    images: int
+    classes: int
+    names: str
+    """Digest of the class names."""
+    language: str
+    prompts: str
+    """How a class becomes a text: `single@...`, `ensemble-7@...` with a digest of the templates, or what was
+    learned."""
+    k: str = "1,5"
+    ties: str = "against"
+    text: str
+    """Text model, with revision."""
+    image: str
+    """Image model, with revision."""
+    version: str = METRIC_VERSION
+
+    def __post_init__(self) -> None:
+        str(self)
+
+    def __str__(self) -> str:
+        return _line([(field.name, str(getattr(self, field.name))) for field in fields(self)])
+
+
 def comparable(a: str, b: str) -> list[str]:
     """Keys, other than the text model, in which two signatures differ; none means the scores may be compared.
 
@@ -78,6 +102,13 @@ def comparable(a: str, b: str) -> list[str]:
     """
     left, right = _values(a), _values(b)
     return [key for key in {**left, **right} if key != "text" and left.get(key) != right.get(key)]
+
+
+def _line(items: list[tuple[str, str]]) -> str:
+    for name, value in items:
+        if "|" in value or value.splitlines() != [value]:
+            raise DataError(f"signature: {name} may not be empty or hold '|' or line breaks, got {value!r}")
+    return "|".join(f"{name}:{value}" for name, value in items)
 
 
 def _values(line: str) -> dict[str, str]:

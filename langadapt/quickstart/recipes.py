@@ -143,6 +143,7 @@ distill:
 
 prompts:
 {prompts}
+english_prompts: ["There is a {{label}}."]
 
 evaluate: [test.{code}.yaml]
 

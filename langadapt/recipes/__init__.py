@@ -2,6 +2,7 @@
 
 from langadapt.recipes.data import (
     AlignedFiles,
+    ClassificationRecipe,
     DataCard,
     HubSource,
     PairsRecipe,
@@ -31,6 +32,7 @@ from langadapt.recipes.strict_yaml import dump_recipe, read_yaml
 __all__ = [
     "AdapterSpec",
     "AlignedFiles",
+    "ClassificationRecipe",
     "DataCard",
     "DistillStage",
     "HubSource",

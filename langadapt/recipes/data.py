@@ -115,3 +115,14 @@ class RetrievalRecipe(DataCard):
     """Images that are scored; not looked at in an image-free set."""
     expected_captions: Annotated[int, Field(gt=0)] | None = None
     """Captions that are scored, counted after `which_captions`."""
+
+
+class ClassificationRecipe(DataCard):
+    """A zero-shot classification set: a folder of images per class, and the classes' names."""
+
+    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")] | None = None
+    """None where `classes` holds many languages; the model's own is then taken."""
+    images: str
+    """Folder with one folder of images per class."""
+    classes: str | None = None
+    """Text file or YAML of names, or a JSON label list by class number; None takes the folders' names."""

@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
 from langadapt.errors import RecipeError
-from langadapt.recipes.data import DataCard, PairsRecipe, ParallelRecipe, RetrievalRecipe
+from langadapt.recipes.data import (
+    ClassificationRecipe,
+    DataCard,
+    PairsRecipe,
+    ParallelRecipe,
+    RetrievalRecipe,
+)
 from langadapt.recipes.language import LanguageRecipe
 from langadapt.recipes.strict_yaml import Spec, parse, read_yaml
 
-Kind = Literal["parallel", "pairs", "retrieval"]
+Kind = Literal["parallel", "pairs", "retrieval", "classification"]
 R = TypeVar("R", bound=Spec)
 D = TypeVar("D", bound=DataCard)
 
@@ -19,6 +25,7 @@ _SCHEMAS: dict[str, type[DataCard]] = {
     "parallel": ParallelRecipe,
     "pairs": PairsRecipe,
     "retrieval": RetrievalRecipe,
+    "classification": ClassificationRecipe,
 }
 
 
@@ -76,7 +83,7 @@ def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> Fo
     """Finds a data recipe.
 
     Args:
-        schema: ParallelRecipe, PairsRecipe or RetrievalRecipe.
+        schema: ParallelRecipe, PairsRecipe, RetrievalRecipe or ClassificationRecipe.
         name: a shipped name, or a path; a relative path starts at `folder`.
         folder: folder of the recipe that names it; None is the current folder.
 

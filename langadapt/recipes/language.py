@@ -150,13 +150,15 @@ class LanguageRecipe(Spec):
     adapter: AdapterSpec = AdapterSpec()
     distill: DistillStage
     prompts: tuple[str, ...] = ()
-    """Zero-shot templates in the language, each with `{label}`."""
+    """Zero-shot templates in the language, each with `{label}`; the first one is the single template."""
+    english_prompts: tuple[str, ...] = ("a photo of a {label}.",)
+    """Templates with which the teacher classifies English names; they give the ceiling."""
     evaluate: tuple[str, ...] = ()
     """Retrieval recipes: names of shipped ones or paths of your own."""
     examples: tuple[str, ...] = ()
     """Short search queries in the language, shown on the report page."""
 
-    @field_validator("prompts")
+    @field_validator("prompts", "english_prompts")
     @classmethod
     def _has_label(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for prompt in value:

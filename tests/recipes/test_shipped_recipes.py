@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from langadapt.recipes import (
+    ClassificationRecipe,
     DataCard,
     HubSource,
     PairsRecipe,
@@ -27,6 +28,7 @@ SCHEMAS: dict[str, type[DataCard]] = {
     "parallel": ParallelRecipe,
     "pairs": PairsRecipe,
     "retrieval": RetrievalRecipe,
+    "classification": ClassificationRecipe,
 }
 
 
@@ -57,8 +59,8 @@ def test_languages_are_these():
 
 
 def test_there_is_data_of_every_kind():
-    assert {path.parent.name for path in DATA} == {"parallel", "pairs", "retrieval"}
-    listed = [name for kind in ("parallel", "pairs", "retrieval") for name in shipped_data_recipes(kind)]
+    assert {path.parent.name for path in DATA} == set(SCHEMAS)
+    listed = [name for kind in SCHEMAS for name in shipped_data_recipes(kind)]
     assert sorted(listed) == sorted(path.stem for path in DATA)
 
 
@@ -126,6 +128,8 @@ def test_shared_files_stay_below_one_folder(data_path: Path):
     paths: list[str] = []
     if isinstance(card, RetrievalRecipe):
         paths = [*card.captions, *card.english, *filter(None, (card.images, card.image_names))]
+    elif isinstance(card, ClassificationRecipe):
+        paths = [card.images, *filter(None, [card.classes])]
     elif isinstance(card, ParallelRecipe | PairsRecipe) and not isinstance(card.source, HubSource):
         source = card.source.model_dump()
         paths = [*source.get("paths", ()), *filter(None, (source.get("english"), source.get("target")))]

@@ -1,0 +1,134 @@
+"""Zero-shot classification: class names in the language against images, between ceiling and floor."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from langadapt.data.classification import ClassificationSet
+from langadapt.data.store import fingerprint
+from langadapt.errors import RecipeError
+from langadapt.evaluation.class_texts import class_embeddings, prompts_label
+from langadapt.evaluation.retrieval import ImageProgress, stored_images, teacher_texts
+from langadapt.metrics.classification import (
+    ClassificationScores,
+    class_similarities,
+    classification_scores,
+)
+from langadapt.metrics.signature import ClassSignature
+from langadapt.models import LanguageModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationCard:
+    """The scores of one classification set in one language, each under the name that it is shown with."""
+
+    name: str
+    language: str
+    classes: tuple[str, ...]
+    images: int
+    rows: tuple[tuple[str, ClassificationScores], ...]
+    """The student's first."""
+    retention: float | None
+    """top1 of the student's ensemble / top1 of the teacher with English names; None without the latter."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values under stable keys."""
+        return {
+            "name": self.name,
+            "language": self.language,
+            "classes": list(self.classes),
+            "images": self.images,
+            "rows": {name: scores.to_dict() for name, scores in self.rows},
+            "retention": self.retention,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedScorer:
+    """Something learned that scores images with classes; stands as a row of its own beside the templates."""
+
+    name: str
+    prompts: str
+    """As it stands in the signature."""
+    scores: Callable[[ClassificationSet], Tensor]
+    """A set to `[images, classes]`, higher is better."""
+
+
+def evaluate_classification(
+    data: ClassificationSet,
+    model: LanguageModel,
+    *,
+    learned: Sequence[LearnedScorer] = (),
+    progress: ImageProgress | None = None,
+) -> ClassificationCard:
+    """Scores an adapted language model as a zero-shot classifier.
+
+    Rows: what was learned (if anything), the student with the recipe's templates together and with the first
+    alone, the teacher with English names (ceiling, where the set has them), and the teacher with the raw
+    names in the raw templates (floor).
+
+    Args:
+        data: the test images and the classes' names.
+        model: student and teacher; its recipe's `prompts` are the templates.
+        learned: further rows.
+        progress: told how many of how many images are embedded.
+
+    Raises:
+        RecipeError: the recipe has no templates.
+        DataError: an image cannot be read.
+    """
+    recipe, teacher = model.artifact.recipe, model.teacher
+    if not recipe.prompts:
+        raise RecipeError(
+            f"the recipe of {recipe.code} has no prompts; add templates such as 'a photo of {{label}}' in it"
+        )
+    images = stored_images(teacher, data.images, progress=progress)
+    labels = torch.from_numpy(data.labels)
+    names = [item.names for item in data.classes]
+
+    def scored(scores: Tensor, prompts: str, *, text: str, english: bool = False) -> ClassificationScores:
+        called = [item.english for item in data.classes] if english else names
+        signature = ClassSignature(
+            benchmark=data.name,
+            images=len(images),
+            classes=len(data.classes),
+            names=fingerprint(*(name for group in called for name in (*group, "")))[:8],
+            language="en" if english else data.language,
+            prompts=prompts,
+            text=text,
+            image=teacher.source.label,
+        )
+        return classification_scores(scores, labels, signature=str(signature))
+
+    def student(templates: Sequence[str]) -> ClassificationScores:
+        rows = class_embeddings(names, templates, model.encode_text)
+        return scored(class_similarities(images, rows), prompts_label(templates), text=model.label)
+
+    def of_teacher(templates: Sequence[str], *, english: bool) -> ClassificationScores:
+        called = [item.english for item in data.classes] if english else names
+        rows = class_embeddings(called, templates, lambda texts: teacher_texts(teacher, texts))
+        found = class_similarities(images, rows)
+        return scored(found, prompts_label(templates), text=teacher.source.label, english=english)
+
+    ensemble = student(recipe.prompts)
+    rows = [(item.name, scored(item.scores(data), item.prompts, text=model.label)) for item in learned]
+    rows.append(("student, all templates", ensemble))
+    if len(recipe.prompts) > 1:
+        rows.append(("student, first template", student(recipe.prompts[:1])))
+    retention = None
+    if all(item.english for item in data.classes):
+        ceiling = of_teacher(recipe.english_prompts, english=True)
+        rows.append(("teacher, English names", ceiling))
+        retention = ensemble.top1 / ceiling.top1 if ceiling.top1 else None
+    rows.append(("teacher, raw names", of_teacher(recipe.prompts, english=False)))
+    return ClassificationCard(
+        name=data.name,
+        language=data.language,
+        classes=tuple(item.shown for item in data.classes),
+        images=len(images),
+        rows=tuple(rows),
+        retention=retention,
+    )

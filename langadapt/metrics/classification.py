@@ -1,0 +1,130 @@
+"""Accuracy of choosing one class among many, from scores of every image with every class."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from langadapt.errors import DataError
+from langadapt.metrics.intervals import Interval, mean_interval
+from langadapt.metrics.rows import exact_unit_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassificationScores:
+    """Shares of images, in percent, and what stands behind them."""
+
+    top1: float
+    top5: float
+    """Own class among the best five; 100 where there are five classes or fewer."""
+    mean_per_class: float
+    """Mean of `per_class`: every class counts the same, however many images it has."""
+    per_class: tuple[float | None, ...]
+    """Recall of each class, in percent; None for a class without images."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Images by own class (row) and chosen class (column)."""
+    interval: Interval
+    """Of top1."""
+    signature: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values under stable keys."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `to_dict`, also after JSON."""
+        changed = {
+            "per_class": tuple(values["per_class"]),
+            "confusion": tuple(map(tuple, values["confusion"])),
+            "interval": Interval(**values["interval"]),
+        }
+        return cls(**{**values, **changed})
+
+
+def class_similarities(image: Tensor, classes: Tensor, *, tile_rows: int = 512) -> Tensor:
+    """Cosines of images and classes, summed exactly, so that equal rows tie.
+
+    Args:
+        image: `[N, D]` floating point, any length of rows.
+        classes: `[C, D]` floating point, any length of rows.
+        tile_rows: images at a time; their number moves no value.
+
+    Returns:
+        `[N, C]` float32.
+
+    Raises:
+        DataError: widths differ, a row is zero or not finite.
+    """
+    if image.ndim == classes.ndim == 2 and image.shape[1] != classes.shape[1]:
+        raise DataError(f"image embeddings are {image.shape[1]} wide, class embeddings {classes.shape[1]}")
+    images, columns = exact_unit_rows(image, "image"), exact_unit_rows(classes, "class").double().T
+    tiles = [
+        (images[start : start + tile_rows].double() @ columns).float()
+        for start in range(0, len(images), tile_rows)
+    ]
+    return torch.cat(tiles)
+
+
+def classification_scores(
+    scores: Tensor, labels: Tensor, *, signature: str, generator: torch.Generator | None = None
+) -> ClassificationScores:
+    """Score a classifier.
+
+    The rank of an image's own class is 1 + the number of other classes that score at least as high: ties
+    count against the model, and the class that it is said to have chosen is then a wrong one.
+
+    Args:
+        scores: `[N, C]` floating point, higher is better; only their order within a row matters.
+        labels: `[N]` int64 in [0, C).
+        signature: states the conditions, see `langadapt.metrics.signature`.
+        generator: of the interval's draws; None is a fresh one with seed 0.
+
+    Returns:
+        Percentages with a 95 % bootstrap interval of top1 over images.
+
+    Raises:
+        DataError: shapes do not fit, a score is NaN or infinite, a label is out of range.
+    """
+    _check(scores, labels)
+    count = scores.shape[1]
+    own = scores.gather(1, labels[:, None])
+    ranks = (scores >= own).sum(dim=1)  # the own class itself makes it start at 1
+    # Among equal scores the own class loses.
+    others = scores.scatter(1, labels[:, None], float("-inf"))
+    best_other = others.argmax(dim=1) if count > 1 else labels
+    chosen = torch.where(ranks == 1, labels, best_other)
+    confusion = torch.bincount(labels * count + chosen, minlength=count * count).view(count, count)
+    totals, right = confusion.sum(dim=1), confusion.diagonal()
+    per_class = tuple(
+        100.0 * hits / total if total else None
+        for hits, total in zip(right.tolist(), totals.tolist(), strict=True)
+    )
+    present = [recall for recall in per_class if recall is not None]
+    hits = ranks == 1
+    return ClassificationScores(
+        top1=100.0 * int(hits.sum()) / len(hits),
+        top5=100.0 * int((ranks <= 5).sum()) / len(hits),
+        mean_per_class=sum(present) / len(present),
+        per_class=per_class,
+        confusion=tuple(map(tuple, confusion.tolist())),
+        interval=mean_interval(hits, generator=generator),
+        signature=signature,
+    )
+
+
+def _check(scores: Tensor, labels: Tensor) -> None:
+    if scores.ndim != 2 or not scores.is_floating_point() or scores.numel() == 0:
+        raise DataError(f"class scores: expected a float matrix, got {scores.dtype} {list(scores.shape)}")
+    if labels.shape != scores.shape[:1] or labels.dtype != torch.int64:
+        got = f"{labels.dtype} {list(labels.shape)}"
+        raise DataError(f"labels: expected one int64 for each of {len(scores)} images, got {got}")
+    finite = scores.isfinite().all(dim=1)
+    if not finite.all():
+        row = int((~finite).nonzero()[0, 0])
+        raise DataError(f"class scores: row {row} has NaN or inf; a broken model has no score")
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= scores.shape[1]:
+        raise DataError(f"labels: must lie in 0 to {scores.shape[1] - 1}, got {low} to {high}")
