@@ -20,7 +20,8 @@ def test_distil_score_search_and_encode(langadapt, language_folder: Path, tmp_pa
     # 144 rows, 14 held out, a quarter of the rest again in English; batches of 16.
     assert (said["rows"], said["held_out_rows"], said["steps"]) == (130 + 32, 14, 20)
     assert {path.name for path in run.iterdir()} == {
-        "adapter.safetensors", "artifact.json", "curve.svg", "log.jsonl", "recipe.yaml"
+        "adapter.safetensors", "artifact.json", "curve.svg", "log.jsonl", "recipe.yaml",
+        "samples.safetensors",
     }  # fmt: skip
 
     scored = langadapt("eval", run, "--json", tmp_path / "scores.json", "--html", tmp_path / "page.html")
