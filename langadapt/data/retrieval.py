@@ -13,7 +13,7 @@ from langadapt.errors import DataError
 from langadapt.recipes.data import CaptionColumns, RetrievalRecipe
 from langadapt.recipes.find import Found
 
-_BY_LINE = ("xtd10", "multi30k")
+_BY_LINE = ("lines", "xtd10", "multi30k")
 _WITH_NAMES = (*_BY_LINE, "coco-cn", "flickr-cn")
 
 

@@ -77,7 +77,7 @@ def _image_free(
     if any(item.english is None for item in captions):
         raise DataError(
             f"{name}: without images each caption needs its English side; name the images' folder, an "
-            "English column (table) or the English file of the same lines (xtd10, multi30k)"
+            "English column (table) or the English file of the same lines (lines, xtd10, multi30k)"
         )
     if which_captions == "first":
         captions = _first_of_each(captions, [item.english for item in captions])

@@ -73,6 +73,8 @@ class ParallelRecipe(DataCard):
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
     source: Source
     columns: ParallelColumns = ParallelColumns()
+    captions: bool = False
+    """True where the sentences are captions of images: what retrieval is scored on."""
     blank_rows: Literal["error", "skip"] = "error"
     """What a blank side does: stop the run, or leave the row out and count it (for corpora of others)."""
     expected_rows: Annotated[int, Field(gt=0)] | None = None
@@ -100,7 +102,10 @@ class RetrievalRecipe(DataCard):
     """A retrieval test set in the form in which it is distributed."""
 
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
-    format: Literal["table", "coco-cn", "flickr-cn", "xtd10", "multi30k", "crossmodal-3600"] = "table"
+    format: Literal["table", "lines", "coco-cn", "flickr-cn", "xtd10", "multi30k", "crossmodal-3600"] = (
+        "table"
+    )
+    """`lines`: plain files, one caption per line; line n of each of them belongs together."""
     captions: Annotated[tuple[str, ...], Field(min_length=1)]
     """Caption files; several only where the format distributes several (Multi30k task 2)."""
     images: str | None = None

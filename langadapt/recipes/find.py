@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Generic, Literal, TypeVar
 
@@ -14,6 +15,7 @@ from langadapt.recipes.data import (
     ParallelRecipe,
     RetrievalRecipe,
 )
+from langadapt.recipes.family import is_family, read_family
 from langadapt.recipes.language import LanguageRecipe
 from langadapt.recipes.strict_yaml import Spec, parse, read_yaml
 
@@ -56,7 +58,7 @@ def language_codes() -> list[str]:
 
 def shipped_data_recipes(kind: Kind) -> list[str]:
     """Names of all shipped data recipes of one kind, sorted."""
-    return sorted(path.stem for path in (shipped_folder("data_recipes") / kind).glob("*.yaml"))
+    return sorted(_shipped(kind))
 
 
 def find_language(name: str) -> Found[LanguageRecipe]:
@@ -68,8 +70,9 @@ def find_language(name: str) -> Found[LanguageRecipe]:
     Raises:
         RecipeError: no such recipe (near names are suggested) or a fault inside it.
     """
-    path = _path_of(name, shipped_folder("languages"))
-    if path is None:
+    own = _path_of(name)
+    path = own or shipped_folder("languages") / f"{name}.yaml"
+    if own is None and not path.is_file():
         raise RecipeError(
             f"no language '{name}'{_near_language(name)}; `langadapt languages list` shows all, "
             "your own recipe is a path: --recipe my/zh.yaml"
@@ -91,24 +94,41 @@ def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> Fo
         RecipeError: no such recipe (near names are suggested) or a fault inside it.
     """
     kind = next(key for key, value in _SCHEMAS.items() if value is schema)
-    shipped = shipped_folder("data_recipes") / kind
-    path = _path_of(name, shipped, start=folder)
-    if path is None:
-        known = [item.stem for item in shipped.glob("*.yaml")]
+    path = _path_of(name, start=folder)
+    if path is not None:
+        recipe = parse(schema, read_yaml(path), where=str(path))
+        _check_stem(path, recipe.name, "name")
+        return Found(recipe=recipe, path=path, shipped=path.parent == shipped_folder("data_recipes") / kind)
+    known = _shipped(kind)
+    if name not in known:
         raise RecipeError(
             f"no {kind} data recipe '{name}'{_near(name, known)}; "
             f"your own recipe is a path ending in .yaml, seen from {folder or 'this folder'}"
         )
-    recipe = parse(schema, read_yaml(path), where=str(path))
-    _check_stem(path, recipe.name, "name")
-    return Found(recipe=recipe, path=path, shipped=path.parent == shipped)
+    path = known[name]
+    if not is_family(path):
+        recipe = parse(schema, read_yaml(path), where=str(path))
+        _check_stem(path, recipe.name, "name")
+    else:
+        recipe = parse(schema, read_family(path)[name], where=f"{path}: {name}")
+        if not name.startswith(f"{path.stem}-"):
+            raise RecipeError(f"{path}: name: '{name}' must start with the file's name '{path.stem}-'")
+    return Found(recipe=recipe, path=path, shipped=True)
 
 
-def _path_of(name: str, shipped: Path, *, start: Path | None = None) -> Path | None:
+def _shipped(kind: str) -> dict[str, Path]:
+    """The file of each shipped data recipe of one kind, by the recipe's name."""
+    files: dict[str, Path] = {}
+    for path in sorted((shipped_folder("data_recipes") / kind).glob("*.yaml")):
+        files.update(dict.fromkeys(read_family(path) if is_family(path) else [path.stem], path))
+    return files
+
+
+def _path_of(name: str, *, start: Path | None = None) -> Path | None:
+    """The path that a user means; None where it is the name of a shipped recipe."""
     looks_like_path = "/" in name or name.endswith((".yaml", ".yml")) or "\\" in name
     if not looks_like_path:
-        path = shipped / f"{name}.yaml"
-        return path if path.is_file() else None
+        return None
     path = (start or Path()) / Path(name).expanduser()
     if path.suffix not in (".yaml", ".yml"):
         path = path.with_name(path.name + ".yaml")
@@ -127,11 +147,20 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 def _near_language(name: str) -> str:
     """Codes of languages whose name (English or own) or ISO 639-3 code is near, else codes that are near."""
+    called = _called()
+    near = difflib.get_close_matches(name.casefold(), called, n=3, cutoff=0.75)
+    codes = list(dict.fromkeys(called[item] for item in near))
+    if codes:
+        return f"; near: {', '.join(codes)}"
+    return _near(name, language_codes()) if len(name) <= 3 else ""
+
+
+@cache
+def _called() -> dict[str, str]:
+    """What the shipped languages are called, and their codes."""
     called: dict[str, str] = {}
     for code in language_codes():
         recipe = read_yaml(shipped_folder("languages") / f"{code}.yaml")
         for key in ("name", "native_name", "iso639_3"):
-            called[str(recipe.get(key, code)).casefold()] = code
-    near = difflib.get_close_matches(name.casefold(), called, n=3, cutoff=0.75)
-    codes = list(dict.fromkeys(called[item] for item in near))
-    return f"; near: {', '.join(codes)}" if codes else _near(name, language_codes())
+            called[str(recipe.get(key, code)).partition(" (")[0].casefold()] = code
+    return called

@@ -10,6 +10,7 @@ from langadapt.data.retrieval_formats.table import read_table_captions
 
 READERS: dict[str, Callable[[CaptionFiles], Iterator[Caption]]] = {
     "table": read_table_captions,
+    "lines": read_captions_by_line,
     "coco-cn": read_keyed_captions,
     "flickr-cn": read_keyed_captions,
     "xtd10": read_captions_by_line,

@@ -1,0 +1,11 @@
+"""The shipped recipes, read once."""
+
+import pytest
+
+from langadapt.recipes import LanguageRecipe, find_language, language_codes
+
+
+@pytest.fixture(scope="session")
+def languages() -> dict[str, LanguageRecipe]:
+    """Every shipped language by its code."""
+    return {code: find_language(code).recipe for code in language_codes()}
