@@ -19,6 +19,7 @@ from langadapt.models.artifact_folder import (
     RECIPE,
     SAMPLES,
     SCORES,
+    VOCABULARY,
     WEIGHTS,
     artifact_folder,
     check_files,
@@ -27,10 +28,21 @@ from langadapt.models.artifact_folder import (
     sealed,
 )
 from langadapt.models.provenance import BaseModel, DataSource, Samples
+from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import LanguageRecipe, dump_recipe
 from langadapt.recipes.strict_yaml import parse, read_yaml
 
-__all__ = ["FACTS", "RECIPE", "SAMPLES", "SCORES", "WEIGHTS", "Artifact", "read_artifact", "write_artifact"]
+__all__ = [
+    "FACTS",
+    "RECIPE",
+    "SAMPLES",
+    "SCORES",
+    "VOCABULARY",
+    "WEIGHTS",
+    "Artifact",
+    "read_artifact",
+    "write_artifact",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +62,13 @@ class Artifact:
     training: dict[str, Any] = field(default_factory=dict)
     """Steps, rows, seconds, parameter counts, held-out recall, data fingerprints."""
     environment: dict[str, str] = field(default_factory=dict)
+    vocabulary: Vocabulary | None = None
+    """New pieces of the text model's tokenizer; their rows are among the weights."""
 
     @property
     def digest(self) -> str:
-        """First 8 hex digits of a SHA-256 over the weights as they are stored."""
-        digest = hashlib.sha256()
+        """First 8 hex digits of a SHA-256 over the weights as they are stored, and new pieces."""
+        digest = hashlib.sha256((self.vocabulary.digest if self.vocabulary else "").encode())
         for name, value in sorted(self.weights.items()):
             digest.update(name.encode())
             digest.update(_stored(value).numpy().tobytes())
@@ -80,6 +94,9 @@ def write_artifact(folder: Path, artifact: Artifact) -> None:
         _save(folder / SAMPLES, {"embeddings": artifact.samples.embeddings.cpu().contiguous()})
         names.append(SAMPLES)
     write_text(folder / RECIPE, dump_recipe(artifact.recipe))
+    if artifact.vocabulary is not None:
+        write_text(folder / VOCABULARY, artifact.vocabulary.to_json())
+        names.append(VOCABULARY)
     facts = {
         "format_version": FORMAT_VERSION,
         "teacher": asdict(artifact.teacher),
@@ -120,6 +137,7 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
             samples=_samples(folder, facts),
             training=facts["training"],
             environment=facts["environment"],
+            vocabulary=_vocabulary(folder, facts),
         )
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ModelError(f"{folder}: damaged artifact: {str(error).splitlines()[0]}") from error
@@ -133,6 +151,12 @@ def _samples(folder: Path, facts: dict[str, Any]) -> Samples | None:
     if embeddings.shape != (len(texts), facts["target_dim"]):
         raise ValueError(f"{len(texts)} sample texts, embeddings {list(embeddings.shape)}")
     return Samples(texts=texts, embeddings=embeddings)
+
+
+def _vocabulary(folder: Path, facts: dict[str, Any]) -> Vocabulary | None:
+    if VOCABULARY not in facts.get("files", ()):
+        return None
+    return Vocabulary.from_json((folder / VOCABULARY).read_text(encoding="utf-8"))
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:

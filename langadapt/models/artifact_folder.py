@@ -17,7 +17,7 @@ from langadapt.errors import ModelError
 
 FORMAT_VERSION = 2
 WEIGHTS, RECIPE, FACTS, SCORES = "adapter.safetensors", "recipe.yaml", "artifact.json", "scores.json"
-SAMPLES = "samples.safetensors"
+SAMPLES, VOCABULARY = "samples.safetensors", "vocabulary.json"
 _PICKLED = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
 
 
@@ -33,7 +33,7 @@ def artifact_folder(path_or_repo: str, revision: str | None) -> Path:
     if path_or_repo.startswith((".", "/", "~")) or path_or_repo.count("/") != 1:
         raise ModelError(f"{path_or_repo}: no such artifact folder")
     try:
-        wanted = [WEIGHTS, RECIPE, FACTS, SAMPLES]
+        wanted = [WEIGHTS, RECIPE, FACTS, SAMPLES, VOCABULARY]
         return Path(snapshot_download(path_or_repo, revision=revision, allow_patterns=wanted))
     except LocalEntryNotFoundError as error:
         raise ModelError(

@@ -16,6 +16,7 @@ from langadapt.models.student import Student
 from langadapt.models.teacher import Teacher, load_teacher
 from langadapt.models.text_model import load_text_model
 from langadapt.models.trained import restore_weights
+from langadapt.models.vocabulary import extend_text_model
 from langadapt.recipes import ModelRef
 
 
@@ -118,6 +119,8 @@ def load(
     encoder = load_text_model(
         text_source, recipe.text_model, max_tokens=recipe.distill.max_tokens, device=where
     )
+    if artifact.vocabulary is not None:
+        extend_text_model(encoder, artifact.vocabulary, seed=recipe.distill.seed)
     with torch.random.fork_rng(devices=[]):  # new layers draw weights, which the artifact's replace
         restore_weights(encoder, recipe.text_model.trains, artifact.part("text_model"))
         student = Student(

@@ -22,7 +22,7 @@ class Student(nn.Module):
     Args:
         text_model: the encoder.
         spec: the adapter's shape.
-        trains: what of the text model trains.
+        trains: what of the text model trains beside the rows of new pieces.
         target_dim: D, the teacher's width.
     """
 
@@ -38,6 +38,8 @@ class Student(nn.Module):
             target_dim=target_dim,
         ).to(text_model.device)
         choose_trained(text_model, trains)
+        self.states_are_fixed = not any(weight.requires_grad for weight in text_model.parameters())
+        """True where nothing of the text model trains, so that its states can be computed once."""
 
     def train(self, mode: bool = True) -> "Student":
         """Train mode for what trains; a frozen text model stays in eval mode."""
@@ -55,7 +57,7 @@ class Student(nn.Module):
         """
         if states is not None:
             states = states.to(self.text_model.device).float()
-        elif self.trains == "frozen":
+        elif self.states_are_fixed:
             with torch.no_grad():
                 states = self.text_model.states(batch, self.layers)
         else:

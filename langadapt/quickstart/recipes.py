@@ -73,18 +73,18 @@ LANGUAGES: dict[str, Language] = {
 }
 
 
-def recipe_files(code: str, *, parallel: int, tests: int) -> dict[str, str]:
+def recipe_files(code: str, language: Language, *, parallel: int, tests: int) -> dict[str, str]:
     """The three recipes of one language as YAML.
 
     Args:
-        code: A key of `LANGUAGES`.
+        code: Of the language, and in the names of its files.
+        language: What its recipe says.
         parallel: Rows of the parallel file.
         tests: Number of test pictures.
 
     Returns:
         Text by file name: the language's recipe, its parallel sentences, its test set.
     """
-    language = LANGUAGES[code]
     return {
         f"{code}.yaml": _language_recipe(code, language),
         f"parallel.en-{code}.yaml": f"""name: parallel.en-{code}

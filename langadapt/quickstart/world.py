@@ -14,7 +14,7 @@ from pathlib import Path
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.languages import CAPTIONS
 from langadapt.quickstart.plans import sample_plan
-from langadapt.quickstart.recipes import recipe_files
+from langadapt.quickstart.recipes import LANGUAGES, recipe_files
 from langadapt.quickstart.scenes import Scene, held_out_scenes, training_scenes
 
 VERSION = 1
@@ -106,7 +106,8 @@ def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> 
         _write_table(
             folder / f"parallel.en-{language}.tsv", ("english", "target"), parallel_rows(language, parallel)
         )
-        for name, text in recipe_files(language, parallel=parallel, tests=tests).items():
+        recipes = recipe_files(language, LANGUAGES[language], parallel=parallel, tests=tests)
+        for name, text in recipes.items():
             _write(folder / name, text.encode())
     for source in sorted(WEIGHTS.glob("*/*")):
         target = folder / "models" / source.relative_to(WEIGHTS)

@@ -20,6 +20,7 @@ from langadapt.recipes.find import (
 from langadapt.recipes.language import (
     AdapterSpec,
     DistillStage,
+    ExtendVocabulary,
     LanguageRecipe,
     LastLayers,
     Lora,
@@ -35,6 +36,7 @@ __all__ = [
     "ClassificationRecipe",
     "DataCard",
     "DistillStage",
+    "ExtendVocabulary",
     "HubSource",
     "LanguageRecipe",
     "LastLayers",

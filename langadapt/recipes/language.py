@@ -71,6 +71,19 @@ Trains = Annotated[
 ]
 
 
+class ExtendVocabulary(Spec):
+    """New pieces for a tokenizer that hardly knows the language, learnt on the target side of the data.
+
+    Old pieces keep their ids and their rows; only the new rows train. English text stays in its old pieces:
+    no new piece occurs in the English side of the data.
+    """
+
+    pieces: PositiveInt = 2000
+    """At most so many new pieces; letters that the tokenizer does not know come first."""
+    learning_rate: PositiveFloat = 5e-3
+    """Peak learning rate of the new rows."""
+
+
 class TextModelRef(ModelRef):
     """The multilingual text encoder and how much of it trains."""
 
@@ -78,6 +91,8 @@ class TextModelRef(ModelRef):
     """`frozen`, `embeddings` (token embeddings), `last: n`, `lora: {rank: 8}` or `full`."""
     learning_rate: PositiveFloat = 2e-4
     """Peak learning rate of the text model's own trained weights; unused while frozen."""
+    extend_vocabulary: ExtendVocabulary | None = None
+    """New tokenizer pieces with trained rows, for a language or script that the text model never saw."""
     prefix: str = ""
     """Put before each text, for models that expect one (E5: `query: `)."""
     tokenizer_language: str | None = None

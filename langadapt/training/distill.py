@@ -31,6 +31,7 @@ from langadapt.models import (
 from langadapt.models.artifact import environment_facts
 from langadapt.models.device import best_device, device_name, has_bf16
 from langadapt.models.trained import trained_weights
+from langadapt.models.vocabulary import new_rows
 from langadapt.nn import distillation_distance, info_nce
 from langadapt.progress import Progress, Report
 from langadapt.recipes import (
@@ -43,6 +44,7 @@ from langadapt.recipes import (
 from langadapt.recipes.find import Found
 from langadapt.training.checkpoint import load_checkpoint, save_checkpoint, trained_parameters
 from langadapt.training.distill_data import DistillData, Examples, prepare
+from langadapt.training.extend_vocabulary import extend_vocabulary
 from langadapt.training.finished import base_model, finished_samples, parallel_source
 from langadapt.training.loop import FitPlan, FitState, fit, start_fit
 from langadapt.training.run_folder import RunFolder
@@ -121,6 +123,7 @@ def distill(
 
     teacher = load_teacher(teacher_source, device=device)
     encoder = load_text_model(text_source, recipe.text_model, max_tokens=stage.max_tokens, device=device)
+    vocabulary = extend_vocabulary(encoder, recipe, corpora, run, accelerator=accelerator, report=report)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stage.seed)
         student = Student(
@@ -158,8 +161,10 @@ def distill(
             "device": str(device),
             "data": {corpus.name: corpus.fingerprint for corpus in corpora},
             "blank_rows": sum(corpus.blank_rows for corpus in corpora),
+            "new_pieces": len(vocabulary.pieces) if vocabulary else 0,
         },
         environment={**environment_facts(), "device": device_name(device)},
+        vocabulary=vocabulary,
     )
     if accelerator.is_main_process:
         write_artifact(out, artifact)
@@ -280,13 +285,16 @@ def _held_out_recall(state: FitState, data: DistillData) -> float:
 
 
 def _parameter_groups(student: Student, recipe: LanguageRecipe) -> list[dict[str, Any]]:
-    decay = recipe.distill.weight_decay
+    decay, extension = recipe.distill.weight_decay, recipe.text_model.extend_vocabulary
     groups: list[dict[str, Any]] = []
+    new = new_rows(student.text_model)
+    if new is not None and extension is not None:
+        groups.append({"params": [new], "lr": extension.learning_rate, "weight_decay": 0.0})
     for module, rate in (
         (student.adapter, recipe.distill.learning_rate),
         (student.text_model, recipe.text_model.learning_rate),
     ):
-        weights = [value for value in module.parameters() if value.requires_grad]
+        weights = [value for value in module.parameters() if value.requires_grad and value is not new]
         # Decay would move the rows of embeddings that no text of this language touches.
         table = recipe.text_model.trains == "embeddings" and module is student.text_model
         matrices = [value for value in weights if value.dim() > 1 and not table]

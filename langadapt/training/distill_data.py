@@ -159,10 +159,9 @@ def _teacher_targets(
 
 
 def _states(tokens: Tokens, student: Student, cache: Path, budget: int, report: Report) -> Tensor | None:
-    if student.trains != "frozen":
-        report(
-            Progress(stage=f"text model: trains {student.trains}, so its states are computed in each step")
-        )
+    if not student.states_are_fixed:
+        what = "new pieces" if student.trains == "frozen" else student.trains
+        report(Progress(stage=f"text model: trains {what}, so its states are computed in each step"))
         return None
     encoder = student.text_model
     width = encoder.check_layers(student.layers) * encoder.state_dim

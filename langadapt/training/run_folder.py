@@ -11,7 +11,7 @@ from torch import Tensor
 
 from langadapt.data.write_text import write_text
 from langadapt.errors import TrainingError
-from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, WEIGHTS
+from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, VOCABULARY, WEIGHTS
 from langadapt.training.loop import StepLog
 
 
@@ -36,6 +36,10 @@ class RunFolder:
     @property
     def best(self) -> Path:
         return self.folder / "checkpoint" / "best.safetensors"
+
+    @property
+    def vocabulary(self) -> Path:
+        return self.folder / "checkpoint" / "vocabulary.json"
 
     @property
     def log(self) -> Path:
@@ -80,7 +84,7 @@ class RunFolder:
         shutil.rmtree(self.folder / "checkpoint")
 
     def _forget(self) -> None:
-        for name in (FACTS, SCORES, SAMPLES, RECIPE, WEIGHTS):
+        for name in (FACTS, SCORES, SAMPLES, RECIPE, WEIGHTS, VOCABULARY):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
 

@@ -1,0 +1,187 @@
+"""Learns the pieces that a tokenizer lacks for a language.
+
+The old tokenizer goes first: every word is cut into its old pieces, letters that it does not know stand
+alone, and byte-pair merging goes on from there. So a new piece is always made of what the tokenizer already
+says, the same data always give the same pieces (the library's Unigram and WordPiece trainers do not), and a
+tokenizer that merges (BPE) reaches each of them by its own rules. A Unigram or WordPiece tokenizer gets the
+same pieces and chooses among them in its own way.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tokenizers import Tokenizer, models, trainers
+
+from langadapt.errors import DataError, ModelError
+from langadapt.models.text_model import TextModel
+from langadapt.models.vocabulary import (
+    NewPiece,
+    Vocabulary,
+    backend_of,
+    extended_model,
+    first_new_id,
+    kind_of,
+)
+
+_PRIVATE = range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE), range(0xE000, 0xF900)
+"""Letters that no text means anything by: each stands for one old piece while merging is learnt."""
+_LONGEST = 16
+"""Old pieces and letters in a new piece, at most."""
+
+
+def learn_vocabulary(
+    text_model: TextModel, target: Iterable[str], english: Iterable[str], *, pieces: int
+) -> Vocabulary:
+    """Learns new pieces on texts of a language.
+
+    Letters that the tokenizer does not know come first, the most frequent ones foremost; then merges, the
+    most frequent foremost. A merge that occurs in an English word is left out, so that the English texts keep
+    their pieces.
+
+    Args:
+        text_model: its tokenizer is only read.
+        target: texts in the language, any number.
+        english: texts whose pieces are to stay.
+        pieces: how many new ones at most.
+
+    Raises:
+        ModelError: the tokenizer is of a kind that cannot be extended.
+        DataError: the texts hold nothing that could be a new piece.
+    """
+    backend = backend_of(text_model)
+    rules = _Rules.of(backend, name=text_model.source.repo)
+    words = count_words(backend, target)
+    letters = rules.unknown_letters(words)[:pieces]
+    first_id = first_new_id(text_model)
+    alone = tuple(NewPiece(text=text, merge=None, score=0.0, parts=(-1,)) for text in letters)
+    lettered = extended_model(backend, Vocabulary(kind=rules.kind, first_id=first_id, pieces=alone))
+    rows = _cut(lettered, words, unknown_id=rules.unknown_id)
+    learnt, counts = _merge(rows, mark=rules.mark, pieces=2 * pieces)
+
+    def score(text: str) -> float:
+        return round(math.log((counts[text] + 0.5) / max(1, sum(counts.values()))), 6)
+
+    old: dict[str, int] = backend.get_vocab(with_added_tokens=True)
+    parts: dict[str, tuple[int, ...]] = {text: (old.get(text, -1),) for row in rows for text in row}
+    kept = [replace(piece, score=score(piece.text)) for piece in alone]
+    before = "\n" + "\n".join(count_words(backend, english)) + "\n"
+    passed_over: set[str] = set()
+    for left, right in learnt:
+        text = left + right.removeprefix(rules.mark)
+        if text in parts:
+            continue
+        parts[text] = (*parts[left], *parts[right])
+        in_english = -1 not in parts[text] and text.removeprefix(rules.mark) in before
+        unreachable = rules.kind == "BPE" and bool({left, right} & passed_over)
+        if text in old or in_english or unreachable:
+            passed_over.add(text)
+        elif len(kept) < pieces:
+            kept.append(NewPiece(text=text, merge=(left, right), score=score(text), parts=parts[text]))
+    if not kept:
+        raise DataError(
+            f"{text_model.source.repo}: the data hold no piece that its tokenizer lacks and English does not "
+            "use; remove text_model.extend_vocabulary"
+        )
+    return Vocabulary(kind=rules.kind, first_id=first_id, pieces=tuple(kept))
+
+
+def count_words(backend: Tokenizer, texts: Iterable[str]) -> Counter[str]:
+    """Words as the tokenizer's model gets them: after its normaliser and its pre-tokeniser."""
+    spaced: Counter[str] = Counter()
+    for text in texts:
+        first, *others = text.split() or [""]
+        spaced[first] += 1
+        spaced.update(" " + word for word in others)  # with the space, which some tokenizers keep
+    words: Counter[str] = Counter()
+    for text, times in spaced.items():
+        plain = backend.normalizer.normalize_str(text) if backend.normalizer else text
+        split = backend.pre_tokenizer.pre_tokenize_str(plain) if backend.pre_tokenizer else [(plain, None)]
+        for word, _ in split:
+            words[word] += times
+    return words
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rules:
+    """What of a tokenizer's model matters here."""
+
+    kind: str
+    mark: str
+    """What WordPiece writes before a piece inside a word, else empty."""
+    unknown_id: int | None
+    knows: Callable[[str], int | None]
+    never_unknown: bool
+    """Unknown letters become bytes."""
+
+    @classmethod
+    def of(cls, backend: Tokenizer, *, name: str) -> "_Rules":
+        said = json.loads(backend.to_str())["model"]
+        kind = kind_of(backend)
+        if kind == "BPE" and (said["continuing_subword_prefix"] or said["end_of_word_suffix"]):
+            raise ModelError(
+                f"{name}: a BPE tokenizer that marks the inside or the end of words cannot be extended; "
+                "remove text_model.extend_vocabulary"
+            )
+        unknown = said["unk_id"] if kind == "Unigram" else backend.model.token_to_id(said["unk_token"] or "")
+        return cls(
+            kind=kind,
+            mark=said["continuing_subword_prefix"] if kind == "WordPiece" else "",
+            unknown_id=unknown,
+            knows=backend.model.token_to_id,
+            never_unknown=bool(said.get("byte_fallback")),
+        )
+
+    def unknown_letters(self, words: Counter[str]) -> list[str]:
+        """Letters that the tokenizer's model does not know, the most frequent first."""
+        counts: Counter[str] = Counter()
+        for word, times in words.items():
+            for place, letter in enumerate(word):
+                counts[self.mark + letter if place else letter] += times
+        unknown = [text for text in counts if not self.never_unknown and self.knows(text) is None]
+        return sorted(unknown, key=lambda text: (-counts[text], text))
+
+
+def _cut(model: Any, words: Counter[str], *, unknown_id: int | None) -> Counter[tuple[str, ...]]:
+    """Words as rows of pieces with their numbers; a word with an unknown letter falls apart at it."""
+    rows: Counter[tuple[str, ...]] = Counter()
+    for word, times in words.items():
+        row: list[str] = []
+        for token in model.tokenize(word):
+            if token.id == unknown_id:
+                rows[tuple(row)] += times
+                row = []
+            else:
+                row.append(token.value)
+        rows[tuple(row)] += times
+    del rows[()]
+    return rows
+
+
+def _merge(
+    rows: Counter[tuple[str, ...]], *, mark: str, pieces: int
+) -> tuple[list[tuple[str, str]], Counter[str]]:
+    """Byte-pair merging over rows of pieces: merges in their order, and how often each piece is then used."""
+    places = (chr(code) for part in _PRIVATE for code in part)
+    letter_of = {piece: next(places) for piece in sorted({piece for row in rows for piece in row})}
+    piece_of = {letter: piece for piece, letter in letter_of.items()}
+    spelt = {"".join(letter_of[piece] for piece in row): times for row, times in rows.items()}
+
+    def written(token: str) -> str:
+        first, *rest = (piece_of[letter] for letter in token)
+        return first + "".join(part.removeprefix(mark) for part in rest)
+
+    learner = Tokenizer(models.BPE())
+    trainer = trainers.BpeTrainer(
+        vocab_size=len(letter_of) + pieces, min_frequency=2, max_token_length=_LONGEST, show_progress=False
+    )
+    learner.train_from_iterator((word for word, times in spelt.items() for _ in range(times)), trainer)
+    used: Counter[str] = Counter()
+    for word, times in spelt.items():
+        for token in learner.model.tokenize(word):
+            used[written(token.value)] += times
+    merges = json.loads(learner.to_str())["model"]["merges"]
+    return [(written(left), written(right)) for left, right in merges], used
