@@ -23,3 +23,7 @@ class ModelError(LangadaptError):
 
 class TrainingError(LangadaptError):
     """A run cannot go on: a loss that is not finite, a changed recipe in a run folder."""
+
+
+class PublishError(LangadaptError):
+    """A run may not be published, or the Hub does not take it."""

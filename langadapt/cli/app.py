@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from langadapt import __version__
-from langadapt.cli import distill, encode, evaluate, languages, quickstart, search
+from langadapt.cli import distill, encode, evaluate, languages, publish, quickstart, search
 
 app = typer.Typer(
     name="langadapt",
@@ -37,4 +37,5 @@ app.command("distill", help=distill.HELP)(distill.distill_command)
 app.command("eval", help=evaluate.HELP)(evaluate.eval_command)
 app.command("search", help=search.HELP)(search.search_command)
 app.command("encode", help=encode.HELP)(encode.encode_command)
+app.command("publish", help=publish.HELP)(publish.publish_command)
 app.add_typer(languages.app, name="languages", help="The shipped languages: list them, show one recipe.")

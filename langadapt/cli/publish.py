@@ -1,0 +1,91 @@
+"""`langadapt publish`."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from langadapt.cli.progress import console, shown
+from langadapt.errors import PublishError
+
+HELP = """Publish an adapter on the Hugging Face Hub, with a card made from its artifact.
+
+The run must have been scored (langadapt eval). It is staged in a temporary folder, loaded again and compared
+with what the student said after its training, and uploaded in one commit: nothing is visible half done, and
+the same command goes on after an interruption. What a data licence forbids is refused; non-commercial terms
+and unknown ones are marked in the card.
+
+Examples:
+
+  langadapt publish runs/zh --repo me/clip-zh --dry-run
+
+  langadapt publish runs/zh --repo me/clip-zh --private
+
+  langadapt publish runs/zh --out to-look-at/
+"""
+
+
+def publish_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished and scored run.")],
+    repo: Annotated[str | None, typer.Option("--repo", metavar="ORG/NAME", help="Where on the Hub.")] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Stage and check, upload nothing; needs no network.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Write the folder here instead of uploading it."),
+    ] = None,
+    permission: Annotated[
+        str | None,
+        typer.Option(
+            "--permission", metavar="TEXT", help="Who allowed what a licence forbids; it goes into the card."
+        ),
+    ] = None,
+    local_base_models: Annotated[
+        bool,
+        typer.Option("--local-base-models", help="Publish though a base model is a folder that others lack."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    if repo is None and out is None:
+        raise PublishError("say where it goes: one of --repo ORG/NAME and --out DIR")
+    if repo is not None and repo.count("/") != 1:
+        raise PublishError(f"--repo {repo}: expected ORG/NAME")
+    if permission is not None and not permission.strip():
+        raise PublishError("--permission: say who allowed it; the text goes into the card")
+
+    from langadapt.hub.publish import publish
+    from langadapt.hub.stage import StageOptions
+
+    options = StageOptions(
+        repo=repo or "org/name", permission=permission, local_base_models=local_base_models
+    )
+    done = publish(run, options=options, out=out, private=private, send=not dry_run)
+    licences = done.staged.licences
+    if as_json:
+        result = {
+            "repo": repo,
+            "commit": done.commit,
+            "folder": str(out) if out else None,
+            "files": done.sizes,
+            "licence": licences.name or licences.licence,
+            "largest_difference": done.staged.largest_difference,
+        }
+        typer.echo(json.dumps(result, ensure_ascii=False))
+        return
+    for name, size in done.sizes.items():
+        console.print(f"  {name}  {size:,} bytes")
+    console.print(f"samples reproduced to {done.staged.largest_difference:.1e}")
+    console.print(f"licence: {licences.name or licences.licence}")
+    if licences.unknown:
+        console.print(f"the card says that these terms are unknown: {', '.join(licences.unknown)}")
+    if licences.noncommercial:
+        console.print(f"the card says that these forbid commercial use: {', '.join(licences.noncommercial)}")
+    if out is not None:
+        console.print(f"folder: {shown(out)}")
+    elif done.commit is None:
+        console.print(f"nothing was uploaded; without --dry-run this goes to {repo}")
+    else:
+        console.print(f'published: langadapt.load("{repo}", revision="{done.commit}")')

@@ -1,0 +1,138 @@
+"""What licences of data and base models mean together for the weights that were learnt from them.
+
+The table says what a licence's text says of sharing and of derived works; whether weights are a derived work
+of their training data is not settled law, so the stricter reading is taken. It is no legal advice.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from langadapt.models.provenance import BaseModel, DataSource
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What a licence asks of those who share what was made with it."""
+
+    attribution: bool = True
+    share_alike: bool = False
+    commercial: bool = True
+    derived: bool = True
+    """Whether derived works may be shared at all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sum:
+    """All licences together."""
+
+    licence: str
+    """The Hub's identifier of the strictest terms: goes into the card's `license`."""
+    name: str | None
+    """With `other`: what to call it."""
+    commercial: bool
+    share_alike: bool
+    unknown: tuple[str, ...]
+    """Whose terms nobody stated, or are not in the table."""
+    noncommercial: tuple[str, ...]
+    """Who forbids commercial use."""
+
+
+# Licences that are not of the family CC-BY-..., by their SPDX id or the name that a recipe uses, lower case.
+_TABLE = {
+    **dict.fromkeys(("cc0-1.0", "pddl-1.0", "unlicense", "0bsd", "public domain"), Terms(attribution=False)),
+    **dict.fromkeys(
+        ("mit", "apache-2.0", "isc", "bsd-2-clause", "bsd-3-clause", "odc-by-1.0", "ms-pl", "zlib"), Terms()
+    ),
+    **dict.fromkeys(("cdla-permissive-1.0", "cdla-permissive-2.0"), Terms()),
+    **dict.fromkeys(
+        ("odbl-1.0", "cdla-sharing-1.0", "gfdl-1.3", "gpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0"),
+        Terms(share_alike=True),
+    ),
+    # hockenmaier.cs.illinois.edu/DenotationGraph: non-commercial research and education
+    "flickr30k terms": Terms(commercial=False),
+    "adobe research license": Terms(commercial=False),
+    **dict.fromkeys(("proprietary", "all rights reserved"), Terms(commercial=False, derived=False)),
+}
+_CREATIVE_COMMONS = re.compile(r"cc-by(?P<nc>-nc)?(?P<more>-sa|-nd)?-\d\.\d(-[a-z]{2})?")
+
+
+def terms_of(licence: str) -> Terms | None:
+    """Terms of a licence by its SPDX id or name; None where they are not known."""
+    name = licence.strip().casefold()
+    found = _CREATIVE_COMMONS.fullmatch(name)
+    if found:
+        return Terms(
+            commercial=not found["nc"], share_alike=found["more"] == "-sa", derived=found["more"] != "-nd"
+        )
+    # GPL-3.0-only and GPL-3.0-or-later differ from GPL-3.0 in nothing that matters here.
+    return _TABLE.get(re.sub(r"-(only|or-later)$", "", name))
+
+
+def objections(
+    data: Sequence[DataSource], models: Sequence[BaseModel], *, stored: Sequence[BaseModel]
+) -> list[str]:
+    """Why weights may not be published; none means they may.
+
+    Two rules. Terms that forbid to share derived works forbid it for corpora, and for a base model whose
+    trained weights are stored. A corpus that must be requested was given under terms that only who asked has
+    read, so unless its licence is known it forbids it too. A licence that nobody stated forbids nothing by
+    itself: the card says that it is unknown.
+
+    Args:
+        data: every corpus of the training.
+        models: all base models; one that only has to be there is used by its own licence.
+        stored: those of them of which the artifact stores changed weights.
+    """
+    lines = []
+    for source in data:
+        terms = terms_of(source.licence)
+        if terms is None and source.access == "request":
+            lines.append(
+                f"{source.name} was given on request ({source.homepage}) and its licence '{source.licence}' "
+                "is "
+                "not one whose terms are known"
+            )
+        elif terms is not None and not terms.derived:
+            lines.append(
+                f"the licence of {source.name}, {source.licence}, does not let derived works be shared"
+            )
+    for model in models:
+        terms = terms_of(model.licence)
+        if model in stored and terms is not None and not terms.derived:
+            lines.append(
+                f"the licence of {model.repo}, {model.licence}, does not let changed weights be shared"
+            )
+    return lines
+
+
+def licence_sum(data: Sequence[DataSource], models: Sequence[BaseModel]) -> Sum:
+    """The strictest of all terms, as one licence."""
+    stated = [*((source.name, source.licence) for source in data), *((m.repo, m.licence) for m in models)]
+    known = [(name, terms) for name, licence in stated if (terms := terms_of(licence)) is not None]
+    unknown = tuple(name for name, licence in stated if terms_of(licence) is None)
+    noncommercial = tuple(name for name, terms in known if not terms.commercial)
+    share_alike = any(terms.share_alike for _, terms in known)
+    name = None
+    if unknown and noncommercial:
+        licence, name = "other", "non-commercial-and-unknown-terms"
+    elif unknown:
+        licence = "unknown"
+    elif noncommercial:
+        licence = "cc-by-nc-sa-4.0" if share_alike else "cc-by-nc-4.0"
+    elif share_alike:
+        licence = "cc-by-sa-4.0"
+    else:
+        licence = "cc-by-4.0" if any(_creative(licence) for _, licence in stated) else "apache-2.0"
+    return Sum(
+        licence=licence,
+        name=name,
+        commercial=not noncommercial,
+        share_alike=share_alike,
+        unknown=unknown,
+        noncommercial=noncommercial,
+    )
+
+
+def _creative(licence: str) -> bool:
+    return _CREATIVE_COMMONS.fullmatch(licence.strip().casefold()) is not None

@@ -1,0 +1,216 @@
+"""A run folder becomes the folder that is published: what belongs there and no more, and checked."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from langadapt.data.write_text import write_text
+from langadapt.errors import PublishError
+from langadapt.evaluation.cards import ScoreCard
+from langadapt.evaluation.report import score_json
+from langadapt.hub.card import CardFacts, Usage, model_card
+from langadapt.hub.licences import Sum, objections
+from langadapt.models import Artifact, load, read_artifact, write_artifact
+from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, WEIGHTS
+from langadapt.models.provenance import BaseModel
+
+CARD = "README.md"
+ARTIFACT_FILES = (WEIGHTS, SAMPLES, RECIPE, FACTS, SCORES, CARD)
+TOLERANCE = 1e-5
+# What the commands write into a run folder beside the artifact.
+_OF_A_RUN = {*ARTIFACT_FILES, "log.jsonl", "curve.svg", "report.html"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageOptions:
+    """What the publisher decides."""
+
+    repo: str = "org/name"
+    """Where it will lie; stands in the card's examples."""
+    permission: str | None = None
+    """Who allowed to publish what a licence forbids; goes into the card."""
+    local_base_models: bool = False
+    """Publish though a base model is a folder that others do not have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """A folder that is ready to be published."""
+
+    folder: Path
+    files: tuple[str, ...]
+    """Everything in it that is published, relative."""
+    licences: Sum
+    largest_difference: float
+    """Of a sample's number after the reload."""
+
+
+def stage(run: Path, folder: Path, options: StageOptions | None = None) -> Staged:
+    """Writes everything that is published into a folder and checks it.
+
+    Args:
+        run: folder of a finished and scored run; nothing in it changes.
+        folder: an empty or missing folder.
+        options: of the publisher.
+
+    Raises:
+        ModelError: the artifact is damaged or its base models are not here.
+        PublishError: no scores, or scores of other weights; a licence forbids it; a foreign file; a base
+            model that others cannot fetch; samples that do not come out again.
+    """
+    options = options or StageOptions()
+    original = read_artifact(run)
+    _refuse_foreign(run, _OF_A_RUN)
+    scores = read_scores(run, original)
+    _refuse_terms(original, options.permission)
+    _refuse_local(original, options)
+    artifact = portable(original)
+    write_artifact(folder, artifact)
+    largest = check_samples(folder, original)
+    write_text(folder / SCORES, score_json(scores) + "\n")
+    usages = [step(folder, artifact, options.repo) for step in _USAGES]
+    facts = CardFacts(
+        repo=options.repo,
+        artifact=artifact,
+        scores=scores,
+        adapter_bytes=(folder / WEIGHTS).stat().st_size,
+        usages=usages,
+        permission=options.permission,
+    )
+    write_text(folder / CARD, str(model_card(facts)).rstrip() + "\n")
+    files = _refuse_foreign(folder, set(ARTIFACT_FILES))
+    return Staged(folder=folder, files=files, licences=facts.licences, largest_difference=largest)
+
+
+def read_scores(run: Path, artifact: Artifact) -> list[ScoreCard]:
+    """The score cards of a run.
+
+    Raises:
+        PublishError: there are none, or they are of other weights than the artifact's.
+    """
+    path = run / SCORES
+    if not path.is_file():
+        raise PublishError(f"{run}: no {SCORES} in it; score the adapter first: langadapt eval {run}")
+    try:
+        cards = [ScoreCard.from_dict(card) for card in json.loads(path.read_text(encoding="utf-8"))["cards"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise PublishError(f"{path}: damaged; score the adapter again: langadapt eval {run}") from error
+    scored = [card for card in cards if card.student is not None]
+    if not scored:
+        raise PublishError(f"{path}: no score of the student in it; score the adapter: langadapt eval {run}")
+    for card in scored:
+        if f"+{artifact.digest}|" not in f"{card.signature}|":
+            raise PublishError(
+                f"{path}: {card.name} was scored with other weights than those of {WEIGHTS} "
+                f"({artifact.digest}); "
+                f"score the adapter again: langadapt eval {run}"
+            )
+    return cards
+
+
+def portable(artifact: Artifact) -> Artifact:
+    """The artifact without this machine's paths: of folders and of recipe files only the names stay."""
+    recipe = artifact.recipe
+    teacher, text_model = (_portable_model(model) for model in (artifact.teacher, artifact.text_model))
+    bare = recipe.model_copy(
+        update={
+            "teacher": recipe.teacher.model_copy(update={"repo": teacher.repo}),
+            "text_model": recipe.text_model.model_copy(update={"repo": text_model.repo}),
+            "distill": recipe.distill.model_copy(update={"data": tuple(map(_name, recipe.distill.data))}),
+            "evaluate": tuple(map(_name, recipe.evaluate)),
+        }
+    )
+    return replace(artifact, recipe=bare, teacher=teacher, text_model=text_model)
+
+
+def check_samples(folder: Path, original: Artifact) -> float:
+    """Loads a staged artifact and compares its samples; returns the largest difference of a number.
+
+    Raises:
+        PublishError: it has no samples, or they do not come out again.
+    """
+    if original.samples is None:
+        raise PublishError(
+            "the artifact stores no sample embeddings, it was written by an early langadapt; train it again"
+        )
+    places = {
+        role: model.repo
+        for role, model in (("teacher", original.teacher), ("text_model", original.text_model))
+        if model.local
+    }
+    said = load(folder, **places).encode_text(list(original.samples.texts))
+    largest = (said - original.samples.embeddings).abs().max().item()
+    if not largest <= TOLERANCE:  # nor is NaN
+        raise PublishError(
+            f"loaded again, the samples differ by up to {largest:.1e} from what the student said after its "
+            f"training ({TOLERANCE:.0e} is allowed); compare the library versions here with those in {FACTS}"
+        )
+    return largest
+
+
+def _refuse_terms(artifact: Artifact, permission: str | None) -> None:
+    models = (artifact.teacher, artifact.text_model)
+    stored = models[1:] if artifact.recipe.text_model.trains != "frozen" else ()
+    forbidden = objections(artifact.data, models, stored=stored)
+    if forbidden and permission is None:
+        raise PublishError(
+            f"not published: {'; '.join(forbidden)}. If you were allowed to, say by whom: --permission TEXT"
+        )
+
+
+def _refuse_local(artifact: Artifact, options: StageOptions) -> None:
+    local = [model.repo for model in (artifact.teacher, artifact.text_model) if model.local]
+    if local and not options.local_base_models:
+        raise PublishError(
+            f"base models that nobody else can fetch: {', '.join(local)}; train on a model of the Hub, or "
+            "publish "
+            "with --local-base-models for those who have the same folders"
+        )
+
+
+def _refuse_foreign(folder: Path, known: set[str]) -> tuple[str, ...]:
+    found = sorted(path.name for path in folder.iterdir())
+    foreign = [name for name in found if name not in known]
+    if foreign:
+        raise PublishError(
+            f"{folder}: does not belong to an adapter: {', '.join(foreign[:5])}; move it elsewhere, it is "
+            "not published"
+        )
+    return tuple(found)
+
+
+def _portable_model(model: BaseModel) -> BaseModel:
+    return replace(model, repo=Path(model.repo).name) if model.local else model
+
+
+def _name(recipe: str) -> str:
+    return Path(recipe).stem if "/" in recipe or recipe.endswith((".yaml", ".yml")) else recipe
+
+
+def _with_langadapt(folder: Path, artifact: Artifact, repo: str) -> Usage:
+    texts = json.dumps(list(artifact.samples.texts[:1] if artifact.samples else ()), ensure_ascii=False)
+    places = "".join(
+        f', {role}="path/of/{model.repo}"'
+        for role, model in (("teacher", artifact.teacher), ("text_model", artifact.text_model))
+        if model.local
+    )
+    return Usage(
+        title="langadapt",
+        text=f"""```bash
+pip install langadapt
+```
+
+```python
+import langadapt
+
+model = langadapt.load("{repo}"{places})  # revision="..." pins a commit
+text = model.encode_text({texts})  # float32 [1, {artifact.target_dim}], unit rows
+images = model.encode_images(["a.jpg", "b.jpg"])  # float32 [2, {artifact.target_dim}]
+print(text @ images.T)
+```""",
+    )
+
+
+# Each writes what its tool needs into the folder, and says how to use it.
+_USAGES: tuple[Callable[[Path, Artifact, str], Usage], ...] = (_with_langadapt,)

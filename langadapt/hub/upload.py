@@ -1,0 +1,133 @@
+"""One commit on the Hub; whatever fails there is one line, and no line holds a token."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+
+from langadapt import __version__
+from langadapt.errors import PublishError
+
+_GIT = ".gitattributes"
+T = TypeVar("T")
+
+
+def upload(folder: Path, files: Sequence[str], *, repo: str, private: bool, marker: str, message: str) -> str:
+    """Uploads files in one commit; given again after an interruption, it goes on.
+
+    Args:
+        folder: where they lie.
+        files: relative names.
+        repo: `org/name`, made if it is not there.
+        private: whether a new repository is private.
+        marker: a file that tells a repository of ours from another.
+        message: of the commit.
+
+    Returns:
+        The commit's hash; of the last commit when nothing has changed.
+
+    Raises:
+        PublishError: no or a wrong token, no permission, the name holds something else, no connection.
+    """
+    if constants.HF_HUB_OFFLINE:
+        raise PublishError("HF_HUB_OFFLINE is set: go online to publish, or write the folder with --out")
+    if get_token() is None:
+        raise PublishError("you are not logged in to the Hub: run `hf auth login`, or set HF_TOKEN")
+    api = HfApi(library_name="langadapt", library_version=__version__)
+
+    def send() -> str:
+        head = _head(api, repo, private=private, marker=marker)
+        if head is None:
+            api.create_repo(repo, private=private)
+        operations = [CommitOperationAdd(name, folder / name) for name in files]
+        commit = api.create_commit(repo, operations, commit_message=message, parent_commit=head)
+        return commit.oid
+
+    return _explained(send, repo)
+
+
+def _head(api: HfApi, repo: str, *, private: bool, marker: str) -> str | None:
+    """The repository's last commit; None where it is not there yet."""
+    try:
+        info = api.model_info(repo)
+    except RepositoryNotFoundError as error:
+        if error.response.status_code == 401:
+            raise
+        return None
+    names = {file.rfilename for file in info.siblings or ()} - {_GIT}
+    if names and marker not in names:
+        raise PublishError(
+            f"{repo}: the name is taken, there is a model of another kind in it; choose another --repo"
+        )
+    if private and not info.private:
+        raise PublishError(
+            f"{repo} is public already, and --private makes only a new repository private; change it in its "
+            "settings on the Hub"
+        )
+    return info.sha
+
+
+def _explained(send: Callable[[], T], repo: str) -> T:
+    try:
+        return send()
+    except HFValidationError as error:
+        raise PublishError(f"--repo {repo}: {_line(error)}") from error
+    except OfflineModeIsEnabled as error:
+        raise PublishError(
+            "the Hub is switched off here (HF_HUB_OFFLINE); write the folder with --out"
+        ) from error
+    except (HfHubHTTPError, HTTPError, RuntimeError, OSError, ValueError) as error:
+        # No cause: a traceback of the HTTP library may show the request with its headers.
+        raise PublishError(_reason(error, repo)) from None
+
+
+def _reason(error: BaseException, repo: str) -> str:
+    for cause in _causes(error):
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        if status in _REASONS:
+            return _REASONS[status].format(repo=repo)
+        if isinstance(cause, HTTPError) and status is None:
+            return (
+                f"{repo}: the Hub cannot be reached ({_line(cause)}); nothing of it is visible there, the "
+                "same "
+                "command goes on"
+            )
+    return f"{repo}: the Hub did not take it: {_line(error)}; nothing of it is visible there"
+
+
+_REASONS = {
+    401: "the Hub does not accept your token (401): run `hf auth login` again, or set HF_TOKEN to one that "
+    "may write",
+    403: "{repo}: your token may not write there (403): the name belongs to somebody else, or the token can "
+    "only read; choose another --repo or a token that may write",
+    404: "{repo}: the Hub does not know it (404): no such user or organisation, or your token may not see it",
+    409: "{repo}: the Hub reports a conflict (409): the name is taken, or somebody is changing it; run the "
+    "command again",
+    412: "{repo}: somebody changed it meanwhile (412); look at it, then run the command again",
+    429: "{repo}: the Hub asks to wait, too many requests (429); run the command again later",
+}
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _line(error: BaseException) -> str:
+    """An error in one line, without anything that looks like a token."""
+    text = " ".join(str(error).split())[:300] or type(error).__name__
+    token = get_token()
+    if token:
+        text = text.replace(token, "***")
+    return re.sub(r"\bhf_\w+", "***", text)

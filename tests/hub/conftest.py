@@ -1,0 +1,53 @@
+"""A finished and scored run on the tiny models, and a stand-in of the Hub that this process talks to."""
+
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from stand_in import WRITER, State, hub
+
+from langadapt.cli import main
+from langadapt.recipes import find_language, override
+from langadapt.training import DistillOptions, distill
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnHub:
+    url: str
+    state: State
+
+
+@pytest.fixture(scope="session")
+def scored_run(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("scored") / "es"
+    found = override(find_language(str(language_folder / "es.yaml")), ["distill.epochs=1"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LANGADAPT_CACHE", str(tmp_path_factory.mktemp("scored-cache")))
+        options = DistillOptions(device=torch.device("cpu"))
+        distill(found, out, report=lambda progress: None, options=options)
+        patch.setattr(sys, "argv", ["langadapt", "eval", str(out)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 0
+    return out
+
+
+@pytest.fixture
+def run(scored_run: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return Path(shutil.copytree(scored_run, tmp_path / "es"))
+
+
+@pytest.fixture
+def own_hub(socket_enabled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[OwnHub]:
+    monkeypatch.setenv("HF_TOKEN", WRITER)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    with hub() as (url, state):
+        monkeypatch.setattr(constants, "ENDPOINT", url)
+        yield OwnHub(url=url, state=state)

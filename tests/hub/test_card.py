@@ -1,0 +1,67 @@
+"""The card says what the artifact and its scores say, and the Hub's own library reads it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from stand_in import card_faults
+
+from langadapt.hub.publish import publish
+from langadapt.hub.stage import StageOptions
+
+
+@pytest.fixture(scope="module")
+def card(scored_run: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ModelCard]:
+    out = tmp_path_factory.mktemp("card") / "out"
+    publish(scored_run, options=StageOptions(repo="me/clip-es", local_base_models=True), out=out)
+    return (out / "README.md").read_text(encoding="utf-8"), ModelCard.load(out / "README.md")
+
+
+def test_the_hubs_library_reads_the_scores(card: tuple[str, ModelCard], scored_run: Path) -> None:
+    (scored,) = json.loads((scored_run / "scores.json").read_text(encoding="utf-8"))["cards"]
+    student = scored["student"]
+    expected = {"mR6": student["mr6"]}
+    for words, key in (("text to image", "t2i"), ("image to text", "i2t")):
+        expected |= {f"R@{k}, {words}": student[key][f"r{k}"] for k in (1, 5, 10)}
+    results = card[1].data.eval_results
+    assert {result.metric_name: result.metric_value for result in results} == pytest.approx(
+        expected, abs=1e-4
+    )
+    assert {result.dataset_name for result in results} == {"es-test (es)"}
+    assert {result.metric_args["signature"] for result in results} == {student["signature"]}
+
+
+def test_the_metadata(card: tuple[str, ModelCard]) -> None:
+    text, read = card
+    block = yaml.safe_load(text.split("---\n")[1])
+    assert card_faults(block) == []
+    assert block["language"] == ["es"]
+    assert block["license"] == "unknown", "the tiny models' recipe states none"
+    assert block["model-index"][0]["name"] == "clip-es"
+    assert "base_model" not in block, "folders are not on the Hub"
+    assert read.data.library_name == "langadapt"
+
+
+def test_the_text_says_what_is_known_and_what_is_not(card: tuple[str, ModelCard], scored_run: Path) -> None:
+    text = card[0]
+    facts = json.loads((scored_run / "artifact.json").read_text(encoding="utf-8"))
+    (scored,) = json.loads((scored_run / "scores.json").read_text(encoding="utf-8"))["cards"]
+    training = facts["training"]
+    for words in (
+        "Spanish (español)", "ISO 639-3 `spa`",
+        facts["teacher"]["revision"], facts["text_model"]["revision"],
+        "Test sentences (`es-parallel`)", "| 144 |", "CC0-1.0", facts["data"][0]["fingerprint"],
+        f"{training['trained_parameters']:,}, {training['trained_percent']:g} % of the student",
+        f"{training['steps']:,} steps", "25% beside the rows of the language",
+        scored["student"]["signature"], scored["ceiling"]["signature"], scored["floor"]["signature"],
+        f"Retention: {scored['retention']:.1%}",
+        f"| {scored['student']['mr6']:.1f} | {scored['student']['interval']['low']:.1f}–",
+        "| ceiling |", "| floor |",
+        "Unknown whether the training text holds captions of the test sets",
+        "energy | not measured", facts["environment"]["torch"],
+        'langadapt.load("me/clip-es"', "gato rojo en mar",
+    ):  # fmt: skip
+        assert words in text, words
+    assert str(scored_run) not in text
