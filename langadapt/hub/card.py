@@ -117,7 +117,7 @@ def _head(facts: CardFacts) -> str:
         else ""
     )
     script = f"{', '.join(recipe.scripts)}, written {_DIRECTIONS[recipe.direction]}"
-    trains = card_origin.trains_text(recipe.text_model.trains)
+    trains = card_origin.trains_text(recipe.text_model)
     return f"""# {facts.title}
 
 An adapter of {facts.adapter_bytes / 1e6:.1f} MB with which texts in {recipe.name}{also} are embedded where

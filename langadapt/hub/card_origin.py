@@ -7,8 +7,7 @@ from langadapt.evaluation.cards import ScoreCard
 from langadapt.hub.licences import Sum
 from langadapt.models import Artifact
 from langadapt.models.provenance import BaseModel, DataSource
-from langadapt.recipes import LastLayers, Lora
-from langadapt.recipes.language import Trains
+from langadapt.recipes import LastLayers, Lora, TextModelRef
 
 
 def licences(artifact: Artifact, total: Sum, permission: str | None) -> str:
@@ -134,11 +133,14 @@ def limits(artifact: Artifact, scores: Sequence[ScoreCard]) -> str:
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def trains_text(trains: Trains) -> str:
+def trains_text(ref: TextModelRef) -> str:
     """The recipe's choice in its own words."""
+    trains = ref.trains
     if isinstance(trains, LastLayers):
-        return f"last {trains.last} layers"
-    return f"LoRA of rank {trains.lora.rank}" if isinstance(trains, Lora) else trains
+        chosen = f"last {trains.last} layers"
+    else:
+        chosen = f"LoRA of rank {trains.lora.rank}" if isinstance(trains, Lora) else trains
+    return f"{chosen}, rows of new tokenizer pieces" if ref.extend_vocabulary else chosen
 
 
 def _name(model: BaseModel) -> str:

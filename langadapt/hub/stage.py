@@ -12,14 +12,15 @@ from langadapt.evaluation.report import score_json
 from langadapt.hub.card import CardFacts, Usage, model_card
 from langadapt.hub.licences import Sum, objections
 from langadapt.models import Artifact, load, read_artifact, write_artifact
-from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, WEIGHTS
+from langadapt.models.artifact import FACTS, SCORES, WEIGHTS
+from langadapt.models.artifact_folder import FILES
 from langadapt.models.provenance import BaseModel
 
 CARD = "README.md"
-ARTIFACT_FILES = (WEIGHTS, SAMPLES, RECIPE, FACTS, SCORES, CARD)
+PUBLISHED = {*FILES, SCORES, CARD}
 TOLERANCE = 1e-5
 # What the commands write into a run folder beside the artifact.
-_OF_A_RUN = {*ARTIFACT_FILES, "log.jsonl", "curve.svg", "report.html"}
+_OF_A_RUN = {*PUBLISHED, "log.jsonl", "curve.svg", "report.html"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ def stage(run: Path, folder: Path, options: StageOptions | None = None) -> Stage
         permission=options.permission,
     )
     write_text(folder / CARD, str(model_card(facts)).rstrip() + "\n")
-    files = _refuse_foreign(folder, set(ARTIFACT_FILES))
+    files = _refuse_foreign(folder, PUBLISHED)
     return Staged(folder=folder, files=files, licences=facts.licences, largest_difference=largest)
 
 

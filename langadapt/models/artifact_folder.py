@@ -18,6 +18,8 @@ from langadapt.errors import ModelError
 FORMAT_VERSION = 2
 WEIGHTS, RECIPE, FACTS, SCORES = "adapter.safetensors", "recipe.yaml", "artifact.json", "scores.json"
 SAMPLES, VOCABULARY = "samples.safetensors", "vocabulary.json"
+FILES = (WEIGHTS, RECIPE, FACTS, SAMPLES, VOCABULARY)
+"""All that `load` reads; the last two are not in every artifact."""
 _PICKLED = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
 
 
@@ -33,8 +35,7 @@ def artifact_folder(path_or_repo: str, revision: str | None) -> Path:
     if path_or_repo.startswith((".", "/", "~")) or path_or_repo.count("/") != 1:
         raise ModelError(f"{path_or_repo}: no such artifact folder")
     try:
-        wanted = [WEIGHTS, RECIPE, FACTS, SAMPLES, VOCABULARY]
-        return Path(snapshot_download(path_or_repo, revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(path_or_repo, revision=revision, allow_patterns=list(FILES)))
     except LocalEntryNotFoundError as error:
         raise ModelError(
             f"{path_or_repo}: no such folder here, and the Hub cannot be reached for an artifact of that name"
