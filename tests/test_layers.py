@@ -20,6 +20,7 @@ LAYERS = [
     {"data"},
     {"models"},
     {"evaluation", "training"},
+    {"export"},
     {"hub"},
     {"quickstart"},
     {"cli"},

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from langadapt import __version__
-from langadapt.cli import distill, encode, evaluate, languages, publish, quickstart, search
+from langadapt.cli import distill, encode, evaluate, export, languages, publish, quickstart, search
 
 app = typer.Typer(
     name="langadapt",
@@ -38,4 +38,5 @@ app.command("eval", help=evaluate.HELP)(evaluate.eval_command)
 app.command("search", help=search.HELP)(search.search_command)
 app.command("encode", help=encode.HELP)(encode.encode_command)
 app.command("publish", help=publish.HELP)(publish.publish_command)
+app.command("export", help=export.HELP)(export.export_command)
 app.add_typer(languages.app, name="languages", help="The shipped languages: list them, show one recipe.")

@@ -38,7 +38,7 @@ def encode_command(
         raise DataError("say where the embeddings go: one of --out FILE.npy and --json")
     if out is not None and out.suffix != ".npy":
         raise DataError(f"--out {out}: the file is NumPy's, so its name must end in .npy")
-    lines = _lines(texts)
+    lines = text_lines(texts)
 
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,8 @@ def encode_command(
     console.print(f"{len(embedded)} texts, {embedded.shape[1]} dimensions in {shown(out)}")
 
 
-def _lines(path: Path) -> list[str]:
+def text_lines(path: Path) -> list[str]:
+    """Texts of a UTF-8 file, or of stdin for `-`, one per line; an empty line is refused."""
     try:
         raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
         text = raw.decode("utf-8-sig")

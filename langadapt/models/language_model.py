@@ -14,10 +14,11 @@ from langadapt.models.provenance import BaseModel
 from langadapt.models.resolve import ResolvedModel, resolve_model
 from langadapt.models.student import Student
 from langadapt.models.teacher import Teacher, load_teacher
-from langadapt.models.text_model import load_text_model
+from langadapt.models.text_model import TextModel, load_text_model
 from langadapt.models.trained import restore_weights
 from langadapt.models.vocabulary import extend_text_model
 from langadapt.recipes import ModelRef
+from langadapt.recipes.language import Trains
 
 
 class LanguageModel:
@@ -94,6 +95,7 @@ def load(
     teacher: str | None = None,
     text_model: str | None = None,
     device: str | torch.device | None = None,
+    beside: Sequence[LanguageModel] = (),
 ) -> LanguageModel:
     """Loads an adapted language model.
 
@@ -103,6 +105,8 @@ def load(
         teacher: folder of the same teacher, where it has moved since.
         text_model: folder of the same text model, where it has moved since.
         device: where to run; the CPU unless said otherwise.
+        beside: models on the same device whose teacher, and whose text model where it stayed frozen in both,
+            are shared instead of loaded again.
 
     Raises:
         ModelError: artifact or base models are missing, or a base model is not the revision that the
@@ -114,10 +118,17 @@ def load(
     artifact = read_artifact(path_or_repo, revision=revision)
     where = torch.device(device or "cpu")
     text_source = _same_model(artifact.text_model, text_model, role="text_model")
-    loaded_teacher = load_teacher(_same_model(artifact.teacher, teacher, role="teacher"), device=where)
+    teacher_source = _same_model(artifact.teacher, teacher, role="teacher")
+    loaded_teacher = next(
+        (m.teacher for m in beside if m.teacher.source.revision == teacher_source.revision), None
+    ) or load_teacher(teacher_source, device=where)
     recipe = artifact.recipe
     encoder = load_text_model(
-        text_source, recipe.text_model, max_tokens=recipe.distill.max_tokens, device=where
+        text_source,
+        recipe.text_model,
+        max_tokens=recipe.distill.max_tokens,
+        device=where,
+        beside=_frozen_beside(beside, text_source, recipe.text_model.trains),
     )
     if artifact.vocabulary is not None:
         extend_text_model(encoder, artifact.vocabulary, seed=recipe.distill.seed)
@@ -133,6 +144,17 @@ def load(
         raise ModelError(f"{path_or_repo}: its adapter weights do not fit its recipe: {reason}") from error
     student.eval()
     return LanguageModel(artifact=artifact, student=student, teacher=loaded_teacher)
+
+
+def _frozen_beside(
+    beside: Sequence[LanguageModel], source: ResolvedModel, trains: Trains
+) -> TextModel | None:
+    """The same text model where it stayed frozen, if this one does, too."""
+    for model in beside if trains == "frozen" else ():
+        other = model.student.text_model
+        if model.artifact.recipe.text_model.trains == "frozen" and other.source.revision == source.revision:
+            return other
+    return None
 
 
 def _same_model(base: BaseModel, override: str | None, *, role: str) -> ResolvedModel:

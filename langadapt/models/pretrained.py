@@ -1,16 +1,14 @@
 """Loading through transformers with its failures turned into one clear line."""
 
-import inspect
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
-from transformers.utils import logging as transformers_logging
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
 from langadapt.errors import ModelError
 from langadapt.models.resolve import ResolvedModel
+from langadapt.models.towers import read_module
 
 
 def load_config(model: ResolvedModel) -> Any:
@@ -26,33 +24,16 @@ def load_module(model: ResolvedModel, config: Any) -> nn.Module:
 
     A random pooler is never made: where the class can leave it out, it is left out.
     """
-    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "config": config}
     try:
-        kind = AutoModel._model_mapping[type(config)]
-    except KeyError as error:
-        raise ModelError(f"{model.repo}: transformers has no model for '{config.model_type}'") from error
-    if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
-        options["add_pooling_layer"] = False
-    # Its load report lists an unused language-model head as if that were a fault.
-    level = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        module, info = kind.from_pretrained(model.path, output_loading_info=True, **options)
+        module, missing = read_module(model.path, config)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{model.repo}: cannot load its weights: {_first_line(error)}") from error
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
-    if info["missing_keys"]:
-        names = sorted(info["missing_keys"])
+    if missing:
         raise ModelError(
-            f"{model.repo}: {len(names)} weights are missing from the file, first '{names[0]}'; "
+            f"{model.repo}: {len(missing)} weights are missing from the file, first '{missing[0]}'; "
             "a model with random weights is never used"
         )
-    return module.eval().requires_grad_(False)  # type: ignore[no-any-return]
+    return module
 
 
 def position_limit(config: Any, tower: nn.Module) -> int:

@@ -16,9 +16,8 @@ from huggingface_hub.errors import (
 )
 
 from langadapt.errors import ModelError
+from langadapt.models.towers import MODEL_FILES
 from langadapt.recipes import ModelRef
-
-_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +69,7 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
 def _download(ref: ModelRef) -> Path:
     where = f"{ref.repo} at revision {ref.revision or 'main'}"
     try:
-        return Path(snapshot_download(ref.repo, revision=ref.revision, allow_patterns=_FILES))
+        return Path(snapshot_download(ref.repo, revision=ref.revision, allow_patterns=MODEL_FILES))
     except GatedRepoError as error:
         raise ModelError(
             f"{where} is gated: accept its terms at https://huggingface.co/{ref.repo} and run `hf auth login`"
@@ -95,7 +94,7 @@ def _download(ref: ModelRef) -> Path:
 def folder_hash(folder: Path) -> str:
     """Content hash of a local model folder's configuration, tokenizer and weights."""
     digest = hashlib.sha256()
-    files = sorted({path for pattern in _FILES for path in folder.glob(pattern)})
+    files = sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
     for path in files:
         digest.update(path.name.encode())
         digest.update(path.stat().st_size.to_bytes(8, "little"))

@@ -9,7 +9,6 @@ import torch
 from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from langadapt.data.tokens import TextBatch, Tokens, tokenize
 from langadapt.errors import ModelError
@@ -21,6 +20,7 @@ from langadapt.models.pretrained import (
     position_limit,
 )
 from langadapt.models.resolve import ResolvedModel
+from langadapt.models.towers import image_rows, unit_rows
 
 # These text towers were trained on texts padded to one length without a mask: padding is part of the input.
 _FIXED_LENGTH_FAMILIES = {"siglip", "siglip2"}
@@ -66,13 +66,13 @@ class Teacher:
         given: dict[str, Tensor] = {"input_ids": inputs.input_ids}
         if self.fixed_tokens is None:
             given["attention_mask"] = inputs.mask.long()
-        return _unit(self.module.get_text_features(**given))  # type: ignore[operator]
+        return unit_rows(self.module.get_text_features(**given))  # type: ignore[operator]
 
     @torch.inference_mode()
     def embed_images(self, images: Sequence[Image]) -> Tensor:
         """RGB images to `[B, D]` float32 unit rows."""
         inputs = self.image_processor(list(images), return_tensors="pt").to(self.device)
-        return _unit(self.module.get_image_features(**inputs))  # type: ignore[operator]
+        return image_rows(self.module, inputs)
 
 
 def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -> Teacher:
@@ -116,9 +116,3 @@ def token_ids(tokenizer: Any, max_tokens: int) -> Callable[[list[str]], list[lis
         return rows
 
     return encode
-
-
-def _unit(output: Any) -> Tensor:
-    # transformers 5 returns an object whose pooler_output is the embedding; a plain tensor stays possible.
-    embedding = output if isinstance(output, Tensor) else output.pooler_output
-    return F.normalize(embedding.float(), dim=-1)

@@ -12,6 +12,7 @@ from langadapt.errors import ModelError, RecipeError
 from langadapt.models.pretrained import load_config, load_module, load_tokenizer, position_limit
 from langadapt.models.resolve import ResolvedModel
 from langadapt.models.teacher import token_ids
+from langadapt.models.towers import layer_states
 from langadapt.recipes import TextModelRef
 
 
@@ -65,17 +66,7 @@ class TextModel(nn.Module):
             `[B, T, L, H]` in the encoder's dtype.
         """
         given = batch.to(self.device)
-        output = self.encoder(
-            input_ids=given.input_ids, attention_mask=given.mask.long(), output_hidden_states=layers != "last"
-        )
-        last: Tensor = output.last_hidden_state
-        if layers == "last":
-            return last.unsqueeze(2)
-        # Some families put a final norm behind the last hidden state; the finished one is meant.
-        states = [*output.hidden_states[:-1], last]
-        if layers != "all":
-            states = [states[i] for i in layers if isinstance(i, int)]
-        return torch.stack(states, dim=2)
+        return layer_states(self.encoder, given.input_ids, given.mask, layers)
 
     def check_layers(self, layers: str | tuple[int, ...]) -> int:
         """Number of states that `layers` means for this model.
@@ -94,16 +85,28 @@ class TextModel(nn.Module):
 
 
 def load_text_model(
-    source: ResolvedModel, ref: TextModelRef, *, max_tokens: int, device: torch.device | None = None
+    source: ResolvedModel,
+    ref: TextModelRef,
+    *,
+    max_tokens: int,
+    device: torch.device | None = None,
+    beside: TextModel | None = None,
 ) -> TextModel:
     """Loads a text encoder, frozen: XLM-R, BERT, LaBSE, E5, MiniLM, ModernBERT, the encoder of NLLB/M2M.
+
+    Args:
+        source: where it lies.
+        ref: its prefix and tokenizer language.
+        max_tokens: longer texts are cut, at the model's own limit if that is lower.
+        device: where it runs; the CPU unless said.
+        beside: the same model, loaded already: its weights are shared instead of loaded again.
 
     Raises:
         ModelError: no encoder in it, no padding token, or it cannot be loaded.
     """
     config = load_config(source)
-    module: Any = load_module(source, config)
-    if getattr(config, "is_encoder_decoder", False):
+    module: Any = load_module(source, config) if beside is None else beside.encoder
+    if getattr(config, "is_encoder_decoder", False) and beside is None:
         module = module.get_encoder()
     inputs = signature(module.forward).parameters
     if getattr(config, "is_decoder", False) or "input_ids" not in inputs or "pixel_values" in inputs:

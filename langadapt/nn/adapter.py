@@ -58,7 +58,7 @@ class Adapter(nn.Module):
             `[B, D]` float32, not normalised.
         """
         weights = torch.softmax(self.mix, dim=0).to(states.dtype)
-        normed = F.layer_norm(states, states.shape[-1:])
+        normed = F.layer_norm(states, (self.down.in_features,))
         x = torch.einsum("btlh,l->bth", normed, weights)
         x = self.dropout(self.down(x))
         if not self.layers:

@@ -1,0 +1,260 @@
+"""The module that sentence-transformers loads: texts of the language and images into one space.
+
+Exports carry the text of this file behind those of the adapter and the towers (`module_source.py`), so it
+imports nothing else of langadapt.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from huggingface_hub import hf_hub_download, snapshot_download
+from PIL import Image, ImageOps
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+
+from langadapt.models.towers import MODEL_FILES, image_rows, layer_states, read_module, unit_rows
+from langadapt.nn.adapter import Adapter
+
+CONFIG, WEIGHTS = "langadapt_module.json", "adapter.safetensors"
+
+
+class LanguageAndImages(nn.Module):
+    """Text model, adapter and image tower behind the interface of a sentence-transformers input module.
+
+    Args:
+        config: what `langadapt_module.json` holds.
+        weights: the adapter's under `adapter.`, those of the text model that trained under `text_model.`.
+        text_folder: the text model's files.
+        image_folder: the files of the image-text model.
+    """
+
+    save_in_root = True
+    modalities = ("text", "image")
+
+    def __init__(
+        self, *, config: dict[str, Any], weights: dict[str, Tensor], text_folder: Path, image_folder: Path
+    ) -> None:
+        super().__init__()
+        self.config_dict = config
+        self.text_model = _base_model(text_folder, config["text_model"])
+        self.image_model = _base_model(image_folder, config["image_model"])
+        self.tokenizer = AutoTokenizer.from_pretrained(
+            text_folder, trust_remote_code=False, **config["tokenizer_options"]
+        )
+        self.image_processor = AutoImageProcessor.from_pretrained(
+            image_folder, backend="pil", trust_remote_code=False
+        )
+        self.max_seq_length: int = config["max_tokens"]
+        states = config["adapter"]["states"]
+        self.layers: str | tuple[int, ...] = states if isinstance(states, str) else tuple(states)
+        own = _part(weights, "adapter")
+        spec: Any = SimpleNamespace(**config["adapter"])
+        with torch.random.fork_rng(devices=[]):  # new layers draw weights, which the stored ones replace
+            self.adapter = Adapter(
+                spec=spec,
+                state_dim=own["down.weight"].shape[1],
+                state_count=len(own["mix"]),
+                target_dim=len(own["up.weight"]),
+            )
+        self.adapter.load_state_dict(own)
+        put_trained(self.encoder, _part(weights, "text_model"), lora_scale=config["lora_scale"])
+        self.eval()
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The text model, or the encoder of an encoder-decoder."""
+        whole: Any = self.text_model
+        return whole.get_encoder() if whole.config.is_encoder_decoder else whole  # type: ignore[no-any-return]
+
+    @classmethod
+    def load(
+        cls,
+        model_name_or_path: str,
+        subfolder: str = "",
+        token: bool | str | None = None,
+        cache_folder: str | None = None,
+        revision: str | None = None,
+        local_files_only: bool = False,
+        **kwargs: Any,
+    ) -> "LanguageAndImages":
+        """Loads from a folder or a Hub repository; `kwargs` are sentence-transformers' own and unused."""
+        hub = {"token": token, "cache_dir": cache_folder, "local_files_only": local_files_only}
+        root = _Root(name=model_name_or_path, below=subfolder, options={**hub, "revision": revision})
+        config = json.loads(root.file(CONFIG).read_text(encoding="utf-8"))
+        weights = root.file(WEIGHTS)
+        if hashlib.sha256(weights.read_bytes()).hexdigest() != config["weights_sha256"]:
+            raise ValueError(f"{model_name_or_path}: {WEIGHTS} is not the file that was written")
+        return cls(
+            config=config,
+            weights={
+                k: v.float() if v.is_floating_point() else v for k, v in load_file(str(weights)).items()
+            },
+            text_folder=root.base(config["text_model"], hub),
+            image_folder=root.base(config["image_model"], hub),
+        )
+
+    def preprocess(
+        self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any
+    ) -> dict[str, Tensor]:
+        """Texts to ids and mask, images (PIL images, or paths of files) to pixels; never both in one list."""
+        images = [_image(item, inputs) for item in inputs if not isinstance(item, str) or _is_file(item)]
+        if not images:
+            return self._tokens([self.config_dict["prefix"] + (prompt or "") + text for text in inputs])
+        if len(images) < len(inputs):
+            raise ValueError("texts and images in one list; encode them in two calls")
+        return dict(self.image_processor(images, return_tensors="pt"))
+
+    def tokenize(self, texts: Sequence[Any], **kwargs: Any) -> dict[str, Tensor]:
+        """What releases of sentence-transformers before `preprocess` call."""
+        return self.preprocess(texts, **kwargs)
+
+    def _tokens(self, texts: list[str]) -> dict[str, Tensor]:
+        # Padded here and on the right, whatever the tokenizer's own habit: models were trained so.
+        rows = self.tokenizer(
+            texts, truncation=True, max_length=self.max_seq_length, return_attention_mask=False
+        )["input_ids"]
+        if not all(rows):
+            raise ValueError(f"text {[bool(row) for row in rows].index(False)} has no tokens")
+        ids = torch.full((len(rows), max(map(len, rows))), self.tokenizer.pad_token_id)
+        mask = torch.zeros_like(ids)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = 1
+        return {"input_ids": ids, "attention_mask": mask}
+
+    def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        """Adds `sentence_embedding`, `[B, D]` float32 unit rows."""
+        if "input_ids" in features:
+            rows = self.embed_texts(features["input_ids"], features["attention_mask"])
+        else:
+            floats = self.image_model.dtype
+            given = {k: v.to(floats) if v.is_floating_point() else v for k, v in features.items()}
+            rows = image_rows(self.image_model, given)
+        return {**features, "sentence_embedding": rows}
+
+    def embed_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Ids and mask, both `[B, T]` int64, to `[B, D]` float32 unit rows."""
+        mask = attention_mask.bool()
+        return unit_rows(self.adapter(layer_states(self.encoder, input_ids, mask, self.layers), mask))
+
+    def get_embedding_dimension(self) -> int:
+        """D."""
+        return self.adapter.up.out_features
+
+    get_sentence_embedding_dimension = get_embedding_dimension
+
+    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+        """Writes a folder that needs nothing else: both base models, trained weights in their places."""
+        root = Path(output_path)
+        root.mkdir(parents=True, exist_ok=True)
+        places = {"text_model": self.tokenizer, "image_model": self.image_processor}
+        for name, processor in places.items():
+            getattr(self, name).save_pretrained(root / name)
+            processor.save_pretrained(root / name)
+        own = {f"adapter.{name}": value.contiguous() for name, value in self.adapter.state_dict().items()}
+        save_file(own, root / WEIGHTS, metadata={"format": "pt"})
+        (root / WEIGHTS).chmod(0o644)
+        config = {
+            **self.config_dict,
+            **{name: {"folder": name, "unused": self.config_dict[name]["unused"]} for name in places},
+            "max_tokens": self.max_seq_length,
+            "lora_scale": None,
+            "weights_sha256": hashlib.sha256((root / WEIGHTS).read_bytes()).hexdigest(),
+        }
+        (root / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+class _Root:
+    """Where the export lies: a folder, or a repository of the Hub."""
+
+    def __init__(self, *, name: str, below: str, options: dict[str, Any]) -> None:
+        self.name = name
+        self.local = Path(name, below) if Path(name).is_dir() else None
+        self.head = f"{below}/" if below else ""
+        self.options = options
+
+    def file(self, name: str) -> Path:
+        if self.local is not None:
+            return self.local / name
+        return Path(hf_hub_download(self.name, self.head + name, **self.options))
+
+    def base(self, ref: dict[str, Any], hub: dict[str, Any]) -> Path:
+        """Folder of a base model: inside the export, on the Hub at its revision, or where it was trained."""
+        if "folder" in ref:
+            if self.local is not None:
+                return self.local / str(ref["folder"])
+            inside = f"{self.head}{ref['folder']}"
+            patterns = [f"{inside}/{pattern}" for pattern in MODEL_FILES]
+            return Path(snapshot_download(self.name, allow_patterns=patterns, **self.options)) / inside
+        if ref["revision"].startswith("sha256:"):
+            if not Path(ref["repo"]).is_dir():
+                raise OSError(f"{ref['repo']}: the base model that the adapter was trained on is not there")
+            return Path(ref["repo"])
+        patterns = MODEL_FILES
+        return Path(snapshot_download(ref["repo"], revision=ref["revision"], allow_patterns=patterns, **hub))
+
+
+def put_trained(encoder: nn.Module, weights: dict[str, Tensor], *, lora_scale: float | None) -> None:
+    """Puts the weights that trained into a text encoder; low-rank updates are added to what they update.
+
+    Args:
+        encoder: as its base model's files have it.
+        weights: by name; `embeddings.rows` and `.values` for rows of the token embeddings, `lora_A` and
+            `lora_B` for low-rank updates.
+        lora_scale: alpha / rank; None where no low-rank update trained.
+
+    Raises:
+        KeyError, AttributeError, RuntimeError: a weight that the encoder does not have.
+    """
+    whole = dict(weights)
+    tensors: dict[str, Tensor] = dict(encoder.named_parameters())
+    with torch.no_grad():
+        if "embeddings.rows" in whole:
+            table = encoder.get_input_embeddings().weight  # type: ignore[operator]
+            table[whole.pop("embeddings.rows")] = whole.pop("embeddings.values").to(table)
+        for name in [name for name in whole if name.endswith(".lora_A.weight")]:
+            stem = name.removesuffix(".lora_A.weight")
+            if lora_scale is None:
+                raise KeyError(name)
+            update = whole.pop(f"{stem}.lora_B.weight") @ whole.pop(name)
+            tensors[f"{stem}.weight"].add_(update, alpha=lora_scale)
+        for name, value in whole.items():
+            tensors[name].copy_(value)
+
+
+def _base_model(folder: Path, ref: dict[str, Any]) -> nn.Module:
+    module, missing = read_module(
+        folder, AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    )
+    unused = tuple(f"{name}." for name in ref["unused"])
+    if lost := [name for name in missing if not name.startswith(unused)]:
+        raise ValueError(f"{folder}: {len(lost)} weights are missing from the file, first '{lost[0]}'")
+    for name in ref["unused"]:
+        setattr(module, name, nn.Identity())
+    return module
+
+
+def _part(weights: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    head = name + "."
+    return {key.removeprefix(head): value for key, value in weights.items() if key.startswith(head)}
+
+
+def _is_file(text: str) -> bool:
+    """Whether sentence-transformers takes a text for the path of an image."""
+    suffixes = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tiff", ".webp")
+    return text.lower().endswith(suffixes) and Path(text).is_file()
+
+
+def _image(item: Any, inputs: Sequence[Any]) -> Image.Image:
+    if isinstance(item, Image.Image):
+        return item.convert("RGB")
+    if isinstance(item, str):
+        with Image.open(item) as image:
+            return ImageOps.exif_transpose(image).convert("RGB")
+    raise TypeError(f"{type(item).__name__}: expected texts, PIL images or paths of image files")

@@ -1,0 +1,135 @@
+"""Folders that `SentenceTransformer(folder, trust_remote_code=True)` loads without langadapt."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from transformers.utils import logging as transformers_logging
+
+from langadapt.data.write_text import write_text
+from langadapt.export.agreement import Probes, agreement
+from langadapt.export.module import CONFIG, WEIGHTS, LanguageAndImages
+from langadapt.export.module_source import MODULE_CLASS, MODULE_FILE, module_source
+from langadapt.export.readme import sentence_transformers_readme
+from langadapt.export.whole_folder import whole_folder
+from langadapt.models import LanguageModel
+from langadapt.models.pretrained import load_config
+from langadapt.models.provenance import BaseModel
+from langadapt.recipes import Lora
+
+MODULE_FILES = ("modules.json", "config_sentence_transformers.json", CONFIG, MODULE_FILE)
+"""What `write_module_files` adds to an artifact."""
+FORMAT_VERSION = 1
+TOLERANCE = 1e-5
+
+
+def export_sentence_transformers(
+    model: LanguageModel, out: Path, *, probes: Probes, overwrite: bool = False
+) -> dict[str, Any]:
+    """Writes a folder that needs no other: both base models, the adapter, and the code that joins them.
+
+    Args:
+        model: what to export.
+        out: the folder; it appears when it is whole.
+        probes: texts and images on which the export must agree with the model.
+        overwrite: replace a folder that is not empty.
+
+    Returns:
+        `agreement`: what was compared and how far it differed at most.
+
+    Raises:
+        ModelError: the folder is in use, or the export does not embed the probes as the model does.
+    """
+    module = merged_module(model)
+    found = agreement(model, module, probes).within(TOLERANCE, what="the exported module")
+    with whole_folder(out, overwrite=overwrite) as folder:
+        bars = transformers_logging.is_progress_bar_enabled()
+        transformers_logging.disable_progress_bar()
+        module.save(str(folder))
+        if bars:
+            transformers_logging.enable_progress_bar()
+        _write_frame(folder)
+        write_text(folder / "README.md", sentence_transformers_readme(model))
+    return {"agreement": asdict(found)}
+
+
+def write_module_files(folder: Path, model: LanguageModel) -> None:
+    """Adds to an artifact what sentence-transformers needs; it fetches the base models at their revisions.
+
+    Args:
+        folder: holds the artifact's `adapter.safetensors`.
+        model: the same artifact, loaded.
+    """
+    config = module_config(model)
+    config["weights_sha256"] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+    write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+    _write_frame(folder)
+
+
+def merged_module(model: LanguageModel) -> LanguageAndImages:
+    """The module of an export with the trained weights in their places."""
+    return LanguageAndImages(
+        config=module_config(model),
+        weights=model.artifact.weights,
+        text_folder=model.student.text_model.source.path,
+        image_folder=model.teacher.source.path,
+    ).to(model.teacher.device)
+
+
+def module_config(model: LanguageModel) -> dict[str, Any]:
+    """What `langadapt_module.json` says of an artifact whose base models stay where they are."""
+    recipe, text_model = model.artifact.recipe, model.student.text_model
+    trains = recipe.text_model.trains
+    language = recipe.text_model.tokenizer_language
+    return {
+        "format_version": FORMAT_VERSION,
+        "language": recipe.code,
+        "dim": model.dim,
+        "adapter": recipe.adapter.model_dump(mode="json"),
+        "text_model": _base(model.artifact.text_model, _unused_by_texts(model)),
+        "image_model": _base(model.artifact.teacher, _unused_by_images(model)),
+        "prefix": text_model.prefix,
+        "tokenizer_options": {"src_lang": language} if language else {},
+        "max_tokens": text_model.max_tokens,
+        "lora_scale": trains.lora.alpha / trains.lora.rank if isinstance(trains, Lora) else None,
+    }
+
+
+def _base(base: BaseModel, unused: list[str]) -> dict[str, Any]:
+    return {**asdict(base), "unused": unused}
+
+
+def _write_frame(folder: Path) -> None:
+    place = {"idx": 0, "name": "0", "path": "", "type": f"{Path(MODULE_FILE).stem}.{MODULE_CLASS}"}
+    frame = {"model_type": "SentenceTransformer", "prompts": {}, "similarity_fn_name": "cosine"}
+    write_text(folder / "modules.json", json.dumps([place], indent=2) + "\n")
+    write_text(folder / "config_sentence_transformers.json", json.dumps(frame, indent=2) + "\n")
+    write_text(folder / MODULE_FILE, module_source())
+
+
+def _unused_by_texts(model: LanguageModel) -> list[str]:
+    """Parts of the whole text model that its encoder does not need: an encoder-decoder's decoder."""
+    config = load_config(model.student.text_model.source)
+    return ["decoder"] if getattr(config, "is_encoder_decoder", False) else []
+
+
+@torch.inference_mode()
+def _unused_by_images(model: LanguageModel) -> list[str]:
+    """Parts of the image-text model that no image runs through: its text tower."""
+    module, ran = model.teacher.module, set[int]()
+    hooks = [
+        part.register_forward_pre_hook(lambda part, given: ran.update(id(p) for p in part.parameters(False)))
+        for part in module.modules()
+    ]
+    model.teacher.embed_images([Image.new("RGB", (64, 64))])
+    for hook in hooks:
+        hook.remove()
+    return [
+        name
+        for name, part in module.named_children()
+        if list(part.parameters()) and not any(id(p) in ran for p in part.parameters())
+    ]

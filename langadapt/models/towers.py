@@ -1,0 +1,89 @@
+"""Base models of transformers as plain functions: read their files, states of their layers, unit rows.
+
+Exports carry the text of this file (`export/module_source.py`), so it imports nothing of langadapt.
+"""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModel
+from transformers.utils import logging as transformers_logging
+
+MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken"]
+"""What of a model's repository is needed; pickled weights are not among it."""
+
+
+def read_module(folder: Path, config: Any) -> tuple[nn.Module, list[str]]:
+    """Reads a model in float32 from safetensors, frozen and in eval mode.
+
+    A random pooler is never made: where the class can leave it out, it is left out.
+
+    Args:
+        folder: configuration and weights.
+        config: what `AutoConfig` read from it.
+
+    Returns:
+        The model and the sorted names of weights that are missing from the file.
+
+    Raises:
+        OSError, ValueError, RuntimeError, SafetensorError: the files do not hold a model that is known.
+    """
+    options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "config": config}
+    if type(config) not in AutoModel._model_mapping:
+        raise ValueError(f"transformers has no model for '{config.model_type}'")
+    kind = AutoModel._model_mapping[type(config)]
+    if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
+        options["add_pooling_layer"] = False
+    # Its load report lists an unused language-model head as if that were a fault.
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        module, info = kind.from_pretrained(folder, output_loading_info=True, **options)
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+    return module.eval().requires_grad_(False), sorted(info["missing_keys"])
+
+
+def layer_states(
+    encoder: nn.Module, input_ids: Tensor, mask: Tensor, layers: str | tuple[int, ...]
+) -> Tensor:
+    """States of a text encoder's layers.
+
+    Args:
+        encoder: any encoder of transformers that returns hidden states.
+        input_ids: `[B, T]` int64.
+        mask: `[B, T]` bool, True at tokens.
+        layers: `last`, `all`, or indices; 0 is the token embeddings, -1 the last layer.
+
+    Returns:
+        `[B, T, L, H]` in the encoder's dtype.
+    """
+    output = encoder(input_ids=input_ids, attention_mask=mask.long(), output_hidden_states=layers != "last")
+    last: Tensor = output.last_hidden_state
+    if layers == "last":
+        return last.unsqueeze(2)
+    # Some families put a final norm behind the last hidden state; the finished one is meant.
+    states = [*output.hidden_states[:-1], last]
+    if layers != "all":
+        states = [states[i] for i in layers if isinstance(i, int)]
+    return torch.stack(states, dim=2)
+
+
+def image_rows(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    """Embeds what an image processor made: `[B, D]` float32 unit rows."""
+    return unit_rows(model.get_image_features(**inputs))  # type: ignore[operator]
+
+
+def unit_rows(output: Any) -> Tensor:
+    """An embedding `[B, D]`, or a model's output that holds it, as float32 unit rows."""
+    # transformers 5 returns an object whose pooler_output is the embedding; a plain tensor stays possible.
+    embedding = output if isinstance(output, Tensor) else output.pooler_output
+    return F.normalize(embedding.float(), dim=-1)

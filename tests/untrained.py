@@ -1,0 +1,38 @@
+"""Artifacts without a training run: every weight that would train is moved at random."""
+
+from pathlib import Path
+
+import torch
+
+from langadapt.models import Artifact, Student, load_teacher, load_text_model, resolve_model, write_artifact
+from langadapt.models.provenance import BaseModel
+from langadapt.models.trained import trained_weights
+from langadapt.recipes import find_language, override, with_absolute_paths
+
+
+def untrained_run(language_folder: Path, out: Path, *settings: str, seed: int = 0) -> Path:
+    recipe = with_absolute_paths(override(find_language(str(language_folder / "es.yaml")), settings))
+    text_source, teacher_source = resolve_model(recipe.text_model), resolve_model(recipe.teacher)
+    encoder = load_text_model(text_source, recipe.text_model, max_tokens=recipe.distill.max_tokens)
+    teacher = load_teacher(teacher_source)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        trains = recipe.text_model.trains
+        student = Student(text_model=encoder, spec=recipe.adapter, trains=trains, target_dim=teacher.dim)
+        with torch.no_grad():
+            for weight in student.parameters():
+                if weight.requires_grad:
+                    weight += 0.3 * torch.randn_like(weight)
+    weights = {f"adapter.{name}": value for name, value in student.adapter.state_dict().items()}
+    weights |= {
+        f"text_model.{name}": value for name, value in trained_weights(student.text_model, trains).items()
+    }
+    artifact = Artifact(
+        recipe=recipe,
+        teacher=BaseModel(repo=teacher_source.repo, revision=teacher_source.revision),
+        text_model=BaseModel(repo=text_source.repo, revision=text_source.revision),
+        target_dim=teacher.dim,
+        weights=weights,
+    )
+    write_artifact(out, artifact)
+    return out
