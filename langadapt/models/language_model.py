@@ -95,7 +95,6 @@ def load(
     teacher: str | None = None,
     text_model: str | None = None,
     device: str | torch.device | None = None,
-    beside: Sequence[LanguageModel] = (),
 ) -> LanguageModel:
     """Loads an adapted language model.
 
@@ -105,8 +104,6 @@ def load(
         teacher: folder of the same teacher, where it has moved since.
         text_model: folder of the same text model, where it has moved since.
         device: where to run; the CPU unless said otherwise.
-        beside: models on the same device whose teacher, and whose text model where it stayed frozen in both,
-            are shared instead of loaded again.
 
     Raises:
         ModelError: artifact or base models are missing, or a base model is not the revision that the
@@ -114,6 +111,25 @@ def load(
 
     Example:
         `langadapt.load("runs/zh").encode_text(["一只狗在沙滩上奔跑"])`
+    """
+    return load_beside(
+        path_or_repo, (), revision=revision, teacher=teacher, text_model=text_model, device=device
+    )
+
+
+def load_beside(
+    path_or_repo: str | Path,
+    beside: Sequence[LanguageModel],
+    *,
+    revision: str | None = None,
+    teacher: str | None = None,
+    text_model: str | None = None,
+    device: str | torch.device | None = None,
+) -> LanguageModel:
+    """Loads a model as `load` does, and shares what models on the same device hold already.
+
+    Args:
+        beside: their teacher, and their text model where it stayed frozen in both, are not loaded again.
     """
     artifact = read_artifact(path_or_repo, revision=revision)
     where = torch.device(device or "cpu")

@@ -10,7 +10,7 @@ from torch import Tensor
 from langadapt.data.tokens import require_text
 from langadapt.errors import ModelError
 from langadapt.models.detection import detect
-from langadapt.models.language_model import LanguageModel, load
+from langadapt.models.language_model import LanguageModel, load_beside
 from langadapt.models.teacher import Teacher
 
 
@@ -119,5 +119,5 @@ def load_set(
     """
     models: list[LanguageModel] = []
     for path in paths_or_repos:
-        models.append(load(path, device=device, beside=models))
+        models.append(load_beside(path, models, device=device))
     return LanguageSet(models=models)
