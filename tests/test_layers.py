@@ -20,7 +20,7 @@ LAYERS = [
     {"data"},
     {"models"},
     {"evaluation", "training"},
-    {"export"},
+    {"export", "search"},
     {"hub"},
     {"quickstart"},
     {"cli"},

@@ -5,7 +5,18 @@ from typing import Annotated
 import typer
 
 from langadapt import __version__
-from langadapt.cli import distill, encode, evaluate, export, languages, publish, quickstart, search
+from langadapt.cli import (
+    demo,
+    distill,
+    encode,
+    evaluate,
+    export,
+    index,
+    languages,
+    publish,
+    quickstart,
+    search,
+)
 
 app = typer.Typer(
     name="langadapt",
@@ -35,6 +46,8 @@ def _options(
 app.command("quickstart", help=quickstart.HELP)(quickstart.quickstart)
 app.command("distill", help=distill.HELP)(distill.distill_command)
 app.command("eval", help=evaluate.HELP)(evaluate.eval_command)
+app.command("index", help=index.HELP)(index.index_command)
+app.command("demo", help=demo.HELP)(demo.demo_command)
 app.command("search", help=search.HELP)(search.search_command)
 app.command("encode", help=encode.HELP)(encode.encode_command)
 app.command("publish", help=publish.HELP)(publish.publish_command)

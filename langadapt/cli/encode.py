@@ -5,7 +5,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
 
 from langadapt.cli.progress import console, shown
@@ -17,6 +16,8 @@ Examples:
 
   langadapt encode runs/zh captions.txt --out captions.npy
 
+  langadapt encode runs/zh captions.txt --out captions.parquet
+
   echo 一只狗 | langadapt encode runs/zh - --json
 """
 
@@ -27,7 +28,8 @@ def encode_command(
         Path, typer.Argument(metavar="FILE", help="UTF-8 text file, one text per line; - is stdin.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", help="Where to write float32 [texts, D] unit rows, .npy.")
+        Path | None,
+        typer.Option("--out", help="Float32 unit rows: .npy, or .parquet with id, text, embedding."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list per text.")] = False,
     device: Annotated[
@@ -35,12 +37,13 @@ def encode_command(
     ] = None,
 ) -> None:
     if (out is None) == (not as_json):
-        raise DataError("say where the embeddings go: one of --out FILE.npy and --json")
-    if out is not None and out.suffix != ".npy":
-        raise DataError(f"--out {out}: the file is NumPy's, so its name must end in .npy")
+        raise DataError("say where the embeddings go: one of --out FILE.npy, FILE.parquet and --json")
     lines = text_lines(texts)
 
     if out is not None:
+        from langadapt.search.export import check_suffix
+
+        check_suffix(out, "--out")
         out.parent.mkdir(parents=True, exist_ok=True)
 
     from langadapt.models import load
@@ -51,9 +54,9 @@ def encode_command(
         for row in embedded:
             typer.echo(json.dumps([round(float(value), 7) for value in row]))
         return
-    temporary = out.with_name(f".{out.name}.tmp.npy")
-    np.save(temporary, embedded)
-    temporary.replace(out)
+    from langadapt.search.export import export_texts
+
+    export_texts(lines, embedded, out)
     console.print(f"{len(embedded)} texts, {embedded.shape[1]} dimensions in {shown(out)}")
 
 

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -10,25 +10,41 @@ from rich.table import Table
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError
 
-HELP = """Find images in a folder by a text in the language.
+if TYPE_CHECKING:
+    from langadapt.search.index import Hit
+    from langadapt.search.session import SearchSession
+
+HELP = """Find images by a text in the language, or by a picture.
 
 Examples:
 
   langadapt search photos/ "一只狗在沙滩上奔跑" --model runs/zh
 
-  langadapt search photos/ "mbwa anakimbia ufukweni" --model runs/sw --top 20 --html found.html
+  langadapt search photos/ "mbwa anakimbia ufukweni" --model runs/sw --top-k 20 --html found.html
 
-The images are encoded once; later searches in the same folder answer at once.
+  langadapt search photos/ --image dog.jpg --model runs/sw
+
+The images are encoded once; later searches in the same folder answer at once. `langadapt index` does that
+ahead of time. An index may stand in the place of the folder: it is then searched as it is.
 """
 
 
 def search_command(
-    folder: Annotated[
-        Path, typer.Argument(metavar="IMAGES_FOLDER", help="Searched with all its subfolders.")
+    where: Annotated[
+        Path, typer.Argument(metavar="IMAGES_FOLDER", help="Searched with all its subfolders; or an index.")
     ],
-    queries: Annotated[list[str], typer.Argument(metavar="QUERY...", help="One or more texts.")],
     model: Annotated[str, typer.Option("--model", help="Run folder, or org/name on the Hub.")],
-    top: Annotated[int, typer.Option("--top", min=1, help="How many images per query.")] = 5,
+    queries: Annotated[list[str] | None, typer.Argument(metavar="[QUERY]...", help="Texts.")] = None,
+    pictures: Annotated[
+        list[Path] | None,
+        typer.Option("--image", metavar="FILE", help="Find images that look like this one."),
+    ] = None,
+    top: Annotated[int, typer.Option("--top-k", "--top", min=1, help="How many images per query.")] = 5,
+    place: Annotated[
+        Path | None,
+        typer.Option("--index", metavar="DIR", help="Where the index lies; the cache unless said."),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every image, FAISS or not.")] = False,
     page: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page of pictures.")
     ] = None,
@@ -37,58 +53,63 @@ def search_command(
         str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
     ] = None,
 ) -> None:
-    if not all(query.strip() for query in queries):
+    texts, images = queries or [], pictures or []
+    if not texts and not images:
+        raise DataError("nothing to look for: write a query, or name a picture with --image")
+    if not all(text.strip() for text in texts):
         raise DataError("a query is empty; write what the picture shows")
 
-    from langadapt.data.images import list_images
-    from langadapt.evaluation.retrieval import stored_images
     from langadapt.models import load
     from langadapt.models.device import chosen_device
-    from langadapt.progress import Progress
+    from langadapt.search.session import open_session
 
-    images = list_images(folder)
     loaded = load(model, device=chosen_device(device))
     with progress_report() as report:
-        gallery = stored_images(
-            loaded.teacher,
-            images,
-            progress=lambda done, total: report(Progress(stage="images", done=done, total=total)),
-        )
-    best = (loaded.encode_text(queries) @ gallery.T).topk(min(top, len(images)), dim=1)
-    found = [
-        {
-            "query": query,
-            "images": [{"path": str(images[i]), "score": round(s, 4)} for s, i in zip(*row, strict=True)],
-        }
-        for query, *row in zip(queries, best.values.tolist(), best.indices.tolist(), strict=True)
-    ]
+        session = open_session(where, loaded, report=report, place=place)
+    found = session.by_text(texts, count=top, approximate=not exact) if texts else []
+    found += [session.by_picture(image, count=top, approximate=not exact) for image in images]
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(_as_list(texts, images, found), ensure_ascii=False, indent=2))
     else:
-        _print_table(queries, images, best.values.tolist(), best.indices.tolist())
+        print_result(_table([*texts, *map(str, images)], found))
+    _remarks(session, top=top, exact=exact, folder=where)
     if page is not None:
-        from langadapt.evaluation.page import Page, Search, write_page
-        from langadapt.evaluation.thumbnails import Thumbnail
+        from langadapt.evaluation.page import write_page
+        from langadapt.search.page import search_page
 
-        searches = [
-            Search(
-                query=query,
-                english=None,
-                language=loaded.artifact.recipe.code,
-                images=[Thumbnail(path=images[i], label=images[i].name, correct=None) for i in places],
-            )
-            for query, places in zip(queries, best.indices.tolist(), strict=True)
-        ]
-        facts = {"Settings": {"folder": str(folder), "images": str(len(images)), "model": model}}
-        write_page(page, Page(title="Search", searches=searches, facts=facts))
+        write_page(page, search_page(session, texts, images, found))
         console.print(f"page: {shown(page)}")
 
 
-def _print_table(
-    queries: list[str], images: list[Path], scores: list[list[float]], places: list[list[int]]
-) -> None:
+def _as_list(texts: list[str], pictures: list[Path], found: "list[list[Hit]]") -> list[dict[str, object]]:
+    asked = [{"query": text} for text in texts] + [{"image": str(picture)} for picture in pictures]
+    return [
+        {**question, "images": [{"path": _text(hit.path), "score": round(hit.score, 4)} for hit in hits]}
+        for question, hits in zip(asked, found, strict=True)
+    ]
+
+
+def _table(asked: list[str], found: "list[list[Hit]]") -> Table:
     table = Table("query", "score", "image", box=None)
-    for query, row, order in zip(queries, scores, places, strict=True):
-        for rank, (score, place) in enumerate(zip(row, order, strict=True)):
-            table.add_row(query if rank == 0 else "", f"{score:.3f}", str(images[place]))
-    print_result(table)
+    for question, hits in zip(asked, found, strict=True):
+        for rank, hit in enumerate(hits):
+            table.add_row(question if rank == 0 else "", f"{hit.score:.3f}", _text(hit.path))
+    return table
+
+
+def _remarks(session: "SearchSession", *, top: int, exact: bool, folder: Path) -> None:
+    index = session.index
+    if len(index) < top:
+        console.print(f"all {len(index):,} images are shown, {top:,} were asked for")
+    if index.failed:
+        console.print(f"{index.failed:,} images failed; `langadapt index` lists them with reasons")
+    if index.approximate is not None and not exact:
+        console.print(index.approximate.facts.summary())
+    elif index.stale_approximate:
+        console.print(
+            "search was exact: the FAISS index is stale or FAISS is not installed; run `langadapt index`"
+        )
+
+
+def _text(path: Path) -> str:
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")

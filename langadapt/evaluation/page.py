@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 from langadapt.data.write_text import write_text
 from langadapt.evaluation.cards import ScoreCard, card_warnings
@@ -24,6 +25,10 @@ class Search:
     images: Sequence[Thumbnail]
     language: str | None = None
     """Code of the query's language, so that a browser picks its fonts."""
+    direction: Literal["ltr", "rtl", "auto"] = "auto"
+    """Of the query and of the row of images; auto asks the query's first letters."""
+    picture: Path | None = None
+    """Stands beside the query where the query is a picture."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +108,11 @@ def _search(search: Search) -> str:
     english = f'<p class="english" lang="en">{escape(search.english)}</p>' if search.english else ""
     images = "".join(map(_image, search.images))
     columns = min(max(len(search.images), 4), 6)
+    picture = f'<img class="asked" src="{data_uri(search.picture)}" alt="">' if search.picture else ""
+    across = "" if search.direction == "auto" else f' dir="{search.direction}"'
     return (
-        f'<article class="search"><p class="query" dir="auto"{language}>{escape(search.query)}</p>{english}'
+        f'<article class="search"{across}>{picture}'
+        f'<p class="query" dir="{search.direction}"{language}>{escape(search.query)}</p>{english}'
         f'<ol class="images" style="--columns:{columns}">{images}</ol></article>\n'
     )
 

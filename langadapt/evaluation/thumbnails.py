@@ -28,8 +28,18 @@ def data_uri(path: Path) -> str:
     Raises:
         DataError: the file is missing or is no image.
     """
+    raw = small_jpeg(path, long_side_pixels=_LONG_SIDE_PIXELS)
+    return f"data:image/jpeg;base64,{base64.b64encode(raw).decode()}"
+
+
+def small_jpeg(path: Path, *, long_side_pixels: int) -> bytes:
+    """The image as a JPEG file of at most that size, without whatever else its file holds.
+
+    Raises:
+        DataError: the file is missing or is no image.
+    """
     image = open_image(path)
-    image.thumbnail((_LONG_SIDE_PIXELS, _LONG_SIDE_PIXELS))
+    image.thumbnail((long_side_pixels, long_side_pixels))
     raw = io.BytesIO()
     image.save(raw, "JPEG", quality=_QUALITY, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(raw.getvalue()).decode()}"
+    return raw.getvalue()

@@ -45,6 +45,11 @@ class LanguageModel:
         """Text model with revision and a digest of the adapter's weights, as they stand in a signature."""
         return f"{self.student.text_model.source.label}+{self.artifact.digest}"
 
+    @property
+    def image_identity(self) -> str:
+        """Weights and preprocessing of the image tower: equal for models that embed images alike."""
+        return self.teacher.source.revision
+
     def encode_text(self, texts: list[str]) -> Tensor:
         """Encodes texts of the language.
 

@@ -81,7 +81,7 @@ def test_lists_and_shows_languages(langadapt) -> None:
     assert json.loads(langadapt("languages", "show", "sw", "--json").out)["code"] == "sw"
 
 
-@pytest.mark.parametrize("command", ["distill", "eval", "search", "encode", "quickstart"])
+@pytest.mark.parametrize("command", ["distill", "eval", "index", "search", "encode", "quickstart"])
 def test_help_has_examples(langadapt, command: str) -> None:
     said = langadapt(command, "--help")
     assert said.code == 0

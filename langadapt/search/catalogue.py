@@ -1,0 +1,183 @@
+"""An index on disk: a SQLite catalogue of files beside a file of rows.
+
+Rows are only ever appended to `rows-G.bin`; what the catalogue does not name does not count. A batch is on
+disk before the transaction that names it commits, so a killed update loses at most its last batch. A row is
+never overwritten in place: who reads while another writes sees one state, the one it opened.
+"""
+
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langadapt.errors import DataError
+
+FORMAT_VERSION = 1
+CATALOGUE, LOCK = "index.sqlite", "lock"
+Rows = NDArray[np.float32]
+
+_MENDABLE = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_CANTOPEN,
+)
+_SCHEMA = """
+CREATE TABLE meta (value TEXT NOT NULL);
+CREATE TABLE rows (slot INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, crc INTEGER NOT NULL);
+CREATE TABLE images (
+    name BLOB PRIMARY KEY, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, seen_ns INTEGER NOT NULL,
+    slot INTEGER, reason TEXT
+) WITHOUT ROWID;
+CREATE INDEX images_by_slot ON images (slot);
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Meta:
+    """What an index says about itself."""
+
+    format_version: int = FORMAT_VERSION
+    fingerprint: str
+    """Of the image tower; rows of two towers do not compare."""
+    label: str
+    folder: str
+    """The images' folder as hexadecimal bytes: a path need not be UTF-8."""
+    dim: int
+    generation: int = 0
+    """Number of the file of rows."""
+    end: int = 0
+    """Rows in that file that count, gaps of removed images included."""
+    state: int = 0
+    """Rises whenever rows come or go: what was built from an older state is stale."""
+
+    @property
+    def folder_path(self) -> Path:
+        """The images' folder."""
+        return Path(os.fsdecode(bytes.fromhex(self.folder)))
+
+
+def rows_path(place: Path, meta: Meta) -> Path:
+    """The file of rows that belongs to a catalogue."""
+    return place / f"rows-{meta.generation}.bin"
+
+
+def create(place: Path, meta: Meta) -> None:
+    """Makes an empty catalogue; it appears whole or not at all."""
+    place.mkdir(parents=True, exist_ok=True)
+    temporary = place / f".{CATALOGUE}.tmp"
+    (place / f"{CATALOGUE}-journal").unlink(missing_ok=True)  # would be played back into the new one
+    temporary.unlink(missing_ok=True)
+    connection = sqlite3.connect(temporary)
+    with connection:
+        connection.executescript(_SCHEMA)
+        connection.execute("INSERT INTO meta VALUES (?)", (json.dumps(asdict(meta)),))
+    connection.close()
+    os.replace(temporary, place / CATALOGUE)
+
+
+@contextmanager
+def opened(place: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
+    """The catalogue of an index. A reader sees one state from beginning to end.
+
+    Raises:
+        DataError: no index there, a damaged one, or one that may not be written.
+    """
+    path = place / CATALOGUE
+    if not path.is_file():
+        raise DataError(f"{place}: no index in it; make one with `langadapt index FOLDER --model RUN`")
+    connection = None
+    try:
+        # A reader, too, may have to roll back what a killed writer left.
+        mode = "rw" if write or os.access(path, os.W_OK) else "ro"
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=60)
+        connection.isolation_level = None
+        if not write:
+            connection.execute("BEGIN")
+        yield connection
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in _MENDABLE:
+            raise DataError(
+                f"{place}: cannot use the index: {error}; make room, or name another --index"
+            ) from error
+        raise damaged(place, str(error)) from error
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def damaged(place: Path, problem: str) -> DataError:
+    """The error for an index that is not what was written."""
+    return DataError(f"{place}: damaged index ({problem}); make it anew: `langadapt index` with --rebuild")
+
+
+def read_meta(connection: sqlite3.Connection, place: Path) -> Meta:
+    """What the index says about itself.
+
+    Raises:
+        DataError: it is damaged, or newer than this program.
+    """
+    try:
+        said = json.loads(connection.execute("SELECT value FROM meta").fetchone()[0])
+        if said["format_version"] > FORMAT_VERSION:
+            raise DataError(f"{place}: written by a newer langadapt; update with `pip install -U langadapt`")
+        return Meta(**said)
+    except (TypeError, ValueError, KeyError) as error:
+        raise damaged(place, f"its description: {error}") from error
+
+
+def write_meta(connection: sqlite3.Connection, meta: Meta) -> None:
+    """Replaces the description, inside the caller's transaction."""
+    connection.execute("UPDATE meta SET value = ?", (json.dumps(asdict(meta)),))
+
+
+def mapped_rows(place: Path, meta: Meta) -> Rows:
+    """`[end, dim]` float32, memory-mapped, read only.
+
+    Raises:
+        DataError: the file of rows is missing or shorter than the catalogue says.
+    """
+    path = rows_path(place, meta)
+    if not meta.end:
+        return np.zeros((0, meta.dim), np.float32)
+    size = path.stat().st_size if path.is_file() else 0
+    if size < meta.end * meta.dim * 4:
+        raise damaged(place, f"{path.name} has {size} bytes of {meta.end * meta.dim * 4}")
+    return np.memmap(path, dtype=np.float32, mode="r", shape=(meta.end, meta.dim))
+
+
+def check_rows(connection: sqlite3.Connection, place: Path, meta: Meta) -> None:
+    """Reads all rows and compares their checksums.
+
+    Raises:
+        DataError: a row or the catalogue is not what was written.
+    """
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise damaged(place, verdict)
+    rows = mapped_rows(place, meta)
+    for slot, crc in connection.execute("SELECT slot, crc FROM rows ORDER BY slot"):
+        check_row(place, rows, slot, crc)
+
+
+def check_row(place: Path, rows: Rows, slot: int, crc: int) -> None:
+    """Compares one row with its checksum.
+
+    Raises:
+        DataError: it is not what was written.
+    """
+    if slot >= len(rows) or row_checksum(rows[slot]) != crc:
+        raise damaged(place, f"row {slot} is not the row that was written")
+
+
+def row_checksum(row: Rows) -> int:
+    """CRC-32 of a row's bytes."""
+    return zlib.crc32(row.tobytes())

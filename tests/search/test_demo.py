@@ -1,0 +1,224 @@
+"""The demo page in a real browser, and its server against what should not be asked."""
+
+import http.client
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote, urlsplit
+
+import pytest
+import torch
+from chromium import Browser, chromium, find_chromium
+from PIL import Image
+
+from langadapt.errors import DataError
+from langadapt.models import LanguageModel, Student, load_teacher, load_text_model, resolve_model
+from langadapt.models.artifact import Artifact, BaseModel
+from langadapt.recipes import ModelRef, find_language
+from langadapt.search.demo_server import DemoServer, is_loopback
+from langadapt.search.session import SearchSession, open_session
+
+pytestmark = [pytest.mark.hub, pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
+
+EVIL = '<script>document.title = "owned"</script>"\'&'
+
+
+@pytest.fixture(scope="module")
+def session(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> SearchSession:
+    """The Spanish model, untrained, over its twelve pictures and one of an awkward name."""
+    folder = tmp_path_factory.mktemp("demo")
+    for path in (language_folder / "photos").iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    Image.new("RGB", (900, 600), (9, 200, 90)).save(folder / "<img src=x onerror=alert(1)>.png")
+    recipe = find_language(str(language_folder / "es")).recipe
+    teacher = load_teacher(resolve_model(ModelRef(repo=recipe.teacher.repo)))
+    source = resolve_model(ModelRef(repo=recipe.text_model.repo))
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        text_model = load_text_model(source, recipe.text_model, max_tokens=16)
+        student = Student(text_model=text_model, spec=recipe.adapter, trains="frozen", target_dim=teacher.dim)
+    base = BaseModel(repo="x", revision="y")
+    artifact = Artifact(recipe=recipe, teacher=base, text_model=base, target_dim=teacher.dim, weights={})
+    model = LanguageModel(artifact=artifact, student=student.eval(), teacher=teacher)
+    return open_session(folder, model, report=lambda progress: None, place=folder.parent / "demo-index")
+
+
+def in_arabic_script(session: SearchSession) -> SearchSession:
+    """The same session of a language that is written from right to left."""
+    recipe = session.model.artifact.recipe.model_copy(
+        update={
+            "direction": "rtl",
+            "code": "ar",
+            "native_name": "العربية",
+            "examples": ("قط أحمر", "gato rojo"),
+        }
+    )
+    artifact = replace(session.model.artifact, recipe=recipe)
+    model = LanguageModel(artifact=artifact, student=session.model.student, teacher=session.model.teacher)
+    return SearchSession(model=model, index=session.index, update=None)
+
+
+@pytest.fixture
+def serve() -> Iterator[object]:
+    servers: list[DemoServer] = []
+
+    def start(session: SearchSession) -> DemoServer:
+        servers.append(DemoServer(session, count=6))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium here: apt-get install chromium, or set LANGADAPT_CHROMIUM")
+    with chromium(program, tmp_path_factory.mktemp("chromium") / "profile") as found:
+        found.size(1000, 800)
+        yield found
+
+
+def shown(browser: Browser) -> list[str]:
+    names: list[str] = browser.value("[...document.querySelectorAll('.label')].map(e => e.textContent)")
+    return names
+
+
+def left_edges(browser: Browser, selector: str) -> list[float]:
+    edges: list[float] = browser.value(
+        f"[...document.querySelectorAll({selector!r})].map(e => e.getBoundingClientRect().left)"
+    )
+    return edges
+
+
+@pytest.mark.browser
+def test_type_search_and_look_at_what_is_similar(browser: Browser, serve, session, tmp_path) -> None:
+    url = serve(session).url
+    browser.requests.clear()
+    browser.open(url)
+    assert shown(browser) == []
+    browser.type("gato rojo en mar")
+    browser.click("button")
+    browser.wait_for("location.search.startsWith('?q=')")
+    browser.settle()
+    assert shown(browser) == [hit.name for hit in session.by_text(["gato rojo en mar"], count=6)[0]]
+    assert browser.value("document.querySelector('input').value") == "gato rojo en mar"
+    assert browser.value("[...document.images].every(i => i.naturalWidth > 0)"), "every picture is to be seen"
+    first_row = left_edges(browser, "li")[:3]
+    assert first_row == sorted(first_row), "the best image is the leftmost"
+    browser.screenshot(tmp_path / "found.png")
+    where = "(r => [r.x + r.width / 2, r.y + r.height / 2])(document.images[0].getBoundingClientRect())"
+    seen = Image.open(tmp_path / "found.png").convert("RGB").getpixel(tuple(map(int, browser.value(where))))
+    painted = Image.open(session.by_text(["gato rojo en mar"], count=1)[0][0].path).getpixel((0, 0))
+    assert max(abs(a - b) for a, b in zip(seen, painted, strict=True)) < 8, "flat pictures: one pixel tells"
+
+    second = browser.value("document.querySelectorAll('.more a')[1].getAttribute('href')")
+    browser.click("li:nth-child(2) .more a")
+    browser.wait_for(f"location.search === {second.lstrip('/')!r}")
+    browser.settle()
+    number = int(second.rpartition("=")[2])
+    assert shown(browser) == [hit.name for hit in session.by_image(number, count=6)]
+    assert shown(browser)[0] == session.index.path(number).name
+    outside = {address for address in browser.requests if not address.startswith((url, "data:"))}
+    assert outside == set(), "nothing is loaded from elsewhere"
+
+
+@pytest.mark.browser
+def test_from_right_to_left(browser: Browser, serve, session) -> None:
+    browser.open(serve(in_arabic_script(session)).url)
+    assert browser.value("[document.documentElement.lang, document.dir]") == ["ar", "rtl"]
+    (box,), (button,) = left_edges(browser, "input"), left_edges(browser, "button")
+    assert button < box
+    examples = left_edges(browser, "nav a")
+    assert examples == sorted(examples, reverse=True)
+    browser.click("nav a")
+    browser.wait_for("document.querySelectorAll('li').length > 0")
+    assert browser.value("document.querySelector('input').value") == "قط أحمر"
+    first_row = left_edges(browser, "li")[:3]
+    assert first_row == sorted(first_row, reverse=True), "the best image is the rightmost"
+    assert browser.value("document.documentElement.scrollWidth <= innerWidth")
+    browser.size(360, 700)
+    assert browser.value("document.documentElement.scrollWidth <= innerWidth"), "nor too wide for a telephone"
+    browser.size(1000, 800)
+
+
+@pytest.mark.browser
+def test_texts_and_names_stay_texts(browser: Browser, serve, session) -> None:
+    server = serve(session)
+    browser.open(f"{server.url}?q={quote(EVIL)}")
+    assert browser.value("document.querySelector('input').value") == EVIL
+    assert browser.value("document.title") == EVIL
+    assert browser.value("document.scripts.length") == 0
+    session_of_all = DemoServer(session, count=50)
+    threading.Thread(target=session_of_all.serve_forever, daemon=True).start()
+    browser.open(f"{session_of_all.url}?q=gato")
+    assert "<img src=x onerror=alert(1)>.png" in shown(browser)
+    assert browser.value("document.images.length") == 13
+    session_of_all.shutdown()
+    session_of_all.server_close()
+
+
+def ask(url: str, path: str, *, host: str | None = None, method: str = "GET") -> http.client.HTTPResponse:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection.request(method, path, headers={} if host is None else {"Host": host})
+    return connection.getresponse()
+
+
+def test_only_indexed_pictures_leave_the_disk(serve, session) -> None:
+    url = serve(session).url
+    picture = ask(url, "/small/12")
+    assert (picture.status, picture.getheader("Content-Type")) == (200, "image/jpeg")
+    assert max(Image.open(picture).size) == 400
+    for path in (
+        "/small/13",
+        "/small/-1",
+        "/small/../../etc/passwd",
+        "/small/%2e%2e",
+        "/small/١",
+        "/etc/passwd",
+    ):
+        assert ask(url, quote(path, safe="/%")).status == 404, path
+    assert ask(url, "/", method="POST").status == 501
+    head = ask(url, "/", method="HEAD")
+    assert (head.status, head.read()) == (200, b"")
+    assert "default-src 'none'" in str(head.getheader("Content-Security-Policy"))
+
+
+def test_another_name_for_this_machine_is_not_answered(serve, session) -> None:
+    """Else a site could point its own name here and read the pictures in the visitor's browser."""
+    url = serve(session).url
+    for host, status in (("evil.example", 403), ("", 403), ("localhost:1", 200), ("[::1]:7", 200)):
+        assert ask(url, "/", host=host).status == status, host
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("?q=+", "query is empty"),
+        (f"?q={'a' * 1001}", "longer than"),
+        ("?like=99", "no image of that number"),
+    ],
+)
+def test_what_cannot_be_answered_is_said(serve, session, query: str, words: str) -> None:
+    answer = ask(serve(session).url, "/" + query)
+    assert answer.status == 200
+    (problem,) = re.findall(r'<p class="problem">(.*?)</p>', answer.read().decode())
+    assert words in problem
+
+
+def test_a_port_in_use_is_said(serve, session) -> None:
+    port = serve(session).server_address[1]
+    with pytest.raises(DataError, match=f"127.0.0.1:{port}: cannot listen there .*--port"):
+        DemoServer(session, port=port)
+
+
+def test_what_is_this_machine() -> None:
+    names = {"127.0.0.1": True, "127.3.2.1": True, "::1": True, "localhost": True, "0.0.0.0": False}
+    names |= {"192.168.0.9": False, "::": False, "localhost.evil.example": False, "": False}
+    assert {name: is_loopback(name) for name in names} == names

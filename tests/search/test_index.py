@@ -1,0 +1,252 @@
+"""An index agrees with its folder, and nothing is encoded twice or lost in silence."""
+
+import os
+import shutil
+import sqlite3
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from colour_tower import LONG_AGO_NS, Colour, paint, update
+from PIL import Image
+
+from langadapt.errors import DataError
+from langadapt.search.index import open_index
+from langadapt.search.scan import shown_name
+
+RED = np.array([[1, 0, 0]], np.float32)
+
+
+def names(place: Path) -> list[str]:
+    index = open_index(place, None)
+    return [shown_name(index.name(number)) for number in range(len(index))]
+
+
+def agrees(place: Path, expected: dict[str, tuple[int, int, int]]) -> None:
+    """Every image is there once, with the row of its own colour."""
+    index = open_index(place, None)
+    assert names(place) == sorted(expected)
+    for number, name in enumerate(sorted(expected)):
+        unit = np.array(expected[name], np.float32) / np.linalg.norm(expected[name])
+        np.testing.assert_allclose(index.row(number)[0], unit, rtol=1e-6)
+
+
+def test_only_what_is_new_or_changed_is_encoded(photos: Path, tmp_path: Path) -> None:
+    place, first, second = tmp_path / "index", Colour(), Colour()
+    done = update(photos, place, first)
+    assert (done.images, done.encoded, done.same, done.removed, done.failed) == (3, 3, 0, 0, [])
+    agrees(place, {"red.png": (1, 0, 0), "sub/green.png": (0, 1, 0), "blue.png": (0, 0, 1)})
+
+    paint(photos / "red.png", (250, 250, 0), time_ns=LONG_AGO_NS + 1)
+    paint(photos / "white.png", (9, 9, 9))
+    (photos / "blue.png").unlink()
+    done = update(photos, place, second)
+    assert (done.images, done.encoded, done.same, done.removed) == (3, 2, 1, 1)
+    assert sorted(second.asked) == [(9, 9, 9), (250, 250, 0)]
+    agrees(place, {"red.png": (1, 1, 0), "sub/green.png": (0, 1, 0), "white.png": (1, 1, 1)})
+    assert "blue.png" not in {hit.name for hit in open_index(place, None).search(RED, count=9)[0]}
+
+
+def test_known_content_is_not_encoded_again(photos: Path, tmp_path: Path) -> None:
+    """Moved, copied, touched: the content decides."""
+    place, again = tmp_path / "index", Colour()
+    update(photos, place, Colour())
+    (photos / "red.png").rename(photos / "sub" / "moved.png")
+    shutil.copy(photos / "blue.png", photos / "copy.png")
+    os.utime(photos / "sub" / "green.png", ns=(1, 1))
+    done = update(photos, place, again)
+    assert (again.asked, done.images, done.encoded) == ([], 4, 0)
+    blue = (0, 0, 1)
+    agrees(
+        place, {"blue.png": blue, "copy.png": blue, "sub/green.png": (0, 1, 0), "sub/moved.png": (1, 0, 0)}
+    )
+
+
+def test_a_file_changed_within_the_same_time_and_size_is_noticed(tmp_path: Path) -> None:
+    """Times are coarse: a file written just before it was read is read again, whatever its time says."""
+    photos, place = tmp_path / "photos", tmp_path / "index"
+    paint(photos / "a.bmp", (250, 0, 0))
+    now = (photos / "a.bmp").stat().st_ctime_ns
+    os.utime(photos / "a.bmp", ns=(now, now))
+    update(photos, place, Colour())
+    paint(photos / "a.bmp", (0, 250, 0), time_ns=now)
+    assert update(photos, place, Colour()).encoded == 1
+    agrees(place, {"a.bmp": (0, 1, 0)})
+
+
+def test_a_killed_update_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("langadapt.search.build._BATCH", 4)
+    photos, place = tmp_path / "photos", tmp_path / "index"
+    colours = {f"{number:02}.png": (number, 10, 10) for number in range(14)}
+    for name, colour in colours.items():
+        paint(photos / name, colour)
+    first, second = Colour(stop_after=8), Colour()
+    with pytest.raises(KeyboardInterrupt):
+        update(photos, place, first)
+    assert names(place) == sorted(colours)[:8], "what is certain can be searched"
+    with (place / "rows-0.bin").open("ab") as file:
+        file.write(b"\xff" * 30)  # rows that reached the disk before their batch was certain
+    done = update(photos, place, second, verify=True)
+    assert (len(first.asked), len(second.asked), done.images) == (8, 6, 14)
+    agrees(place, colours)
+
+
+def test_images_that_fail_are_listed_and_tried_again(photos: Path, tmp_path: Path) -> None:
+    place = tmp_path / "index"
+    Image.effect_noise((64, 64), 50).save(photos / "cut.png")
+    whole = (photos / "cut.png").read_bytes()
+    (photos / "cut.png").write_bytes(whole[: len(whole) // 2])
+    (photos / "text.jpg").write_text("no picture")
+    (photos / "empty.gif").touch()
+    (photos / "gone.png").symlink_to(tmp_path / "nowhere")
+    (photos / "folder.png").mkdir()
+    os.mkfifo(photos / "pipe.png")
+    Image.new("RGB", (1, 900)).save(photos / "thread.png")
+    done = update(photos, place, Colour())
+    assert done.images == 3
+    reasons = {shown_name(item.name): item.reason for item in done.failed}
+    assert list(reasons) == sorted(reasons)
+    expected = {
+        "cut.png": "damaged",
+        "empty.gif": "is empty",
+        "gone.png": "No such file",
+        "pipe.png": "not a regular file",
+        "text.jpg": "not an image",
+        "thread.png": "oblong",
+    }
+    assert reasons.keys() == expected.keys()
+    for name, word in expected.items():
+        assert word in reasons[name], reasons[name]
+    paint(photos / "text.jpg", (7, 7, 7), time_ns=(photos / "text.jpg").stat().st_mtime_ns)
+    (photos / "cut.png").unlink()
+    done = update(photos, place, Colour())
+    assert (done.images, done.encoded, len(done.failed)) == (4, 1, 4)
+
+
+def test_a_picture_that_turns_bad_leaves_the_index(photos: Path, tmp_path: Path) -> None:
+    place = tmp_path / "index"
+    update(photos, place, Colour())
+    (photos / "red.png").write_bytes(b"spoiled")
+    done = update(photos, place, Colour())
+    assert [shown_name(item.name) for item in done.failed] == ["red.png"]
+    assert names(place) == ["blue.png", "sub/green.png"]
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    photos, place = tmp_path / "photos", tmp_path / "index"
+    odd = photos / os.fsdecode(b"\xe9t\xe9.png")
+    paint(odd, (250, 0, 0))
+    update(photos, place, Colour())
+    ((hit,),) = open_index(place, None).search(RED, count=1)
+    assert (hit.name, hit.path) == ("\ufffdt\ufffd.png", odd)
+
+
+def test_gaps_of_removed_images_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("langadapt.search.writer._LEAST_GAPS", 2)
+    photos, place = tmp_path / "photos", tmp_path / "index"
+    colours = {f"{number:02}.png": (number, 10, 10) for number in range(10)}
+    for name, colour in colours.items():
+        paint(photos / name, colour)
+    update(photos, place, Colour())
+    before = open_index(place, None)
+    kept = {name: colour for name, colour in colours.items() if name in ("03.png", "05.png", "09.png")}
+    for name in colours.keys() - kept.keys():
+        (photos / name).unlink()
+    paint(photos / "new.png", (0, 0, 99))
+    again = Colour()
+    update(photos, place, again)
+    assert again.asked == [(0, 0, 99)]
+    assert [path.stat().st_size for path in place.glob("rows-*.bin")] == [4 * 3 * 4]
+    agrees(place, {**kept, "new.png": (0, 0, 99)})
+    assert len(before) == 10
+    assert before.search(RED, count=1)[0][0].name == "09.png", "who reads the old state keeps it"
+
+
+def test_another_image_tower_is_refused_and_a_rebuild_replaces_it(photos: Path, tmp_path: Path) -> None:
+    place, other = tmp_path / "index", Colour("another")
+    update(photos, place, Colour())
+    with pytest.raises(DataError, match=r"another image model.*--rebuild"):
+        update(photos, place, other)
+    with pytest.raises(DataError, match="another image model"):
+        open_index(place, other.tower)
+    assert other.asked == []
+    assert update(photos, place, other, rebuild=True).encoded == 3
+    assert len(open_index(place, other.tower)) == 3
+
+
+def test_another_folder_is_refused(photos: Path, tmp_path: Path) -> None:
+    update(photos, tmp_path / "index", Colour())
+    paint(tmp_path / "others" / "a.png", (1, 1, 1))
+    with pytest.raises(DataError, match=r"the index of .*photos, not of .*others"):
+        update(tmp_path / "others", tmp_path / "index", Colour())
+
+
+def test_a_folder_with_other_files_is_no_place_for_an_index(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").touch()
+    with pytest.raises(DataError, match=r"holds other files, first 'letter.txt'"):
+        update(photos, tmp_path / "mine", Colour(), rebuild=True)
+
+
+@pytest.mark.parametrize("part", ["catalogue", "schema", "short rows", "a bit", "not a number"])
+def test_a_damaged_index_is_never_used(photos: Path, tmp_path: Path, part: str) -> None:
+    place = tmp_path / "index"
+    update(photos, place, Colour())
+    rows = place / "rows-0.bin"
+    raw = bytearray(rows.read_bytes())
+    if part == "catalogue":
+        (place / "index.sqlite").write_bytes(b"not a data base at all" * 400)
+    elif part == "schema":
+        with sqlite3.connect(place / "index.sqlite") as connection:
+            connection.execute("DROP TABLE rows")
+    elif part == "short rows":
+        rows.write_bytes(raw[:-4])
+    elif part == "a bit":
+        raw[1] ^= 1
+        rows.write_bytes(raw)
+    else:
+        raw[0:4] = np.float32(np.nan).tobytes()
+        rows.write_bytes(raw)
+    with pytest.raises(DataError, match="--rebuild"):
+        open_index(place, None).search(np.ones((1, 3), np.float32), count=3)
+    with pytest.raises(DataError, match=r"damaged index.*--rebuild"):
+        update(photos, place, Colour(), verify=True)
+    assert update(photos, place, Colour(), rebuild=True).encoded == 3
+    agrees(place, {"red.png": (1, 0, 0), "sub/green.png": (0, 1, 0), "blue.png": (0, 0, 1)})
+
+
+def test_of_two_writers_one_waits(photos: Path, tmp_path: Path) -> None:
+    place, first, second = tmp_path / "index", Colour(), Colour()
+    inside, go_on = threading.Event(), threading.Event()
+    encode = first.tower.encode
+
+    def slow(images):  # type: ignore[no-untyped-def]
+        inside.set()
+        assert go_on.wait(20)
+        return encode(images)
+
+    object.__setattr__(first.tower, "encode", slow)
+    one = threading.Thread(target=update, args=(photos, place, first))
+    two = threading.Thread(target=update, args=(photos, place, second))
+    one.start()
+    assert inside.wait(20)
+    two.start()
+    two.join(0.3)
+    assert two.is_alive()
+    go_on.set()
+    one.join(20)
+    two.join(20)
+    assert (len(first.asked), len(second.asked)) == (3, 0)
+
+
+def test_folders_without_images(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no such folder"):
+        update(tmp_path / "nowhere", tmp_path / "index", Colour())
+    with pytest.raises(DataError, match="holds no images; expected files ending in"):
+        update(tmp_path / "empty", tmp_path / "index", Colour())
+    (tmp_path / "empty" / "bad.jpg").write_text("no picture")
+    assert update(tmp_path / "empty", tmp_path / "index", Colour()).images == 0
+    with pytest.raises(DataError, match="none of its 1 images can be read"):
+        open_index(tmp_path / "index", None)
