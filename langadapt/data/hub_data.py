@@ -30,7 +30,7 @@ def read_hub(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
 
 def read_hub_values(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
     """Like `read_hub`, with values of any type as they are."""
-    data = _load(source)
+    data = load_hub(source)
     where = f"{source.repo}, split {source.split}"
     names: list[str] = data.column_names
     roots = [column if column in names else column.partition(".")[0] for column in columns]
@@ -49,7 +49,8 @@ def read_hub_values(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
         raise DataError(f"{where}: holds no rows; name another split or revision")
 
 
-def _load(source: HubSource) -> Any:
+def load_hub(source: HubSource) -> Any:
+    """One split as `datasets` holds it; raises as `read_hub`."""
     try:
         data = datasets.load_dataset(source.repo, source.config, split=source.split, revision=source.revision)
     except (DatasetsError, HfHubHTTPError, OSError, ValueError, RuntimeError) as error:

@@ -1,8 +1,10 @@
 """Images from files: upright, RGB, or an error that names the file."""
 
+import io
 import os
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -16,30 +18,51 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _MOST_PIXELS = 89_478_485
 
 
-def open_image(path: Path) -> Image.Image:
+@dataclass(frozen=True, slots=True)
+class PackedImage:
+    """An image that is a stretch of a larger file; reads like a path."""
+
+    path: Path
+    """The larger file."""
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.name}"
+
+    def read_bytes(self) -> bytes:
+        """The image's own bytes."""
+        with self.path.open("rb") as file:
+            file.seek(self.offset)
+            return file.read(self.size)
+
+
+ImageFile = Path | PackedImage
+
+
+def open_image(path: ImageFile) -> Image.Image:
     """Reads an image completely, upright by its EXIF orientation, as RGB; of an animation the first frame.
 
     Raises:
         DataError: no such file, not an image, damaged or cut off, or more than 89 million pixels.
     """
     try:
-        raw = path.open("rb")
+        raw = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
-    with raw:
-        try:
-            image = Image.open(raw, formats=_FORMATS)
-            if image.width * image.height > _MOST_PIXELS:
-                raise DataError(f"{path}: {image.width} x {image.height} pixels are too many; scale it down")
-            return ImageOps.exif_transpose(image).convert("RGB")
-        except UnidentifiedImageError as error:
-            size = path.stat().st_size
-            found = "is empty" if size == 0 else "is not an image of a known kind"
-            raise DataError(f"{path}: {found}; replace it or take it out of the captions") from error
-        except Image.DecompressionBombError as error:
-            raise DataError(f"{path}: {error}; scale it down") from error
-        except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-            raise DataError(f"{path}: damaged image ({error}); fetch it again") from error
+    try:
+        image = Image.open(io.BytesIO(raw), formats=_FORMATS)
+        if image.width * image.height > _MOST_PIXELS:
+            raise DataError(f"{path}: {image.width} x {image.height} pixels are too many; scale it down")
+        return ImageOps.exif_transpose(image).convert("RGB")
+    except UnidentifiedImageError as error:
+        found = "is empty" if not raw else "is not an image of a known kind"
+        raise DataError(f"{path}: {found}; replace it or take it out of the captions") from error
+    except Image.DecompressionBombError as error:
+        raise DataError(f"{path}: {error}; scale it down") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        raise DataError(f"{path}: damaged image ({error}); fetch it again") from error
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -52,7 +52,7 @@ def read_lines(path: Path) -> Iterator[Line]:
         raise unreadable(path, error) from error
 
 
-def unreadable(path: Path, error: OSError) -> DataError:
+def unreadable(path: object, error: OSError) -> DataError:
     """The error for a file that the system does not hand out."""
     if isinstance(error, FileNotFoundError):
         return DataError(f"{path}: no such file; check the name and the folder")

@@ -1,4 +1,4 @@
-"""Training and held-out sentences, split so that no English sentence is on both sides."""
+"""Training and held-out rows, split so that no English sentence, or no image, is on both sides."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from langadapt.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """Row numbers, int64: `train [n]`, and `held_out [m]` with one row per English sentence."""
+    """Row numbers, int64: `train [n]` and `held_out [m]`."""
 
     train: NDArray[np.int64]
     held_out: NDArray[np.int64]
@@ -29,6 +29,9 @@ def split_by_english(english: Sequence[str], *, held_out: int, generator: torch.
         held_out: number of distinct English sentences wanted.
         generator: decides which.
 
+    Returns:
+        Row numbers; of each held-out English sentence the first row.
+
     Raises:
         DataError: fewer than 20 distinct English sentences.
     """
@@ -41,3 +44,26 @@ def split_by_english(english: Sequence[str], *, held_out: int, generator: torch.
     train = [row for row, key in enumerate(keys) if key not in chosen]
     first = {key: row for row, key in reversed(list(enumerate(keys))) if key in chosen}
     return Split(train=np.array(train, np.int64), held_out=np.array(sorted(first.values()), np.int64))
+
+
+def split_by_image(image_of_text: NDArray[np.int64], *, fraction: float, generator: torch.Generator) -> Split:
+    """Holds out some images with all their captions.
+
+    Args:
+        image_of_text: int64 `[pairs]`, number of each caption's image.
+        fraction: share of the images to hold out; at least two are.
+        generator: decides which.
+
+    Returns:
+        Numbers of pairs; of held-out images all captions.
+
+    Raises:
+        DataError: fewer than 10 images.
+    """
+    images = np.unique(image_of_text)
+    if len(images) < 10:
+        raise DataError(f"{len(images)} images are too few to train and hold some out; 10 are the least")
+    wanted = min(max(2, round(fraction * len(images))), len(images) - 2)
+    chosen = images[torch.randperm(len(images), generator=generator)[:wanted].numpy()]
+    held_out = np.isin(image_of_text, chosen)
+    return Split(train=np.flatnonzero(~held_out), held_out=np.flatnonzero(held_out))

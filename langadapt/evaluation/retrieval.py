@@ -1,28 +1,19 @@
 """Encode a retrieval set with the student, and with the teacher in English and as it is; score all."""
 
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import PIL
 import torch
-import transformers
 from torch import Tensor
 
 from langadapt.data.retrieval_set import RetrievalSet
-from langadapt.data.store import StoreSpec, cache_folder, fingerprint, stored_rows
 from langadapt.data.tokens import by_length
-from langadapt.errors import DataError
 from langadapt.evaluation.cards import ScoreCard
 from langadapt.metrics.retrieval import RetrievalScores, retrieval_scores
 from langadapt.metrics.signature import Signature
 from langadapt.models import LanguageModel, Teacher
-from langadapt.models.language_model import image_embeddings
-
-ImageProgress = Callable[[int, int], None]
-_CODE_VERSION = 1
+from langadapt.models.image_store import ImageProgress, stored_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,30 +96,6 @@ def teacher_texts(teacher: Teacher, texts: Sequence[str]) -> Tensor:
     for rows in by_length(lengths, batch_tokens=8192):
         out[torch.from_numpy(rows.copy())] = teacher.embed_texts(teacher.batch(tokens, rows)).cpu()
     return out
-
-
-def stored_images(
-    teacher: Teacher, images: Sequence[Path], *, progress: ImageProgress | None = None
-) -> Tensor:
-    """Image embeddings `[len(images), D]`, from the store where the same files were embedded before."""
-    digest = hashlib.sha256()
-    for path in images:
-        try:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error.strerror}") from error
-    versions = (_CODE_VERSION, transformers.__version__, PIL.__version__)
-    key = fingerprint(*versions, teacher.source.revision, digest.hexdigest())
-    spec = StoreSpec(kind="images", fingerprint=key, rows=len(images), dim=teacher.dim)
-
-    def compute(done: int) -> Iterator[Tensor]:
-        for rows in image_embeddings(teacher, images[done:]):
-            yield rows
-            done += len(rows)
-            if progress:
-                progress(done, len(images))
-
-    return stored_rows(cache_folder(), spec, compute)
 
 
 def best_images(evaluation: Evaluation, rows: Sequence[int], *, count: int) -> list[list[int]]:

@@ -1,21 +1,22 @@
 """What a user holds after `langadapt.load`: texts of the language and images into one space."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from PIL.Image import Image
 from torch import Tensor
 
-from langadapt.data.images import open_image
 from langadapt.errors import ModelError
 from langadapt.models.artifact import Artifact, read_artifact
+from langadapt.models.image_store import image_embeddings
 from langadapt.models.provenance import BaseModel
 from langadapt.models.resolve import ResolvedModel, resolve_model
 from langadapt.models.student import Student
 from langadapt.models.teacher import Teacher, load_teacher
 from langadapt.models.text_model import TextModel, load_text_model
 from langadapt.models.trained import restore_weights
+from langadapt.models.tuning import restore_tuning
 from langadapt.models.vocabulary import extend_text_model
 from langadapt.recipes import ModelRef
 from langadapt.recipes.language import Trains
@@ -79,18 +80,6 @@ class LanguageModel:
         """
         chunks = list(image_embeddings(self.teacher, images, batch_size=batch_size))
         return torch.cat(chunks) if chunks else torch.zeros(0, self.dim)
-
-
-def image_embeddings(
-    teacher: Teacher, images: Sequence[Image | str | Path], *, batch_size: int = 64
-) -> Iterator[Tensor]:
-    """Embeds images chunk by chunk: `[<= batch_size, D]` float32 unit rows on the CPU."""
-    for start in range(0, len(images), batch_size):
-        chunk = images[start : start + batch_size]
-        opened = [
-            item.convert("RGB") if isinstance(item, Image) else open_image(Path(item)) for item in chunk
-        ]
-        yield teacher.embed_images(opened).cpu()
 
 
 def load(
@@ -163,6 +152,7 @@ def load_beside(
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{path_or_repo}: its adapter weights do not fit its recipe: {reason}") from error
+    loaded_teacher = restore_tuning(artifact.weights, recipe.tune, student, loaded_teacher)
     student.eval()
     return LanguageModel(artifact=artifact, student=student, teacher=loaded_teacher)
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from langadapt.recipes import DataCard, HubSource, LanguageRecipe, TableFiles
+from langadapt.recipes import DataCard, HubSource, LanguageRecipe, TableFiles, TarShards
 from langadapt.recipes.data import Source
 
 _SAMPLES = 8
@@ -72,7 +72,7 @@ def sample_texts(recipe: LanguageRecipe) -> tuple[str, ...]:
 
 def data_source(
     card: DataCard,
-    source: Source,
+    source: Source | TarShards,
     *,
     kind: Literal["parallel", "pairs"],
     language: str,
@@ -100,9 +100,9 @@ def data_source(
     )
 
 
-def _origin(source: Source) -> str:
+def _origin(source: Source | TarShards) -> str:
     if isinstance(source, HubSource):
         parts = (source.repo, source.config, source.split, f"revision {source.revision or 'main'}")
         return ", ".join(part for part in parts if part)
-    names = source.paths if isinstance(source, TableFiles) else (source.english, source.target)
+    names = source.paths if isinstance(source, TableFiles | TarShards) else (source.english, source.target)
     return ", ".join(Path(name).name for name in names)

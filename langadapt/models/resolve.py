@@ -25,6 +25,7 @@ class ResolvedModel:
     """A base model on this disk.
 
     `revision` is the commit hash of a Hub repository, or `sha256:` and 16 digits over a local folder's files.
+    Where weights were tuned since, `+` and a digest of the changes follow.
     """
 
     repo: str
@@ -34,7 +35,8 @@ class ResolvedModel:
     @property
     def label(self) -> str:
         """Name and short revision, as they stand in a signature."""
-        return f"{Path(self.repo).name}@{self.revision.removeprefix('sha256:')[:12]}"
+        base, plus, changes = self.revision.removeprefix("sha256:").partition("+")
+        return f"{Path(self.repo).name}@{base[:12]}{plus}{changes}"
 
 
 def resolve_model(ref: ModelRef) -> ResolvedModel:

@@ -38,15 +38,18 @@ class Student(nn.Module):
             target_dim=target_dim,
         ).to(text_model.device)
         choose_trained(text_model, trains)
-        self.states_are_fixed = not any(weight.requires_grad for weight in text_model.parameters())
-        """True where nothing of the text model trains, so that its states can be computed once."""
 
     def train(self, mode: bool = True) -> "Student":
         """Train mode for what trains; a frozen text model stays in eval mode."""
         super().train(mode)
-        if self.trains == "frozen":
+        if self.states_are_fixed:
             self.text_model.eval()
         return self
+
+    @property
+    def states_are_fixed(self) -> bool:
+        """True where nothing of the text model trains, so that its states can be computed once."""
+        return not any(weight.requires_grad for weight in self.text_model.parameters())
 
     def forward(self, batch: TextBatch, states: Tensor | None = None) -> Tensor:
         """Embeds a batch of texts: `[B, D]` float32, not normalised.

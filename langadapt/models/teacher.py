@@ -68,11 +68,14 @@ class Teacher:
             given["attention_mask"] = inputs.mask.long()
         return unit_rows(self.module.get_text_features(**given))  # type: ignore[operator]
 
+    def pixels(self, images: Sequence[Image]) -> dict[str, Tensor]:
+        """What the image tower takes of RGB images, on its device."""
+        return dict(self.image_processor(list(images), return_tensors="pt").to(self.device))
+
     @torch.inference_mode()
     def embed_images(self, images: Sequence[Image]) -> Tensor:
         """RGB images to `[B, D]` float32 unit rows."""
-        inputs = self.image_processor(list(images), return_tensors="pt").to(self.device)
-        return image_rows(self.module, inputs)
+        return image_rows(self.module, self.pixels(images))
 
 
 def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -> Teacher:

@@ -9,6 +9,7 @@ from langadapt.recipes.data import (
     ParallelRecipe,
     RetrievalRecipe,
     TableFiles,
+    TarShards,
 )
 from langadapt.recipes.find import (
     data_recipe,
@@ -22,18 +23,19 @@ from langadapt.recipes.language import (
     DistillStage,
     ExtendVocabulary,
     LanguageRecipe,
-    LastLayers,
-    Lora,
     ModelRef,
     TextModelRef,
 )
 from langadapt.recipes.override import override, with_absolute_paths
 from langadapt.recipes.strict_yaml import dump_recipe, read_yaml
+from langadapt.recipes.trains import LastLayers, Lora
+from langadapt.recipes.tune import ContrastStage, Method, TuneStage
 
 __all__ = [
     "AdapterSpec",
     "AlignedFiles",
     "ClassificationRecipe",
+    "ContrastStage",
     "DataCard",
     "DistillStage",
     "ExtendVocabulary",
@@ -41,12 +43,15 @@ __all__ = [
     "LanguageRecipe",
     "LastLayers",
     "Lora",
+    "Method",
     "ModelRef",
     "PairsRecipe",
     "ParallelRecipe",
     "RetrievalRecipe",
     "TableFiles",
+    "TarShards",
     "TextModelRef",
+    "TuneStage",
     "data_recipe",
     "dump_recipe",
     "find_language",

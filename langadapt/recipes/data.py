@@ -34,6 +34,14 @@ class AlignedFiles(Spec):
     target: str
 
 
+class TarShards(Spec):
+    """WebDataset shards: tar files in which `0001.jpg` lies beside `0001.txt` or `0001.json`."""
+
+    kind: Literal["tar"]
+    paths: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Uncompressed tar files, in the order in which they are read."""
+
+
 Source = Annotated[HubSource | TableFiles | AlignedFiles, Field(discriminator="kind")]
 
 
@@ -91,9 +99,9 @@ class PairsRecipe(DataCard):
     """Images with captions to train on."""
 
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
-    source: Annotated[HubSource | TableFiles, Field(discriminator="kind")]
+    source: Annotated[HubSource | TableFiles | TarShards, Field(discriminator="kind")]
     images: str | None = None
-    """Folder of the images; None where the Hub data set holds them."""
+    """Folder of the images; None where the Hub data set or the tar files hold them."""
     columns: CaptionColumns = CaptionColumns()
     expected_rows: Annotated[int, Field(gt=0)] | None = None
 

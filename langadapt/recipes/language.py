@@ -5,11 +5,10 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from langadapt.recipes.numbers import Fraction, PositiveFloat, PositiveInt
 from langadapt.recipes.strict_yaml import Spec
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0.0)]
+from langadapt.recipes.trains import LastLayers, Lora
+from langadapt.recipes.tune import TuneStage
 
 
 class ModelRef(Spec):
@@ -32,23 +31,6 @@ class ModelRef(Spec):
         if value is not None and not re.fullmatch(r"[0-9a-f]{40}", value):
             raise ValueError("expected a full commit hash of 40 hex digits")
         return value
-
-
-class LastLayers(Spec):
-    """Train the text model's last layers."""
-
-    last: PositiveInt
-    """Number of Transformer layers, counted from the output."""
-
-
-class Lora(Spec):
-    """Train low-rank updates of the attention's query and value projections (through peft)."""
-
-    class Size(Spec):
-        rank: PositiveInt = 8
-        alpha: PositiveFloat = 16.0
-
-    lora: Size
 
 
 def _kind_of_trains(value: object) -> str | None:
@@ -164,6 +146,8 @@ class LanguageRecipe(Spec):
     """Why this text model: what it has seen of the language, and where that was read."""
     adapter: AdapterSpec = AdapterSpec()
     distill: DistillStage
+    tune: TuneStage | None = None
+    """Contrastive tuning on image-caption pairs after `distill`."""
     prompts: tuple[str, ...] = ()
     """Zero-shot templates in the language, each with `{label}`; the first one is the single template."""
     english_prompts: tuple[str, ...] = ("a photo of a {label}.",)

@@ -87,15 +87,10 @@ def distill(
     recipe = with_absolute_paths(found)
     stage = recipe.distill
     started = time.perf_counter()
-    accelerator = _accelerator(options.device or best_device())
+    accelerator = share_of_work(options.device or best_device(), stage.batch_size)
     device = accelerator.device
-    if stage.batch_size % accelerator.num_processes:
-        raise TrainingError(
-            f"distill.batch_size {stage.batch_size} cannot be shared by {accelerator.num_processes} "
-            "processes; make it a multiple of their number"
-        )
     if not accelerator.is_main_process:
-        report = _silent
+        report = silent
     stated = [data_recipe(ParallelRecipe, name) for name in stage.data]
     corpora = [load_parallel(found_data) for found_data in stated]
     for corpus in corpora:
@@ -173,13 +168,24 @@ def distill(
     return artifact
 
 
-def _accelerator(device: torch.device) -> Accelerator:
+def share_of_work(device: torch.device, batch_size: int) -> Accelerator:
+    """Device, precision and processes of a run.
+
+    Raises:
+        TrainingError: the batch cannot be shared evenly.
+    """
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
-    return Accelerator(mixed_precision="bf16" if has_bf16(device) else "no", cpu=device.type == "cpu")
+    found = Accelerator(mixed_precision="bf16" if has_bf16(device) else "no", cpu=device.type == "cpu")
+    if batch_size % found.num_processes:
+        raise TrainingError(
+            f"batch_size {batch_size} cannot be shared by {found.num_processes} processes; make it a "
+            "multiple of their number"
+        )
+    return found
 
 
-def _silent(progress: Progress) -> None:
+def silent(progress: Progress) -> None:
     """Only the main process reports."""
 
 

@@ -97,7 +97,7 @@ def prepare(
     sources = _Distinct(english)
     texts = _Distinct([*target, *(english[i] for i in identity)])
 
-    target_row, targets = _teacher_targets(sources.texts, teacher, cache, report)
+    target_row, targets = teacher_targets(sources.texts, teacher, cache, report)
     tokens, text_row = _sorted_by_length(student.text_model.tokenize(texts.texts))
     english_of = target_row[sources.index]
     target_of = text_row[texts.index]
@@ -135,9 +135,10 @@ def _sorted_by_length(tokens: Tokens) -> tuple[Tokens, NDArray[np.int64]]:
     return replace(tokens, ids=tokens.ids[positions], offsets=offsets), place
 
 
-def _teacher_targets(
+def teacher_targets(
     texts: Sequence[str], teacher: Teacher, cache: Path, report: Report
 ) -> tuple[NDArray[np.int64], Tensor]:
+    """The teacher's embeddings of English texts, stored: each text's row, and rows `[len(texts), D]`."""
     tokens, place = _sorted_by_length(teacher.tokenize(texts))
     key = fingerprint(
         _CODE_VERSION,

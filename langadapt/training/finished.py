@@ -1,12 +1,15 @@
 """What an artifact says about a finished run beside its weights."""
 
+from pathlib import Path
+
 import torch
 
+from langadapt.data.pairs import Pairs, pairs_recipe
 from langadapt.data.parallel import ParallelSentences
 from langadapt.models import ResolvedModel, Student
 from langadapt.models.provenance import BaseModel, DataSource, Samples, data_source, sample_texts
 from langadapt.models.trained import round_to_stored
-from langadapt.recipes import LanguageRecipe, ModelRef, ParallelRecipe
+from langadapt.recipes import DataCard, LanguageRecipe, ModelRef, ParallelRecipe, TableFiles
 from langadapt.recipes.find import Found
 
 
@@ -27,6 +30,23 @@ def parallel_source(found: Found[ParallelRecipe], corpus: ParallelSentences) -> 
         rows=len(corpus.english),
         blank_rows=corpus.blank_rows,
         fingerprint=corpus.fingerprint,
+    )
+
+
+def pairs_source(name: str, pairs: Pairs, *, language: str) -> DataSource:
+    """Pairs as they were read; of a plain table nobody has stated a licence."""
+    found = pairs_recipe(name)
+    file = Path(name).name
+    card = DataCard(name=pairs.name.lower(), title=file, licence="unknown") if found is None else found.recipe
+    source = TableFiles(kind="files", paths=(file,)) if found is None else found.recipe.source
+    return data_source(
+        card,
+        source,
+        kind="pairs",
+        language=language,
+        rows=len(pairs.texts),
+        blank_rows=0,
+        fingerprint=pairs.fingerprint,
     )
 
 

@@ -109,8 +109,8 @@ def fit(
             value = _step(state, batch, loss)
             if not math.isfinite(value):
                 raise TrainingError(
-                    f"the loss is {value} at step {state.step + 1}; the last checkpoint is kept: lower "
-                    "distill.learning_rate or text_model.learning_rate, or raise distill.temperature"
+                    f"the loss is {value} at step {state.step + 1}; the last checkpoint is kept: lower the "
+                    "stage's learning rates (and text_model.learning_rate), or raise its temperature"
                 )
             state.step += 1
             busy_seconds += time.perf_counter() - started

@@ -1,0 +1,105 @@
+"""Small trained modules that are put into a frozen encoder and change nothing until they have learned."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from langadapt.nn.sublayers import TransformerParts
+from langadapt.nn.transformer import TransformerLayer
+
+
+class Bottleneck(nn.Module):
+    """Linear to a fraction of the width, GELU, linear back, residual; starts as the identity.
+
+    Args:
+        dim: width of what it stands behind.
+        reduction: divides the width; at least one unit stays.
+
+    Source: Houlsby et al., 2019; width d/4 as in LilT (Khan and Fu, 2023), whose bottlenecks do not start as
+        the identity.
+    """
+
+    def __init__(self, *, dim: int, reduction: int = 4) -> None:
+        super().__init__()
+        self.down = nn.Linear(dim, max(1, dim // reduction))
+        self.up = nn.Linear(self.down.out_features, dim)
+        nn.init.normal_(self.down.weight, std=dim**-0.5)
+        nn.init.zeros_(self.down.bias)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps `x [..., dim]` to `[..., dim]`."""
+        out: Tensor = x + self.up(F.gelu(self.down(x)))
+        return out
+
+
+def add_bottlenecks(layers: list[TransformerParts]) -> list[nn.Module]:
+    """Puts a bottleneck behind attention and feed-forward of each layer, in front of the residual sum.
+
+    It becomes the linear map's own submodule `bottleneck`, so that no pretrained weight changes its name.
+
+    Returns:
+        The bottlenecks.
+    """
+    added: list[nn.Module] = []
+    for parts in layers:
+        for linear in (parts.attention_out, parts.feedforward_out):
+            bottleneck = Bottleneck(dim=linear.out_features).to(linear.weight)
+            linear.add_module("bottleneck", bottleneck)
+            linear.register_forward_hook(_through_bottleneck)
+            added.append(bottleneck)
+    return added
+
+
+def _through_bottleneck(module: nn.Module, _: object, output: Tensor) -> Tensor:
+    bottleneck = module.bottleneck
+    assert isinstance(bottleneck, Bottleneck)
+    out: Tensor = bottleneck(output)
+    return out
+
+
+class TopLayer(nn.Module):
+    """One more Transformer layer on a tower's last states; starts as the identity.
+
+    Args:
+        dim: width of the states.
+        heads: attention heads; divides `dim`.
+    """
+
+    def __init__(self, *, dim: int, heads: int) -> None:
+        super().__init__()
+        self.inner = TransformerLayer(dim=dim, heads=heads, feedforward_dim=4 * dim, dropout=0.0)
+        self.mask: Tensor | None = None
+        """`[B, T]` bool of the batch that comes next; None where every token counts. The tower sets it."""
+        for linear in (self.inner.attention_out, self.inner.feedforward_out):
+            nn.init.zeros_(linear.weight)
+            nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps `x [B, T, dim]` to `[B, T, dim]`."""
+        mask = self.mask
+        if mask is None:
+            mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
+        out: Tensor = self.inner(x, mask.to(x.device))
+        return out
+
+
+def add_top_layer(last: TransformerParts) -> TopLayer:
+    """Puts a layer behind a tower's last one, as its submodule `top`."""
+    dim = last.feedforward_out.out_features
+    top = TopLayer(dim=dim, heads=max(h for h in range(1, max(1, dim // 32) + 1) if dim % h == 0))
+    top = top.to(last.feedforward_out.weight)
+    last.layer.add_module("top", top)
+    last.layer.register_forward_hook(_through_top)
+    return top
+
+
+def _through_top(module: nn.Module, _: object, output: Any) -> Any:
+    top = module.top
+    assert isinstance(top, TopLayer)
+    if isinstance(output, tuple):
+        return (top(output[0]), *output[1:])
+    return top(output)

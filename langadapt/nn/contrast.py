@@ -1,0 +1,72 @@
+"""Contrastive losses between texts and images, with a learned temperature that a module keeps."""
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+_LEAST, _MOST = 0.01, 1.0
+
+
+class Temperature(nn.Module):
+    """What similarities are divided by, learned within 0.01 and 1; for the sigmoid loss also a bias.
+
+    Args:
+        start: initial temperature.
+        loss: `sigmoid` adds the bias, which starts at SigLIP's -10.
+    """
+
+    def __init__(self, *, start: float, loss: Literal["softmax", "sigmoid"]) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(start)))
+        self.bias = nn.Parameter(torch.tensor(-10.0)) if loss == "sigmoid" else None
+
+    def forward(self, similarity: Tensor) -> Tensor:
+        """Logits of cosine similarities, same shape."""
+        with torch.no_grad():  # on the weight itself: a clamp of the value would have no gradient outside
+            self.log_scale.clamp_(-math.log(_MOST), -math.log(_LEAST))
+        logits = similarity * self.log_scale.exp()
+        return logits if self.bias is None else logits + self.bias
+
+
+def duplicates(images: Tensor, captions: Tensor) -> Tensor:
+    """Which pairs of a batch are no negatives of each other: same image or same caption.
+
+    Args:
+        images: `[B]` int64, number of each pair's image.
+        captions: `[B]` int64, number of each pair's caption text.
+
+    Returns:
+        `[B, B]` bool, the diagonal False.
+    """
+    same = (images[:, None] == images) | (captions[:, None] == captions)
+    return same.fill_diagonal_(False)
+
+
+def softmax_contrast(logits: Tensor, ignored: Tensor) -> Tensor:
+    """Symmetric InfoNCE of a batch.
+
+    Args:
+        logits: `[B, B]`, text i against image j; the diagonal holds the pairs.
+        ignored: `[B, B]` bool, neither positive nor negative.
+
+    Returns:
+        Scalar.
+
+    Source: Radford et al., 2021.
+    """
+    logits = logits.masked_fill(ignored, float("-inf"))
+    own = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+def sigmoid_contrast(logits: Tensor, ignored: Tensor) -> Tensor:
+    """Each text-image pair of a batch judged by itself; arguments as in `softmax_contrast`.
+
+    Source: Zhai et al., 2023, eq. 1 and algorithm 1: the sum over all pairs, divided by B.
+    """
+    sign = 2 * torch.eye(len(logits), device=logits.device) - 1
+    each = -F.logsigmoid(sign * logits).masked_fill(ignored, 0.0)
+    return each.sum() / len(logits)

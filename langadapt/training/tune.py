@@ -1,0 +1,165 @@
+"""Stage tune: a distilled student, and where asked the image tower, learn from images with captions."""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from langadapt.data.pairs import join_pairs, load_pairs
+from langadapt.data.parallel import load_parallel
+from langadapt.data.store import cache_folder, fingerprint
+from langadapt.errors import RecipeError, TrainingError
+from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
+from langadapt.models.artifact import environment_facts
+from langadapt.models.contrast_model import ContrastModel
+from langadapt.models.device import best_device, device_name
+from langadapt.models.tuning import TEMPERATURE, tunable_towers, tuned_weights
+from langadapt.nn.contrast import Temperature
+from langadapt.progress import Progress, Report
+from langadapt.recipes import ParallelRecipe, TuneStage, data_recipe
+from langadapt.training.contrast import train_contrast
+from langadapt.training.contrast_data import ContrastData, ParallelPool, prepare_pairs
+from langadapt.training.distill import DistillOptions, share_of_work, silent
+from langadapt.training.distill_data import teacher_targets
+from langadapt.training.finished import finished_samples, pairs_source
+from langadapt.training.run_folder import RunFolder
+
+
+def tune(
+    start: Path,
+    out: Path,
+    *,
+    stage: TuneStage,
+    report: Report,
+    options: DistillOptions | None = None,
+    images: Path | None = None,
+    pairs_fraction: float = 1.0,
+) -> Artifact:
+    """Tunes a distilled student on pairs and writes the artifact of the tuned one.
+
+    Where no step is better on the held-out pairs than the student that it began with, the artifact is that
+    student, and says so (`training.fell_back`). An interrupted run goes on as `distill` does.
+
+    Args:
+        start: artifact of the distilled student.
+        out: folder of the run.
+        stage: how; its paths as seen from the current folder.
+        report: told what is done.
+        options: device, overwrite, how often a checkpoint is written.
+        images: folder at which the image paths of tables start.
+        pairs_fraction: share of the training images that is used.
+
+    Raises:
+        LangadaptError: bad data or models, methods that fit no tower, a folder that holds another run.
+    """
+    options = options or DistillOptions()
+    started = time.perf_counter()
+    accelerator = share_of_work(options.device or best_device(), stage.batch_size)
+    if not accelerator.is_main_process:
+        report = silent
+    before = read_artifact(start)
+    if before.recipe.tune is not None and any(name.startswith("tune.") for name in before.weights):
+        raise TrainingError(f"{start} is tuned already; begin with the distilled run that it came from")
+    recipe = before.recipe.model_copy(update={"tune": stage})
+    codes = f"{recipe.code} {recipe.iso639_3}"
+    parts = [load_pairs(name, language=codes, images=images) for name in stage.pairs]
+    pairs = join_pairs(parts)
+    key = fingerprint(stage.model_dump_json(), before.digest, pairs.fingerprint, pairs_fraction)
+    run = RunFolder(folder=out, key=key, started=started)
+    if accelerator.is_main_process:
+        run.claim(overwrite=options.overwrite)
+    accelerator.wait_for_everyone()
+
+    loaded = load(start, device=accelerator.device)
+    text, image = tunable_towers(loaded.student, loaded.teacher, stage)
+    model = ContrastModel(
+        text=text,
+        image=image,
+        temperature=Temperature(start=stage.temperature, loss=stage.loss).to(accelerator.device),
+        chunk_size=stage.chunk_size,
+    )
+    counts = model.parameter_counts()
+    share = 100 * counts["trained"] / counts["total"]
+    report(Progress(stage=f"trains {counts['trained']:,} weights, {share:.2f} % of both towers"))
+    data = prepare_pairs(
+        pairs,
+        stage=stage,
+        teacher=loaded.teacher,
+        tokenize=loaded.student.text_model.tokenize,
+        fraction=pairs_fraction,
+        report=report,
+    )
+    data = _with_parallel(data, stage, loaded, report)
+    facts = train_contrast(
+        model,
+        data,
+        run,
+        distill_weight=stage.distill_weight,
+        accelerator=accelerator,
+        checkpoint_seconds=options.checkpoint_seconds,
+        report=report,
+    )
+    fell_back = facts["best_step"] == 0
+    weights = dict(before.weights)
+    if fell_back:
+        report(Progress(stage="no step was better than the distilled student: the result is that student"))
+    else:
+        weights |= tuned_weights(text, image)
+        scale = model.temperature.state_dict()
+        weights |= {f"{TEMPERATURE}.{name}": value.cpu() for name, value in scale.items()}
+    sources = (
+        pairs_source(name, part, language=recipe.code) for name, part in zip(stage.pairs, parts, strict=True)
+    )
+    artifact = replace(
+        before,
+        recipe=recipe,
+        weights=weights,
+        data=(*before.data, *sources),
+        samples=finished_samples(loaded.student, recipe),
+        training={
+            **facts,
+            "fell_back": fell_back,
+            "rows": len(data.split.train),
+            "images": len({*data.image_ids[data.split.train].tolist()}),
+            "held_out_rows": len(data.split.held_out),
+            "trained_parameters": counts["trained"],
+            "trained_percent": round(share, 3),
+            "device": str(accelerator.device),
+            "data": {data.pairs.name: data.pairs.fingerprint},
+            "distilled": {"digest": before.digest, **before.training},
+        },
+        environment={**environment_facts(), "device": device_name(accelerator.device)},
+    )
+    if accelerator.is_main_process:
+        write_artifact(out, artifact)
+        run.clean()
+    accelerator.wait_for_everyone()
+    return artifact
+
+
+def _with_parallel(
+    data: ContrastData, stage: TuneStage, model: LanguageModel, report: Report
+) -> ContrastData:
+    """Adds what the distillation term learns from: English sides of training captions, and parallel data."""
+    if not stage.distill_weight:
+        return data
+    english: list[str] = []
+    target: list[str] = []
+    if data.pairs.english is not None:
+        english += [data.pairs.english[row] for row in data.split.train]
+        target += [data.pairs.texts[row] for row in data.split.train]
+    for name in stage.distill_data:
+        corpus = load_parallel(data_recipe(ParallelRecipe, name))
+        english += corpus.english
+        target += corpus.target
+    if not english:
+        raise RecipeError(
+            f"tune.distill_weight is {stage.distill_weight}, but {data.pairs.name} has no English sides; add "
+            "a column `english`, or name parallel data: tune.distill_data"
+        )
+    place, rows = teacher_targets(english, model.teacher, cache_folder(), report)
+    pool = ParallelPool(
+        tokens=model.student.text_model.tokenize(target), targets=rows[torch.from_numpy(place)]
+    )
+    return replace(data, pool=pool, pool_size=stage.distill_batch_size)

@@ -1,0 +1,53 @@
+"""Pairs in the tiny language and a distilled student to tune on them, as tests need them."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image, ImageDraw
+from tiny_language import COLOURS, sentences
+from tiny_run import run, silent
+
+from langadapt.models import Artifact
+from langadapt.progress import Report
+from langadapt.recipes import TuneStage
+from langadapt.recipes.strict_yaml import parse
+from langadapt.training import DistillOptions, tune
+
+LOCKED = {"text": ["projection"], "image": "locked"}
+
+
+def write_pairs(folder: Path, *, images: int = 24) -> Path:
+    """Pictures whose colour and stripes their captions name; two captions of each."""
+    (folder / "pictures").mkdir(parents=True)
+    rows = sentences()
+    lines = ["image\tcaption\tenglish\n"]
+    for number in range(images):
+        english, target = rows[6 * number % 144]
+        picture = Image.new("RGB", (40, 32), english.split()[1].replace("grey", "gray"))
+        ImageDraw.Draw(picture).rectangle((number % 9, 4, 12 + number, 20), fill=(9 * number, 80, 30))
+        picture.save(folder / "pictures" / f"{number}.png")
+        lines.append(f"{number}.png\t{target}\t{english}\n")
+        lines.append(f"{number}.png\t{' '.join(target.split()[:2])}\t{' '.join(english.split()[:3])}\n")
+    (folder / "pairs.tsv").write_text("".join(lines), encoding="utf-8")
+    return folder / "pairs.tsv"
+
+
+def stage(pairs: Path, **values: object) -> TuneStage:
+    settings = {"epochs": 2, "batch_size": 16, "held_out_fraction": 0.25, **values}
+    return parse(TuneStage, {"pairs": [str(pairs)], **settings}, where="test")
+
+
+def tuned(
+    start: Path, out: Path, chosen: TuneStage, *, report: Report = silent, **options: object
+) -> Artifact:
+    found = DistillOptions(device=torch.device("cpu"), **options)  # type: ignore[arg-type]
+    pictures = Path(chosen.pairs[0]).parent / "pictures"
+    return tune(start, out, stage=chosen, report=report, options=found, images=pictures)
+
+
+def distilled(folder: Path, out: Path, *settings: str) -> Path:
+    run(folder, out, "distill.epochs=1", *settings)
+    return out
+
+
+__all__ = ["COLOURS", "LOCKED", "distilled", "stage", "tuned", "write_pairs"]
