@@ -11,6 +11,8 @@ from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
     CLIPModel,
+    MobileNetV2Config,
+    MobileNetV2Model,
     XLMRobertaConfig,
     XLMRobertaModel,
 )
@@ -86,6 +88,20 @@ def text_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             add_pooling_layer=False,
         )
     model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vision_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A narrow MobileNetV2 with random weights: an image encoder without Transformer layers."""
+    folder = tmp_path_factory.mktemp("models") / "vision"
+    with torch.random.fork_rng():
+        torch.manual_seed(4)
+        model = MobileNetV2Model(MobileNetV2Config(image_size=32, depth_multiplier=0.25))
+    model.save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(
+        folder
+    )
     return folder
 
 

@@ -6,6 +6,7 @@ import typer
 
 from langadapt import __version__
 from langadapt.cli import (
+    data_check,
     demo,
     distill,
     encode,
@@ -16,6 +17,7 @@ from langadapt.cli import (
     publish,
     quickstart,
     search,
+    tune,
 )
 
 app = typer.Typer(
@@ -45,6 +47,7 @@ def _options(
 
 app.command("quickstart", help=quickstart.HELP)(quickstart.quickstart)
 app.command("distill", help=distill.HELP)(distill.distill_command)
+app.command("tune", help=tune.HELP)(tune.tune_command)
 app.command("eval", help=evaluate.HELP)(evaluate.eval_command)
 app.command("index", help=index.HELP)(index.index_command)
 app.command("demo", help=demo.HELP)(demo.demo_command)
@@ -53,3 +56,8 @@ app.command("encode", help=encode.HELP)(encode.encode_command)
 app.command("publish", help=publish.HELP)(publish.publish_command)
 app.command("export", help=export.HELP)(export.export_command)
 app.add_typer(languages.app, name="languages", help="The shipped languages: list them, show one recipe.")
+
+data = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+data.callback()(lambda: None)
+data.command("check", help=data_check.HELP)(data_check.check_command)
+app.add_typer(data, name="data", help="Training data: check pairs.")

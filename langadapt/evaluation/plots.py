@@ -70,7 +70,31 @@ def save_svg(path: Path, points: Sequence[CurvePoint]) -> None:
     write_text(path, f'{head} width="{width}" height="{_HEIGHT}">{_ALONE}{shifted}</svg>\n')
 
 
-def _panel(*, title: str, line: list[tuple[float, float]], colour: str, marked: int) -> str:
+def save_learning_curve(path: Path, points: Sequence[tuple[float, float]], *, start: float) -> None:
+    """Write held-out recall against the number of training captions; the first point is no training at all.
+
+    Args:
+        path: SVG file.
+        points: captions and recall in percent, in the order of captions.
+        start: recall in percent before training.
+
+    Raises:
+        DataError: there are no points, or one is not finite.
+    """
+    if not points or not all(math.isfinite(number) for point in points for number in point):
+        raise DataError("learning curve: there is no point to draw, or one is not finite")
+    line = [(0.0, start), *points]
+    best = max(range(len(line)), key=lambda place: line[place][1])
+    panel = _panel(
+        title="Held-out recall (%)", line=line, colour="#d9772b", marked=best, across_name="captions"
+    )
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
+    write_text(path, f'{head} width="{_WIDTH}" height="{_HEIGHT}">{_ALONE}{panel}</svg>\n')
+
+
+def _panel(
+    *, title: str, line: list[tuple[float, float]], colour: str, marked: int, across_name: str = "step"
+) -> str:
     """Axes, grid, the line and a dot with its value at place `marked`."""
     across = _ticks(min(x for x, _ in line), max(x for x, _ in line), 5)
     up = _ticks(min(y for _, y in line), max(y for _, y in line), 5)
@@ -96,7 +120,7 @@ def _panel(*, title: str, line: list[tuple[float, float]], colour: str, marked: 
         f'font-family="system-ui,sans-serif" font-size="13">'
         f'<text x="{_LEFT}" y="20" font-size="15" font-weight="600">{escape(title)}</text>'
         f'<g stroke="currentColor">{grid}</g><g opacity=".75">{numbers}'
-        f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 8}" text-anchor="end">step</text></g>'
+        f'<text x="{_WIDTH - _RIGHT}" y="{_HEIGHT - 8}" text-anchor="end">{across_name}</text></g>'
         f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2" stroke-linejoin="round"/>'
         f'<circle cx="{x_of(x):.1f}" cy="{y_of(y):.1f}" r="4" fill="{colour}"/>'
         f'<text x="{x_of(x):.1f}" y="{y_of(y) - 9:.1f}" text-anchor="{side}" font-weight="600">'

@@ -8,6 +8,7 @@ from langadapt.evaluation.page import Search
 from langadapt.evaluation.retrieval import Evaluation, best_images
 from langadapt.evaluation.thumbnails import Thumbnail
 from langadapt.models.artifact import Artifact
+from langadapt.recipes import LanguageRecipe
 
 
 def example_searches(
@@ -45,8 +46,8 @@ def run_facts(artifact: Artifact, folder: Path) -> dict[str, dict[str, str]]:
         "language": f"{recipe.name} ({recipe.code})",
         "teacher": f"{artifact.teacher.repo} at {artifact.teacher.revision}",
         "text model": f"{artifact.text_model.repo} at {artifact.text_model.revision}",
-        "what trains": f"adapter + {recipe.text_model.trains} text model, {training['trained_parameters']:,} "
-        f"weights ({training['trained_percent']} % of the student)",
+        "what trains": f"{_what_trains(recipe)}, {training['trained_parameters']:,} weights "
+        f"({training['trained_percent']} %)",
         "training rows": f"{training['rows']:,} from {', '.join(training['data'])}",
         "steps": f"{training['steps']:,}, best at {training['best_step']:,} "
         f"(held-out recall {training['held_out_recall']:.1f} %)",
@@ -54,3 +55,10 @@ def run_facts(artifact: Artifact, folder: Path) -> dict[str, dict[str, str]]:
         "run folder": str(folder),
     }
     return {"Settings": settings, "Environment": artifact.environment}
+
+
+def _what_trains(recipe: LanguageRecipe) -> str:
+    if recipe.tune is None:
+        return f"adapter + {recipe.text_model.trains} text model of the student"
+    sides = {"text": recipe.tune.text, "image": recipe.tune.image}
+    return "; ".join(f"{side}: {', '.join(map(str, methods))}" for side, methods in sides.items())

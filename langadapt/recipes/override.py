@@ -12,6 +12,8 @@ from langadapt.recipes.find import Found
 from langadapt.recipes.language import LanguageRecipe
 from langadapt.recipes.strict_yaml import parse
 
+_TABLES = (".tsv", ".csv", ".jsonl", ".parquet", ".tar", ".gz", ".zst")
+
 
 def override(found: Found[LanguageRecipe], settings: Sequence[str]) -> Found[LanguageRecipe]:
     """The same recipe with some values set.
@@ -51,7 +53,7 @@ def with_absolute_paths(found: Found[LanguageRecipe]) -> LanguageRecipe:
     recipe = found.recipe
 
     def place(name: str) -> str:
-        is_path = "/" in name or name.endswith((".yaml", ".yml"))
+        is_path = "/" in name or name.endswith((".yaml", ".yml", *_TABLES))
         return str(folder / Path(name).expanduser()) if is_path else name
 
     def model(repo: str) -> str:

@@ -37,7 +37,7 @@ def pairs_source(name: str, pairs: Pairs, *, language: str) -> DataSource:
     """Pairs as they were read; of a plain table nobody has stated a licence."""
     found = pairs_recipe(name)
     file = Path(name).name
-    card = DataCard(name=pairs.name.lower(), title=file, licence="unknown") if found is None else found.recipe
+    card = DataCard(name="own-pairs", title=file, licence="unknown") if found is None else found.recipe
     source = TableFiles(kind="files", paths=(file,)) if found is None else found.recipe.source
     return data_source(
         card,

@@ -10,19 +10,20 @@ from langadapt.data.pairs import join_pairs, load_pairs
 from langadapt.data.parallel import load_parallel
 from langadapt.data.store import cache_folder, fingerprint
 from langadapt.errors import RecipeError, TrainingError
-from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
+from langadapt.models import Artifact, LanguageModel, Student, load, read_artifact, write_artifact
 from langadapt.models.artifact import environment_facts
 from langadapt.models.contrast_model import ContrastModel
 from langadapt.models.device import best_device, device_name
+from langadapt.models.provenance import Samples, sample_texts
 from langadapt.models.tuning import TEMPERATURE, tunable_towers, tuned_weights
 from langadapt.nn.contrast import Temperature
 from langadapt.progress import Progress, Report
-from langadapt.recipes import ParallelRecipe, TuneStage, data_recipe
+from langadapt.recipes import LanguageRecipe, ParallelRecipe, TuneStage, data_recipe
 from langadapt.training.contrast import train_contrast
 from langadapt.training.contrast_data import ContrastData, ParallelPool, prepare_pairs
 from langadapt.training.distill import DistillOptions, share_of_work, silent
 from langadapt.training.distill_data import teacher_targets
-from langadapt.training.finished import finished_samples, pairs_source
+from langadapt.training.finished import pairs_source
 from langadapt.training.run_folder import RunFolder
 
 
@@ -116,7 +117,7 @@ def tune(
         recipe=recipe,
         weights=weights,
         data=(*before.data, *sources),
-        samples=finished_samples(loaded.student, recipe),
+        samples=_samples(loaded.student, recipe),
         training={
             **facts,
             "fell_back": fell_back,
@@ -136,6 +137,12 @@ def tune(
         run.clean()
     accelerator.wait_for_everyone()
     return artifact
+
+
+def _samples(student: Student, recipe: LanguageRecipe) -> Samples:
+    """What the student says at the end; its weights are rounded already."""
+    texts = sample_texts(recipe)
+    return Samples(texts=texts, embeddings=student.to("cpu").encode(texts))
 
 
 def _with_parallel(
