@@ -75,7 +75,8 @@ def tune_command(
     from langadapt.models.device import chosen_device
     from langadapt.training import DistillOptions, tune
 
-    found = find_language(recipe or lang) if recipe or lang else None
+    named_recipe = recipe or lang
+    found = None if named_recipe is None else find_language(named_recipe)
     own = Found(recipe=read_artifact(begin).recipe, path=begin / "recipe.yaml", shipped=True)
     named = [str(Path(name).resolve()) if Path(name).exists() else name for name in pairs or []]
     stage = chosen_stage(found or own, own, named, settings or [])

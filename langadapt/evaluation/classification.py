@@ -11,7 +11,7 @@ from langadapt.data.classification import ClassificationSet
 from langadapt.data.store import fingerprint
 from langadapt.errors import RecipeError
 from langadapt.evaluation.class_texts import class_embeddings, prompts_label
-from langadapt.evaluation.retrieval import ImageProgress, stored_images, teacher_texts
+from langadapt.evaluation.retrieval import teacher_texts
 from langadapt.metrics.classification import (
     ClassificationScores,
     class_similarities,
@@ -19,6 +19,7 @@ from langadapt.metrics.classification import (
 )
 from langadapt.metrics.signature import ClassSignature
 from langadapt.models import LanguageModel
+from langadapt.models.image_store import ImageProgress, stored_images
 
 
 @dataclass(frozen=True, kw_only=True)

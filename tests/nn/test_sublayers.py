@@ -25,6 +25,7 @@ M2M = {
     "max_position_embeddings": 32,
 }
 T = transformers
+VIT = ("attention.o_proj", "mlp.fc2")
 
 
 def text(kind: Any, config: Any) -> Callable[[], nn.Module]:
