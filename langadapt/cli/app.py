@@ -6,6 +6,7 @@ import typer
 
 from langadapt import __version__
 from langadapt.cli import (
+    align,
     data_check,
     demo,
     distill,
@@ -48,6 +49,7 @@ def _options(
 app.command("quickstart", help=quickstart.HELP)(quickstart.quickstart)
 app.command("distill", help=distill.HELP)(distill.distill_command)
 app.command("tune", help=tune.HELP)(tune.tune_command)
+app.command("align", help=align.HELP)(align.align_command)
 app.command("eval", help=evaluate.HELP)(evaluate.eval_command)
 app.command("index", help=index.HELP)(index.index_command)
 app.command("demo", help=demo.HELP)(demo.demo_command)

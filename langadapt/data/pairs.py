@@ -14,7 +14,7 @@ from langadapt.data.images import ImageFile, PackedImage
 from langadapt.data.local_files import local_path
 from langadapt.data.rows import Row, check_text
 from langadapt.data.tables import column_names, read_values
-from langadapt.data.tar_shards import read_shard
+from langadapt.data.tar_shards import has_english, read_shard
 from langadapt.errors import DataError, MissingDataError
 from langadapt.recipes.data import CaptionColumns, HubSource, PairsRecipe, TableFiles, TarShards
 from langadapt.recipes.find import Found, data_recipe
@@ -124,11 +124,11 @@ def join_pairs(parts: Sequence[Pairs]) -> Pairs:
 
 def _from_file(path: Path, folder: Path) -> Pairs:
     if path.suffix == ".tar":
-        return _collect(path.stem, read_shard(path, CaptionColumns()), None)
-    columns = ["image", "caption"]
-    columns += ["english"] if "english" in column_names(path) else []
+        columns = CaptionColumns(english="english" if has_english(path) else None)
+        return _collect(path.stem, read_shard(path, columns), None)
+    wanted = ["image", "caption", *(["english"] if "english" in column_names(path) else [])]
     name = path.name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[0]
-    return _collect(name, read_values(path, columns), folder)
+    return _collect(name, read_values(path, wanted), folder)
 
 
 def _rows(found: Found[PairsRecipe]) -> Iterator[Row]:

@@ -37,6 +37,15 @@ def read_shard(path: Path, columns: CaptionColumns) -> Iterator[Row]:
         raise DataError(f"{path}: holds no samples; check that it was written completely")
 
 
+def has_english(path: Path) -> bool:
+    """Whether the first sample of a shard names the caption's English side."""
+    for _, members in _samples(path):
+        if "json" in members:
+            return "english" in json.loads(_text(members["json"]))
+        return "en.txt" in members
+    return False
+
+
 def _samples(path: Path) -> Iterator[tuple[str, dict[str, PackedImage]]]:
     try:
         with tarfile.open(path, "r:") as tar:

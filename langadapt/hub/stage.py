@@ -119,6 +119,7 @@ def portable(artifact: Artifact) -> Artifact:
             "teacher": recipe.teacher.model_copy(update={"repo": teacher.repo}),
             "text_model": recipe.text_model.model_copy(update={"repo": text_model.repo}),
             "distill": recipe.distill.model_copy(update={"data": tuple(map(_name, recipe.distill.data))}),
+            "tune": recipe.tune and recipe.tune.with_places(_name),
             "evaluate": tuple(map(_name, recipe.evaluate)),
         }
     )

@@ -34,12 +34,19 @@ class ContrastModel(nn.Module):
         image: the image tower with its methods.
         temperature: learned beside them.
         chunk_size: rows per chunk.
+        image_head: what stored rows of a locked image encoder still go through; None: they are finished.
 
     Source: Gao et al., 2021 (GradCache), through PyTorch's checkpoints, which also repeat the dropout.
     """
 
     def __init__(
-        self, *, text: TunedTower, image: TunedTower, temperature: Temperature, chunk_size: int
+        self,
+        *,
+        text: TunedTower,
+        image: TunedTower,
+        temperature: Temperature,
+        chunk_size: int,
+        image_head: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.text_module = text.tower.module
@@ -47,6 +54,7 @@ class ContrastModel(nn.Module):
         self.temperature = temperature
         self.text, self.image = text, image
         self.chunk_size = chunk_size
+        self.image_head = image_head
 
     def train(self, mode: bool = True) -> "ContrastModel":
         """Train mode for the towers that learn."""
@@ -59,10 +67,7 @@ class ContrastModel(nn.Module):
     def forward(self, batch: ContrastBatch) -> Embedded:
         """Embeds a batch; an image with several captions runs once."""
         text = self.text_rows(batch.text)
-        images = batch.images.get("rows")
-        if images is None:
-            images = self.image_rows(batch.images)
-        images = images.to(text.device)[batch.image_index.to(text.device)]
+        images = self.image_rows(batch.images)[batch.image_index.to(text.device)]
         parallel = None if batch.parallel is None else self._run_text(batch.parallel.text)
         return Embedded(F.normalize(text, dim=-1), F.normalize(images.float(), dim=-1), parallel)
 
@@ -90,15 +95,18 @@ class ContrastModel(nn.Module):
         return self._in_chunks(run, rows=len(ids), learns=bool(self.text.start))
 
     def image_rows(self, pixels: dict[str, Tensor]) -> Tensor:
-        """What the image processor made to `[M, D]` float32, not normalised."""
+        """Stored rows, or what the image processor made, to `[M, D]` float32, not normalised."""
         device = next(self.parameters()).device
+        if "rows" in pixels:
+            rows = pixels["rows"].to(device)
+            return rows if self.image_head is None else self.image_head(rows).float()
 
         def run(start: int) -> Tensor:
             part = {key: value[start : start + self.chunk_size].to(device) for key, value in pixels.items()}
             return _plain(self.image_module.get_image_features(**part))  # type: ignore[operator]
 
-        rows = len(next(iter(pixels.values())))
-        return self._in_chunks(run, rows=rows, learns=bool(self.image.start))
+        count = len(next(iter(pixels.values())))
+        return self._in_chunks(run, rows=count, learns=bool(self.image.start))
 
     def _in_chunks(self, run: Callable[[int], Tensor], *, rows: int, learns: bool) -> Tensor:
         starts = range(0, rows, self.chunk_size)

@@ -26,13 +26,14 @@ from langadapt.recipes.language import (
     ModelRef,
     TextModelRef,
 )
-from langadapt.recipes.override import override, with_absolute_paths
+from langadapt.recipes.override import override, with_absolute_paths, with_values
 from langadapt.recipes.strict_yaml import dump_recipe, read_yaml
 from langadapt.recipes.trains import LastLayers, Lora
-from langadapt.recipes.tune import ContrastStage, Method, TuneStage
+from langadapt.recipes.tune import AlignStage, ContrastStage, Method, TuneStage
 
 __all__ = [
     "AdapterSpec",
+    "AlignStage",
     "AlignedFiles",
     "ClassificationRecipe",
     "ContrastStage",
@@ -61,4 +62,5 @@ __all__ = [
     "shipped_data_recipes",
     "shipped_folder",
     "with_absolute_paths",
+    "with_values",
 ]

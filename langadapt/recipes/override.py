@@ -10,7 +10,7 @@ from ruamel.yaml.error import YAMLError
 from langadapt.errors import RecipeError
 from langadapt.recipes.find import Found
 from langadapt.recipes.language import LanguageRecipe
-from langadapt.recipes.strict_yaml import parse
+from langadapt.recipes.strict_yaml import S, parse
 
 _TABLES = (".tsv", ".csv", ".jsonl", ".parquet", ".tar", ".gz", ".zst")
 
@@ -25,7 +25,13 @@ def override(found: Found[LanguageRecipe], settings: Sequence[str]) -> Found[Lan
     Raises:
         RecipeError: no `=`, an unknown key or a value of the wrong type.
     """
-    values = found.recipe.model_dump(mode="json")
+    recipe = with_values(LanguageRecipe, found.recipe, settings, where=str(found.path))
+    return Found(recipe=recipe, path=found.path, shipped=found.shipped)
+
+
+def with_values(schema: type[S], recipe: S, settings: Sequence[str], *, where: str = "--set") -> S:
+    """A recipe object with some values set; arguments and errors as in `override`."""
+    values = recipe.model_dump(mode="json")
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals or not key.strip():
@@ -41,8 +47,7 @@ def override(found: Found[LanguageRecipe], settings: Sequence[str]) -> Found[Lan
         if not isinstance(place, dict):
             raise RecipeError(f"--set {setting}: the recipe has no '{'.'.join(above)}'")
         place[last] = value
-    recipe = parse(LanguageRecipe, values, where="--set" if settings else str(found.path))
-    return Found(recipe=recipe, path=found.path, shipped=found.shipped)
+    return parse(schema, values, where="--set" if settings else where)
 
 
 def with_absolute_paths(found: Found[LanguageRecipe]) -> LanguageRecipe:

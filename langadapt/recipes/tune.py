@@ -51,6 +51,8 @@ class ContrastStage(Spec):
     embeddings).
     """
 
+    pairs: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Pair recipes by name or path; or tables (image, caption) and tar shards by path."""
     text: Methods = ("adapters", "layer_norm", "projection")
     image: Methods = ("locked",)
     loss: Literal["softmax", "sigmoid"] = "softmax"
@@ -79,8 +81,6 @@ class ContrastStage(Spec):
     """Also mirror images by chance; captions that say left or right then lie."""
     broken_images: Literal["error", "skip"] = "error"
     """What an unreadable image does: stop the run, or leave its pairs out and count them."""
-    max_tokens: PositiveInt = 77
-    """Longer captions are cut here (and at the text tower's own limit)."""
     seed: int = 0
 
     @field_validator("text", "image")
@@ -96,18 +96,20 @@ class ContrastStage(Spec):
             raise ValueError("a method is named twice")
         return value
 
-    @model_validator(mode="after")
-    def _something_trains(self) -> "ContrastStage":
-        if self.text == self.image == ("locked",):
-            raise ValueError("text and image are both locked: nothing would train")
-        return self
+
+class AlignStage(ContrastStage):
+    """Alignment of two encoders that have never met; their projections are new and always train."""
+
+    text: Methods = ("full",)
+    dim: PositiveInt = 256
+    """Width of the shared space."""
+    max_tokens: PositiveInt = 77
+    """Longer captions are cut here (and at the text encoder's own limit)."""
 
 
 class TuneStage(ContrastStage):
     """Tuning of a distilled student and, where asked, of the teacher's image tower."""
 
-    pairs: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Pair recipes by name or path; or tables (image, caption) and tar shards by path."""
     distill_weight: NotNegative = 0.0
     """Weight of the distillation term kept from `distill`: needs English sides or `distill_data`."""
     distill_data: tuple[str, ...] = ()
@@ -116,7 +118,9 @@ class TuneStage(ContrastStage):
     """Parallel sentences per optimizer step, all processes together."""
 
     @model_validator(mode="after")
-    def _distillation_has_a_pupil(self) -> "TuneStage":
+    def _something_trains(self) -> "TuneStage":
+        if self.text == self.image == ("locked",):
+            raise ValueError("text and image are both locked: nothing would train")
         if self.distill_weight and self.text == ("locked",):
             raise ValueError("distill_weight: the text tower is locked, so nothing would follow it")
         if self.distill_data and not self.distill_weight:

@@ -153,7 +153,7 @@ def held_out_recall(state: FitState, data: ContrastData) -> tuple[float, float]:
     parts = []
     for start in range(0, len(images), _IMAGES_PER_CHUNK):
         given = data.images(images[start : start + _IMAGES_PER_CHUNK], epoch=None)
-        parts.append(given["rows"] if "rows" in given else model.image_rows(given).cpu())
+        parts.append(model.image_rows(given).cpu())
     image = F.normalize(torch.cat(parts).float(), dim=-1)
     text = torch.zeros(len(rows), image.shape[1])
     for places in by_length(data.tokens.lengths[rows], batch_tokens=8192):

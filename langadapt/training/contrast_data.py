@@ -130,6 +130,7 @@ def prepare_pairs(
     teacher: Teacher,
     tokenize: Callable[[Sequence[str]], Tokens],
     fraction: float,
+    locked: bool,
     report: Report,
 ) -> ContrastData:
     """Checks, tokenises and splits pairs, and runs the image tower where it is locked.
@@ -140,6 +141,7 @@ def prepare_pairs(
         teacher: its image tower, and its image processor.
         tokenize: the text tower's.
         fraction: share of the training images that is used; the held-out ones stay the same.
+        locked: the image tower runs once.
         report: told what is done.
 
     Raises:
@@ -158,7 +160,6 @@ def prepare_pairs(
     def embedded(done: int, total: int) -> None:
         report(Progress(stage="image embeddings", done=done, total=total))
 
-    locked = stage.image == ("locked",)
     return ContrastData(
         pairs=pairs,
         tokens=tokenize(pairs.texts),

@@ -89,6 +89,7 @@ def tune(
         teacher=loaded.teacher,
         tokenize=loaded.student.text_model.tokenize,
         fraction=pairs_fraction,
+        locked=stage.image == ("locked",),
         report=report,
     )
     data = _with_parallel(data, stage, loaded, report)

@@ -69,8 +69,10 @@ def convolutional(
     """A dual encoder whose image tower is a MobileNetV2."""
     folder = tmp_path_factory.mktemp("dual")
     tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision = MobileNetV2Model.from_pretrained(vision_folder)
+    vision.config.hidden_size = 1280
     model = VisionTextDualEncoderModel(
-        vision_model=MobileNetV2Model.from_pretrained(vision_folder),
+        vision_model=vision,
         text_model=BertModel(BertConfig(vocab_size=50, **tower)),
     )
     model.save_pretrained(folder)

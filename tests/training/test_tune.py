@@ -54,6 +54,7 @@ def prepared(model: LanguageModel, chosen: TuneStage) -> ContrastData:
         teacher=model.teacher,
         tokenize=model.student.text_model.tokenize,
         fraction=1.0,
+        locked=chosen.image == ("locked",),
         report=silent,
     )
 
@@ -221,6 +222,7 @@ def test_held_out_images_are_no_training_images(start: Path, pairs: Path, tmp_pa
         teacher=data.teacher,
         tokenize=lambda texts: data.tokens,
         fraction=0.3,
+        locked=True,
         report=silent,
     )
     assert part.split.held_out.tolist() == data.split.held_out.tolist()

@@ -1,0 +1,129 @@
+"""Two encoders that have never met become a model that transformers and langadapt load."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from tiny_language import sentences
+from tiny_run import silent
+from tiny_tune import write_pairs
+from transformers import AutoModel, BertConfig, BertModel, VisionTextDualEncoderModel
+
+from langadapt.errors import LangadaptError, ModelError, RecipeError, TrainingError
+from langadapt.models import load_teacher, resolve_model
+from langadapt.recipes import AlignStage, ModelRef
+from langadapt.recipes.strict_yaml import parse
+from langadapt.training import DistillOptions, align
+
+MORE = {"learning_rate": 3e-3, "epochs": 8}
+
+
+@pytest.fixture(scope="module")
+def text_folder(text_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT without a pooler in its file, and a tokenizer that knows the captions."""
+    folder = tmp_path_factory.mktemp("bert")
+    tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    with torch.random.fork_rng():
+        torch.manual_seed(8)
+        config = BertConfig(vocab_size=60, max_position_embeddings=32, pad_token_id=1, **tower)
+        BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+    for path in text_model_folder.glob("*token*"):
+        shutil.copy(path, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_pairs(tmp_path_factory.mktemp("pairs"))
+
+
+def aligned(vision: Path, language: Path, pairs: Path, out: Path, /, **values: Any) -> dict[str, Any]:
+    settings = {"epochs": 3, "batch_size": 12, "held_out_fraction": 0.25, "dim": 20, **values}
+    stage = parse(AlignStage, {"pairs": [str(pairs)], **settings}, where="test")
+    return align(
+        ModelRef(repo=str(vision)),
+        ModelRef(repo=str(language)),
+        out,
+        stage=stage,
+        report=silent,
+        options=DistillOptions(device=torch.device("cpu")),
+        images=pairs.parent / "pictures",
+    )
+
+
+@pytest.mark.parametrize(
+    ("methods", "image"),
+    [(["full"], ["locked"]), ([{"lora": {"rank": 2}}, "bitfit"], ["layer_norm"])],
+    ids=["locked", "lora"],
+)
+def test_the_result_is_transformers_own(
+    vision_folder: Path, text_folder: Path, pairs: Path, tmp_path: Path, methods: list[Any], image: list[Any]
+) -> None:
+    facts = aligned(vision_folder, text_folder, pairs, tmp_path / "dual", text=methods, image=image, **MORE)
+    assert facts["held_out_recall"] > facts["start_recall"]
+    theirs = AutoModel.from_pretrained(tmp_path / "dual").eval()
+    assert isinstance(theirs, VisionTextDualEncoderModel)
+    teacher = load_teacher(resolve_model(ModelRef(repo=str(tmp_path / "dual"))))
+    assert teacher.dim == 20
+    pictures = [
+        Image.open(path).convert("RGB") for path in sorted((pairs.parent / "pictures").glob("1*.png"))
+    ]
+    with torch.no_grad():
+        rows = theirs.get_image_features(**teacher.pixels(pictures)).pooler_output
+    torch.testing.assert_close(torch.nn.functional.normalize(rows, dim=-1), teacher.embed_images(pictures))
+    stored = load_file(tmp_path / "dual" / "model.safetensors")
+    assert not [name for name in stored if "lora" in name or "base_layer" in name]
+    assert "text_model.pooler.dense.weight" in stored, "new, so it trained"
+    before = load_file(vision_folder / "model.safetensors")
+    changed = {
+        name for name, value in before.items() if not torch.equal(stored[f"vision_model.{name}"], value)
+    }
+    if image == ["locked"]:
+        assert changed == set()
+    else:
+        assert changed
+        assert all("normalization" in name for name in changed)
+    assert sorted(path.name for path in (tmp_path / "dual").iterdir() if path.is_dir()) == []
+    with pytest.raises(TrainingError, match="holds a finished model"):
+        aligned(vision_folder, text_folder, pairs, tmp_path / "dual")
+
+
+def test_stored_rows_of_a_locked_encoder_are_the_models_own(
+    vision_folder: Path, text_folder: Path, pairs: Path, tmp_path: Path
+) -> None:
+    facts = aligned(vision_folder, text_folder, pairs, tmp_path / "dual", image=["locked"], epochs=2)
+    english = [target for _, target in sentences()[::6]]
+    assert facts["rows"] + facts["held_out_rows"] == 2 * len(english) == 48
+    again = aligned(vision_folder, text_folder, pairs, tmp_path / "again", image=["locked"], epochs=2)
+    assert again["held_out_recall"] == facts["held_out_recall"]
+    files = [load_file(tmp_path / name / "model.safetensors") for name in ("dual", "again")]
+    assert all(torch.equal(value, files[1][name]) for name, value in files[0].items()), "the same run twice"
+
+
+@pytest.mark.parametrize(
+    ("swap", "values", "kind", "words"),
+    [
+        (False, {"text": ["adapters"]}, RecipeError, "`adapters` adds modules, and transformers' own format"),
+        (False, {"image": [{"last": 1}]}, ModelError, "image tower. has 0 Transformer layers"),
+        (True, {}, ModelError, "is not a vision encoder|cannot load|pixel"),
+    ],
+    ids=["adapters", "last", "swapped"],
+)
+def test_what_cannot_work_is_one_line(
+    vision_folder: Path,
+    text_folder: Path,
+    pairs: Path,
+    tmp_path: Path,
+    swap: bool,
+    values: dict[str, Any],
+    kind: type[LangadaptError],
+    words: str,
+) -> None:
+    models = (text_folder, vision_folder) if swap else (vision_folder, text_folder)
+    with pytest.raises(kind, match=words) as error:
+        aligned(*models, pairs, tmp_path / "dual", **values)
+    assert "\n" not in str(error.value)
