@@ -57,7 +57,7 @@ app.command("search", help=search.HELP)(search.search_command)
 app.command("encode", help=encode.HELP)(encode.encode_command)
 app.command("publish", help=publish.HELP)(publish.publish_command)
 app.command("export", help=export.HELP)(export.export_command)
-app.add_typer(languages.app, name="languages", help="The shipped languages: list them, show one recipe.")
+app.add_typer(languages.app, name="languages", help="The languages: list, show, start another, check.")
 
 data = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 data.callback()(lambda: None)

@@ -1,48 +1,111 @@
-"""`langadapt languages`."""
+"""`langadapt languages`: list, show, new, check, schema."""
 
 import json
-from typing import Annotated
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from langadapt.cli.progress import print_result
-from langadapt.recipes import dump_recipe, find_language, language_codes
+from langadapt.cli import check_recipes
+from langadapt.cli.progress import console, print_result, shown
+from langadapt.errors import RecipeError
+from langadapt.recipes import (
+    LanguageRecipe,
+    ParallelRecipe,
+    RetrievalRecipe,
+    all_data_recipes,
+    dump_recipe,
+    find_language,
+    language_codes,
+)
+from langadapt.recipes.available import Available, available
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
+_LIST_HELP = """List the shipped languages and what data there is for them.
 
-@app.command("list", help="List the shipped languages.\n\nExample:\n\n  langadapt languages list --json")
+Examples:
+
+  langadapt languages list
+
+  langadapt languages list --tier scarce --script Latn
+
+  langadapt languages list --text-model glot500 --json
+
+Tiers: `captions` have translated captions, `sentences` at least 100,000 counted sentences, `scarce` fewer
+or uncounted ones. Tests: `images`, or translated sentences only.
+"""
+
+
+@app.command("list", help=_LIST_HELP)
 def list_command(
+    script: Annotated[str | None, typer.Option("--script", help="ISO 15924 code, e.g. Arab.")] = None,
+    tier: Annotated[str | None, typer.Option("--tier", help="captions, sentences or scarce.")] = None,
+    text_model: Annotated[
+        str | None, typer.Option("--text-model", help="Part of the text model's name.")
+    ] = None,
+    images: Annotated[bool, typer.Option("--images", help="Only those with a test set of images.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
 ) -> None:
+    parallel = [found.recipe for found in all_data_recipes(ParallelRecipe)]
+    retrieval = [found.recipe for found in all_data_recipes(RetrievalRecipe)]
     recipes = [find_language(code).recipe for code in language_codes()]
+    every = [(recipe, available(recipe, parallel, retrieval)) for recipe in recipes]
+    _check_asked("--script", script, {name for recipe in recipes for name in recipe.scripts})
+    _check_asked("--tier", tier, {data.tier for _, data in every})
+    chosen = [
+        (recipe, data)
+        for recipe, data in every
+        if (script is None or script in recipe.scripts)
+        and (tier is None or data.tier == tier)
+        and (text_model is None or text_model.lower() in recipe.text_model.repo.lower())
+        and (data.has_images or not images)
+    ]
     if as_json:
-        rows = [
-            {
-                "code": recipe.code,
-                "name": recipe.name,
-                "native_name": recipe.native_name,
-                "scripts": list(recipe.scripts),
-                "text_model": recipe.text_model.repo,
-                "data": list(recipe.distill.data),
-                "evaluate": list(recipe.evaluate),
-            }
-            for recipe in recipes
-        ]
-        typer.echo(json.dumps(rows, ensure_ascii=False, indent=2))
+        typer.echo(json.dumps([_row(*item) for item in chosen], ensure_ascii=False, indent=2))
         return
-    table = Table("code", "name", "native", "text model", "trains", "parallel data", box=None)
-    for recipe in recipes:
+    table = Table("code", "name", "native", "script", "text model", "tier", "counted rows", "tests", box=None)
+    for recipe, data in chosen:
         table.add_row(
             recipe.code,
             recipe.name,
             recipe.native_name,
-            recipe.text_model.repo,
-            str(recipe.text_model.trains),
-            ", ".join(recipe.distill.data),
+            ", ".join(recipe.scripts),
+            recipe.text_model.repo.rpartition("/")[2],
+            data.tier,
+            f"{data.counted_rows:,}",
+            "images" if data.has_images else "sentences",
         )
     print_result(table)
+    explained = "`langadapt languages list --help` explains the tiers"
+    console.print(f"{len(chosen)} of {len(every)} languages; {explained}")
+
+
+def _check_asked(flag: str, asked: str | None, known: Iterable[str]) -> None:
+    there_are = sorted(known)
+    if asked is not None and asked not in there_are:
+        raise RecipeError(f"{flag} {asked}: there are {', '.join(there_are)}")
+
+
+def _row(recipe: LanguageRecipe, data: Available) -> dict[str, Any]:
+    return {
+        "code": recipe.code,
+        "name": recipe.name,
+        "native_name": recipe.native_name,
+        "iso639_3": recipe.iso639_3,
+        "scripts": list(recipe.scripts),
+        "direction": recipe.direction,
+        "text_model": recipe.text_model.repo,
+        "data": list(recipe.distill.data),
+        "evaluate": list(recipe.evaluate),
+        "tier": data.tier,
+        "counted_rows": data.counted_rows,
+        "parallel": {corpus.name: corpus.expected_rows for corpus in data.parallel},
+        "tests": [test.name for test in data.retrieval],
+        "has_images": data.has_images,
+    }
 
 
 @app.command(
@@ -54,3 +117,74 @@ def show_command(
 ) -> None:
     recipe = find_language(name).recipe
     typer.echo(recipe.model_dump_json(indent=2) if as_json else dump_recipe(recipe), nl=as_json)
+
+
+_NEW_HELP = """Start the recipe of a language: a commented file to fill in, and one for its sentences.
+
+Examples:
+
+  langadapt languages new sn
+
+  langadapt languages new sn --out my/
+
+For a shipped language the file is a copy of its recipe, to be changed.
+"""
+
+
+@app.command("new", help=_NEW_HELP)
+def new_command(
+    code: Annotated[str, typer.Argument(metavar="CODE", help="ISO 639-1 where it exists, else ISO 639-3.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write into.")] = Path(),
+) -> None:
+    from langadapt.data.write_text import write_text
+    from langadapt.recipes.template import new_recipe_texts
+
+    texts = new_recipe_texts(code)
+    if out.exists() and not out.is_dir():
+        raise RecipeError(f"{out}: is a file; --out names a folder")
+    for name in texts:
+        if (out / name).exists():
+            raise RecipeError(f"{out / name} is there already and stays; give another folder with --out")
+    for name, text in texts.items():
+        write_text(out / name, text)
+    console.print(f"wrote {', '.join(shown(out / name) for name in texts)}")
+    console.print(f"next: fill in what is empty, then langadapt languages check {shown(out / code)}.yaml")
+
+
+_SCHEMA_HELP = """Write the JSON Schemas of all recipes, for editors that complete and check YAML.
+
+Examples:
+
+  langadapt languages schema --out schemas/
+
+  langadapt languages schema --kind language > language.schema.json
+
+In an editor with the YAML language server, begin a recipe with
+
+  # yaml-language-server: $schema=schemas/language.schema.json
+"""
+
+
+@app.command("schema", help=_SCHEMA_HELP)
+def schema_command(
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="language, parallel, pairs, retrieval or classification.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write all of them into.")] = None,
+) -> None:
+    from langadapt.data.write_text import write_text
+    from langadapt.recipes.json_schema import KINDS, recipe_schema
+
+    if (kind is None) == (out is None):
+        raise RecipeError("give one of --kind, to print a schema, and --out, to write all into a folder")
+    if kind is not None:
+        if kind not in KINDS:
+            raise RecipeError(f"--kind {kind}: there are {', '.join(KINDS)}")
+        typer.echo(json.dumps(recipe_schema(kind), indent=2))
+        return
+    for name in KINDS:
+        write_text(Path(out or ".") / f"{name}.schema.json", json.dumps(recipe_schema(name), indent=2) + "\n")
+    console.print(f"{len(KINDS)} schemas in {shown(Path(out or '.'))}")
+
+
+app.command("check", help=check_recipes.HELP)(check_recipes.check_command)

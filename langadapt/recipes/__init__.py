@@ -12,6 +12,7 @@ from langadapt.recipes.data import (
     TarShards,
 )
 from langadapt.recipes.find import (
+    all_data_recipes,
     data_recipe,
     find_language,
     language_codes,
@@ -53,6 +54,7 @@ __all__ = [
     "TarShards",
     "TextModelRef",
     "TuneStage",
+    "all_data_recipes",
     "data_recipe",
     "dump_recipe",
     "find_language",

@@ -75,7 +75,7 @@ def find_language(name: str) -> Found[LanguageRecipe]:
     if own is None and not path.is_file():
         raise RecipeError(
             f"no language '{name}'{_near_language(name)}; `langadapt languages list` shows all, "
-            "your own recipe is a path: --recipe my/zh.yaml"
+            "`langadapt languages new CODE` starts another, and your own recipe is a path: my/zh.yaml"
         )
     recipe = parse(LanguageRecipe, read_yaml(path), where=str(path))
     _check_stem(path, recipe.code, "code")
@@ -105,7 +105,20 @@ def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> Fo
             f"no {kind} data recipe '{name}'{_near(name, known)}; "
             f"your own recipe is a path ending in .yaml, seen from {folder or 'this folder'}"
         )
-    path = known[name]
+    return _read_shipped(schema, name, known[name])
+
+
+def all_data_recipes(schema: type[D]) -> list[Found[D]]:
+    """Every shipped data recipe of one kind, by name.
+
+    Raises:
+        RecipeError: a fault inside one of them.
+    """
+    kind = next(key for key, value in _SCHEMAS.items() if value is schema)
+    return [_read_shipped(schema, name, path) for name, path in sorted(_shipped(kind).items())]
+
+
+def _read_shipped(schema: type[D], name: str, path: Path) -> Found[D]:
     if not is_family(path):
         recipe = parse(schema, read_yaml(path), where=str(path))
         _check_stem(path, recipe.name, "name")

@@ -17,7 +17,10 @@ from langadapt.errors import RecipeError
 class Spec(BaseModel):
     """Base of every recipe object: frozen, strict (no text to number), no key that is not in the schema."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+    # The lines below each attribute are what editors show: json_schema.py.
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True
+    )
 
 
 S = TypeVar("S", bound=Spec)

@@ -1,0 +1,132 @@
+"""`langadapt languages`: what is listed, a new language from template to loaded recipe, schemas."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from langadapt.recipes import find_language, read_yaml, shipped_folder
+from langadapt.recipes.json_schema import KINDS, recipe_schema
+
+
+def listed(langadapt, *options: str) -> dict[str, dict[str, object]]:
+    said = langadapt("languages", "list", "--json", *options)
+    assert said.code == 0, said.err
+    return {row["code"]: row for row in json.loads(said.out)}
+
+
+def test_the_list_says_what_data_there_is(langadapt) -> None:
+    rows = listed(langadapt)
+    assert len(rows) == 66
+    # Counted by hand in data_recipes/: OPUS-100 and captions; OPUS-100 and SmolSent; mined sentences only.
+    assert (rows["ja"]["tier"], rows["ja"]["counted_rows"]) == ("captions", 1_000_000 + 3_318_270)
+    assert (rows["ne"]["tier"], rows["ne"]["counted_rows"]) == ("sentences", 406_381)
+    assert (rows["yo"]["tier"], rows["yo"]["counted_rows"]) == ("scarce", 10_375)
+    assert rows["yo"]["parallel"] == {
+        "nllb-en-yo": None, "opus-100-en-yo": 10_375, "smol-en-yo": None, "tatoeba-en-yo": None
+    }  # fmt: skip
+    assert rows["tr"]["tests"] == ["crossmodal-3600-tr", "flores-200-tr", "xtd10-tr"]
+    assert rows["qu"]["tests"] == ["crossmodal-3600-quz"]
+    assert sum(bool(row["has_images"]) for row in rows.values()) == 35
+
+
+def test_the_list_is_filtered(langadapt) -> None:
+    rows = listed(langadapt, "--tier", "captions", "--text-model", "Glot500", "--images")
+    assert set(rows) == {"mi"}
+    table = langadapt("languages", "list", "--script", "Ethi")
+    assert "ትግርኛ" in table.out
+    assert "2 of 66 languages" in table.err
+    wrong = langadapt("languages", "list", "--script", "Ethiopic")
+    assert (wrong.code, "--script Ethiopic: there are Arab, Beng," in wrong.err) == (2, True)
+
+
+def test_a_new_language_from_template_to_recipe(langadapt, tmp_path: Path) -> None:
+    made = langadapt("languages", "new", "sn", "--out", tmp_path / "my")
+    assert made.code == 0, made.err
+    path = tmp_path / "my" / "sn.yaml"
+    assert {file.name for file in path.parent.iterdir()} == {"sn.yaml", "sn-parallel.yaml"}
+
+    empty = langadapt("languages", "show", path)
+    assert empty.code == 2
+    for key in ("name", "native_name", "iso639_3", "scripts"):
+        assert f"sn.yaml: {key}: " in empty.err
+
+    text = path.read_text(encoding="utf-8")
+    for key, value in {"name": "Shona", "native_name": "chiShona", "iso639_3": "sna"}.items():
+        text = text.replace(f"\n{key}:  #", f"\n{key}: {value}  #")
+    text = text.replace("scripts: []", "scripts: [Latn]")
+    path.write_text(text, encoding="utf-8")
+    recipe = find_language(str(path)).recipe
+    assert (recipe.code, recipe.name, recipe.distill.data) == ("sn", "Shona", ("./sn-parallel.yaml",))
+    assert recipe.teacher == find_language("sw").recipe.teacher
+    data = read_yaml(path.parent / "sn-parallel.yaml")
+    assert [key for key, value in data.items() if value is None] == ["title", "homepage", "licence_source"]
+
+    again = langadapt("languages", "new", "sn", "--out", tmp_path / "my")
+    assert (again.code, "sn.yaml is there already and stays" in again.err) == (2, True)
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_nothing_is_written_beside_a_file_that_stays(langadapt, tmp_path: Path) -> None:
+    (tmp_path / "sn-parallel.yaml").write_text("mine")
+    assert langadapt("languages", "new", "sn", "--out", tmp_path).code == 2
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("sn-parallel.yaml", "mine")]
+    assert langadapt("languages", "new", "sn", "--out", tmp_path / "sn-parallel.yaml").code == 2
+    for code in ("Shona", "s", "../sn"):
+        said = langadapt("languages", "new", code, "--out", tmp_path)
+        assert (said.code, "expected a code of two or three" in said.err) == (2, True)
+
+
+def test_a_shipped_language_is_copied(langadapt, tmp_path: Path) -> None:
+    assert langadapt("languages", "new", "sw", "--out", tmp_path).code == 0
+    assert find_language(str(tmp_path / "sw")).recipe == find_language("sw").recipe
+    assert [file.name for file in tmp_path.iterdir()] == ["sw.yaml"]
+
+
+def test_every_shipped_file_fits_its_schema() -> None:
+    folders = {kind: shipped_folder("data_recipes") / kind for kind in KINDS if kind != "language"}
+    for kind, folder in {"language": shipped_folder("languages"), **folders}.items():
+        schema = recipe_schema(kind)
+        jsonschema.Draft202012Validator.check_schema(schema)
+        validator = jsonschema.Draft202012Validator(schema)
+        files = sorted(folder.glob("*.yaml"))
+        assert files, kind
+        for file in files:
+            faults = [error.message[:200] for error in validator.iter_errors(read_yaml(file))]
+            assert not faults, (file, faults)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "change"),
+    [
+        ("language", "sw", {"code": "Swahili"}),
+        ("language", "sw", {"scripts": []}),
+        ("language", "sw", {"prompt": ["x"]}),
+        ("language", "sw", {"teacher": {"revision": "x"}}),
+        ("language", "sw", {"distill": {"data": ["x"], "epochs": 2.5}}),
+        ("parallel", "eng-quz", {"expected_rows": "many"}),
+        ("parallel", "eng-quz", {"expected_rows": "{rows}"}),
+        ("parallel", "opus-100", {"variants": []}),
+        ("parallel", "opus-100", {"expected_rows": "many"}),
+        ("parallel", "opus-100", {"source": {"kind": "files", "repo": "x"}}),
+        ("retrieval", "coco-cn-test", {"format": "coco"}),
+    ],
+)
+def test_a_fault_does_not_fit_the_schema(kind: str, name: str, change: dict[str, object]) -> None:
+    folder = shipped_folder("languages") if kind == "language" else shipped_folder("data_recipes") / kind
+    values = read_yaml(folder / f"{name}.yaml")
+    validator = jsonschema.Draft202012Validator(recipe_schema(kind))
+    assert validator.is_valid(values)
+    assert not validator.is_valid({**values, **change})
+
+
+def test_schemas_are_written_and_explain_their_keys(langadapt, tmp_path: Path) -> None:
+    assert langadapt("languages", "schema", "--out", tmp_path / "schemas").code == 0
+    names = {file.name for file in (tmp_path / "schemas").iterdir()}
+    assert names == {f"{kind}.schema.json" for kind in KINDS}
+    written = json.loads((tmp_path / "schemas" / "language.schema.json").read_text(encoding="utf-8"))
+    assert written == json.loads(langadapt("languages", "schema", "--kind", "language").out)
+    assert "ISO 15924" in written["properties"]["scripts"]["description"]
+    for arguments in ((), ("--kind", "pair"), ("--kind", "pairs", "--out", tmp_path)):
+        assert langadapt("languages", "schema", *arguments).code == 2
