@@ -1,5 +1,6 @@
 """Tiny real models of the real classes, made once a session; `lab` tests skip without LANGADAPT_LAB."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -21,6 +22,9 @@ torch.set_num_threads(1)  # tiny models: more threads only wait for each other
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "mteb" in item.keywords and importlib.util.find_spec("mteb") is None:
+            item.add_marker(pytest.mark.skip(reason="pip install -c constraints.txt -e '.[mteb]'"))
     if os.environ.get("LANGADAPT_LAB"):
         return
     for item in items:

@@ -19,6 +19,10 @@ Examples:
   langadapt encode runs/zh captions.txt --out captions.parquet
 
   echo 一只狗 | langadapt encode runs/zh - --json
+
+  langadapt encode runs/zh queries.txt --also runs/de --also runs/sw --out queries.npy
+
+With --also the texts may be in several languages; each is told from the text, unless --language says it.
 """
 
 
@@ -30,6 +34,14 @@ def encode_command(
     out: Annotated[
         Path | None,
         typer.Option("--out", help="Float32 unit rows: .npy, or .parquet with id, text, embedding."),
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option("--also", metavar="RUN", help="A model of another language with the same teacher."),
+    ] = None,
+    language: Annotated[
+        str | None,
+        typer.Option("--language", help="Code of the texts' language; told from each unless said."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list per text.")] = False,
     device: Annotated[
@@ -46,10 +58,11 @@ def encode_command(
         check_suffix(out, "--out")
         out.parent.mkdir(parents=True, exist_ok=True)
 
-    from langadapt.models import load
+    from langadapt.models import load_set
     from langadapt.models.device import chosen_device
 
-    embedded = load(model, device=chosen_device(device)).encode_text(lines).numpy()
+    loaded = load_set([model, *(also or [])], device=chosen_device(device))
+    embedded = loaded.encode_text(lines, language=language).numpy()
     if out is None:
         for row in embedded:
             typer.echo(json.dumps([round(float(value), 7) for value in row]))

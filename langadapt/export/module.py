@@ -102,8 +102,12 @@ class LanguageAndImages(nn.Module):
     def preprocess(
         self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any
     ) -> dict[str, Tensor]:
-        """Texts to ids and mask, images (PIL images, or paths of files) to pixels; never both in one list."""
-        images = [_image(item, inputs) for item in inputs if not isinstance(item, str) or _is_file(item)]
+        """Texts to ids and mask, images (PIL images, or paths of files) to pixels; never both in one list.
+
+        An item may stand in a dictionary of one entry, `{"text": ...}` or `{"image": ...}`.
+        """
+        inputs = [_unwrapped(item) for item in inputs]
+        images = [_image(item) for item in inputs if not isinstance(item, str) or _is_file(item)]
         if not images:
             return self._tokens([self.config_dict["prefix"] + (prompt or "") + text for text in inputs])
         if len(images) < len(inputs):
@@ -251,7 +255,11 @@ def _is_file(text: str) -> bool:
     return text.lower().endswith(suffixes) and Path(text).is_file()
 
 
-def _image(item: Any, inputs: Sequence[Any]) -> Image.Image:
+def _unwrapped(item: Any) -> Any:
+    return next(iter(item.values())) if isinstance(item, dict) and len(item) == 1 else item
+
+
+def _image(item: Any) -> Image.Image:
     if isinstance(item, Image.Image):
         return item.convert("RGB")
     if isinstance(item, str):

@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from untrained import untrained_run
+
+import langadapt as package
 
 
 def test_a_folder_and_what_was_compared(
@@ -42,3 +46,23 @@ def test_what_is_refused(
     assert words in done.err
     assert len(done.err.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_texts_of_several_languages(
+    langadapt: Callable[..., Any], language_folder: Path, run_folder: Path, tmp_path: Path
+) -> None:
+    other = untrained_run(language_folder, tmp_path / "zh", "code=zh", "native_name=中文", "scripts=[Hans]")
+    lines = ["gato rojo en mar", "狗"]
+    (tmp_path / "texts.txt").write_text("\n".join(lines), encoding="utf-8")
+    told = langadapt("encode", run_folder, tmp_path / "texts.txt", "--also", other, "--json")
+    assert told.code == 0, told.err
+    rows = torch.tensor([json.loads(line) for line in told.out.splitlines()])
+    expected = [
+        package.load(run).encode_text([text]) for run, text in zip((run_folder, other), lines, strict=True)
+    ]
+    torch.testing.assert_close(rows, torch.cat(expected), rtol=0, atol=1e-5)
+    said = langadapt(
+        "encode", run_folder, tmp_path / "texts.txt", "--also", other, "--language", "fr", "--json"
+    )
+    assert said.code == 2
+    assert "no model of 'fr' in this set; it has es, zh" in said.err
