@@ -22,13 +22,20 @@ def read_aligned(english: Path, target: Path) -> Iterator[Row]:
     Raises:
         DataError: unreadable file, a blank line on either side, different numbers of lines, no lines.
     """
+    for row in read_aligned_lines(english, target):
+        number = row.place.rpartition(" ")[2]
+        check_text(row.values[0], f"{english}: line {number} (beside {target.name})")
+        check_text(row.values[1], f"{target}: line {number} (beside {english.name})")
+        yield row
+
+
+def read_aligned_lines(english: Path, target: Path) -> Iterator[Row]:
+    """Like `read_aligned`, blank lines as they are."""
     number = 0
     for left, right in zip_longest(read_lines(english), read_lines(target)):
         if left is None or right is None:
             raise _unequal(english, target)
         number += 1
-        check_text(left.text, f"{english}: line {number} (beside {target.name})")
-        check_text(right.text, f"{target}: line {number} (beside {english.name})")
         yield Row(f"{english}, {target.name}: line {number}", (left.text, right.text))
     if not number:
         raise DataError(

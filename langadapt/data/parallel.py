@@ -5,14 +5,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from langadapt.data.aligned import read_aligned
-from langadapt.data.hub_data import read_hub_values
+from langadapt.data.aligned import read_aligned, read_aligned_lines
 from langadapt.data.local_files import local_path
+from langadapt.data.parquet import contamination_metadata
 from langadapt.data.rows import BlankTextError, Row, check_texts
 from langadapt.data.tables import read_values
 from langadapt.errors import DataError
-from langadapt.recipes.data import AlignedFiles, HubSource, ParallelRecipe
+from langadapt.recipes.data import AlignedFiles, HubSource, ParallelRecipe, TableFiles
 from langadapt.recipes.find import Found
+
+UNCHECKED = "unchecked"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,8 @@ class ParallelSentences:
     target: Sequence[str]
     blank_rows: int = 0
     """Rows that were left out because a side was blank."""
+    contamination: str = UNCHECKED
+    """`unchecked`; `dropped`: compared with test captions, none is in it; `kept(n)`: n rows hold some."""
 
     def __post_init__(self) -> None:
         if len(self.english) != len(self.target):
@@ -61,7 +65,7 @@ def load_parallel(found: Found[ParallelRecipe]) -> ParallelSentences:
     target: list[str] = []
     columns = (recipe.columns.english, recipe.columns.target)
     skipped = 0
-    for row in _rows(found):
+    for row in parallel_rows(found):
         try:
             check_texts(row, columns)
         except BlankTextError:
@@ -79,17 +83,45 @@ def load_parallel(found: Found[ParallelRecipe]) -> ParallelSentences:
     if not english:
         raise DataError(f"{found.path}: all {skipped} rows are blank")
     return ParallelSentences(
-        name=recipe.name, language=recipe.language, english=english, target=target, blank_rows=skipped
+        name=recipe.name,
+        language=recipe.language,
+        english=english,
+        target=target,
+        blank_rows=skipped,
+        contamination=_contamination(found),
     )
 
 
-def _rows(found: Found[ParallelRecipe]) -> Iterator[Row]:
+def _contamination(found: Found[ParallelRecipe]) -> str:
+    """What `langadapt data build` wrote into the files; unchecked if one of them says nothing."""
+    source = found.recipe.source
+    if not isinstance(source, TableFiles):
+        return UNCHECKED
+    kept = 0
+    for name in source.paths:
+        said = contamination_metadata(local_path(found, name)) if name.endswith(".parquet") else None
+        if said is None:
+            return UNCHECKED
+        kept += int(said["kept"])
+    return f"kept({kept})" if kept else "dropped"
+
+
+def parallel_rows(found: Found[ParallelRecipe], *, blank_lines: bool = False) -> Iterator[Row]:
+    """Streams a recipe's rows, English first, with values as they are; they are not checked.
+
+    Args:
+        found: the recipe and where it lies.
+        blank_lines: take blank lines of aligned files for rows instead of stopping at them.
+    """
     source = found.recipe.source
     columns = (found.recipe.columns.english, found.recipe.columns.target)
     if isinstance(source, HubSource):
+        from langadapt.data.hub_data import read_hub_values  # `datasets` is large, and most builds read files
+
         yield from read_hub_values(source, columns)
     elif isinstance(source, AlignedFiles):
-        yield from read_aligned(local_path(found, source.english), local_path(found, source.target))
+        read = read_aligned_lines if blank_lines else read_aligned
+        yield from read(local_path(found, source.english), local_path(found, source.target))
     else:
         for name in source.paths:
             yield from read_values(local_path(found, name), columns)

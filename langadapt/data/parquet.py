@@ -1,8 +1,10 @@
 """Rows of Parquet files, streamed through pyarrow."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,6 +12,27 @@ import pyarrow.parquet as pq
 from langadapt.data.lines import unreadable
 from langadapt.data.rows import Row, missing_column, reach
 from langadapt.errors import DataError
+
+CONTAMINATION_KEY = b"langadapt.contamination"
+
+
+def contamination_metadata(path: Path) -> dict[str, Any] | None:
+    """What a check for test captions wrote into a file: `sets`, `found`, `kept`; None where none did.
+
+    Raises:
+        DataError: unreadable file, or something else under that name.
+    """
+    with _opened(path) as file:
+        said = (file.schema_arrow.metadata or {}).get(CONTAMINATION_KEY)
+    if said is None:
+        return None
+    try:
+        found = json.loads(said)
+        return {"sets": dict(found["sets"]), "found": int(found["found"]), "kept": int(found["kept"])}
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: its record of the check for test captions is damaged; build it again"
+        ) from error
 
 
 def parquet_columns(path: Path) -> list[str]:

@@ -1,6 +1,6 @@
 """Loads retrieval test sets: a recipe's, or a user's own captions beside images."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,16 @@ from langadapt.data.tables import column_names
 from langadapt.errors import DataError
 from langadapt.recipes.data import CaptionColumns, RetrievalRecipe
 from langadapt.recipes.find import Found
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrievalCaptions:
+    """All captions of a test set, in the language and in English, where it has them."""
+
+    name: str
+    texts: tuple[str, ...]
+    english: tuple[str, ...]
+
 
 _BY_LINE = ("lines", "xtd10", "multi30k")
 _WITH_NAMES = (*_BY_LINE, "coco-cn", "flickr-cn")
@@ -31,13 +41,7 @@ def load_retrieval(found: Found[RetrievalRecipe]) -> RetrievalSet:
     recipe = found.recipe
     if recipe.image_names is not None and recipe.format not in _WITH_NAMES:
         raise DataError(f"{found.path}: image_names: format {recipe.format} has no such file; remove the key")
-    files = CaptionFiles(
-        captions=tuple(local_path(found, name) for name in recipe.captions),
-        language=recipe.language,
-        image_names=None if recipe.image_names is None else local_path(found, recipe.image_names),
-        columns=recipe.columns,
-        image_free=recipe.images is None,
-    )
+    files = _caption_files(found)
     captions = list(READERS[recipe.format](files))
     ceiling = _english_captions(found, files)
     if ceiling is not None and recipe.format in _BY_LINE and len(recipe.captions) == len(recipe.english) == 1:
@@ -66,6 +70,33 @@ def load_retrieval(found: Found[RetrievalRecipe]) -> RetrievalSet:
                 f"{recipe.which_captions}); fetch the release that the recipe names or correct {key}"
             )
     return made
+
+
+def load_captions(found: Found[RetrievalRecipe]) -> RetrievalCaptions:
+    """Reads a recipe's captions on both sides, all of them, without looking for images.
+
+    Raises:
+        DataError: data not there (says how to get them) or unreadable.
+    """
+    recipe = found.recipe
+    files = _caption_files(found)
+    captions = list(READERS[recipe.format](files))
+    english = [item.text for item in _english_captions(found, files) or ()]
+    english += [item.english for item in captions if item.english is not None]
+    return RetrievalCaptions(
+        name=recipe.name, texts=tuple(item.text for item in captions), english=tuple(dict.fromkeys(english))
+    )
+
+
+def _caption_files(found: Found[RetrievalRecipe]) -> CaptionFiles:
+    recipe = found.recipe
+    return CaptionFiles(
+        captions=tuple(local_path(found, name) for name in recipe.captions),
+        language=recipe.language,
+        image_names=None if recipe.image_names is None else local_path(found, recipe.image_names),
+        columns=recipe.columns,
+        image_free=recipe.images is None,
+    )
 
 
 def retrieval_from_files(

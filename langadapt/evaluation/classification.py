@@ -101,6 +101,7 @@ def evaluate_classification(
             prompts=prompts,
             text=text,
             image=teacher.source.label,
+            contaminated="" if text == teacher.source.label else model.artifact.contaminated,
         )
         return classification_scores(scores, labels, signature=str(signature))
 

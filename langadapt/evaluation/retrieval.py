@@ -60,6 +60,7 @@ def evaluate_retrieval(
             language=language,
             text=name,
             image=teacher.source.label,
+            contaminated=model.artifact.contaminated if name == model.label else "",
         )
         return retrieval_scores(embedded, gallery, image_of_text, signature=str(signature))
 

@@ -49,6 +49,7 @@ def run_facts(artifact: Artifact, folder: Path) -> dict[str, dict[str, str]]:
         "what trains": f"{_what_trains(recipe)}, {training['trained_parameters']:,} weights "
         f"({training['trained_percent']} %)",
         "training rows": f"{training['rows']:,} from {', '.join(training['data'])}",
+        "contamination": "; ".join(f"{source.name}: {source.contamination}" for source in artifact.data),
         "steps": f"{training['steps']:,}, best at {training['best_step']:,} "
         f"(held-out recall {training['held_out_recall']:.1f} %)",
         "time": f"{training['seconds']:.0f} s on {training['device']}",

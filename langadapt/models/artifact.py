@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,13 @@ class Artifact:
             digest.update(name.encode())
             digest.update(_stored(value).numpy().tobytes())
         return digest.hexdigest()[:8]
+
+    @property
+    def contaminated(self) -> str:
+        """`kept(n)` where it was trained on n rows that hold test captions, as its data say; else empty."""
+        told = [re.fullmatch(r"kept\((\d+)\)", source.contamination) for source in self.data]
+        kept = sum(int(match[1]) for match in told if match)
+        return f"kept({kept})" if kept else ""
 
     def part(self, prefix: str) -> dict[str, Tensor]:
         """Weights whose names start with `prefix.`, without it."""

@@ -50,6 +50,8 @@ class DataSource:
     citation: str | None
     access: Literal["open", "gated", "request"]
     unverified: bool
+    contamination: str = "unchecked"
+    """`unchecked`; `dropped`: compared with test captions, none is in it; `kept(n)`: n rows hold some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +81,7 @@ def data_source(
     rows: int,
     blank_rows: int,
     fingerprint: str,
+    contamination: str = "unchecked",
 ) -> DataSource:
     """What an artifact keeps of a data recipe; of local files only their names."""
     return DataSource(
@@ -97,6 +100,7 @@ def data_source(
         citation=card.citation,
         access=card.access,
         unverified=card.unverified,
+        contamination=contamination,
     )
 
 

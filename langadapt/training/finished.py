@@ -30,6 +30,7 @@ def parallel_source(found: Found[ParallelRecipe], corpus: ParallelSentences) -> 
         rows=len(corpus.english),
         blank_rows=corpus.blank_rows,
         fingerprint=corpus.fingerprint,
+        contamination=corpus.contamination,
     )
 
 
