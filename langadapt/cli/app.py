@@ -7,6 +7,7 @@ import typer
 from langadapt import __version__
 from langadapt.cli import (
     align,
+    data_build,
     data_check,
     demo,
     distill,
@@ -61,5 +62,6 @@ app.add_typer(languages.app, name="languages", help="The languages: list, show, 
 
 data = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 data.callback()(lambda: None)
+data.command("build", help=data_build.HELP)(data_build.build_command)
 data.command("check", help=data_check.HELP)(data_check.check_command)
-app.add_typer(data, name="data", help="Training data: check pairs.")
+app.add_typer(data, name="data", help="Training data: clean parallel sentences, check pairs.")
