@@ -115,9 +115,10 @@ class DifficultyBank:
         self.values[rows] = momentum * self.values[rows] + (1.0 - momentum) * measured
 
     def chances(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Chance of each row in a single draw, float64 `[B]`; they sum to 1 over the bank. Reads all values."""
+        """Chance of each row in a single draw, float64 `[B]`; their sum over the bank is 1."""
         pairs, floor = len(self.values), self.rule.floor_fraction
-        total = sum(float(self._weight(self.values[at : at + _CHUNK]).sum()) for at in range(0, pairs, _CHUNK))
+        starts = range(0, pairs, _CHUNK)
+        total = sum(float(self._weight(self.values[at : at + _CHUNK]).sum()) for at in starts)
         if total == 0:
             return np.full(len(rows), 1.0 / pairs)
         return floor / pairs + (1.0 - floor) * self._weight(self.values[rows]) / total
