@@ -7,6 +7,7 @@ import typer
 from langadapt import __version__
 from langadapt.cli import (
     align,
+    classify,
     data_build,
     data_check,
     demo,
@@ -16,6 +17,7 @@ from langadapt.cli import (
     export,
     index,
     languages,
+    prompts,
     publish,
     quickstart,
     search,
@@ -54,6 +56,8 @@ app.command("align", help=align.HELP)(align.align_command)
 app.command("eval", help=evaluate.HELP)(evaluate.eval_command)
 app.command("index", help=index.HELP)(index.index_command)
 app.command("demo", help=demo.HELP)(demo.demo_command)
+app.command("prompts", help=prompts.HELP)(prompts.prompts_command)
+app.command("classify", help=classify.HELP)(classify.classify_command)
 app.command("search", help=search.HELP)(search.search_command)
 app.command("encode", help=encode.HELP)(encode.encode_command)
 app.command("publish", help=publish.HELP)(publish.publish_command)

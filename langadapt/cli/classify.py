@@ -1,15 +1,140 @@
-"""`langadapt eval --classify`."""
+"""`langadapt classify`, and what `langadapt eval --classify` does."""
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from langadapt.cli.progress import console, print_result, progress_report, shown
+from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import ClassificationRecipe, data_recipe
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from langadapt.data.classification import ClassificationSet
+    from langadapt.evaluation.classification import LearnedScorer
+    from langadapt.models import LanguageModel
+
+
+HELP = """Say of each image which class it shows, with learned prompts or with templates.
+
+Examples:
+
+  langadapt classify photos/ --prompts prompts/birds
+
+  langadapt classify photo.jpg --model runs/zh --classes classes.txt --json
+"""
+
+
+def classify_command(
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders with all subfolders.")
+    ],
+    prompts: Annotated[
+        Path | None, typer.Option("--prompts", metavar="DIR", help="What `langadapt prompts` wrote.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Run folder; the one of the prompts unless said.")
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option("--classes", metavar="FILE", help="Class names, for templates without --prompts."),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="Classes shown per image.")] = 3,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
+    ] = None,
+) -> None:
+    if (prompts is None) == (classes is None):
+        raise DataError("say which classes there are: one of --prompts DIR and --classes FILE")
+    if prompts is None and model is None:
+        raise DataError("--classes needs a language model: give --model RUN too")
+
+    from langadapt.data.images import list_images
+    from langadapt.models import load
+    from langadapt.models.device import chosen_device
+    from langadapt.models.prompts_artifact import read_facts
+
+    files = [file for item in images for file in (list_images(item) if item.is_dir() else [item])]
+    run = model or read_facts(prompts)[0].run if prompts else model
+    assert run is not None
+    loaded = load(run, device=chosen_device(device))
+    names, scores = _class_scores(loaded, files, prompts, classes)
+    best = scores.topk(min(top, len(names)), dim=1)
+    found = [
+        {
+            "path": str(path),
+            "classes": [{"name": names[c], "score": round(s, 4)} for s, c in zip(*row, strict=True)],
+        }
+        for path, *row in zip(files, best.values.tolist(), best.indices.tolist(), strict=True)
+    ]
+    if as_json:
+        typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    table = Table("image", "class", "score", box=None)
+    for answer, values, places in zip(found, best.values.tolist(), best.indices.tolist(), strict=True):
+        for rank, (score, place) in enumerate(zip(values, places, strict=True)):
+            table.add_row(Text(str(answer["path"]) if rank == 0 else ""), Text(names[place]), f"{score:.3f}")
+    print_result(table)
+
+
+def _class_scores(
+    model: "LanguageModel", files: list[Path], prompts: Path | None, classes: Path | None
+) -> "tuple[list[str], Tensor]":
+    """Class names and cosines `[images, classes]`."""
+    from langadapt.data.class_names import read_class_names
+    from langadapt.evaluation.class_texts import class_embeddings
+    from langadapt.evaluation.retrieval import stored_images
+    from langadapt.models.patches import stored_patches
+    from langadapt.models.prompts_artifact import load_prompts, read_facts
+
+    embedded = stored_images(model.teacher, files)
+    if prompts is not None:
+        classifier = load_prompts(prompts, model)
+        patches = stored_patches(model.teacher, files) if classifier.sees_images else None
+        return read_facts(prompts)[0].labels, classifier.scores(embedded, patches)
+    assert classes is not None
+    named, templates = read_class_names(classes), model.artifact.recipe.prompts
+    if not templates:
+        raise RecipeError(f"the recipe of {model.artifact.recipe.code} has no prompts; add templates to it")
+    rows = class_embeddings([item.names for item in named], templates, model.encode_text)
+    return [item.shown for item in named], embedded @ rows.T
+
+
+def learned_scorer(folder: Path, data: "ClassificationSet", model: "LanguageModel") -> "LearnedScorer":
+    """Learned prompts as a row of an evaluation.
+
+    Raises:
+        DataError: they were learned for other classes.
+    """
+    import torch
+
+    from langadapt.data.store import fingerprint
+    from langadapt.evaluation.classification import LearnedScorer
+    from langadapt.evaluation.retrieval import stored_images
+    from langadapt.models.patches import stored_patches
+    from langadapt.models.prompts_artifact import load_prompts, read_facts
+
+    facts, _ = read_facts(folder)
+    place = {item.folder: number for number, item in enumerate(facts.classes)}
+    unknown = [item.folder for item in data.classes if item.folder not in place]
+    if unknown:
+        raise DataError(f"{folder}: was not learned for class '{unknown[0]}'; it knows {', '.join(place)}")
+    classifier = load_prompts(folder, model)
+    columns = torch.tensor([place[item.folder] for item in data.classes])
+
+    def scores(images: "ClassificationSet") -> "Tensor":
+        embedded = stored_images(model.teacher, images.images)
+        patches = stored_patches(model.teacher, images.images) if classifier.sees_images else None
+        return classifier.scores(embedded, patches)[:, columns]
+
+    digest = fingerprint((folder / "prompts.safetensors").read_bytes())[:8]
+    return LearnedScorer(name="learned prompts", prompts=f"learned@{digest}", scores=scores)
 
 
 def eval_classification(
@@ -17,6 +142,7 @@ def eval_classification(
     source: str,
     *,
     classes: Path | None,
+    prompts: Path | None,
     json_file: Path | None,
     page: Path | None,
     device: str | None,
@@ -35,10 +161,12 @@ def eval_classification(
     model = load(run, device=chosen_device(device))
     recipe = model.artifact.recipe
     data = classification_set(source, classes, language=recipe.code)
+    learned = [learned_scorer(prompts, data, model)] if prompts else []
     with progress_report() as report:
         card = evaluate_classification(
             data,
             model,
+            learned=learned,
             progress=lambda done, total: report(Progress(stage="images", done=done, total=total)),
         )
     text = classification_json([card])

@@ -63,6 +63,10 @@ def eval_command(
         Path | None,
         typer.Option("--classes", metavar="FILE", help="Class names: .txt, .yaml, or a .json label list."),
     ] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option("--prompts", metavar="DIR", help="Learned prompts, beside the templates."),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores here; - prints them.")
     ] = None,
@@ -78,10 +82,18 @@ def eval_command(
             raise DataError("--classify stands alone: leave out --on, --captions, --images and --image-free")
         from langadapt.cli.classify import eval_classification
 
-        eval_classification(run, classify, classes=classes, json_file=json_file, page=page, device=device)
+        eval_classification(
+            run,
+            classify,
+            classes=classes,
+            prompts=prompts,
+            json_file=json_file,
+            page=page,
+            device=device,
+        )
         return
-    if classes is not None:
-        raise DataError("--classes names the classes of a classification set: give --classify FOLDER too")
+    if classes is not None or prompts is not None:
+        raise DataError("--classes and --prompts belong to a classification set: give --classify FOLDER too")
     if captions is None and (images is not None or image_free):
         raise DataError("--images and --image-free describe your own captions: give --captions FILE too")
     if captions is not None and on:

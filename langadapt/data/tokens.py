@@ -22,6 +22,10 @@ class TextBatch:
         """The same batch on another device."""
         return TextBatch(input_ids=self.input_ids.to(device), mask=self.mask.to(device))
 
+    def rows(self, chosen: Tensor) -> "TextBatch":
+        """Some of the texts, `chosen [N]` int64, in that order; the padding stays."""
+        return TextBatch(input_ids=self.input_ids[chosen], mask=self.mask[chosen])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:

@@ -78,6 +78,18 @@ class Teacher:
         return image_rows(self.module, self.pixels(images))
 
 
+def learned_temperature(teacher: Teacher) -> float:
+    """What the teacher's cosines were divided by when it was trained.
+
+    Raises:
+        ModelError: it does not say.
+    """
+    scale = getattr(teacher.module, "logit_scale", None)
+    if not isinstance(scale, Tensor):
+        raise ModelError(f"{teacher.source.repo} keeps no temperature; set few_shot.temperature")
+    return float((-scale).exp())
+
+
 def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -> Teacher:
     """Loads an image-text model: CLIP, SigLIP, AltCLIP, ChineseCLIP, a VisionTextDualEncoder.
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from langadapt.recipes.few_shot import FewShotStage
 from langadapt.recipes.numbers import Fraction, PositiveFloat, PositiveInt
 from langadapt.recipes.strict_yaml import Spec
 from langadapt.recipes.trains import LastLayers, Lora
@@ -152,6 +153,8 @@ class LanguageRecipe(Spec):
     """Zero-shot templates in the language, each with `{label}`; the first one is the single template."""
     english_prompts: tuple[str, ...] = ("a photo of a {label}.",)
     """Templates with which the teacher classifies English names; they give the ceiling."""
+    few_shot: FewShotStage = FewShotStage()
+    """How prompts are learned from a few images of each class."""
     evaluate: tuple[str, ...] = ()
     """Retrieval recipes: names of shipped ones or paths of your own."""
     examples: tuple[str, ...] = ()

@@ -81,7 +81,9 @@ def test_lists_and_shows_languages(langadapt) -> None:
     assert json.loads(langadapt("languages", "show", "sw", "--json").out)["code"] == "sw"
 
 
-@pytest.mark.parametrize("command", ["distill", "eval", "index", "search", "encode", "quickstart"])
+@pytest.mark.parametrize(
+    "command", ["distill", "eval", "index", "search", "encode", "quickstart", "prompts", "classify"]
+)
 def test_help_has_examples(langadapt, command: str) -> None:
     said = langadapt(command, "--help")
     assert said.code == 0

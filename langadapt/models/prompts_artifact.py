@@ -1,0 +1,164 @@
+"""Learned prompts on disk: a few KB of offsets, and what they belong to."""
+
+import hashlib
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from langadapt.data.class_names import ClassNames
+from langadapt.data.write_text import write_text
+from langadapt.errors import ModelError
+from langadapt.models.language_model import LanguageModel
+from langadapt.models.prompt_classifier import PromptClassifier
+from langadapt.models.prompted import TextTower, prompt_texts, student_tower, teacher_tower
+from langadapt.nn.prompts import PromptLearner
+from langadapt.recipes.few_shot import FewShotStage
+
+FORMAT_VERSION = 1
+WEIGHTS, FACTS = "prompts.safetensors", "prompts.json"
+Tower = Literal["student", "teacher"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptFacts:
+    """Everything of learned prompts but their weights and the models that they stand on."""
+
+    spec: FewShotStage
+    template: str
+    classes: tuple[ClassNames, ...]
+    tower: Tower
+    text: str
+    """Label of the text tower, with revision and digest."""
+    image: str
+    """Label of the teacher."""
+    run: str
+    """Where the language model was when the prompts were learned."""
+    training: dict[str, Any] = field(default_factory=dict)
+    """Shots, seconds, fingerprint of the images."""
+
+    @property
+    def labels(self) -> list[str]:
+        """The one name of each class that is put into the prompt."""
+        return prompt_labels(self.classes, self.tower)
+
+
+def prompt_labels(classes: tuple[ClassNames, ...], tower: Tower) -> list[str]:
+    """The first name of each class: in the language for the student, in English for the teacher.
+
+    Raises:
+        ModelError: the teacher is asked for and a class has no English name.
+    """
+    if tower == "student":
+        return [item.shown for item in classes]
+    without = [item.folder for item in classes if not item.english]
+    if without:
+        raise ModelError(
+            f"class '{without[0]}' has no English name; the teacher reads no other: add a third column"
+        )
+    return [item.english[0] for item in classes]
+
+
+def text_tower(model: LanguageModel, tower: Tower) -> TextTower:
+    """The frozen tower that prompts go through."""
+    return student_tower(model.student, model.label) if tower == "student" else teacher_tower(model.teacher)
+
+
+def write_prompts(folder: Path, classifier: PromptClassifier, facts: PromptFacts) -> None:
+    """Writes learned prompts; each file appears whole or not at all, the facts last. Weights are halved."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: value.detach().half().cpu().contiguous()
+        for name, value in classifier.learner.state_dict().items()
+    }
+    temporary = folder / f".{WEIGHTS}.tmp"
+    save_file(weights, temporary, metadata={"format": "pt"})
+    temporary.chmod(0o644)
+    os.replace(temporary, folder / WEIGHTS)
+    learner = classifier.learner
+    content = {
+        "format_version": FORMAT_VERSION,
+        **{key: value for key, value in asdict(facts).items() if key != "spec"},
+        "spec": facts.spec.model_dump(mode="json"),
+        "slots": {"before": classifier.texts.before, "after": classifier.texts.after},
+        "patch_dim": learner.instance.key.in_features if learner.instance else 0,
+        "weights_sha256": _hash(folder / WEIGHTS),
+    }
+    write_text(folder / FACTS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_facts(folder: Path) -> tuple[PromptFacts, dict[str, Any]]:
+    """What `write_prompts` wrote beside the weights, and the sizes of the learned part.
+
+    Raises:
+        ModelError: not there, incomplete, damaged, or of a newer format.
+    """
+    for name in (FACTS, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder}: no {name} in it; it is the folder that `langadapt prompts` wrote")
+    try:
+        said = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        if said.pop("format_version") > FORMAT_VERSION:
+            raise ModelError(
+                f"{folder}: written by a newer langadapt; update with `pip install -U langadapt`"
+            )
+        if said.pop("weights_sha256") != _hash(folder / WEIGHTS):
+            raise ModelError(f"{folder}: {WEIGHTS} is not the file that was written; learn the prompts again")
+        sizes = {key: said.pop(key) for key in ("slots", "patch_dim")}
+        classes = tuple(
+            ClassNames(folder=c["folder"], names=tuple(c["names"]), english=tuple(c["english"]))
+            for c in said.pop("classes")
+        )
+        spec = FewShotStage.model_validate_json(json.dumps(said.pop("spec")))
+        return PromptFacts(spec=spec, classes=classes, **said), sizes
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{folder}: damaged prompts: {str(error).splitlines()[0]}") from error
+
+
+def load_prompts(folder: Path, model: LanguageModel) -> PromptClassifier:
+    """Puts learned prompts on the models that they were learned with.
+
+    Raises:
+        ModelError: not there or damaged, or learned with another language model or teacher.
+    """
+    facts, sizes = read_facts(folder)
+    tower = text_tower(model, facts.tower)
+    for name, wanted, here in (
+        ("text model", facts.text, tower.label),
+        ("teacher", facts.image, model.teacher.source.label),
+    ):
+        if wanted != here:
+            raise ModelError(
+                f"{folder}: learned with the {name} {wanted}, this one is {here}; name the run with --model"
+            )
+    texts = prompt_texts(tower, facts.template, facts.labels)
+    try:
+        learner = PromptLearner(
+            spec=facts.spec,
+            before=sizes["slots"]["before"],
+            after=sizes["slots"]["after"],
+            classes=len(facts.classes),
+            token_dim=tower.token_dim,
+            patch_dim=sizes["patch_dim"],
+            token_scale=tower.token_scale,
+        )
+        weights = load_file(folder / WEIGHTS)
+        learner.load_state_dict({name: value.float() for name, value in weights.items()})
+    except (RuntimeError, KeyError, SafetensorError) as error:
+        raise ModelError(f"{folder}: damaged prompts: {str(error).splitlines()[0]}") from error
+    return PromptClassifier(
+        tower=tower,
+        learner=learner.to(tower.embedding.weight.device).eval(),
+        texts=texts,
+        classes=torch.arange(len(facts.classes)),
+        chunk_texts=facts.spec.chunk_texts,
+    )
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

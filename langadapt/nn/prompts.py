@@ -1,0 +1,152 @@
+"""The learned part of a prompt: offsets to the token embeddings of a template, zero at the start."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from langadapt.recipes.few_shot import FewShotStage
+
+
+class VisualGuidedAttention(nn.Module):
+    """Token offsets from an image's patches: learnable queries look at the patches.
+
+    A gate of zero multiplies the answer, so that an untrained instance context changes nothing.
+
+    Args:
+        patch_dim: V, width of the patch states.
+        token_dim: H, width of the token embeddings.
+        tokens: S, offsets to make.
+        attention_dim: width of queries, keys and values.
+    """
+
+    def __init__(self, *, patch_dim: int, token_dim: int, tokens: int, attention_dim: int) -> None:
+        super().__init__()
+        self.queries = nn.Parameter(torch.randn(tokens, attention_dim) * attention_dim**-0.5)
+        self.key = nn.Linear(patch_dim, attention_dim, bias=False)
+        self.value = nn.Linear(patch_dim, attention_dim)
+        self.out = nn.Linear(attention_dim, token_dim)
+        self.gate = nn.Parameter(torch.zeros(()))
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Maps `patches [B, P, V]` to offsets `[B, S, H]`."""
+        normed = F.layer_norm(patches.float(), patches.shape[-1:])
+        keys, values = self.key(normed), self.value(normed)
+        scores = torch.einsum("sa,bpa->bsp", self.queries, keys) * keys.shape[-1] ** -0.5
+        found: Tensor = self.out(F.gelu(scores.softmax(dim=-1) @ values))
+        return torch.tanh(self.gate) * found
+
+
+class PromptLearner(nn.Module):
+    """General, domain and instance context as offsets to a template's token embeddings.
+
+    Adding an offset to a template's token and learning the token from there are the same function, but an
+    offset of zero is the template exactly, weight decay pulls towards the template, and classes whose
+    template is cut into other tokens share what can be shared.
+
+    A slot is a place of the template: slot 0 stands right before the class name, slot 1 before slot 0, and
+    so on; the slots behind the name follow.
+
+    Args:
+        spec: which contexts, and their layout; from the recipe.
+        before: slots before the class name.
+        after: slots behind it.
+        classes: C, classes that are trained.
+        token_dim: H, width of the token embeddings.
+        patch_dim: V, width of the patch states.
+        token_scale: standard deviation of the token embeddings; offsets are learned in units of it.
+
+    Source: general context after CoOp (Zhou et al., 2022); the three parts are the structured prompts of the
+        language-adaptation talk.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: FewShotStage,
+        before: int,
+        after: int,
+        classes: int,
+        token_dim: int,
+        patch_dim: int,
+        token_scale: float,
+    ) -> None:
+        super().__init__()
+        slots = before + after
+        instance, domain = range(slots), range(slots)
+        general = range(slots)
+        if spec.layout == "separate":
+            instance = range(spec.instance_tokens if spec.instance else 0)
+            domain = range(len(instance), len(instance) + (spec.domain_tokens if spec.domain else 0))
+            general = range(len(instance) + len(domain), slots)
+        self.slots = slots
+        self.token_scale = token_scale
+        self.unseen_domain = spec.unseen_domain
+        self.places = {"general": general, "domain": domain, "instance": instance}
+        self.general = nn.Parameter(torch.zeros(len(general), token_dim)) if spec.general else None
+        self.domain = nn.Parameter(torch.zeros(classes, len(domain), token_dim)) if spec.domain else None
+        self.instance = (
+            VisualGuidedAttention(
+                patch_dim=patch_dim,
+                token_dim=token_dim,
+                tokens=len(instance),
+                attention_dim=spec.attention_dim,
+            )
+            if spec.instance
+            else None
+        )
+
+    def forward(self, classes: Tensor, patches: Tensor | None) -> Tensor:
+        """Offsets of the slots.
+
+        Args:
+            classes: `[K]` or `[B, K]` int64, which trained class each is; -1 is one that was not trained.
+            patches: `[B, P, V]` of B images for the instance context; None leaves it out.
+
+        Returns:
+            `[K, S, H]` or `[B, K, S, H]` float32.
+        """
+        offsets = self._of_classes(classes)
+        if self.instance is not None and patches is not None:
+            places = self.places["instance"]
+            made = self.instance(patches)[:, None].expand(-1, offsets.shape[1], -1, -1)
+            offsets = offsets + _spread(made, places, self.slots)
+        return offsets * self.token_scale
+
+    def _of_classes(self, classes: Tensor) -> Tensor:
+        parts = []
+        if self.general is not None:
+            parts.append(_spread(self.general, self.places["general"], self.slots))
+        if self.domain is not None:
+            mean = self.domain.mean(dim=0, keepdim=True)
+            unseen = mean if self.unseen_domain == "mean" else torch.zeros_like(mean)
+            table = torch.cat([self.domain, unseen])  # -1 is its last row
+            parts.append(_spread(table[classes], self.places["domain"], self.slots))
+        like = self.general if self.general is not None else next(self.parameters())
+        start = like.new_zeros(*classes.shape, self.slots, 1)
+        return sum(parts, start) if parts else start
+
+
+def _spread(offsets: Tensor, places: range, slots: int) -> Tensor:
+    """Puts `[..., len(places), H]` at their places among `slots`; the others are zero."""
+    return F.pad(offsets, (0, 0, places.start, slots - places.stop))
+
+
+def prompt_loss(
+    cosines: Tensor, own: Tensor, to_template: Tensor, *, temperature: float, template_weight: float
+) -> Tensor:
+    """Cross-entropy of the own class, and the distance of prompts from their templates.
+
+    Args:
+        cosines: `[B, K]` of images and candidate classes.
+        own: `[B]` int64, which candidate is right.
+        to_template: any shape, cosines of prompts and their templates.
+        temperature: divides the cosines.
+        template_weight: of the second term.
+
+    Returns:
+        Scalar.
+
+    Source: the second term is KgCoOp's (Yao et al., 2023, eq. 5) up to a factor of 2.
+    """
+    value = F.cross_entropy(cosines / temperature, own)
+    return value + template_weight * (1.0 - to_template).mean()
