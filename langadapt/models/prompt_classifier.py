@@ -23,10 +23,11 @@ class PromptClassifier:
     texts: PromptTexts
     classes: Tensor
     chunk_texts: int
+    rescored_classes: int
 
     @property
     def sees_images(self) -> bool:
-        """Whether prompts depend on the image: then scoring costs images x classes text passes."""
+        """Whether prompts depend on the image: scoring then costs `rescored_classes` text passes each."""
         return self.learner.instance is not None
 
     def class_rows(self) -> Tensor:
@@ -49,6 +50,9 @@ class PromptClassifier:
     def scores(self, images: Tensor, patches: Tensor | None) -> Tensor:
         """Cosines `[N, C]` of images and classes.
 
+        Where prompts depend on the image, its best `rescored_classes` classes are scored with its own
+        instance context and the others without one.
+
         Args:
             images: `[N, D]` float32 unit rows.
             patches: `[N, P, V]`; needed where prompts depend on the image.
@@ -57,15 +61,14 @@ class PromptClassifier:
         if not self.sees_images:
             return F.normalize(images, dim=-1) @ self.class_rows().cpu().T
         assert patches is not None
-        count = len(self.classes)
-        at_once = max(1, self.chunk_texts // count)
-        out = []
+        out = F.normalize(images, dim=-1) @ self.class_rows().cpu().T
+        best = out.topk(min(self.rescored_classes, len(self.classes)), dim=1).indices
+        at_once = max(1, self.chunk_texts // best.shape[1])
         for start in range(0, len(images), at_once):
-            some = images[start : start + at_once]
-            candidates = torch.arange(count).expand(len(some), -1)
-            rows = self.image_rows(candidates, patches[start : start + at_once]).cpu()
-            out.append(torch.einsum("bd,bkd->bk", some, rows))
-        return torch.cat(out)
+            part = slice(start, start + at_once)
+            rows = self.image_rows(best[part], patches[part]).cpu()
+            out[part] = out[part].scatter(1, best[part], torch.einsum("bd,bkd->bk", images[part], rows))
+        return out
 
     def with_names(self, template: str, labels: list[str], classes: Tensor) -> "PromptClassifier":
         """The same learned contexts for other class names; `classes` as in the class."""

@@ -157,6 +157,7 @@ def load_prompts(folder: Path, model: LanguageModel) -> PromptClassifier:
         texts=texts,
         classes=torch.arange(len(facts.classes)),
         chunk_texts=facts.spec.chunk_texts,
+        rescored_classes=facts.spec.rescored_classes,
     )
 
 

@@ -85,6 +85,7 @@ def train_prompts(
         texts=texts,
         classes=torch.arange(len(labels)),
         chunk_texts=spec.chunk_texts,
+        rescored_classes=spec.rescored_classes,
     )
     with torch.no_grad():
         start = tower.embed(texts.batch)

@@ -1,5 +1,6 @@
 """Learned prompts on frozen towers: what they are at step 0, and what never changes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -61,8 +62,9 @@ def untrained(
     texts = prompt_texts(tower, ENGLISH if english else TEMPLATE, list(COLOURS) if english else NAMES)
     learner = new_learner(tower, texts, spec, shots)
     return PromptClassifier(
-        tower=tower, learner=learner, texts=texts, classes=torch.arange(6), chunk_texts=spec.chunk_texts
-    )
+        tower=tower, learner=learner, texts=texts, classes=torch.arange(6), chunk_texts=spec.chunk_texts,
+        rescored_classes=spec.rescored_classes,
+    )  # fmt: skip
 
 
 def trained(model: LanguageModel, shots: Shots, spec: FewShotStage) -> PromptClassifier:
@@ -134,6 +136,14 @@ def test_an_instance_context_answers_to_the_image(model: LanguageModel, shots: S
     assert shots.patches is not None
     rows = classifier.image_rows(one, shots.patches[:2]).detach()
     assert float((rows[0] - rows[1]).abs().max()) > 1e-4
+    whole = replace(classifier, rescored_classes=6).scores(shots.images, shots.patches)
+    every = classifier.image_rows(torch.arange(6).expand(12, -1), shots.patches).detach()
+    torch.testing.assert_close(whole, torch.einsum("bd,bkd->bk", shots.images, every), rtol=0, atol=2e-6)
+    plain = shots.images @ classifier.class_rows().detach().T
+    two = replace(classifier, rescored_classes=2).scores(shots.images, shots.patches)
+    best = torch.zeros(12, 6, dtype=torch.bool).scatter(1, plain.topk(2, dim=1).indices, True)
+    torch.testing.assert_close(two, torch.where(best, whole, plain), rtol=0, atol=2e-6)
+    assert float((whole - plain).abs().max()) > 1e-4
     dull = trained(model, shots, ALL.model_copy(update=CONTEXTS["domain"]))
     assert not dull.sees_images
     torch.testing.assert_close(dull.scores(shots.images, shots.patches), dull.scores(shots.images, None))
