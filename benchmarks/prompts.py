@@ -30,8 +30,8 @@ from langadapt.cli.few_shot_run import Seen, few_shot_task, score_method
 from langadapt.data.classification import ClassificationSet, classification_from_folder
 from langadapt.data.few_shot import base_and_novel, draw_shots
 from langadapt.data.write_text import write_text
-from langadapt.evaluation.retrieval import stored_images
 from langadapt.models import LanguageModel, load
+from langadapt.models.image_store import stored_images
 from langadapt.models.patches import stored_patches
 from langadapt.quickstart.attributes import attribute_sets, write_attribute_set
 from langadapt.quickstart.world import write_world

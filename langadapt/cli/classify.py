@@ -89,7 +89,7 @@ def _class_scores(
     """Class names and cosines `[images, classes]`."""
     from langadapt.data.class_names import read_class_names
     from langadapt.evaluation.class_texts import class_embeddings
-    from langadapt.evaluation.retrieval import stored_images
+    from langadapt.models.image_store import stored_images
     from langadapt.models.patches import stored_patches
     from langadapt.models.prompts_artifact import load_prompts, read_facts
 
@@ -116,7 +116,7 @@ def learned_scorer(folder: Path, data: "ClassificationSet", model: "LanguageMode
 
     from langadapt.data.store import fingerprint
     from langadapt.evaluation.classification import LearnedScorer
-    from langadapt.evaluation.retrieval import stored_images
+    from langadapt.models.image_store import stored_images
     from langadapt.models.patches import stored_patches
     from langadapt.models.prompts_artifact import load_prompts, read_facts
 

@@ -14,10 +14,11 @@ from langadapt.data.few_shot import base_and_novel, divided, draw_shots
 from langadapt.data.store import fingerprint
 from langadapt.errors import DataError, RecipeError
 from langadapt.evaluation.class_texts import class_embeddings
-from langadapt.evaluation.retrieval import stored_images, teacher_texts
+from langadapt.evaluation.retrieval import teacher_texts
 from langadapt.metrics.classification import ClassificationScores, classification_scores
 from langadapt.metrics.signature import ClassSignature
 from langadapt.models import LanguageModel
+from langadapt.models.image_store import stored_images
 from langadapt.models.patches import stored_patches
 from langadapt.models.prompts_artifact import (
     PromptFacts,

@@ -1,15 +1,11 @@
 """Stage few_shot: which parts of a prompt are learned from a few images of each class, and how."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import field_validator
 
+from langadapt.recipes.numbers import Fraction, NotNegative, PositiveFloat, PositiveInt
 from langadapt.recipes.strict_yaml import Spec
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-PositiveInt = Annotated[int, Field(gt=0)]
-PositiveFloat = Annotated[float, Field(gt=0.0)]
-Weight = Annotated[float, Field(ge=0.0)]
 
 
 class FewShotStage(Spec):
@@ -47,12 +43,12 @@ class FewShotStage(Spec):
     instance_rate: PositiveFloat = 0.1
     """Learning rate of the instance context's attention, as a share of the general one's."""
     warmup_fraction: Fraction = 0.05
-    weight_decay: Weight = 0.01
+    weight_decay: NotNegative = 0.01
     """Pulls each context back to the template."""
     gradient_clip_norm: PositiveFloat = 1.0
     temperature: PositiveFloat | None = None
     """Divides the cosines of image and class; None is what the teacher learned."""
-    template_weight: Weight = 8.0
+    template_weight: NotNegative = 8.0
     """Weight of the mean of 1 - cosine between each class's prompt and its template, divided by the images of
     a class: what a template says counts like so many images, and less beside many."""
     instance_images: PositiveInt = 8
