@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 from tiny_language import COLOURS, PLACES, THINGS, save_tokenizer, sentences
+from tiny_marian import make_marian
 from transformers import (
     CLIPConfig,
     CLIPImageProcessorPil,
@@ -160,3 +161,9 @@ examples: [gato rojo en mar]
         encoding="utf-8",
     )
     return folder
+
+
+@pytest.fixture(scope="session")
+def marian_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A translation model with random weights: what it says means nothing, and is always the same."""
+    return make_marian(tmp_path_factory.mktemp("marian"), languages=())

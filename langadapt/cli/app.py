@@ -21,6 +21,7 @@ from langadapt.cli import (
     publish,
     quickstart,
     search,
+    translate,
     tune,
 )
 
@@ -68,4 +69,5 @@ data = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 data.callback()(lambda: None)
 data.command("build", help=data_build.HELP)(data_build.build_command)
 data.command("check", help=data_check.HELP)(data_check.check_command)
-app.add_typer(data, name="data", help="Training data: clean parallel sentences, check pairs.")
+data.command("translate", help=translate.HELP)(translate.translate_command)
+app.add_typer(data, name="data", help="Training data: clean parallel sentences, check pairs, translate.")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from langadapt.data.retrieval_set import RetrievalSet
     from langadapt.evaluation.cards import ScoreCard
     from langadapt.models import LanguageModel
+    from langadapt.models.translator import Translator
 
 HELP = """Score an adapter on retrieval or, with --classify, on zero-shot classification.
 
@@ -35,6 +36,8 @@ Examples:
   langadapt eval runs/sw --captions mine.csv --images photos/
 
   langadapt eval runs/sw --captions dev.tsv --image-free
+
+  langadapt eval runs/sw --translate-with facebook/nllb-200-distilled-600M --source-code swh_Latn
 
   langadapt eval runs/zh --classify animals/ --classes classes.txt
 
@@ -67,6 +70,16 @@ def eval_command(
         Path | None,
         typer.Option("--prompts", metavar="DIR", help="Learned prompts, beside the templates."),
     ] = None,
+    translate_with: Annotated[
+        str | None,
+        typer.Option(
+            "--translate-with", metavar="MODEL", help="Also: translate into English, then the teacher."
+        ),
+    ] = None,
+    source_code: Annotated[
+        str | None,
+        typer.Option("--source-code", help="The captions' language as that model calls it: swh_Latn."),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores here; - prints them.")
     ] = None,
@@ -78,8 +91,11 @@ def eval_command(
     ] = None,
 ) -> None:
     if classify is not None:
-        if on or captions or images or image_free:
-            raise DataError("--classify stands alone: leave out --on, --captions, --images and --image-free")
+        if on or captions or images or image_free or translate_with:
+            raise DataError(
+                "--classify stands alone: leave out --on, --captions, --images, --image-free and "
+                "--translate-with"
+            )
         from langadapt.cli.classify import eval_classification
 
         eval_classification(
@@ -96,14 +112,25 @@ def eval_command(
         raise DataError("--classes and --prompts belong to a classification set: give --classify FOLDER too")
     if captions is None and (images is not None or image_free):
         raise DataError("--images and --image-free describe your own captions: give --captions FILE too")
+    if source_code is not None and translate_with is None:
+        raise DataError("--source-code belongs to --translate-with MODEL: give that too")
     if captions is not None and on:
         raise DataError("give one of --on and --captions")
 
     from langadapt.models import load
     from langadapt.models.device import chosen_device
 
-    model = load(run, device=chosen_device(device))
-    cards = score(model, on or [], own=(captions, images, image_free), run=run, page=page)
+    where = chosen_device(device)
+    translator = None
+    if translate_with is not None:
+        from langadapt.models import resolve_model
+        from langadapt.models.translator import load_translator, named_model
+
+        source = resolve_model(named_model(translate_with))
+        translator = load_translator(source, source_code=source_code, device=where)
+    model = load(run, device=where)
+    own = (captions, images, image_free)
+    cards = score(model, on or [], own=own, run=run, page=page, translator=translator)
 
     from langadapt.data.write_text import write_text
     from langadapt.evaluation.report import score_json, score_report
@@ -124,6 +151,7 @@ def score(
     own: tuple[Path | None, Path | None, bool],
     run: str,
     page: Path | None,
+    translator: "Translator | None" = None,
 ) -> "list[ScoreCard]":
     """Scores a model on several sets and writes the report page; shows progress.
 
@@ -143,7 +171,7 @@ def score(
             def images_done(done: int, total: int) -> None:
                 report(Progress(stage=f"images of {retrieval.name}", done=done, total=total))  # noqa: B023
 
-            found = evaluate_retrieval(retrieval, model, progress=images_done)
+            found = evaluate_retrieval(retrieval, model, progress=images_done, translator=translator)
             cards.append(found.card)
             searches += example_searches(retrieval, found)
     folder = Path(run)

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from langadapt.metrics.retrieval import RetrievalScores
 from langadapt.metrics.signature import comparable
+from langadapt.metrics.translation import TranslationScores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +25,10 @@ class ScoreCard:
     captions: int
     image_free: bool = False
     """Captions are matched with their English sides instead of images."""
+    translated: RetrievalScores | None = None
+    """The teacher on English that a translation model made of the captions."""
+    translation: TranslationScores | None = None
+    """How near that English is to the captions' own English sides, where they are known."""
 
     @property
     def retention(self) -> float | None:
@@ -47,6 +52,7 @@ class ScoreCard:
         named = (
             ("student", self.student),
             ("teacher, English", self.ceiling),
+            ("teacher, translated", self.translated),
             ("teacher, raw captions", self.floor),
         )
         return [(name, scores) for name, scores in named if scores is not None]
@@ -64,6 +70,8 @@ class ScoreCard:
             "images": self.images,
             "captions": self.captions,
             "image_free": self.image_free,
+            **({"translated": self.translated.to_dict()} if self.translated else {}),
+            **({"translation": self.translation.to_dict()} if self.translation else {}),
         }
 
     @classmethod
@@ -78,6 +86,8 @@ class ScoreCard:
             images=values["images"],
             captions=values["captions"],
             image_free=values["image_free"],
+            translated=_scores(values.get("translated")),
+            translation=TranslationScores(**values["translation"]) if "translation" in values else None,
         )
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 from langadapt.evaluation.cards import ScoreCard, card_warnings
 from langadapt.metrics.intervals import Interval
 from langadapt.metrics.retrieval import Recalls, RetrievalScores
+from langadapt.metrics.translation import TranslationScores
 
 _HEADERS = ("mR3_t2i", "mR3_i2t", "mR6", "95 %", "retention")
 
@@ -25,6 +26,8 @@ def score_report(cards: Sequence[ScoreCard]) -> Group:
         parts += [_heading(card), _table(card)]
         for name, scores in card.rows():
             parts.append(Text(f"{name}:\n{scores.signature}", "dim", overflow="fold"))
+        if card.translation is not None:
+            parts.append(Text(translation_line(card.translation)))
         parts.append(Text())
     parts += [Text(f"warning: {line}", "yellow") for line in card_warnings(cards)]
     return Group(*parts)
@@ -41,6 +44,14 @@ def pool_line(card: ScoreCard) -> str:
     if card.image_free:
         return f"{card.captions:,} captions against their {card.images:,} English sides, no images"
     return f"{card.captions:,} captions, {card.images:,} images"
+
+
+def translation_line(scores: TranslationScores) -> str:
+    """How near the translated captions are to the English ones."""
+    return (
+        f"translated captions against the English ones: chrF++ {scores.chrf:.1f}, BLEU {scores.bleu:.1f} "
+        f"({scores.rows:,} rows)\n{scores.chrf_signature}\n{scores.bleu_signature}"
+    )
 
 
 def interval_text(interval: Interval) -> str:

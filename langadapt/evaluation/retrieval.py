@@ -12,8 +12,10 @@ from langadapt.data.tokens import by_length
 from langadapt.evaluation.cards import ScoreCard
 from langadapt.metrics.retrieval import RetrievalScores, retrieval_scores
 from langadapt.metrics.signature import Signature
+from langadapt.metrics.translation import translation_scores
 from langadapt.models import LanguageModel, Teacher
 from langadapt.models.image_store import ImageProgress, stored_images
+from langadapt.models.translator import Translator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,11 @@ class Evaluation:
 
 
 def evaluate_retrieval(
-    retrieval: RetrievalSet, model: LanguageModel, *, progress: ImageProgress | None = None
+    retrieval: RetrievalSet,
+    model: LanguageModel,
+    *,
+    progress: ImageProgress | None = None,
+    translator: Translator | None = None,
 ) -> Evaluation:
     """Scores an adapted language model on a retrieval set.
 
@@ -38,6 +44,7 @@ def evaluate_retrieval(
         retrieval: the test set.
         model: student and teacher.
         progress: told how many of how many images are embedded.
+        translator: into English, for another baseline: translate, then ask the teacher.
 
     Raises:
         DataError: an image cannot be read.
@@ -72,6 +79,13 @@ def evaluate_retrieval(
             teacher.source.label,
             language="en",
         )
+    translated, translation = None, None
+    if translator is not None:
+        english = [text or "." for text in translator.translate(retrieval.texts)]  # a blank one says nothing
+        name = f"{teacher.source.label}+{translator.label}"
+        translated = scores(teacher_texts(teacher, english), own, name, language=retrieval.language)
+        if retrieval.english is not None:
+            translation = translation_scores(english, retrieval.english)
     card = ScoreCard(
         name=retrieval.name,
         language=retrieval.language,
@@ -83,6 +97,8 @@ def evaluate_retrieval(
         images=len(gallery),
         captions=len(text),
         image_free=retrieval.images is None,
+        translated=translated,
+        translation=translation,
     )
     return Evaluation(card=card, text=text, gallery=gallery)
 

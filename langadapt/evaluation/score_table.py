@@ -3,7 +3,7 @@
 from html import escape
 
 from langadapt.evaluation.cards import ScoreCard
-from langadapt.evaluation.report import interval_text, pool_line
+from langadapt.evaluation.report import interval_text, pool_line, translation_line
 from langadapt.metrics.retrieval import RetrievalScores
 
 _HEAD = (
@@ -33,12 +33,15 @@ def score_section(card: ScoreCard) -> str:
     lines = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(scores.signature)}</dd></div>" for name, scores in rows
     )
+    near = card.translation
+    translation = f'<p class="note">{escape(translation_line(near))}</p>' if near is not None else ""
     return (
         f'<article class="card"><h3 dir="auto">{escape(card.label)}</h3>'
         f'<p class="note">{escape(pool_line(card))}</p>{retention}'
         f'<div class="bars">{bars}</div>'
         f'<div class="scroll" tabindex="0"><table>{_HEAD}<tbody>{table}</tbody></table></div>'
-        f'<details><summary>Signatures</summary><dl class="signatures">{lines}</dl></details></article>\n'
+        f'{translation}<details><summary>Signatures</summary><dl class="signatures">{lines}</dl></details>'
+        "</article>\n"
     )
 
 

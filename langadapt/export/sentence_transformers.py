@@ -11,6 +11,7 @@ from PIL import Image
 from transformers.utils import logging as transformers_logging
 
 from langadapt.data.write_text import write_text
+from langadapt.errors import ModelError
 from langadapt.export.agreement import Probes, agreement
 from langadapt.export.module import CONFIG, WEIGHTS, LanguageAndImages
 from langadapt.export.module_source import MODULE_CLASS, MODULE_FILE, module_source
@@ -81,7 +82,16 @@ def merged_module(model: LanguageModel) -> LanguageAndImages:
 
 
 def module_config(model: LanguageModel) -> dict[str, Any]:
-    """What `langadapt_module.json` says of an artifact whose base models stay where they are."""
+    """What `langadapt_module.json` says of an artifact whose base models stay where they are.
+
+    Raises:
+        ModelError: the artifact has new tokenizer pieces, which an export cannot hold yet.
+    """
+    if model.artifact.vocabulary is not None:
+        raise ModelError(
+            f"the adapter for {model.artifact.recipe.code} has new tokenizer pieces, which an export cannot "
+            "hold yet; use it through langadapt.load"
+        )
     recipe, text_model = model.artifact.recipe, model.student.text_model
     trains = recipe.text_model.trains
     language = recipe.text_model.tokenizer_language

@@ -4,7 +4,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from torch import nn
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from langadapt.errors import ModelError
 from langadapt.models.resolve import ResolvedModel
@@ -19,13 +19,14 @@ def load_config(model: ResolvedModel) -> Any:
         raise ModelError(f"{model.repo}: no usable config.json: {_first_line(error)}") from error
 
 
-def load_module(model: ResolvedModel, config: Any) -> nn.Module:
+def load_module(model: ResolvedModel, config: Any, *, auto: Any = AutoModel) -> nn.Module:
     """The model in float32, in eval mode, from safetensors only.
 
-    A random pooler is never made: where the class can leave it out, it is left out.
+    A random pooler is never made: where the class can leave it out, it is left out. `auto` is the class of
+    transformers that knows which class the model has.
     """
     try:
-        module, missing = read_module(model.path, config)
+        module, missing = read_module(model.path, config, auto=auto)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError(f"{model.repo}: cannot load its weights: {_first_line(error)}") from error
     if missing:

@@ -13,11 +13,11 @@ from torch.nn import functional as F
 from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
-MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.tiktoken"]
+MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.tiktoken"]
 """What of a model's repository is needed; pickled weights are not among it."""
 
 
-def read_module(folder: Path, config: Any) -> tuple[nn.Module, list[str]]:
+def read_module(folder: Path, config: Any, *, auto: Any = AutoModel) -> tuple[nn.Module, list[str]]:
     """Reads a model in float32 from safetensors, frozen and in eval mode.
 
     A random pooler is never made: where the class can leave it out, it is left out.
@@ -25,6 +25,7 @@ def read_module(folder: Path, config: Any) -> tuple[nn.Module, list[str]]:
     Args:
         folder: configuration and weights.
         config: what `AutoConfig` read from it.
+        auto: the class of transformers that knows which class the model has.
 
     Returns:
         The model and the sorted names of weights that are missing from the file.
@@ -33,9 +34,9 @@ def read_module(folder: Path, config: Any) -> tuple[nn.Module, list[str]]:
         OSError, ValueError, RuntimeError, SafetensorError: the files do not hold a model that is known.
     """
     options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "config": config}
-    if type(config) not in AutoModel._model_mapping:
+    if type(config) not in auto._model_mapping:
         raise ValueError(f"transformers has no model for '{config.model_type}'")
-    kind = AutoModel._model_mapping[type(config)]
+    kind = auto._model_mapping[type(config)]
     if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
         options["add_pooling_layer"] = False
     # Its load report lists an unused language-model head as if that were a fault.

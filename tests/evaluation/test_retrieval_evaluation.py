@@ -1,5 +1,6 @@
 """A student between its ceiling and its floor, scored by a slow oracle from outside."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from tiny_language import sentences
 import langadapt
 from langadapt.data.retrieval_set import RetrievalSet
 from langadapt.errors import DataError
+from langadapt.evaluation.cards import ScoreCard, card_warnings
 from langadapt.evaluation.retrieval import best_images, evaluate_retrieval
 from langadapt.metrics.retrieval import RetrievalScores
 from langadapt.metrics.signature import Signature
@@ -56,6 +58,43 @@ def retrieval(photos: tuple[Path, ...]) -> RetrievalSet:
         ceiling_image_of_text=OWNERS[::-1].copy(),
         which_captions="all",
     )
+
+
+class Interpreter:
+    """Translates as a table says."""
+
+    label = "table@1"
+
+    def __init__(self, table: dict[str, str]) -> None:
+        self.table = table
+
+    def translate(self, texts: Sequence[str]) -> list[str]:
+        return [self.table[text] for text in texts]
+
+
+def test_a_perfect_translation_reaches_the_ceiling(model: LanguageModel, retrieval: RetrievalSet) -> None:
+    perfect = Interpreter(dict(zip(TARGET, ENGLISH, strict=True)))
+    card = evaluate_retrieval(retrieval, model, translator=perfect).card
+    assert card.translated is not None
+    assert card.ceiling is not None
+    assert card.translation is not None
+    assert (card.translated.t2i, card.translated.i2t) == (card.ceiling.t2i, card.ceiling.i2t)
+    assert card.translation.chrf == pytest.approx(100)
+    assert Signature.parse(card.translated.signature).text.endswith("+table@1")
+    assert ScoreCard.from_dict(card.to_dict()) == card
+    assert card_warnings([card]) == []
+    none = evaluate_retrieval(retrieval, model).card
+    assert none.translated is none.translation is None
+    assert replace(card, translated=None, translation=None) == none
+
+
+def test_a_translation_that_says_nothing_finds_nothing(model: LanguageModel, retrieval: RetrievalSet) -> None:
+    """One sentence for all: every image ties with every other, and ties count against the model."""
+    card = evaluate_retrieval(retrieval, model, translator=Interpreter(dict.fromkeys(TARGET, ""))).card
+    assert card.translated is not None
+    assert card.translated.i2t.r10 == 0.0
+    assert card.translation is not None
+    assert card.translation.chrf < 5
 
 
 def slow_recalls(text: torch.Tensor, gallery: torch.Tensor, owners: list[int]) -> list[float]:

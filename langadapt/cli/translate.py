@@ -1,0 +1,153 @@
+"""`langadapt data translate`."""
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from langadapt.cli.progress import console, progress_report, shown
+from langadapt.errors import DataError, RecipeError
+from langadapt.recipes import ParallelRecipe, data_recipe, dump_recipe
+
+if TYPE_CHECKING:
+    from langadapt.data.parallel import ParallelSentences
+
+HELP = """Translate English sentences into a language, and measure the translation.
+
+OUT (.tsv or .parquet) gets columns english and target, and a recipe beside it that names model, revision and
+licences. An interrupted translation goes on when the same command is given again.
+
+Examples:
+
+  langadapt data translate captions.tsv --lang de --model models/opus-mt-en-de --out data/de.tsv
+
+  langadapt data translate captions.tsv --lang sw --out data/sw.tsv --measure my/flores.yaml
+  --model facebook/nllb-200-distilled-600M --target-code swh_Latn
+
+--measure takes a parallel recipe of human translations that were used for nothing else, translates their
+English side and prints BLEU and chrF++ with their signatures.
+"""
+
+
+def translate_command(
+    english: Annotated[
+        str, typer.Argument(metavar="ENGLISH", help="TSV, CSV, JSONL or Parquet, or a parallel recipe.")
+    ],
+    lang: Annotated[str, typer.Option("--lang", help="Code of the target language, for the recipe.")],
+    model: Annotated[
+        str, typer.Option("--model", metavar="MODEL[@REVISION]", help="Translation model: Hub or folder.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="File to write: .tsv or .parquet.")],
+    column: Annotated[str, typer.Option("--column", help="Column of the English texts.")] = "english",
+    target_code: Annotated[
+        str | None, typer.Option("--target-code", help="The language as the model calls it: swh_Latn.")
+    ] = None,
+    source_code: Annotated[
+        str | None, typer.Option("--source-code", help="English as the model calls it, where it is unusual.")
+    ] = None,
+    beams: Annotated[int, typer.Option("--beams", min=1, help="Hypotheses kept; 1 is greedy.")] = 1,
+    licence: Annotated[
+        str, typer.Option("--licence", help="Licence of the English texts; a recipe states its own.")
+    ] = "unknown",
+    model_licence: Annotated[
+        str, typer.Option("--model-licence", help="Licence of the translation model.")
+    ] = "unknown",
+    measure: Annotated[
+        str | None, typer.Option("--measure", metavar="RECIPE", help="Human translations to compare with.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    recipe_path = out.with_suffix(".yaml")
+    _check_names(lang, out, recipe_path)
+
+    from langadapt.data.translated import write_translated
+    from langadapt.data.write_text import write_text
+    from langadapt.metrics.translation import translation_scores
+    from langadapt.models import resolve_model
+    from langadapt.models.device import chosen_device
+    from langadapt.models.translator import load_translator, named_model
+    from langadapt.progress import Progress
+
+    texts, title, said_licence = _english(english, column)
+    human = _human(measure) if measure is not None else None
+    source = resolve_model(named_model(model))
+    translator = load_translator(
+        source, source_code=source_code, target_code=target_code, beams=beams, device=chosen_device(device)
+    )
+    with progress_report() as report:
+        target = write_translated(
+            out,
+            texts,
+            translator.translate,
+            key=f"{source.revision} {translator.prefix} {translator.first_token} {beams}",
+            progress=lambda done, total: report(Progress(stage="translate", done=done, total=total)),
+        )
+    blank = sum(not text.strip() for text in target)
+    by = f"{source.repo} at {source.revision}"
+    licence = said_licence or licence
+    licences = dict.fromkeys((licence, model_licence))
+    recipe = ParallelRecipe.model_validate_json(
+        json.dumps(
+            {
+                "name": out.stem,
+                "title": f"{title}, translated by {by}",
+                "licence": " AND ".join(licences),
+                "licence_source": f"English side: {licence}; translation model: {model_licence}",
+                "language": lang,
+                "source": {"kind": "files", "paths": [out.name]},
+                "expected_rows": len(target) - blank,
+            }
+        )
+    )
+    write_text(recipe_path, dump_recipe(recipe))
+    scores = None
+    if human is not None:
+        scores = translation_scores(translator.translate(human.english), human.target)
+        write_text(out.with_suffix(".scores.json"), json.dumps(scores.to_dict(), indent=2) + "\n")
+    if as_json:
+        found = {"out": str(out), "recipe": str(recipe_path), "rows": len(target) - blank, "blank": blank}
+        typer.echo(json.dumps({**found, "scores": scores.to_dict() if scores else None}, ensure_ascii=False))
+        return
+    left_out = f", {blank} blank translations left out" if blank else ""
+    console.print(f"{len(target) - blank} rows in {shown(out)}{left_out}; recipe {shown(recipe_path)}")
+    if scores is not None:
+        console.print(f"chrF++ {scores.chrf:.1f} on {scores.rows} rows  {scores.chrf_signature}")
+        console.print(f"BLEU {scores.bleu:.1f}  {scores.bleu_signature}")
+
+
+def _check_names(lang: str, out: Path, recipe: Path) -> None:
+    """What can be refused before a model is loaded."""
+    if not re.fullmatch("[a-z]{2,3}", lang):
+        raise RecipeError(f"--lang {lang}: expected a code of two or three small letters")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", out.stem):
+        raise RecipeError(
+            f"--out {out}: its recipe takes this name, so only small letters, digits, '-' and '_' in it"
+        )
+    if recipe.exists():
+        raise DataError(f"{recipe} is there already; remove it or choose another --out")
+
+
+def _english(name: str, column: str) -> tuple[list[str], str, str | None]:
+    """Distinct texts in order, what they are called, and the licence that their recipe states."""
+    from langadapt.data.parallel import load_parallel
+    from langadapt.data.tables import read_table
+
+    if Path(name).is_file() and not name.endswith((".yaml", ".yml")):
+        texts = [row.values[0] for row in read_table(Path(name), (column,))]
+        title, licence = Path(name).name, None
+    else:
+        found = data_recipe(ParallelRecipe, name)
+        texts = list(load_parallel(found).english)
+        title, licence = f"English side of {found.recipe.name}", found.recipe.licence
+    return list(dict.fromkeys(" ".join(text.split()) for text in texts)), title, licence
+
+
+def _human(name: str) -> "ParallelSentences":
+    from langadapt.data.parallel import load_parallel
+
+    return load_parallel(data_recipe(ParallelRecipe, name))

@@ -1,0 +1,145 @@
+"""Translation models of transformers: Marian (opus-mt), NLLB and M2M100, MADLAD (T5)."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import AutoModelForSeq2SeqLM
+
+from langadapt.data.tokens import by_length, require_text, tokenize
+from langadapt.errors import ModelError
+from langadapt.models.pretrained import load_config, load_module, load_tokenizer
+from langadapt.models.resolve import ResolvedModel
+from langadapt.models.teacher import token_ids
+from langadapt.recipes import ModelRef
+
+_LONGEST = 128
+"""Tokens of a text and of its translation: captions are far below it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Translator:
+    """A translation model from one language into another."""
+
+    source: ResolvedModel
+    module: Any
+    tokenizer: Any
+    prefix: str = ""
+    """What the model wants before each text to know the target language."""
+    first_token: int | None = None
+    """Token that each translation starts with."""
+    beams: int = 1
+
+    @property
+    def label(self) -> str:
+        """Name, short revision and search, as they stand in a signature."""
+        return f"{self.source.label}+beams{self.beams}"
+
+    @torch.inference_mode()
+    def translate(self, texts: Sequence[str], *, batch_tokens: int = 4096) -> list[str]:
+        """Translates texts in their order, in batches of like length.
+
+        Args:
+            texts: any number, none empty.
+            batch_tokens: padded tokens of the texts per batch.
+
+        Raises:
+            DataError: an empty or whitespace text, with its row number.
+        """
+        require_text(texts)
+        pad = self.tokenizer.pad_token_id
+        limit = min(_LONGEST, int(self.tokenizer.model_max_length))
+        prefixed = [self.prefix + text for text in texts]
+        tokens = tokenize(prefixed, token_ids(self.tokenizer, limit), pad_id=pad)
+        out = [""] * len(texts)
+        search: dict[str, Any] = {"num_beams": self.beams, "do_sample": False, "max_length": None}
+        if self.first_token is not None:
+            search["forced_bos_token_id"] = self.first_token
+        for rows in by_length(tokens.lengths, batch_tokens=batch_tokens):
+            batch = tokens.batch(rows).to(self.module.device)
+            made = self.module.generate(
+                input_ids=batch.input_ids,
+                attention_mask=batch.mask.long(),
+                max_new_tokens=_LONGEST,
+                **search,
+            )
+            said = self.tokenizer.batch_decode(made, skip_special_tokens=True)
+            for row, text in zip(rows.tolist(), said, strict=True):
+                out[row] = " ".join(text.split())
+        return out
+
+
+def load_translator(
+    source: ResolvedModel,
+    *,
+    source_code: str | None = None,
+    target_code: str | None = None,
+    beams: int = 1,
+    device: torch.device | None = None,
+) -> Translator:
+    """Loads a translation model for one direction.
+
+    Args:
+        source: the model.
+        source_code: the texts' language as the model calls it (NLLB `eng_Latn`, M2M100 `en`); English unless
+            said.
+        target_code: likewise of the translations (also MADLAD `sw`, a many-language Marian `swh`).
+        beams: hypotheses kept while searching; 1 is greedy.
+        device: the CPU unless said.
+
+    Raises:
+        ModelError: no translation model, or it does not know the code.
+    """
+    config = load_config(source)
+    kind = config.model_type
+    if kind not in ("marian", "m2m_100", "t5"):
+        raise ModelError(
+            f"{source.repo} ({kind}) is no translation model that is known here: Marian, NLLB, M2M100, MADLAD"
+        )
+    module = load_module(source, config, auto=AutoModelForSeq2SeqLM)
+    module.to(device or torch.device("cpu"))
+    tokenizer = load_tokenizer(source)
+    prefix, first_token = "", None
+    if kind == "m2m_100":
+        english = "eng_Latn" if "eng_Latn" in tokenizer.get_vocab() else "en"
+        tokenizer.src_lang = _code(tokenizer, source_code or english, source, "{}", "__{}__")[0]
+        first_token = _code(tokenizer, target_code or english, source, "{}", "__{}__")[1]
+    elif kind == "t5":
+        prefix = _token(tokenizer, target_code or "en", source, "<2{}>") + " "
+    elif getattr(tokenizer, "supported_language_codes", []):
+        prefix = _token(tokenizer, target_code or "eng", source, ">>{}<<") + " "
+    elif source_code or target_code:
+        raise ModelError(f"{source.repo} translates one pair of languages: leave the language codes out")
+    return Translator(
+        source=source, module=module, tokenizer=tokenizer, prefix=prefix, first_token=first_token, beams=beams
+    )
+
+
+def named_model(text: str) -> ModelRef:
+    """`org/name`, `org/name@REVISION` or a folder as a reference."""
+    name, at, revision = text.rpartition("@")
+    if at and re.fullmatch(r"[0-9a-f]{40}", revision):
+        return ModelRef(repo=name, revision=revision)
+    if at and not text.startswith((".", "/", "~")):
+        raise ModelError(f"{text}: behind @ stands a full commit hash of 40 hex digits, got '{revision}'")
+    return ModelRef(repo=text)
+
+
+def _code(tokenizer: Any, code: str, source: ResolvedModel, *forms: str) -> tuple[str, int]:
+    """A language code and the id of its token, which has one of some forms."""
+    known = tokenizer.get_vocab()
+    for form in forms:
+        if form.format(code) in known:
+            return code, int(known[form.format(code)])
+    pattern = "|".join(re.escape(form).replace(r"\{\}", r"(\w+)") for form in forms)
+    said = [next(filter(None, m.groups())) for token in known if (m := re.fullmatch(pattern, token))]
+    near = difflib.get_close_matches(code, said, n=3, cutoff=0.5)
+    hint = f"; near: {', '.join(near)}" if near else ""
+    raise ModelError(f"{source.repo} does not know the language '{code}'{hint}")
+
+
+def _token(tokenizer: Any, code: str, source: ResolvedModel, form: str) -> str:
+    return form.format(_code(tokenizer, code, source, form)[0])
