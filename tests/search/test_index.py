@@ -145,6 +145,25 @@ def test_images_that_fail_are_listed_and_tried_again(photos: Path, tmp_path: Pat
     assert (done.images, done.encoded, len(done.failed)) == (4, 1, 4)
 
 
+def test_equal_scores_stand_by_name_whoever_shares_a_row(tmp_path: Path) -> None:
+    """a and c are one content, b looks the same and is another file."""
+    photos, place = tmp_path / "photos", tmp_path / "index"
+    paint(photos / "c.png", (250, 0, 0))
+    update(photos, place, Colour())
+    shutil.copy(photos / "c.png", photos / "a.png")
+    Image.new("RGB", (9, 9), (250, 0, 0)).save(photos / "b.png")
+    paint(photos / "d.png", (0, 250, 0))
+    update(photos, place, Colour())
+    index = open_index(place, None)
+    for count in range(1, 5):
+        assert [hit.name for hit in index.search(RED, count=count)[0]] == [
+            "a.png",
+            "b.png",
+            "c.png",
+            "d.png",
+        ][:count]
+
+
 def test_a_picture_that_turns_bad_leaves_the_index(photos: Path, tmp_path: Path) -> None:
     place = tmp_path / "index"
     update(photos, place, Colour())
