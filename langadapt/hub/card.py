@@ -20,6 +20,8 @@ class Usage:
     title: str
     text: str
     """Markdown."""
+    files: tuple[str, ...] = ()
+    """What the tool needs beside the artifact's own files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,16 +120,20 @@ def _head(facts: CardFacts) -> str:
     )
     script = f"{', '.join(recipe.scripts)}, written {_DIRECTIONS[recipe.direction]}"
     trains = card_origin.trains_text(recipe.text_model)
+    images = (
+        "Its image tower was trained too, so images must be indexed with this adapter."
+        if any(name.startswith("tune.image.") for name in artifact.weights)
+        else f"That model is frozen: images that it indexed can be searched in {recipe.name} as they are."
+    )
     return f"""# {facts.title}
 
 An adapter of {facts.adapter_bytes / 1e6:.1f} MB with which texts in {recipe.name}{also} are embedded where
-`{artifact.teacher.repo}` embeds their English translation. Images that are indexed with that model can be
-searched in {recipe.name} without indexing them again.{warning}
+`{artifact.teacher.repo}` embeds their English translation. {images}{warning}
 
 | | |
 |---|---|
 | language | {recipe.name}{also}, ISO 639-3 `{recipe.iso639_3}`, script {script} |
-| image-text model (frozen) | `{artifact.teacher.repo}` at `{artifact.teacher.revision}` |
+| image-text model | `{artifact.teacher.repo}` at `{artifact.teacher.revision}` |
 | text model | `{artifact.text_model.repo}` at `{artifact.text_model.revision}`, trains: `{trains}` |
 | embeddings | {artifact.target_dim} dimensions, unit length |
 | licence | `{licences.name or licences.licence}` |"""

@@ -1,6 +1,7 @@
 """The card's sections on where the weights come from: licences, data, training, contamination, limits."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from langadapt.evaluation.cards import ScoreCard
@@ -65,46 +66,60 @@ def data(sources: Sequence[DataSource]) -> str:
 
 
 def training(artifact: Artifact) -> str:
-    """Settings, share of trained weights, and what it cost."""
-    recipe, facts = artifact.recipe, artifact.training
+    """Settings, share of trained weights, and what it cost; of a tuned artifact both stages."""
+    recipe, facts = artifact.recipe, artifact.training.get("distilled", artifact.training)
     stage, shape = recipe.distill, recipe.adapter
+    device = artifact.environment.get("device", facts["device"])
+    versions = (f"{name} {value}" for name, value in artifact.environment.items() if name != "device")
     settings = {
         "method": f"distillation on parallel sentences: {stage.distance} distance to the image-text model's "
-        "embedding of "
-        f"the English side, plus {stage.info_nce_weight:g} x in-batch InfoNCE at temperature "
+        f"embedding of the English side, plus {stage.info_nce_weight:g} x in-batch InfoNCE at temperature "
         f"{stage.temperature:g}",
         "adapter": f"{shape.layers} Transformer layers of width {shape.bottleneck_dim}, {shape.heads} heads, "
-        "states "
-        f"`{shape.states}`, {shape.pooling} pooling, dropout {shape.dropout:g}",
+        f"states `{shape.states}`, {shape.pooling} pooling, dropout {shape.dropout:g}",
         "trained weights": f"{facts['trained_parameters']:,}, {facts['trained_percent']:g} % of the student",
         "optimizer": f"AdamW, learning rate {stage.learning_rate:g}, {stage.warmup_fraction:.0%} warm-up, "
-        "cosine, weight "
-        f"decay {stage.weight_decay:g}, batch {stage.batch_size}, seed {stage.seed}",
+        f"cosine, weight decay {stage.weight_decay:g}, batch {stage.batch_size}, seed {stage.seed}",
         "English rows": f"{stage.identity_fraction:.0%} beside the rows of the language",
         "length": f"{stage.epochs} x {facts['rows']:,} rows, {facts['steps']:,} steps",
         "checkpoint": f"step {facts['best_step']:,}, by recall of {facts['held_out_rows']:,} held-out "
         f"sentences ({facts['held_out_recall']:.1f} %); no test caption was looked at",
-        "time": f"{_duration(facts['seconds'])} on {artifact.environment.get('device', facts['device'])}, "
-        "all starts "
-        "together, embeddings of the frozen models included where they were not cached",
-        "energy": f"{facts['energy_watt_hours']:.1f} Wh" if "energy_watt_hours" in facts else "not measured",
-        "software": ", ".join(
-            f"{name} {value}" for name, value in artifact.environment.items() if name != "device"
-        ),
+        "time": f"{_duration(facts['seconds'])} on {device}, all starts together, embeddings of the frozen "
+        "models included where they were not cached",
+        "energy": "not measured",
+        "software": ", ".join(versions),
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
-    return f"## Training and cost\n\n| | |\n|---|---|\n{rows}"
+    tuned = ""
+    if "distilled" in artifact.training:
+        told = {key: value for key, value in artifact.training.items() if not isinstance(value, dict)}
+        tuned = "\n\nThen it was tuned on pairs of images and captions:\n\n| | |\n|---|---|\n" + "\n".join(
+            f"| {key.replace('_', ' ')} | {_cell(value)} |" for key, value in told.items()
+        )
+    return f"## Training and cost\n\n| | |\n|---|---|\n{rows}{tuned}"
 
 
 def contamination(artifact: Artifact) -> str:
     """What is known about test captions in the training text, and what is not."""
-    return (
-        "## Contamination\n\nUnknown whether the training text holds captions of the test sets, or "
-        "translations of them: it "
-        "was not compared. Known: no English sentence that was held out to choose the checkpoint was trained "
-        "on. "
-        "Unknown as well: what the base models saw when they were pretrained."
+    said = {source.name: str(asdict(source).get("contamination", "unchecked")) for source in artifact.data}
+    kept = [f"{name} {state}" for name, state in said.items() if state.startswith("kept")]
+    dropped = [name for name, state in said.items() if state == "dropped"]
+    unknown = [name for name, state in said.items() if state != "dropped" and not state.startswith("kept")]
+    lines = []
+    if kept:
+        lines.append("**Rows that hold test captions were trained on**, so scores are too high:")
+        lines.append(f"{_listed(kept)}.")
+    if dropped:
+        lines.append(f"Compared with test captions, and rows that hold one left out: {_listed(dropped)}.")
+    if unknown or not said:
+        where = _listed(unknown) if unknown else "no corpus is stated"
+        lines.append("Unknown whether the training text holds captions of the test sets, or translations of")
+        lines.append(f"them, because it was not compared: {where}.")
+    lines.append(
+        "No English sentence that was held out to choose the checkpoint was trained on. Unknown: what"
     )
+    lines.append("the base models saw when they were pretrained.")
+    return "## Contamination\n\n" + " ".join(lines)
 
 
 def limits(artifact: Artifact, scores: Sequence[ScoreCard]) -> str:

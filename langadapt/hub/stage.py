@@ -11,7 +11,7 @@ from langadapt.evaluation.cards import ScoreCard
 from langadapt.evaluation.report import score_json
 from langadapt.hub.card import CardFacts, Usage, model_card
 from langadapt.hub.licences import Sum, objections
-from langadapt.models import Artifact, load, read_artifact, write_artifact
+from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
 from langadapt.models.artifact import FACTS, SCORES, WEIGHTS
 from langadapt.models.artifact_folder import FILES
 from langadapt.models.provenance import BaseModel
@@ -68,9 +68,9 @@ def stage(run: Path, folder: Path, options: StageOptions | None = None) -> Stage
     _refuse_local(original, options)
     artifact = portable(original)
     write_artifact(folder, artifact)
-    largest = check_samples(folder, original)
+    model, largest = reloaded(folder, original)
     write_text(folder / SCORES, score_json(scores) + "\n")
-    usages = [step(folder, artifact, options.repo) for step in _USAGES]
+    usages = [step(folder, model, options.repo) for step in _USAGES]
     facts = CardFacts(
         repo=options.repo,
         artifact=artifact,
@@ -80,7 +80,7 @@ def stage(run: Path, folder: Path, options: StageOptions | None = None) -> Stage
         permission=options.permission,
     )
     write_text(folder / CARD, str(model_card(facts)).rstrip() + "\n")
-    files = _refuse_foreign(folder, PUBLISHED)
+    files = _refuse_foreign(folder, PUBLISHED.union(*(usage.files for usage in usages)))
     return Staged(folder=folder, files=files, licences=facts.licences, largest_difference=largest)
 
 
@@ -126,8 +126,8 @@ def portable(artifact: Artifact) -> Artifact:
     return replace(artifact, recipe=bare, teacher=teacher, text_model=text_model)
 
 
-def check_samples(folder: Path, original: Artifact) -> float:
-    """Loads a staged artifact and compares its samples; returns the largest difference of a number.
+def reloaded(folder: Path, original: Artifact) -> tuple[LanguageModel, float]:
+    """Loads a staged artifact and compares its samples; the model, and the largest difference of a number.
 
     Raises:
         PublishError: it has no samples, or they do not come out again.
@@ -141,14 +141,15 @@ def check_samples(folder: Path, original: Artifact) -> float:
         for role, model in (("teacher", original.teacher), ("text_model", original.text_model))
         if model.local
     }
-    said = load(folder, **places).encode_text(list(original.samples.texts))
+    model = load(folder, **places)
+    said = model.encode_text(list(original.samples.texts))
     largest = (said - original.samples.embeddings).abs().max().item()
     if not largest <= TOLERANCE:  # nor is NaN
         raise PublishError(
             f"loaded again, the samples differ by up to {largest:.1e} from what the student said after its "
             f"training ({TOLERANCE:.0e} is allowed); compare the library versions here with those in {FACTS}"
         )
-    return largest
+    return model, largest
 
 
 def _refuse_terms(artifact: Artifact, permission: str | None) -> None:
@@ -190,7 +191,8 @@ def _name(recipe: str) -> str:
     return Path(recipe).stem if "/" in recipe or recipe.endswith((".yaml", ".yml")) else recipe
 
 
-def _with_langadapt(folder: Path, artifact: Artifact, repo: str) -> Usage:
+def _with_langadapt(folder: Path, model: LanguageModel, repo: str) -> Usage:
+    artifact = model.artifact
     texts = json.dumps(list(artifact.samples.texts[:1] if artifact.samples else ()), ensure_ascii=False)
     places = "".join(
         f', {role}="path/of/{model.repo}"'
@@ -215,4 +217,4 @@ print(text @ images.T)
 
 
 # Each writes what its tool needs into the folder, and says how to use it.
-_USAGES: tuple[Callable[[Path, Artifact, str], Usage], ...] = (_with_langadapt,)
+_USAGES: tuple[Callable[[Path, LanguageModel, str], Usage], ...] = (_with_langadapt,)

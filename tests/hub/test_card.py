@@ -1,6 +1,7 @@
 """The card says what the artifact and its scores say, and the Hub's own library reads it."""
 
 import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,11 @@ import yaml
 from huggingface_hub import ModelCard
 from stand_in import card_faults
 
+from langadapt.hub.card_origin import contamination, training
 from langadapt.hub.publish import publish
 from langadapt.hub.stage import StageOptions
+from langadapt.models import read_artifact
+from langadapt.models.provenance import DataSource
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +69,33 @@ def test_the_text_says_what_is_known_and_what_is_not(card: tuple[str, ModelCard]
     ):  # fmt: skip
         assert words in text, words
     assert str(scored_run) not in text
+
+
+def test_contamination_is_said_as_it_is_known(scored_run: Path) -> None:
+    artifact = read_artifact(scored_run)
+
+    @dataclass(frozen=True)
+    class Checked(DataSource):
+        contamination: str = "unchecked"
+
+    def said(*states: str) -> str:
+        stated = asdict(artifact.data[0]) | {"name": "c"}
+        sources = tuple(
+            Checked(**{**stated, "name": f"c{i}", "contamination": s}) for i, s in enumerate(states)
+        )
+        return contamination(replace(artifact, data=sources))
+
+    assert "not compared: c0." in said("unchecked", "dropped")
+    assert "left out: c1." in said("unchecked", "dropped")
+    assert "Unknown whether" not in said("dropped")
+    assert "c0 kept(7)" in said("kept(7)", "dropped")
+    assert "were trained on**" not in said("unchecked", "dropped")
+    assert "no corpus is stated" in said()
+
+
+def test_a_tuned_adapter_tells_both_stages(scored_run: Path) -> None:
+    artifact = read_artifact(scored_run)
+    told = {"steps": 12345, "seconds": 9.0, "distilled": {**artifact.training, "steps": 678}}
+    text = training(replace(artifact, training=told))
+    assert "678 steps" in text
+    assert "| steps | 12345 |" in text
