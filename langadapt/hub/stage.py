@@ -1,7 +1,6 @@
 """A run folder becomes the folder that is published: what belongs there and no more, and checked."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,8 +8,9 @@ from langadapt.data.write_text import write_text
 from langadapt.errors import PublishError
 from langadapt.evaluation.cards import ScoreCard
 from langadapt.evaluation.report import score_json
-from langadapt.hub.card import CardFacts, Usage, model_card
+from langadapt.hub.card import CardFacts, model_card
 from langadapt.hub.licences import Sum, objections
+from langadapt.hub.tools import TOOLS
 from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
 from langadapt.models.artifact import FACTS, SCORES, WEIGHTS
 from langadapt.models.artifact_folder import FILES
@@ -70,7 +70,7 @@ def stage(run: Path, folder: Path, options: StageOptions | None = None) -> Stage
     write_artifact(folder, artifact)
     model, largest = reloaded(folder, original)
     write_text(folder / SCORES, score_json(scores) + "\n")
-    usages = [step(folder, model, options.repo) for step in _USAGES]
+    usages = [step(folder, model, options.repo) for step in TOOLS]
     facts = CardFacts(
         repo=options.repo,
         artifact=artifact,
@@ -189,32 +189,3 @@ def _portable_model(model: BaseModel) -> BaseModel:
 
 def _name(recipe: str) -> str:
     return Path(recipe).stem if "/" in recipe or recipe.endswith((".yaml", ".yml")) else recipe
-
-
-def _with_langadapt(folder: Path, model: LanguageModel, repo: str) -> Usage:
-    artifact = model.artifact
-    texts = json.dumps(list(artifact.samples.texts[:1] if artifact.samples else ()), ensure_ascii=False)
-    places = "".join(
-        f', {role}="path/of/{model.repo}"'
-        for role, model in (("teacher", artifact.teacher), ("text_model", artifact.text_model))
-        if model.local
-    )
-    return Usage(
-        title="langadapt",
-        text=f"""```bash
-pip install langadapt
-```
-
-```python
-import langadapt
-
-model = langadapt.load("{repo}"{places})  # revision="..." pins a commit
-text = model.encode_text({texts})  # float32 [1, {artifact.target_dim}], unit rows
-images = model.encode_images(["a.jpg", "b.jpg"])  # float32 [2, {artifact.target_dim}]
-print(text @ images.T)
-```""",
-    )
-
-
-# Each writes what its tool needs into the folder, and says how to use it.
-_USAGES: tuple[Callable[[Path, LanguageModel, str], Usage], ...] = (_with_langadapt,)

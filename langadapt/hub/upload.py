@@ -10,7 +10,6 @@ from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
     HTTPError,
-    OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
 
@@ -80,11 +79,7 @@ def _explained(send: Callable[[], T], repo: str) -> T:
     try:
         return send()
     except HFValidationError as error:
-        raise PublishError(f"--repo {repo}: {_line(error)}") from error
-    except OfflineModeIsEnabled as error:
-        raise PublishError(
-            "the Hub is switched off here (HF_HUB_OFFLINE); write the folder with --out"
-        ) from error
+        raise PublishError(f"--repo {repo}: {_line(error)}") from None
     except (HfHubHTTPError, HTTPError, RuntimeError, OSError, ValueError) as error:
         # No cause: a traceback of the HTTP library may show the request with its headers.
         raise PublishError(_reason(error, repo)) from None

@@ -3,23 +3,16 @@
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import constants
-from stand_in import WRITER, State, hub
+from stand_in import WRITER, OwnHub, hub
 
 from langadapt.cli import main
 from langadapt.recipes import find_language, override
 from langadapt.training import DistillOptions, distill
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnHub:
-    url: str
-    state: State
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +41,6 @@ def own_hub(socket_enabled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("HF_TOKEN", WRITER)
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    with hub() as (url, state):
-        monkeypatch.setattr(constants, "ENDPOINT", url)
-        yield OwnHub(url=url, state=state)
+    with hub() as made:
+        monkeypatch.setattr(constants, "ENDPOINT", made.url)
+        yield made

@@ -275,6 +275,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """Says nothing."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class OwnHub:
+    """Where it is and what it holds."""
+
+    url: str
+    state: State
+
+
 def blob(content: bytes) -> str:
     """The id that git gives to a content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
@@ -310,15 +318,15 @@ def card_faults(block: object) -> list[str]:
 
 
 @contextmanager
-def hub() -> Iterator[tuple[str, State]]:
-    """A fresh Hub; gives its address and what it holds."""
+def hub() -> Iterator[OwnHub]:
+    """A fresh Hub."""
     state = State()
     handler = type("OwnHandler", (Handler,), {"state": state})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", state
+        yield OwnHub(url=f"http://127.0.0.1:{server.server_port}", state=state)
     finally:
         state.release.set()
         server.shutdown()

@@ -13,7 +13,16 @@ from tiny_language import sentences
 import langadapt
 from langadapt.errors import DataError, ModelError
 from langadapt.models import Artifact
-from langadapt.recipes import find_language, override
+from langadapt.models.provenance import data_source
+from langadapt.recipes import (
+    AlignedFiles,
+    HubSource,
+    ParallelRecipe,
+    TableFiles,
+    data_recipe,
+    find_language,
+    override,
+)
 from langadapt.training import DistillOptions, distill
 
 TEXTS = [target for _, target in sentences()[::7]]
@@ -237,3 +246,19 @@ def test_a_base_model_is_the_one_of_the_training(copy: Path, tmp_path: Path, rol
 def test_what_is_no_artifact_is_refused(tmp_path: Path, make: Callable[[Path], None]) -> None:
     make(tmp_path / "run")
     refused(tmp_path / "run")
+
+
+def test_of_local_files_only_the_names_are_stated(language_folder: Path) -> None:
+    recipe = data_recipe(ParallelRecipe, str(language_folder / "es-parallel.yaml")).recipe
+    for source, origin in (
+        (TableFiles(kind="files", paths=("/home/ana/a.tsv", "b.tsv")), "a.tsv, b.tsv"),
+        (AlignedFiles(kind="aligned", english="/home/ana/a.en", target="a.es"), "a.en, a.es"),
+        (
+            HubSource(kind="hub", repo="o/n", config="en-es", revision="0" * 40),
+            f"o/n, en-es, train, revision {'0' * 40}",
+        ),
+    ):
+        said = data_source(
+            recipe, source, kind="parallel", language="es", rows=1, blank_rows=0, fingerprint="f"
+        )
+        assert said.origin == origin

@@ -1,0 +1,89 @@
+"""Published with base models that are on the Hub: sentence-transformers needs the name alone."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import constants
+from PIL import Image
+from sealing import reseal
+from stand_in import OwnHub
+
+import langadapt
+from langadapt.hub.publish import publish
+from langadapt.hub.stage import StageOptions
+
+pytestmark = pytest.mark.hub
+TEXTS = ["gato rojo en mar", "perro", "un texto más largo con gato rojo en mar"]
+PROGRAM = """
+import json, sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "langadapt":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Absent())
+import numpy as np
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+name, texts, picture, out = json.loads(sys.argv[1])
+model = SentenceTransformer(name, trust_remote_code=True, device="cpu")
+np.savez(out, texts=model.encode(texts), images=model.encode([Image.open(picture)]))
+"""
+
+
+def test_loaded_by_name_without_langadapt(
+    own_hub: OwnHub,
+    run: Path,
+    teacher_folder: Path,
+    text_model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(picture)
+    before = langadapt.load(run)
+    texts, images = before.encode_text(TEXTS), before.encode_images([picture])
+    based = {}
+    for role, folder in (("teacher", teacher_folder), ("text_model", text_model_folder)):
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        revision = own_hub.state.made(f"base/{role}", **files).head
+        based[role] = {"repo": f"base/{role}", "revision": revision, "licence": "MIT", "licence_source": None}
+    reseal(run, **based)
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "author"))
+    template = own_hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    done = publish(run, options=StageOptions(repo="me/clip-es"))
+    revision, files = own_hub.state.repositories["me/clip-es"].commits[-1]
+    assert done.commit == revision
+    assert {"langadapt_module.py", "modules.json", "adapter.safetensors"} <= files.keys()
+    card = files["README.md"].decode()
+    assert "base_model:\n- base/teacher\n- base/text_model" in card
+    assert "license: apache-2.0" in card
+    assert 'SentenceTransformer("me/clip-es", trust_remote_code=True)' in card
+
+    out, home = tmp_path / "rows.npz", tmp_path / "reader"
+    home.mkdir()
+    env = {key: os.environ[key] for key in ("PATH", "OMP_NUM_THREADS") if key in os.environ}
+    env |= {"HF_ENDPOINT": own_hub.url, "HF_HOME": str(home), "HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    read = subprocess.run(
+        [sys.executable, "-I", "-c", PROGRAM, json.dumps(["me/clip-es", TEXTS, str(picture), str(out)])],
+        env=env,
+        cwd=home,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert read.returncode == 0, read.stderr
+    rows = np.load(out)
+    torch.testing.assert_close(torch.from_numpy(rows["texts"]), texts, rtol=0, atol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(rows["images"]), images, rtol=0, atol=1e-5)
+    asked = {line.split("/resolve/")[0] for line in own_hub.state.requests if "/resolve/" in line}
+    assert {"GET /me/clip-es", "GET /base/teacher", "GET /base/text_model"} <= asked
