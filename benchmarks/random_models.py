@@ -44,13 +44,14 @@ def random_run(folder: Path, size: str, texts: list[str]) -> Path:
         teacher = CLIPConfig(text_config={**tower, **ids}, vision_config=vision, projection_dim=512)
         CLIPModel(teacher).save_pretrained(folder / "teacher")
         tokenizer.save_pretrained(folder / "teacher")
-        CLIPImageProcessorPil().save_pretrained(folder / "teacher")
+        square = {"height": 32, "width": 32}
+        CLIPImageProcessorPil(size=square, crop_size=square).save_pretrained(folder / "teacher")
         recipe = LanguageRecipe.model_validate(
             {
                 "code": "zh", "name": "Chinese", "native_name": "中文",
-                "iso639_3": "zho", "scripts": ["Hans"],
+                "iso639_3": "zho", "scripts": ("Hans",),
                 "teacher": {"repo": str(folder / "teacher")}, "text_model": {"repo": str(folder / "text")},
-                "distill": {"data": ["none"]},
+                "distill": {"data": ("none",)},
             }
         )  # fmt: skip
         text, image = resolve_model(recipe.text_model), resolve_model(recipe.teacher)
