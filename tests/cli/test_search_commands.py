@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from sealing import reseal
 
 import langadapt as package
 
@@ -81,6 +82,7 @@ def test_the_grid_follows_the_direction_of_the_language(
     (run / "recipe.yaml").write_text(recipe.replace("direction: ltr", "direction: rtl"), encoding="utf-8")
     if "direction" not in recipe:
         (run / "recipe.yaml").write_text(recipe + "direction: rtl\n", encoding="utf-8")
+    reseal(run)
     for folder, direction in ((run_folder, "ltr"), (run, "rtl")):
         page = tmp_path / f"{direction}.html"
         # The query begins with Latin letters: its first letters would tell the wrong direction.
@@ -129,6 +131,7 @@ def test_an_index_of_another_teacher_is_refused(
     old = read_artifact(run_folder).teacher
     facts = facts.replace(old.repo, str(teacher)).replace(old.revision, folder_hash(teacher))
     (run / "artifact.json").write_text(facts)
+    reseal(run)
     refused(langadapt("search", place, "gato", "--model", run), "another image model", str(place))
     refused(langadapt("index", photos, "--model", run, "--index", place), "another image model")
     again = langadapt("index", photos, "--model", run, "--json")
