@@ -13,12 +13,11 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Evidence = Callable[[I64, I64], F64]
 _MOST_EVIDENCE = 3.0
-_TWO_SWITCHES = 6.0
-"""A block is proposed when it is more than e^6 times likelier no pairs than pairs."""
-_CONFIRMED = 12.0
-"""And it counts when shifts of its rows are e^12 times likelier than none."""
-_PIECE = 6
-_SHIFTS = tuple(shift for shift in range(-8, 9) if shift)
+_SWITCH = 8.0
+"""A slip begins, ends or changes only where that makes the rows e^8 times likelier."""
+_SHIFTS = (0, *(shift for size in range(1, 9) for shift in (-size, size)))
+_WINDOW = 9
+_AROUND = 12
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -28,6 +27,9 @@ class Alignment:
 
     weights: F64
     ratio: float
+    doubtful: float = 0.0
+    """Mean evidence below which neighbouring rows are looked at closely: half way between pairs and
+    others."""
 
     def evidence(self, lexicon: Lexicon, english: TokenRows, target: TokenRows, characters: F64) -> F64:
         """Log-likelihood ratio, for each row, of being a pair against being neighbours: `[R]`, cut at 3.
@@ -39,7 +41,7 @@ class Alignment:
             characters: lengths of both sides, `[2, R]`.
         """
         found = _features(lexicon, english, target, characters, self.ratio) @ self.weights
-        return np.clip(found, -_MOST_EVIDENCE, _MOST_EVIDENCE)
+        return _clipped(found)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,63 +73,73 @@ def learn_alignment(
     others = _features(lexicon, english.take(here), target.take(behind), slipped, ratio)
     weights = _logistic(np.concatenate([pairs, others]), np.repeat([1.0, 0.0], len(here)))
     ranks = np.searchsorted(np.sort(others @ weights), pairs @ weights)
+    usual, slipped_usual = (_clipped(features @ weights).mean() for features in (pairs, others))
     return LearnedAlignment(
-        alignment=Alignment(weights=weights, ratio=ratio), separation=float(ranks.mean() / max(len(here), 1))
+        alignment=Alignment(weights=weights, ratio=ratio, doubtful=float(usual + slipped_usual) / 2),
+        separation=float(ranks.mean() / max(len(here), 1)),
     )
 
 
-def slipped_rows(evidence: Evidence, alive: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Rows inside blocks that are slipped.
+def slipped_rows(evidence: Evidence, alive: NDArray[np.bool_], doubtful: float) -> NDArray[np.bool_]:
+    """Rows inside blocks that have slipped.
 
-    The likeliest sequence of two states proposes blocks. A block counts only when shifts make pairs of its
-    rows again: loose translations make no better pairs with their neighbours.
+    Where the evidence of neighbouring rows is low on the average, each shift by up to eight rows is tried,
+    and the likeliest sequence of shifts decides (Viterbi): loose translations make no better pairs with their
+    neighbours.
 
     Args:
         evidence: how likely rows (first argument) are pairs with rows (second argument): log-likelihood
         ratios.
         alive: rows that say something.
+        doubtful: mean evidence below which rows are looked at.
     """
     everything = np.arange(len(alive))
     own = np.where(alive, evidence(everything, everything), 0.0)
     found = np.zeros(len(alive), bool)
-    edges = np.flatnonzero(np.diff(_unlikely(own), prepend=0, append=0))
+    window = np.ones(_WINDOW)
+    heard = np.convolve(alive, window, "same")
+    low = np.convolve(own, window, "same") < doubtful * heard
+    near = np.convolve(low & (heard > 0), np.ones(2 * _AROUND + 1), "same") > 0.5
+    edges = np.flatnonzero(np.diff(near.astype(np.int8), prepend=0, append=0))
     for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-        block = everything[first:end]
-        # Piece by piece, because a row too many inside a block changes its shift.
-        pieces = np.array_split(block, -(-len(block) // _PIECE))
-        best = sum(max(_total(evidence, piece, shift, alive) for shift in _SHIFTS) for piece in pieces)
-        if best > 0 and best - own[block].sum() > _CONFIRMED:
-            # Where a slip begins and ends is uncertain by a row.
-            found[max(first - 1, 0) : end + 1] = True
+        rows = everything[first:end]
+        values = np.stack([_shifted(evidence, rows, shift, alive) for shift in _SHIFTS])
+        slipped = _likeliest(values) != 0
+        # Where a slip begins and ends is uncertain by a row.
+        found[first:end] = np.convolve(slipped, np.ones(3), "same") > 0.5
     return found
 
 
-def _total(evidence: Evidence, block: I64, shift: int, alive: NDArray[np.bool_]) -> float:
-    partners = block + shift
+def _shifted(evidence: Evidence, rows: I64, shift: int, alive: NDArray[np.bool_]) -> F64:
+    partners = rows + shift
     inside = (partners >= 0) & (partners < len(alive))
-    rows, partners = block[inside], partners[inside]
-    if 2 * len(rows) < len(block):
-        return -np.inf
-    return float(np.where(alive[rows] & alive[partners], evidence(rows, partners), 0.0).sum())
+    values = np.full(len(rows), -_MOST_EVIDENCE)
+    own, other = rows[inside], partners[inside]
+    values[inside] = np.where(alive[own] & alive[other], evidence(own, other), 0.0)
+    return values
 
 
-def _unlikely(evidence: F64) -> NDArray[np.int8]:
-    """Which of two states each row is in, 1 for not a pair: the likeliest sequence (Viterbi)."""
-    switch = _TWO_SWITCHES / 2
-    right, wrong = 0.0, -switch
-    from_wrong = np.zeros(len(evidence), bool)
-    stays_wrong = np.zeros(len(evidence), bool)
-    for row, value in enumerate(evidence.tolist()):
-        from_wrong[row] = wrong - switch > right
-        stays_wrong[row] = wrong > right - switch
-        right, wrong = max(right, wrong - switch), max(wrong, right - switch)
-        right, wrong = right + value / 2, wrong - value / 2
-    state = wrong > right
-    found = np.zeros(len(evidence), np.int8)
-    for row in range(len(evidence) - 1, -1, -1):
+def _likeliest(values: F64) -> I64:
+    """The likeliest state of each column of `values [states, R]`; before and behind it the state is 0."""
+    states, rows = values.shape
+    best = np.full(states, -_SWITCH)
+    best[0] = 0.0
+    came = np.zeros((rows, states), np.int64)
+    for row in range(rows):
+        leader = int(best.argmax())
+        came[row] = np.where(best >= best[leader] - _SWITCH, np.arange(states), leader)
+        best = np.maximum(best, best[leader] - _SWITCH) + values[:, row]
+    best[1:] -= _SWITCH
+    state = int(best.argmax())
+    found = np.zeros(rows, np.int64)
+    for row in range(rows - 1, -1, -1):
         found[row] = state
-        state = bool(stays_wrong[row]) if state else bool(from_wrong[row])
+        state = int(came[row, state])
     return found
+
+
+def _clipped(evidence: F64) -> F64:
+    return np.asarray(np.clip(evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE))
 
 
 def _features(lexicon: Lexicon, english: TokenRows, target: TokenRows, characters: F64, ratio: float) -> F64:

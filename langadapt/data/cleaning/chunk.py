@@ -153,7 +153,7 @@ class ChunkJudge:
             chosen = np.stack([characters[0, rows], characters[1, partners]])
             return alignment.evidence(lexicon, english.take(rows), target.take(partners), chosen)
 
-        return slipped_rows(evidence, alive)
+        return slipped_rows(evidence, alive, alignment.doubtful)
 
     def _leaks(self, mended: Mended, drop: Callable[[str, Mask], None]) -> Mask:
         tests, rules = self.judge.tests, self.judge.rules
