@@ -247,7 +247,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return True
         for part, status in self.state.fails.items():
             if part in line:
-                self.answer(status, {"error": f"answered {status}"})
+                # What comes back may hold what was sent.
+                self.answer(status, {"error": f"answered {status} to {self.headers.get('Authorization')}"})
                 return True
         return False
 

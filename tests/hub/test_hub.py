@@ -184,7 +184,7 @@ def test_a_name_that_is_taken(own_hub: OwnHub, run: Path) -> None:
         ({"/repos/create": 409}, "conflict (409)"),
         ({"/commit/": 412}, "somebody changed it meanwhile (412)"),
         ({"PUT /large/": 403}, "may not write there (403)"),
-        ({"/commit/": 418}, "the Hub did not take it"),
+        ({"/commit/": 418}, "answered 418 to Bearer ***"),
         ({"/validate-yaml": 400}, "the Hub did not take it: Invalid metadata in README.md"),
     ],
     ids=str,
