@@ -121,7 +121,7 @@ def test_loss_that_is_not_finite_is_one_line(language_folder: Path, tmp_path: Pa
     with pytest.raises(TrainingError) as error:
         run(language_folder, tmp_path, "distill.learning_rate=1e30", "distill.gradient_clip_norm=1e30")
     assert "the loss is nan at step" in str(error.value)
-    assert "lower distill.learning_rate" in str(error.value)
+    assert "lower the stage's learning rates" in str(error.value)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "artifact.json").exists()
 
