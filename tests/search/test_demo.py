@@ -23,6 +23,7 @@ from langadapt.search.session import SearchSession, open_session
 pytestmark = [pytest.mark.hub, pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
 
 EVIL = '<script>document.title = "owned"</script>"\'&'
+AWKWARD = '"><img src=x onerror=alert(1)>.png'
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def session(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     folder = tmp_path_factory.mktemp("demo")
     for path in (language_folder / "photos").iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    Image.new("RGB", (900, 600), (9, 200, 90)).save(folder / "<img src=x onerror=alert(1)>.png")
+    Image.new("RGB", (900, 600), (9, 200, 90)).save(folder / AWKWARD)
     recipe = find_language(str(language_folder / "es")).recipe
     teacher = load_teacher(resolve_model(ModelRef(repo=recipe.teacher.repo)))
     source = resolve_model(ModelRef(repo=recipe.text_model.repo))
@@ -158,7 +159,7 @@ def test_texts_and_names_stay_texts(browser: Browser, serve, session) -> None:
     session_of_all = DemoServer(session, count=50)
     threading.Thread(target=session_of_all.serve_forever, daemon=True).start()
     browser.open(f"{session_of_all.url}?q=gato")
-    assert "<img src=x onerror=alert(1)>.png" in shown(browser)
+    assert AWKWARD in shown(browser)
     assert browser.value("document.images.length") == 13
     session_of_all.shutdown()
     session_of_all.server_close()
@@ -172,7 +173,7 @@ def ask(url: str, path: str, *, host: str | None = None, method: str = "GET") ->
 
 def test_only_indexed_pictures_leave_the_disk(serve, session) -> None:
     url = serve(session).url
-    picture = ask(url, "/small/12")
+    picture = ask(url, "/small/0")
     assert (picture.status, picture.getheader("Content-Type")) == (200, "image/jpeg")
     assert max(Image.open(picture).size) == 400
     for path in (
