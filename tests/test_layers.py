@@ -22,6 +22,7 @@ LAYERS = [
     {"evaluation", "training"},
     {"export", "search"},
     {"hub"},
+    {"doctor"},
     {"quickstart"},
     {"cli"},
 ]

@@ -12,6 +12,7 @@ from langadapt.cli import (
     data_check,
     demo,
     distill,
+    doctor,
     encode,
     evaluate,
     export,
@@ -51,6 +52,7 @@ def _options(
 
 
 app.command("quickstart", help=quickstart.HELP)(quickstart.quickstart)
+app.command("doctor", help=doctor.HELP)(doctor.doctor_command)
 app.command("distill", help=distill.HELP)(distill.distill_command)
 app.command("tune", help=tune.HELP)(tune.tune_command)
 app.command("align", help=align.HELP)(align.align_command)

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from langadapt.cli.progress import console, print_result, progress_report, shown
-from langadapt.errors import MissingDataError, RecipeError
+from langadapt.errors import RecipeError
 from langadapt.recipes import LanguageRecipe, ParallelRecipe, RetrievalRecipe, data_recipe, find_language
 from langadapt.recipes.find import Found
 
@@ -153,28 +153,12 @@ def _weights(settings: list[str]) -> dict[str, float]:
 
 def _tests(language: Found[LanguageRecipe], against: list[str] | None) -> "tuple[list[Captions], list[str]]":
     """Captions of the test sets, and one line for each of the language's own that is not here."""
-    from langadapt.data.cleaning.contamination import Captions
-    from langadapt.data.retrieval import load_captions
+    from langadapt.data.cleaning.own_tests import captions_of, own_tests
 
-    sets = [data_recipe(RetrievalRecipe, name) for name in against or ()]
-    missing = []
     if not against:
-        sets = [
-            data_recipe(RetrievalRecipe, name, folder=language.folder) for name in language.recipe.evaluate
-        ]
-    captions = []
-    for item in sets:
-        try:
-            found = load_captions(item)
-        except MissingDataError as error:
-            if against:
-                raise
-            missing.append(str(error))
-            continue
-        captions.append(Captions(set_name=found.name, english=False, texts=found.texts))
-        if found.english:
-            captions.append(Captions(set_name=found.name, english=True, texts=found.english))
-    return captions, missing
+        own = own_tests(language)
+        return list(own.captions), list(own.missing)
+    return [side for name in against for side in captions_of(data_recipe(RetrievalRecipe, name))], []
 
 
 def _agreement(name: str) -> "Agreement":

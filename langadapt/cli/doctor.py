@@ -1,0 +1,132 @@
+"""`langadapt doctor`."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from langadapt.cli.distill import chosen_recipe
+from langadapt.cli.progress import print_result, progress_report
+from langadapt.recipes import override
+
+if TYPE_CHECKING:
+    from langadapt.doctor import Findings, Verdict
+
+HELP = """Before training: will it work for a language, with which text model, on which data, in what time?
+
+It looks at tokenizers, data (cleaned for counting, kept nowhere), test captions among them, licences, time
+and disk, and says: ready, trainable with changes, or not yet, with the reasons and the next command. It
+trains nothing. What is not on this machine is called so and not guessed.
+
+Examples:
+
+  langadapt doctor --lang qu
+
+  langadapt doctor --recipe my/ha.yaml --json
+"""
+
+
+def doctor_command(
+    lang: Annotated[str | None, typer.Option("--lang", help="Code of a shipped language.")] = None,
+    recipe: Annotated[str | None, typer.Option("--recipe", help="Path of your own language recipe.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option("--device", help="cpu, cuda; where the probe runs, best one unless said.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+) -> None:
+    found = override(chosen_recipe(lang, recipe), settings or [])
+    named = f"--recipe {recipe}" if recipe else f"--lang {lang}"
+
+    from langadapt.doctor import examine, verdict
+    from langadapt.models.device import chosen_device
+
+    with progress_report() as report:
+        findings = examine(found, named=named, device=chosen_device(device), report=report)
+    judged = verdict(findings)
+    if as_json:
+        whole = {**findings.to_dict(), "verdict": asdict(judged)}
+        typer.echo(json.dumps(whole, ensure_ascii=False, indent=2))
+        return
+    _print(findings, judged)
+
+
+def _print(found: "Findings", judged: "Verdict") -> None:
+    print_result(f"[bold]{found.name} ({found.code})[/bold], tokenizers measured on {found.sample}")
+    print_result(_tokenizers(found))
+    rest = Table("", "", box=None, show_header=False)
+    if found.pairs is not None:
+        dropped = ", ".join(f"{rule} {count:,}" for rule, count in found.pairs.dropped.items()) or "nothing"
+        rest.add_row(
+            "pairs", f"{found.pairs.kept:,} of {found.pairs.rows:,} after cleaning; dropped: {dropped}"
+        )
+        checked = f"against {found.test_captions:,} captions of its test sets"
+        rows = f"{found.pairs.contaminated:,} rows, {checked}" if found.test_captions else "not checked"
+        rest.add_row("contamination", rows)
+    stated = ", ".join(f"{_short(name)}: {licence}" for name, licence in found.licences.stated.items())
+    rest.add_row("licences", stated)
+    use = "commercial use allowed" if found.licences.commercial else "non-commercial only"
+    rest.add_row("together", f"{found.licences.together}" + ("" if found.licences.unknown else f", {use}"))
+    time = found.estimate
+    if time is not None:
+        rest.add_row(
+            "time",
+            f"about {_duration(time.seconds)} on {time.device}: teacher {_duration(time.teacher_seconds)}, "
+            f"states {_duration(time.states_seconds)}, {time.steps:,} steps {_duration(time.train_seconds)}",
+        )
+        rest.add_row(
+            "disk",
+            f"stores {time.store_bytes / 1e9:.2f} GB (free {time.free_bytes / 1e9:.0f} GB), artifact "
+            f"{time.artifact_bytes / 1e6:.1f} MB",
+        )
+    print_result(rest)
+    colour = {"ready": "green", "trainable with changes": "yellow", "not yet": "red"}[judged.tier]
+    print_result(f"[bold {colour}]{judged.tier}[/]")
+    for line in judged.reasons:
+        typer.echo(f"- {line}")
+    for line in judged.notes:
+        typer.echo(f"  note: {line}")
+    typer.echo(f"next: {judged.next}")
+
+
+def _tokenizers(found: "Findings") -> Table:
+    table = Table(
+        "text model", "tokens/word", "/character", "times English", "unknown %", "letters %", box=None
+    )
+    for item in found.candidates:
+        name = _short(item.repo) + (" (recipe)" if item.own else "")
+        if item.coverage is None:
+            table.add_row(name, "cannot be had" if item.own else item.missing, style="dim")
+            continue
+        one = item.coverage
+        english = ("", "")
+        if one.english_tokens_per_word is not None and one.english_tokens_per_character is not None:
+            english = (
+                f" (en {one.english_tokens_per_word:.2f})",
+                f" (en {one.english_tokens_per_character:.2f})",
+            )
+        table.add_row(
+            name,
+            f"{one.tokens_per_word:.2f}{english[0]}",
+            f"{one.tokens_per_character:.2f}{english[1]}",
+            f"{one.times_english:.2f}" if one.times_english is not None else "",
+            f"{one.unknown_percent:.1f}",
+            f"{one.letters_percent:.0f}",
+        )
+    return table
+
+
+def _short(repo: str) -> str:
+    """A folder by its own name alone."""
+    return Path(repo).name if Path(repo).is_absolute() else repo
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,155 @@
+"""From findings to a verdict in three tiers, with its reasons and the next command.
+
+The limits are judgement, not measurement: they say where experience and common sense begin to doubt.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from langadapt.doctor.coverage import Coverage
+from langadapt.doctor.findings import Findings
+
+UNKNOWN_PERCENT = 1.0
+"""More unknown tokens than this hide words."""
+LETTERS_PERCENT = 95.0
+"""Fewer known letters than this hide words."""
+TIMES_ENGLISH = 2.5
+"""More tokens than this for what English says in one: words are spelt letter by letter."""
+LEAST_PAIRS = 1_000
+FEW_PAIRS = 5_000
+DROPPED_FRACTION = 0.1
+"""More rows than this that cleaning drops: train on the cleaned ones."""
+
+Tier = Literal["ready", "trainable with changes", "not yet"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The tier, why, what else to know, and what to type next."""
+
+    tier: Tier
+    reasons: tuple[str, ...]
+    notes: tuple[str, ...]
+    next: str
+
+
+def verdict(found: Findings) -> Verdict:
+    """Judges.
+
+    Args:
+        found: what was found; nothing else is looked at.
+    """
+    blockers, changes = _blockers(found), _changes(found)
+    settings = ""
+    poor = found.own.coverage is not None and poor_coverage(found.own.coverage)
+    if poor and not found.extended:
+        settings = f' --set "text_model.extend_vocabulary={{pieces: {proposed_pieces(found)}}}"'
+    build = _needs_build(found)
+    tier: Tier = "not yet" if blockers else "trainable with changes" if changes else "ready"
+    if blockers:
+        then = f"mend the above, then: langadapt doctor {found.recipe}"
+    elif build is not None:
+        where = found.recipe.removeprefix("--lang ").removeprefix("--recipe ")
+        then = f"langadapt data build --lang {where} --out data/{found.code}-clean"
+    else:
+        then = f"langadapt distill {found.recipe}{settings}"
+    return Verdict(
+        tier=tier,
+        reasons=tuple([*blockers, *changes] or ["tokenizer, data and licences show no obstacle"]),
+        notes=tuple(_notes(found)),
+        next=then,
+    )
+
+
+def poor_coverage(coverage: Coverage) -> bool:
+    """Whether the tokenizer hides words or spells them out."""
+    return (
+        coverage.unknown_percent > UNKNOWN_PERCENT
+        or coverage.letters_percent < LETTERS_PERCENT
+        or (coverage.times_english or 0.0) > TIMES_ENGLISH
+    )
+
+
+def proposed_pieces(found: Findings) -> int:
+    """New pieces worth trying: one for every twenty pairs, between 500 and 5,000."""
+    pairs = found.pairs.kept if found.pairs else 0
+    return max(500, min(5_000, pairs // 20))
+
+
+def _blockers(found: Findings) -> list[str]:
+    lines = [f"data: {line}" for line in found.missing_data] if found.pairs is None else []
+    if found.pairs is not None and found.pairs.kept < LEAST_PAIRS:
+        lines.append(
+            f"data: {found.pairs.kept:,} pairs after cleaning are too few, {LEAST_PAIRS:,} are the least; "
+            "`langadapt data translate` makes more from English captions"
+        )
+    if found.no_models is not None:
+        lines.append(f"models: {found.no_models}")
+    elif found.own.coverage is None:
+        lines.append(f"text model: {found.own.missing}")
+    return lines
+
+
+def _changes(found: Findings) -> list[str]:
+    lines = []
+    coverage = found.own.coverage
+    if coverage is not None and poor_coverage(coverage):
+        what = (
+            f"tokenizer: {coverage.unknown_percent:.1f} % unknown tokens, "
+            f"{coverage.letters_percent:.0f} % of the letters known"
+        )
+        if coverage.times_english is not None:
+            what += f", {coverage.times_english:.1f} times the tokens of English"
+        if found.extended:
+            lines.append(f"{what}; the recipe's {found.extended} new pieces are for that")
+        else:
+            lines.append(f"{what}; extend its vocabulary")
+        better = [
+            item
+            for item in found.candidates
+            if item.coverage is not None and not item.own and not poor_coverage(item.coverage)
+        ]
+        if better:
+            lines.append(f"or take a text model that knows the language: {better[0].repo}")
+    pairs = found.pairs
+    if pairs is not None and LEAST_PAIRS <= pairs.kept < FEW_PAIRS:
+        lines.append(
+            f"data: {pairs.kept:,} pairs are few; `langadapt data translate` makes more from English captions"
+        )
+    if (build := _needs_build(found)) is not None:
+        lines.append(build)
+    estimate = found.estimate
+    if estimate is not None and estimate.store_bytes + estimate.artifact_bytes > 0.9 * estimate.free_bytes:
+        lines.append(
+            f"disk: stores need {estimate.store_bytes / 1e9:.1f} GB, {estimate.free_bytes / 1e9:.1f} GB are "
+            "free; set LANGADAPT_CACHE, or --state-cache 0"
+        )
+    lines += [f"licence: {line}; train, but do not publish" for line in found.licences.objections]
+    return lines
+
+
+def _needs_build(found: Findings) -> str | None:
+    pairs = found.pairs
+    if pairs is None:
+        return None
+    if pairs.contaminated:
+        return f"contamination: {pairs.contaminated:,} rows hold test captions; train on the cleaned data"
+    share = 1 - pairs.kept / max(1, pairs.rows)
+    if share > DROPPED_FRACTION:
+        return f"data: cleaning drops {100 * share:.0f} % of the rows; train on the cleaned data"
+    return None
+
+
+def _notes(found: Findings) -> list[str]:
+    licences = found.licences
+    lines = []
+    if licences.noncommercial:
+        lines.append(f"non-commercial: {', '.join(licences.noncommercial)}; so is what is learnt from them")
+    if licences.unknown:
+        lines.append(f"nobody stated the licence of: {', '.join(licences.unknown)}")
+    if found.pairs is not None:
+        lines += [f"not counted: {line}" for line in found.missing_data]
+    lines += [f"contamination not checked against: {line}" for line in found.missing_tests]
+    if not found.test_captions and not found.missing_tests:
+        lines.append("contamination not checked: the recipe names no test set")
+    return lines
