@@ -289,7 +289,7 @@ def _off(plan: BuildPlan, profile: CorpusProfile) -> dict[str, str]:
     missing = [
         f"{side}: {found.reason}" for side, found in languages.items() if isinstance(found, NoIdentifier)
     ]
-    if missing and profile.sides is None:
+    if len(missing) == len(languages) and profile.sides is None:
         off["language"] = "; ".join(missing)
     if plan.tests is None:
         off |= dict.fromkeys(
@@ -311,8 +311,9 @@ def _notes(plan: BuildPlan, profile: CorpusProfile) -> list[str]:
     """What a rule does only in part."""
     notes = []
     for side, found in (("English", identifier(["en"])), ("target", identifier(plan.codes))):
-        if isinstance(found, NoIdentifier) and profile.sides is not None:
-            notes.append(f"language, {side} side: only the corpus' own words judge ({found.reason})")
+        if isinstance(found, NoIdentifier):
+            judge = "nobody judges" if profile.sides is None else "only the corpus' own words judge"
+            notes.append(f"language, {side} side: {judge} ({found.reason})")
     if profile.separation is not None:
         notes.append(
             f"misaligned: pairs and neighbours are told apart with an area of {profile.separation:.3f}"

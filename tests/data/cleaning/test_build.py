@@ -105,6 +105,7 @@ def check_report(planted: list[Planted], report: BuildReport, out: Path) -> None
     assert report.rows == len(planted)
     assert report.kept == report.written == len(rows)
     assert report.rows == report.kept + sum(report.dropped.values())
+    assert not set(report.dropped) & set(report.off)
     assert report.dropped["copy"] == sum(row.pair[0] == row.pair[1] for row in planted) == EACH
     assert report.contamination is not None
     assert report.contamination.sets == {"toy-test": 400}
