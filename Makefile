@@ -9,8 +9,8 @@ LANG_CODE ?= zh
 quickstart: $(VENV)/.installed  ## teach the embedded world's CLIP a language, score it, search it
 	$(BIN)/langadapt quickstart --lang $(LANG_CODE)
 
-test: $(VENV)/.dev  ## the test suite; no network, no GPU
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## the test suite on up to four cores; no network, no GPU
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 check: $(VENV)/.dev  ## style and types
 	$(BIN)/ruff check .

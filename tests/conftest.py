@@ -20,6 +20,7 @@ from transformers import (
 )
 
 torch.set_num_threads(1)  # tiny models: more threads only wait for each other
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the same for commands that tests start
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
