@@ -37,21 +37,21 @@ class FewShotStage(Spec):
     """Images per step."""
     learning_rate: PositiveFloat = 0.05
     """Peak learning rate of the contexts, in units of the token embeddings' standard deviation."""
-    domain_rate: PositiveFloat = 0.03
-    """Learning rate of the domain context, as a share of the general one's, for each image of a class, at
-    most 1: from one image of a class little is learned about that class alone."""
+    domain_rate: PositiveFloat = 0.2
+    """Learning rate of the domain context, as a share of the general one's, where a class has 16 images. With
+    fewer it falls with the square of their number: from one image little is learned about one class alone."""
     instance_rate: PositiveFloat = 0.1
-    """Learning rate of the instance context's attention, as a share of the general one's."""
+    """Learning rate of the instance context's attention, as a share of the general one's; falls likewise."""
     warmup_fraction: Fraction = 0.05
     weight_decay: NotNegative = 0.01
     """Pulls each context back to the template."""
     gradient_clip_norm: PositiveFloat = 1.0
     temperature: PositiveFloat | None = None
     """Divides the cosines of image and class; None is what the teacher learned."""
-    template_weight: NotNegative = 8.0
+    template_weight: NotNegative = 4.0
     """Weight of the mean of 1 - cosine between each class's prompt and its template, divided by the images of
     a class: what a template says counts like so many images, and less beside many."""
-    instance_images: PositiveInt = 8
+    instance_images: PositiveInt = 4
     """Images of a step that are also seen with their instance contexts; the others save its cost."""
     instance_classes: PositiveInt = 4
     """Classes that such an image is contrasted with: its own and the most similar other ones."""

@@ -45,6 +45,7 @@ class Course:
 
 
 PROBE = Course(steps=300, batch_size=64, learning_rate=0.01, weight_decay=0.01)
+_MANY_IMAGES = 16
 TIP = Course(steps=200, batch_size=64, learning_rate=1e-3, weight_decay=0.01)
 
 
@@ -126,7 +127,8 @@ def train_prompts(
         gradient_clip_norm=spec.gradient_clip_norm,
         seed=spec.seed,
     )
-    slower = {"domain": min(1.0, spec.domain_rate * per_class), "instance": spec.instance_rate}
+    trust = min(1.0, per_class / _MANY_IMAGES) ** 2
+    slower = {"domain": spec.domain_rate * trust, "instance": spec.instance_rate * trust}
     _learn(learner, loss, len(shots.labels), course, device, slower=slower, stage="prompts", report=report)
     learner.eval()
     return classifier

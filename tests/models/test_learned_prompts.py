@@ -27,7 +27,9 @@ from langadapt.training.few_shot_methods import CONTEXTS
 NAMES = list(COLOURS.values())
 TEMPLATE = "un gato pardo {label} en mar"
 ENGLISH = "a {label} cat at sea"
-ALL = FewShotStage(steps=4, batch_size=4, learning_rate=0.5, instance_images=4, instance_classes=3)
+ALL = FewShotStage(
+    steps=4, batch_size=4, learning_rate=0.5, instance_images=4, instance_classes=3, instance_rate=6.4
+)
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +172,7 @@ def test_chunks_change_neither_scores_nor_gradients(
 
 def test_training_is_deterministic_and_learns_the_shots(model: LanguageModel, shots: Shots) -> None:
     spec = ALL.model_copy(
-        update={**CONTEXTS["domain"], "steps": 30, "template_weight": 0.0, "domain_rate": 1.0}
+        update={**CONTEXTS["domain"], "steps": 30, "template_weight": 0.0, "domain_rate": 64.0}
     )
     first, second = trained(model, shots, spec), trained(model, shots, spec)
     scores = first.scores(shots.images, None)
@@ -185,7 +187,7 @@ def test_a_strong_template_weight_keeps_the_template(model: LanguageModel, shots
     near = []
     for weight in (0.0, 100.0):
         spec = ALL.model_copy(
-            update={**CONTEXTS["domain"], "steps": 12, "template_weight": weight, "domain_rate": 1.0}
+            update={**CONTEXTS["domain"], "steps": 12, "template_weight": weight, "domain_rate": 64.0}
         )
         near.append(float((trained(model, shots, spec).class_rows().detach() * start).sum(1).mean()))
     assert near[1] > near[0] + 0.01
