@@ -153,7 +153,7 @@ def run_cell(
 def pictures(work: Path, name: str, *, dev: bool) -> tuple[ClassificationSet, ClassificationSet]:
     """Pictures to draw shots from, and pictures to score."""
     if not dev:
-        folder = write_attribute_set(work / "sets", name)
+        folder = write_attribute_set(work / "sets", name, test=60)
         names = folder / "classes.zh.txt"
         return (
             classification_from_folder(folder, names, language="zh", split="train"),
