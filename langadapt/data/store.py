@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,8 @@ def stored_rows(root: Path, spec: StoreSpec, compute: Callable[[int], Iterator[T
     Args:
         root: folder of all stores.
         spec: name and shape.
-        compute: given how many rows are certain, yields the following ones in chunks `[rows, dim]`.
+        compute: given how many rows are certain, yields the following ones in chunks `[rows, dim]`, which it
+            does not change afterwards: they are written while the next chunk is computed.
 
     Returns:
         Memory-mapped `[spec.rows, spec.dim]` in the spec's dtype; read only.
@@ -107,15 +109,26 @@ def _fill(folder: Path, spec: StoreSpec, compute: Callable[[int], Iterator[Tenso
     with partial.open("r+b" if partial.exists() else "w+b") as file:
         file.truncate(done * row_bytes)
         file.seek(done * row_bytes)
-        for chunk in compute(done) if done < spec.rows else ():
-            raw = chunk.detach().to("cpu", _TORCH[spec.dtype]).contiguous()
-            if raw.shape[1:] != (spec.dim,):
-                raise ValueError(f"store {spec.kind}: rows of width {spec.dim} expected, got {raw.shape}")
-            file.write(raw.view(torch.uint8).numpy().tobytes())
+
+        def keep(raw: Tensor, certain: int) -> None:
+            file.write(raw.view(torch.uint8).numpy().data)
             file.flush()
             os.fsync(file.fileno())
-            done += len(raw)
-            _write_journal(journal, spec, done)
+            _write_journal(journal, spec, certain)
+
+        # While one chunk goes to disk the next one is computed.
+        with ThreadPoolExecutor(max_workers=1) as disk:
+            writing: Future[None] | None = None
+            for chunk in compute(done) if done < spec.rows else ():
+                raw = chunk.detach().to("cpu", _TORCH[spec.dtype]).contiguous()
+                if raw.shape[1:] != (spec.dim,):
+                    raise ValueError(f"store {spec.kind}: rows of width {spec.dim} expected, got {raw.shape}")
+                if writing is not None:
+                    writing.result()
+                done += len(raw)
+                writing = disk.submit(keep, raw, done)
+            if writing is not None:
+                writing.result()
     if done != spec.rows:
         raise ValueError(f"store {spec.kind} expects {spec.rows} rows, {done} were computed")
 

@@ -28,6 +28,41 @@ class TextBatch:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PackedBatch:
+    """Texts one behind another, without padding: `ids [N]` int64; `lengths [B]` int64, none zero."""
+
+    ids: Tensor
+    lengths: NDArray[np.int64]
+
+    @property
+    def runs(self) -> list["Run"]:
+        """Neighbours of one length, in order."""
+        changes = np.flatnonzero(np.diff(self.lengths)) + 1
+        ends = [*changes.tolist(), len(self.lengths)]
+        starts = [0, *ends[:-1]]
+        return [Run(texts=b - a, tokens=int(self.lengths[a])) for a, b in zip(starts, ends, strict=True)]
+
+    def padded(self, *, pad_id: int) -> TextBatch:
+        """The same texts with padding."""
+        offsets = np.zeros(len(self.lengths) + 1, np.int64)
+        np.cumsum(self.lengths, out=offsets[1:])
+        index, mask = ragged_index(offsets, np.arange(len(self.lengths)))
+        filled = torch.from_numpy(mask)
+        return TextBatch(
+            input_ids=self.ids[torch.from_numpy(index)].masked_fill(~filled, pad_id), mask=filled
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Neighbouring texts of a packed batch that are equally long."""
+
+    texts: int
+    tokens: int
+    """Of each text."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Tokens:
     """Token ids of many texts: `ids [N]` int32, text i between `offsets[i]` and `offsets[i + 1]` (int64)."""
 
@@ -49,6 +84,13 @@ class Tokens:
         ids = torch.from_numpy(np.where(mask, self.ids[index], self.pad_id).astype(np.int64))
         return TextBatch(input_ids=ids, mask=torch.from_numpy(mask))
 
+    def packed(self, rows: NDArray[np.int64]) -> PackedBatch:
+        """Some texts without padding; the fewer changes of length between neighbours, the better."""
+        lengths = self.lengths[rows]
+        ends = np.cumsum(lengths)
+        index = np.repeat(self.offsets[rows] - (ends - lengths), lengths) + np.arange(ends[-1])
+        return PackedBatch(ids=torch.from_numpy(self.ids[index].astype(np.int64)), lengths=lengths)
+
 
 def ragged_index(
     offsets: NDArray[np.int64], rows: NDArray[np.int64], *, length: int | None = None
@@ -67,6 +109,12 @@ def ragged_index(
     steps = np.arange(length or int(lengths.max()))
     mask = steps < lengths[:, None]
     return np.where(mask, starts[:, None] + steps, starts[:, None]), mask
+
+
+def blocks(rows: Tensor, runs: list[Run]) -> list[Tensor]:
+    """Something `[N, ...]` of each token as one `[texts, tokens, ...]` block a run."""
+    parts = torch.split(rows, [run.texts * run.tokens for run in runs])
+    return [part.view(run.texts, run.tokens, *rows.shape[1:]) for part, run in zip(parts, runs, strict=True)]
 
 
 def tokenize(

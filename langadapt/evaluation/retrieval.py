@@ -110,8 +110,8 @@ def teacher_texts(teacher: Teacher, texts: Sequence[str]) -> Tensor:
     lengths = tokens.lengths
     if teacher.fixed_tokens is not None:
         lengths = np.full_like(lengths, teacher.fixed_tokens)
-    for rows in by_length(lengths, batch_tokens=8192):
-        out[torch.from_numpy(rows.copy())] = teacher.embed_texts(teacher.batch(tokens, rows)).cpu()
+    for rows in by_length(lengths, batch_tokens=2048):
+        out[torch.from_numpy(rows.copy())] = teacher.encode_texts(tokens, rows).cpu()
     return out
 
 

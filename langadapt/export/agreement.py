@@ -63,7 +63,7 @@ def agreement(model: LanguageModel, module: Module, probes: Probes) -> Agreement
             for items in (probes.texts, probes.images)
         )
     return Agreement(
-        text_difference=difference(texts, model.encode_text(probes.texts)),
+        text_difference=difference(texts, model.encode_text(probes.texts, exact=True)),
         image_difference=difference(images, model.encode_images(probes.images)),
         texts=len(texts),
         images=len(images),

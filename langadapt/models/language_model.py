@@ -51,11 +51,12 @@ class LanguageModel:
         """Weights and preprocessing of the image tower: equal for models that embed images alike."""
         return self.teacher.source.revision
 
-    def encode_text(self, texts: list[str]) -> Tensor:
+    def encode_text(self, texts: list[str], *, exact: bool = False) -> Tensor:
         """Encodes texts of the language.
 
         Args:
             texts: B texts, none empty.
+            exact: float32 throughout; without it bfloat16 where the device computes faster in it.
 
         Returns:
             `[B, D]` float32 unit rows on the CPU.
@@ -63,7 +64,7 @@ class LanguageModel:
         Raises:
             DataError: an empty or whitespace text, with its row number.
         """
-        return self.student.encode(texts)
+        return self.student.encode(texts, exact=exact)
 
     def encode_images(self, images: Sequence[Image | str | Path], *, batch_size: int = 64) -> Tensor:
         """Encodes images.

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from langadapt.data.tokens import TextBatch, by_length
+from langadapt.data.tokens import PackedBatch, TextBatch, blocks, by_length
 from langadapt.models.text_model import TextModel
 from langadapt.models.trained import choose_trained
 from langadapt.nn import Adapter
@@ -77,12 +77,13 @@ class Student(nn.Module):
         }
 
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str], *, batch_tokens: int = 8192) -> Tensor:
+    def encode(self, texts: Sequence[str], *, batch_tokens: int = 2048, exact: bool = False) -> Tensor:
         """Encodes texts in their order.
 
         Args:
             texts: any number, none empty.
-            batch_tokens: padded tokens per forward pass.
+            batch_tokens: tokens per forward pass.
+            exact: float32 throughout; without it bfloat16 where the device computes faster in it.
 
         Returns:
             `[len(texts), D]` float32 unit rows on the CPU.
@@ -95,7 +96,18 @@ class Student(nn.Module):
         tokens = self.text_model.tokenize(texts)
         out = torch.zeros(len(texts), self.adapter.up.out_features)
         for rows in by_length(tokens.lengths, batch_tokens=batch_tokens):
-            embedded = F.normalize(self(tokens.batch(rows)), dim=-1)
-            out[torch.from_numpy(np.ascontiguousarray(rows))] = embedded.cpu()
+            embedded = self._embed_packed(tokens.packed(rows), exact=exact)
+            out[torch.from_numpy(np.ascontiguousarray(rows))] = F.normalize(embedded, dim=-1).cpu()
         self.train(was_training)
         return out
+
+    def _embed_packed(self, batch: PackedBatch, *, exact: bool) -> Tensor:
+        """The adapter runs once for each length in the batch, so that nothing is padded: `[B, D]` float32."""
+        states = self.text_model.packed_states(batch, self.layers, exact=exact)
+        half = states.dtype == torch.bfloat16
+        embedded = []
+        with torch.autocast(states.device.type, torch.bfloat16, enabled=half):
+            for ids, part in zip(blocks(batch.ids, batch.runs), blocks(states, batch.runs), strict=True):
+                text = TextBatch(input_ids=ids, mask=torch.ones_like(ids, dtype=torch.bool))
+                embedded.append(self(text, part))
+        return torch.cat(embedded).float()

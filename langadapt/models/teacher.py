@@ -1,7 +1,7 @@
 """The frozen English image-text model: text tower and image tower into one space."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from langadapt.data.tokens import TextBatch, Tokens, tokenize
 from langadapt.errors import ModelError
+from langadapt.models.device import has_bf16
 from langadapt.models.pretrained import (
     load_config,
     load_image_processor,
@@ -20,6 +21,8 @@ from langadapt.models.pretrained import (
     position_limit,
 )
 from langadapt.models.resolve import ResolvedModel
+from langadapt.models.teacher_engine import make_text_packable, packed_text_rows, packs_texts, text_parts
+from langadapt.models.text_engine import HalfPrecision, TextPath
 from langadapt.models.towers import image_rows, unit_rows
 
 # These text towers were trained on texts padded to one length without a mask: padding is part of the input.
@@ -41,6 +44,7 @@ class Teacher:
     dim: int
     max_tokens: int
     fixed_tokens: int | None
+    half: HalfPrecision[nn.ModuleDict] = field(default_factory=HalfPrecision, compare=False, repr=False)
 
     @property
     def device(self) -> torch.device:
@@ -58,6 +62,28 @@ class Teacher:
             return batch
         order = batch.mask.int().argsort(dim=1, stable=True)
         return TextBatch(input_ids=batch.input_ids.gather(1, order), mask=batch.mask.gather(1, order))
+
+    @property
+    def text_path(self) -> TextPath:
+        """How `encode_texts` runs: `packed`, or `padded` for families that are not known or need padding."""
+        return "packed" if self.fixed_tokens is None and packs_texts(self.module) else "padded"
+
+    @torch.inference_mode()
+    def encode_texts(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
+        """Some English texts to `[len(rows), D]` float32 unit rows on the tower's device.
+
+        Args:
+            tokens: from `tokenize`.
+            rows: texts of like length, neighbours of equal length first.
+            exact: float32 even where the device is faster in bfloat16.
+        """
+        fast = not exact and has_bf16(self.device)
+        if self.text_path == "packed":
+            parts = text_parts(self.module)
+            half = self.half.of(parts) if fast else parts
+            return unit_rows(packed_text_rows(half, tokens.packed(rows)))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
+            return self.embed_texts(self.batch(tokens, rows))
 
     @torch.inference_mode()
     def embed_texts(self, batch: TextBatch) -> Tensor:
@@ -104,6 +130,7 @@ def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -
             f"{source.repo} ({config.model_type}) does not embed {' or '.join(lacks)}; a teacher embeds both "
             "into one space (CLIP, SigLIP, AltCLIP, ChineseCLIP or a VisionTextDualEncoderModel)"
         )
+    make_text_packable(module)
     tokenizer = load_tokenizer(source)
     text_config = getattr(config, "text_config", config)
     text_tower = getattr(module, "text_model", module)

@@ -7,11 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from langadapt.data.tokens import TextBatch, Tokens, tokenize
+from langadapt.data.tokens import PackedBatch, TextBatch, Tokens, tokenize
 from langadapt.errors import ModelError, RecipeError
 from langadapt.models.pretrained import load_config, load_module, load_tokenizer, position_limit
 from langadapt.models.resolve import ResolvedModel
 from langadapt.models.teacher import token_ids
+from langadapt.models.text_engine import TextEngine
 from langadapt.models.towers import layer_states
 from langadapt.recipes import TextModelRef
 
@@ -36,6 +37,7 @@ class TextModel(nn.Module):
         self.tokenizer = tokenizer
         self.prefix = prefix
         self.max_tokens = max_tokens
+        self.engine = TextEngine(encoder, pad_id=tokenizer.pad_token_id)
         self.untrained_embeddings: Tensor | None = None
         """Token embeddings before training, kept where they train: only changed rows are saved."""
         probe = TextBatch(input_ids=torch.tensor([[5, 6]]), mask=torch.ones(1, 2, dtype=torch.bool))
@@ -67,6 +69,17 @@ class TextModel(nn.Module):
         """
         given = batch.to(self.device)
         return layer_states(self.encoder, given.input_ids, given.mask, layers)
+
+    def packed_states(
+        self, batch: PackedBatch, layers: str | tuple[int, ...], *, exact: bool = False
+    ) -> Tensor:
+        """Layer states of texts without padding, without gradients; see `TextEngine.states`.
+
+        Returns:
+            `[N, L, H]` float32, or bfloat16 where the device is faster in it and `exact` is not asked for.
+        """
+        with torch.no_grad():
+            return self.engine.states(batch, layers, exact=exact)
 
     def check_layers(self, layers: str | tuple[int, ...]) -> int:
         """Number of states that `layers` means for this model.

@@ -68,6 +68,11 @@ def layer_states(
         `[B, T, L, H]` in the encoder's dtype.
     """
     output = encoder(input_ids=input_ids, attention_mask=mask.long(), output_hidden_states=layers != "last")
+    return chosen_states(output, layers)
+
+
+def chosen_states(output: Any, layers: str | tuple[int, ...]) -> Tensor:
+    """States of the layers that are meant, `[B, T, L, H]`, out of an encoder's output."""
     last: Tensor = output.last_hidden_state
     if layers == "last":
         return last.unsqueeze(2)

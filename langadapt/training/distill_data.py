@@ -17,12 +17,14 @@ from langadapt.data.split import split_by_english
 from langadapt.data.store import StoreSpec, fingerprint, stored_rows
 from langadapt.data.tokens import Tokens, ragged_index
 from langadapt.models import Student, Teacher
+from langadapt.models.device import has_bf16
+from langadapt.models.text_engine import TextPath
 from langadapt.progress import Progress, Report
 from langadapt.recipes import DistillStage
 
 # Part of every store's fingerprint: raise it when a change here or in the towers changes their output.
-_CODE_VERSION = 1
-_ROWS_PER_CHUNK = 256
+_CODE_VERSION = 2
+_TOKENS_PER_CHUNK = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,14 +148,17 @@ def teacher_targets(
         teacher.source.revision,
         teacher.max_tokens,
         teacher.fixed_tokens,
+        has_bf16(teacher.device),
         tokens.ids,
         tokens.offsets,
     )
     spec = StoreSpec(kind="teacher-text", fingerprint=key, rows=len(tokens), dim=teacher.dim)
+    each = np.full_like(tokens.lengths, teacher.fixed_tokens) if teacher.fixed_tokens else tokens.lengths
 
     def compute(done: int) -> Iterator[Tensor]:
-        for rows in _chunks(done, len(tokens)):
-            yield teacher.embed_texts(teacher.batch(tokens, rows))
+        report(Progress(stage=f"teacher embeddings: {_way(teacher.text_path, teacher.device)}"))
+        for rows in _chunks(done, each):
+            yield teacher.encode_texts(tokens, rows)
             report(Progress(stage="teacher embeddings", done=int(rows[-1]) + 1, total=len(tokens)))
 
     return place, stored_rows(cache, spec, compute)
@@ -171,6 +176,7 @@ def _states(tokens: Tokens, student: Student, cache: Path, budget: int, report: 
         transformers.__version__,
         encoder.source.revision,
         student.layers,
+        has_bf16(encoder.device),
         tokens.ids,
         tokens.offsets,
     )
@@ -189,16 +195,26 @@ def _states(tokens: Tokens, student: Student, cache: Path, budget: int, report: 
 
     def compute(done: int) -> Iterator[Tensor]:
         first = int(np.searchsorted(tokens.offsets, done))
-        for rows in _chunks(first, len(tokens)):
-            batch = tokens.batch(rows)
-            with torch.inference_mode():
-                states = encoder.states(batch, student.layers).cpu()
-            yield states[batch.mask].flatten(1)
+        report(Progress(stage=f"frozen states: {_way(encoder.engine.path, encoder.device)}"))
+        for rows in _chunks(first, tokens.lengths):
+            yield encoder.packed_states(tokens.packed(rows), student.layers).flatten(1)
             report(Progress(stage="frozen states", done=int(rows[-1]) + 1, total=len(tokens)))
 
     return stored_rows(cache, spec, compute)
 
 
-def _chunks(first: int, count: int) -> Iterator[NDArray[np.int64]]:
-    for start in range(first, count, _ROWS_PER_CHUNK):
-        yield np.arange(start, min(start + _ROWS_PER_CHUNK, count))
+def _way(path: TextPath, device: torch.device) -> str:
+    """How a tower runs, for people."""
+    how = "texts packed without padding" if path == "packed" else "transformers' own forward pass, padded"
+    return f"{how}, {'bfloat16' if has_bf16(device) else 'float32'}"
+
+
+def _chunks(first: int, lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Row numbers from `first` on, a budget of tokens at a time."""
+    ends = np.cumsum(lengths)
+    start = first
+    while start < len(lengths):
+        before = ends[start] - lengths[start]
+        end = int(np.searchsorted(ends, before + _TOKENS_PER_CHUNK, side="right"))
+        yield np.arange(start, max(end, start + 1))
+        start = max(end, start + 1)

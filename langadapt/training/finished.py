@@ -61,4 +61,4 @@ def finished_samples(student: Student, recipe: LanguageRecipe) -> Samples:
         for value in student.adapter.state_dict().values():
             value.copy_(value.half() if value.is_floating_point() else value)
     texts = sample_texts(recipe)
-    return Samples(texts=texts, embeddings=student.to("cpu").encode(texts))
+    return Samples(texts=texts, embeddings=student.to("cpu").encode(texts, exact=True))

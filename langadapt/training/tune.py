@@ -143,7 +143,7 @@ def tune(
 def _samples(student: Student, recipe: LanguageRecipe) -> Samples:
     """What the student says at the end; its weights are rounded already."""
     texts = sample_texts(recipe)
-    return Samples(texts=texts, embeddings=student.to("cpu").encode(texts))
+    return Samples(texts=texts, embeddings=student.to("cpu").encode(texts, exact=True))
 
 
 def _with_parallel(

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_language import sentences
@@ -33,6 +34,23 @@ def test_encoding_has_no_dropout_and_leaves_the_mode_as_it_was(
     model.eval()
     assert torch.equal(first, model.encode(TEXTS))
     assert not model.training
+
+
+def test_encoding_equals_the_plain_forward_pass(
+    text_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = student(text_model_folder, "frozen").eval()
+    texts = [*TEXTS, "gato", "perro rojo"]
+    tokens = model.text_model.tokenize(texts)
+    with torch.no_grad():
+        plain = torch.cat([model(tokens.batch(np.array([row]))) for row in range(len(texts))])
+    expected = torch.nn.functional.normalize(plain, dim=1)
+    torch.testing.assert_close(model.encode(texts), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(model.encode(texts, batch_tokens=7), expected, rtol=0, atol=1e-5)
+    monkeypatch.setattr("langadapt.models.text_engine.has_bf16", lambda _: True)
+    cosine = (model.encode(texts) * expected).sum(dim=1)
+    assert 0.9995 <= cosine.min() < 1 - 1e-7, "near, and not computed in float32"
+    torch.testing.assert_close(model.encode(texts, exact=True), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("trains", "in_training"), [("frozen", False), ("full", True), ("embeddings", True)])

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -166,6 +167,36 @@ def test_texts_equal_what_transformers_makes_of_them(family: tuple[str, Teacher]
     with torch.no_grad():
         expected = F.normalize(teacher.module.get_text_features(**given).pooler_output, dim=-1)
     torch.testing.assert_close(teacher_texts(teacher, TEXTS), expected, rtol=0, atol=1e-5)
+
+
+PACKED = {"clip", "altclip", "chinese_clip"}
+
+
+def test_texts_in_bfloat16_are_near(family: tuple[str, Teacher], monkeypatch: pytest.MonkeyPatch) -> None:
+    name, teacher = family
+    assert teacher.text_path == ("packed" if name in PACKED else "padded")
+    exact = teacher_texts(teacher, TEXTS)
+    monkeypatch.setattr("langadapt.models.teacher.has_bf16", lambda _: True)
+    half = teacher_texts(teacher, TEXTS)
+    cosine = (half * exact).sum(dim=1)
+    assert 0.999 <= cosine.min() < 1 - 1e-7, "near, and not computed in float32"
+    assert half.dtype == torch.float32
+    order = np.arange(len(TEXTS))
+    tokens = teacher.tokenize(TEXTS)
+    torch.testing.assert_close(teacher.encode_texts(tokens, order, exact=True), exact, rtol=0, atol=1e-5)
+
+
+def test_clip_pools_the_end_token_that_its_configuration_names(tmp_path: Path) -> None:
+    """Its first place, wherever it is; the first CLIP models pool the highest number instead."""
+    text = {**TEXT, "max_position_embeddings": 8, "eos_token_id": 4}
+    make = lambda: CLIPModel(CLIPConfig(text_config=text, vision_config=VISION, projection_dim=24))  # noqa: E731
+    teacher = load(save(make(), OLD_CLIP, tmp_path))
+    texts = ["cat a tree", "a cat", "tree cat a", "a a a", "tree car"]
+    assert teacher.tokenize(texts).ids.tolist().count(4) == 6
+    given = teacher.tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = F.normalize(teacher.module.get_text_features(**given).pooler_output, dim=-1)
+    torch.testing.assert_close(teacher_texts(teacher, texts), expected, rtol=0, atol=1e-5)
 
 
 def test_images_become_unit_rows_of_the_same_space(family: tuple[str, Teacher]) -> None:

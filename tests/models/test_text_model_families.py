@@ -32,12 +32,17 @@ from transformers import (
 from langadapt.data.tokens import TextBatch
 from langadapt.errors import DataError, ModelError, RecipeError
 from langadapt.models import TextModel, load_text_model, resolve_model
+from langadapt.nn.bottleneck import add_top_layer
+from langadapt.nn.sublayers import transformer_layers
 from langadapt.recipes import ModelRef, TextModelRef
 
 WORDS = [f"w{i}" for i in range(40)]
 IDS = {"vocab_size": 44, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11"]
+# Neighbours of one length and of others; padding's own token inside a text is a token like any other.
+PACKED = ["w5 w6 w7 w8 w9 w10 w11", "w1 w2 w3", "w1 <pad> w3", "w9 w3 w1", "w4", "w2 w7 w8"]
+WITHOUT_PACKING = {"m2m100", "mpnet"}
 
 
 def m2m100() -> Any:
@@ -54,7 +59,13 @@ FAMILIES: dict[str, tuple[Callable[[], Any], int]] = {
         12,
     ),
     "bert": (lambda: BertModel(BertConfig(**IDS, **SIZE, max_position_embeddings=12)), 12),
-    "modernbert": (lambda: ModernBertModel(ModernBertConfig(**IDS, **SIZE, max_position_embeddings=12)), 12),
+    # Local layers see two tokens to each side, less than a text has.
+    "modernbert": (
+        lambda: ModernBertModel(
+            ModernBertConfig(**IDS, **SIZE, max_position_embeddings=12, local_attention=4)
+        ),
+        12,
+    ),
     "m2m100": (m2m100, 12),
     "distilbert": (
         lambda: DistilBertModel(
@@ -122,6 +133,59 @@ def test_texts_in_a_batch_equal_texts_one_by_one(family: tuple[Any, TextModel]) 
         for i, text in enumerate(TEXTS):
             alone = model.states(batch(model, [text]), "all")[0]
             torch.testing.assert_close(together[i, : len(alone)], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", ["last", "all", (-1, 0)])
+def test_packed_states_equal_the_plain_ones(
+    family: tuple[Any, TextModel], request: pytest.FixtureRequest, layers: str | tuple[int, ...]
+) -> None:
+    _, model = family
+    name = request.node.callspec.params["family"]
+    assert model.engine.path == ("padded" if name in WITHOUT_PACKING else "packed")
+    with torch.no_grad():
+        alone = [model.states(batch(model, [text]), layers)[0] for text in PACKED]
+    states = model.packed_states(model.tokenize(PACKED).packed(np.arange(6)), layers)
+    assert states.dtype == torch.float32
+    torch.testing.assert_close(states, torch.cat(alone), rtol=0, atol=1e-5)
+    assert (states[:3] - states[9:12]).abs().max() > 0.1, "the texts differ"
+
+
+def test_states_in_bfloat16_are_near_the_plain_ones(
+    family: tuple[Any, TextModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, model = family
+    tokens = model.tokenize(PACKED).packed(np.arange(6))
+    exact = model.packed_states(tokens, "last")[:, 0]
+    monkeypatch.setattr("langadapt.models.text_engine.has_bf16", lambda _: True)
+    half = model.packed_states(tokens, "last")[:, 0]
+    assert half.dtype == torch.bfloat16
+    cosine = torch.nn.functional.cosine_similarity(half.float(), exact, dim=1)
+    assert 0.999 <= cosine.min() < 1 - 1e-7, "near even token by token, and not computed in float32"
+    torch.testing.assert_close(model.packed_states(tokens, "last", exact=True)[:, 0], exact)
+
+
+def test_bfloat16_follows_a_changed_weight(text_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("langadapt.models.text_engine.has_bf16", lambda _: True)
+    model = load(text_model_folder)
+    tokens = model.tokenize(["cat dog", "sea"]).packed(np.arange(2))
+    before = model.packed_states(tokens, "last")
+    assert torch.equal(before, model.packed_states(tokens, "last"))
+    with torch.no_grad():
+        next(model.encoder.parameters()).mul_(-1)
+    changed = model.packed_states(tokens, "last")
+    assert (changed.float() - before.float()).abs().max() > 0.1
+    exact = model.packed_states(tokens, "last", exact=True)
+    torch.testing.assert_close(changed.float(), exact, rtol=0, atol=0.1)
+
+
+def test_a_layer_that_tuning_put_on_top_is_not_packed(text_model_folder: Path) -> None:
+    """It attends by itself, over whatever row it is given."""
+    model = load(text_model_folder)
+    given = batch(model, ["cat dog", "sea"])
+    run = lambda: model.states(given, "last")  # noqa: E731
+    assert model.engine.path == "packed"
+    add_top_layer(transformer_layers(model.encoder, run)[-1])
+    assert model.engine.path == "padded"
 
 
 def test_a_text_beyond_the_positions_is_cut(
