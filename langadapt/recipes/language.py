@@ -109,7 +109,7 @@ class DistillStage(Spec):
     data: Annotated[tuple[str, ...], Field(min_length=1)]
     """Parallel data recipes: names of shipped ones or paths of your own."""
     epochs: PositiveInt = 10
-    batch_size: Annotated[int, Field(gt=1)] = 256
+    batch_size: Annotated[int, Field(gt=1)] = 128
     """Rows per optimizer step, all processes together; each process contrasts its own share of them."""
     learning_rate: PositiveFloat = 1e-3
     """Peak learning rate of the adapter (AdamW, linear warm-up, cosine to zero)."""
