@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from langadapt.data.distill_batch import DistillBatch
@@ -15,7 +17,7 @@ class ContrastBatch:
     `images` are `[M, D]` float32 unit rows of a locked tower under the key `rows`, or what the image
     processor made of M distinct images; `image_index [B]` int64 leads from each caption to its image.
     `image_ids` and `caption_ids`, `[processes * B]` int64, name images and caption texts of the whole batch,
-    one process after the other. `parallel` are sentences of the distillation term.
+    one process after the other; `pairs`, in the same order, are its numbers among all pairs. `parallel` are sentences of the distillation term.
     """
 
     text: TextBatch
@@ -23,4 +25,5 @@ class ContrastBatch:
     image_index: Tensor
     image_ids: Tensor
     caption_ids: Tensor
+    pairs: NDArray[np.int64]
     parallel: DistillBatch | None = None

@@ -48,7 +48,8 @@ class DifficultyBank:
     def __init__(self, *, values: NDArray[np.float32], rule: SamplingRule) -> None:
         self.values = values
         self.rule = rule
-        self._limit = 1.0
+        self.limit = 1.0
+        """Pairs above it are left to the floor; `refresh` sets it."""
         self.refresh()
 
     @classmethod
@@ -98,7 +99,7 @@ class DifficultyBank:
         for start in range(0, len(self.values), _CHUNK):
             counts += np.histogram(self.values[start : start + _CHUNK], bins=_BINS, range=(0.0, 1.0))[0]
         kept = np.cumsum(counts) <= (1.0 - self.rule.noise_fraction) * len(self.values)
-        self._limit = float(kept.sum()) / _BINS
+        self.limit = float(kept.sum()) / _BINS
 
     def update(self, rows: NDArray[np.int64], measured: NDArray[np.float32], *, momentum: float) -> None:
         """Moves the difficulty of some pairs towards what was just measured.
@@ -159,7 +160,7 @@ class DifficultyBank:
     def _weight(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
         raised: NDArray[np.float64] = values.astype(np.float64) ** self.rule.strength
         if self.rule.noise_fraction:
-            raised[values > self._limit] = 0.0
+            raised[values > self.limit] = 0.0
         return raised
 
 

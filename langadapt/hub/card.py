@@ -11,6 +11,7 @@ from langadapt.evaluation.cards import ScoreCard
 from langadapt.hub import card_origin, card_scores
 from langadapt.hub.licences import Sum, licence_sum
 from langadapt.models import Artifact
+from langadapt.models.tuning import has_tuned_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +123,7 @@ def _head(facts: CardFacts) -> str:
     trains = card_origin.trains_text(recipe.text_model)
     images = (
         "Its image tower was trained too, so images must be indexed with this adapter."
-        if any(name.startswith("tune.image.") for name in artifact.weights)
+        if has_tuned_images(artifact.weights)
         else f"That model is frozen: images that it indexed can be searched in {recipe.name} as they are."
     )
     return f"""# {facts.title}

@@ -65,9 +65,21 @@ def data(sources: Sequence[DataSource]) -> str:
     )
 
 
+_LATER = {
+    "distilled": "Then it was tuned on pairs of images and captions",
+    "before": "Then it was adapted to a domain on pairs of images and captions",
+}
+"""Under which key a later stage keeps the facts of the run that it began with, and what it did."""
+
+
 def training(artifact: Artifact) -> str:
-    """Settings, share of trained weights, and what it cost; of a tuned artifact both stages."""
-    recipe, facts = artifact.recipe, artifact.training.get("distilled", artifact.training)
+    """Settings, share of trained weights, and what it cost; of a tuned artifact all stages."""
+    recipe, facts, later = artifact.recipe, artifact.training, ""
+    while (key := next((key for key in _LATER if key in facts), None)) is not None:
+        told = {name: value for name, value in facts.items() if not isinstance(value, dict)}
+        lines = "\n".join(f"| {name.replace('_', ' ')} | {_cell(value)} |" for name, value in told.items())
+        later = f"\n\n{_LATER[key]}:\n\n| | |\n|---|---|\n{lines}{later}"
+        facts = facts[key]
     stage, shape = recipe.distill, recipe.adapter
     device = artifact.environment.get("device", facts["device"])
     versions = (f"{name} {value}" for name, value in artifact.environment.items() if name != "device")
@@ -90,13 +102,7 @@ def training(artifact: Artifact) -> str:
         "software": ", ".join(versions),
     }
     rows = "\n".join(f"| {name} | {value} |" for name, value in settings.items())
-    tuned = ""
-    if "distilled" in artifact.training:
-        told = {key: value for key, value in artifact.training.items() if not isinstance(value, dict)}
-        tuned = "\n\nThen it was tuned on pairs of images and captions:\n\n| | |\n|---|---|\n" + "\n".join(
-            f"| {key.replace('_', ' ')} | {_cell(value)} |" for key, value in told.items()
-        )
-    return f"## Training and cost\n\n| | |\n|---|---|\n{rows}{tuned}"
+    return f"## Training and cost\n\n| | |\n|---|---|\n{rows}{later}"
 
 
 def contamination(artifact: Artifact) -> str:

@@ -9,6 +9,7 @@ from langadapt.export.agreement import agreement
 from langadapt.export.sentence_transformers import MODULE_FILES, TOLERANCE, merged_module
 from langadapt.hub.card import Usage
 from langadapt.models import LanguageModel
+from langadapt.models.tuning import is_tuned
 
 
 def _langadapt(folder: Path, model: LanguageModel, repo: str) -> Usage:
@@ -81,7 +82,7 @@ def _lacking(model: LanguageModel) -> str | None:
         return "a base model is a folder that is not on the Hub"
     if artifact.vocabulary is not None:
         return "its module does not know new tokenizer pieces"
-    if any(name.startswith("tune.") for name in artifact.weights):
+    if is_tuned(artifact.weights):
         return "its module does not know towers that were tuned"
     return None
 

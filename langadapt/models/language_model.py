@@ -16,7 +16,7 @@ from langadapt.models.student import Student
 from langadapt.models.teacher import Teacher, load_teacher
 from langadapt.models.text_model import TextModel, load_text_model
 from langadapt.models.trained import restore_weights
-from langadapt.models.tuning import restore_tuning
+from langadapt.models.tuning import is_tuned, restore_tuning
 from langadapt.models.vocabulary import extend_text_model
 from langadapt.recipes import ModelRef
 from langadapt.recipes.language import Trains
@@ -124,9 +124,12 @@ def load_beside(
     """Loads a model as `load` does, and shares what models on the same device hold already.
 
     Args:
-        beside: their teacher, and their text model where it stayed frozen in both, are not loaded again.
+        beside: their teacher, and their text model where it stayed frozen in both, are not loaded again;
+            a tuned model loads its own.
     """
     artifact = read_artifact(path_or_repo, revision=revision)
+    if is_tuned(artifact.weights):  # what it changes in its towers must change in nobody else's
+        beside = ()
     where = torch.device(device or "cpu")
     text_source = _same_model(artifact.text_model, text_model, role="text_model")
     teacher_source = _same_model(artifact.teacher, teacher, role="teacher")
@@ -153,7 +156,7 @@ def load_beside(
     except RuntimeError as error:
         reason = " ".join(str(error).split())
         raise ModelError(f"{path_or_repo}: its adapter weights do not fit its recipe: {reason}") from error
-    loaded_teacher = restore_tuning(artifact.weights, recipe.tune, student, loaded_teacher)
+    loaded_teacher = restore_tuning(artifact.weights, recipe, student, loaded_teacher)
     student.eval()
     return LanguageModel(artifact=artifact, student=student, teacher=loaded_teacher)
 
@@ -164,6 +167,8 @@ def _frozen_beside(
     """The same text model where it stayed frozen, if this one does, too."""
     for model in beside if trains == "frozen" else ():
         other = model.student.text_model
+        if is_tuned(model.artifact.weights):
+            continue
         if model.artifact.recipe.text_model.trains == "frozen" and other.source.revision == source.revision:
             return other
     return None

@@ -21,6 +21,8 @@ class Bottleneck(nn.Module):
         the identity.
     """
 
+    added_by_tuning = True
+
     def __init__(self, *, dim: int, reduction: int = 4) -> None:
         super().__init__()
         self.down = nn.Linear(dim, max(1, dim // reduction))
@@ -39,7 +41,8 @@ class Bottleneck(nn.Module):
 def add_bottlenecks(layers: list[TransformerParts]) -> list[nn.Module]:
     """Puts a bottleneck behind attention and feed-forward of each layer, in front of the residual sum.
 
-    It becomes the linear map's own submodule `bottleneck`, so that no pretrained weight changes its name.
+    It becomes the linear map's own submodule `bottleneck`, so that no pretrained weight changes its name; one
+    of a later stage stands behind it and is `bottleneck_2`.
 
     Returns:
         The bottlenecks.
@@ -48,17 +51,22 @@ def add_bottlenecks(layers: list[TransformerParts]) -> list[nn.Module]:
     for parts in layers:
         for linear in (parts.attention_out, parts.feedforward_out):
             bottleneck = Bottleneck(dim=linear.out_features).to(linear.weight)
-            linear.add_module("bottleneck", bottleneck)
-            linear.register_forward_hook(_through_bottleneck)
+            _append(linear, "bottleneck", bottleneck)
             added.append(bottleneck)
     return added
 
 
-def _through_bottleneck(module: nn.Module, _: object, output: Tensor) -> Tensor:
-    bottleneck = module.bottleneck
-    assert isinstance(bottleneck, Bottleneck)
-    out: Tensor = bottleneck(output)
-    return out
+def _append(place: nn.Module, name: str, added: nn.Module) -> None:
+    """Makes a module what the output of another one goes through, as its submodule of a name yet unused."""
+    earlier = sum(child == name or child.startswith(f"{name}_") for child, _ in place.named_children())
+    own = f"{name}_{earlier + 1}" if earlier else name
+    place.add_module(own, added)
+
+    def through(module: nn.Module, _: object, output: Any) -> Any:
+        last = module.get_submodule(own)
+        return (last(output[0]), *output[1:]) if isinstance(output, tuple) else last(output)
+
+    place.register_forward_hook(through)
 
 
 class TopLayer(nn.Module):
@@ -68,6 +76,8 @@ class TopLayer(nn.Module):
         dim: width of the states.
         heads: attention heads; divides `dim`.
     """
+
+    added_by_tuning = True
 
     def __init__(self, *, dim: int, heads: int) -> None:
         super().__init__()
@@ -88,18 +98,9 @@ class TopLayer(nn.Module):
 
 
 def add_top_layer(last: TransformerParts) -> TopLayer:
-    """Puts a layer behind a tower's last one, as its submodule `top`."""
+    """Puts a layer behind a tower's last one, as its submodule `top` (`top_2` where a stage before had one)."""
     dim = last.feedforward_out.out_features
     top = TopLayer(dim=dim, heads=max(h for h in range(1, max(1, dim // 32) + 1) if dim % h == 0))
     top = top.to(last.feedforward_out.weight)
-    last.layer.add_module("top", top)
-    last.layer.register_forward_hook(_through_top)
+    _append(last.layer, "top", top)
     return top
-
-
-def _through_top(module: nn.Module, _: object, output: Any) -> Any:
-    top = module.top
-    assert isinstance(top, TopLayer)
-    if isinstance(output, tuple):
-        return (top(output[0]), *output[1:])
-    return top(output)

@@ -45,12 +45,13 @@ def duplicates(images: Tensor, captions: Tensor) -> Tensor:
     return same.fill_diagonal_(False)
 
 
-def softmax_contrast(logits: Tensor, ignored: Tensor) -> Tensor:
+def softmax_contrast(logits: Tensor, ignored: Tensor, weights: Tensor | None = None) -> Tensor:
     """Symmetric InfoNCE of a batch.
 
     Args:
         logits: `[B, B]`, text i against image j; the diagonal holds the pairs.
         ignored: `[B, B]` bool, neither positive nor negative.
+        weights: `[B]`, of each pair's own terms, 1 on average; None: all alike.
 
     Returns:
         Scalar.
@@ -59,14 +60,40 @@ def softmax_contrast(logits: Tensor, ignored: Tensor) -> Tensor:
     """
     logits = logits.masked_fill(ignored, float("-inf"))
     own = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    if weights is None:
+        return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    t2i, i2t = (F.cross_entropy(side, own, reduction="none") for side in (logits, logits.T))
+    return (weights * (t2i + i2t)).mean() / 2
 
 
-def sigmoid_contrast(logits: Tensor, ignored: Tensor) -> Tensor:
+def sigmoid_contrast(logits: Tensor, ignored: Tensor, weights: Tensor | None = None) -> Tensor:
     """Each text-image pair of a batch judged by itself; arguments as in `softmax_contrast`.
 
     Source: Zhai et al., 2023, eq. 1 and algorithm 1: the sum over all pairs, divided by B.
     """
     sign = 2 * torch.eye(len(logits), device=logits.device) - 1
     each = -F.logsigmoid(sign * logits).masked_fill(ignored, 0.0)
-    return each.sum() / len(logits)
+    if weights is None:
+        return each.sum() / len(logits)
+    return (weights * (each.sum(dim=0) + each.sum(dim=1))).mean() / 2
+
+
+def missed(logits: Tensor, ignored: Tensor, by: Literal["rank", "chance"]) -> Tensor:
+    """How far each pair of a batch is from being found among the others, from 0 to 1.
+
+    Args:
+        logits: `[B, B]`, text i against image j; the diagonal holds the pairs.
+        ignored: `[B, B]` bool, not counted.
+        by: `rank`: one minus the reciprocal rank, of equal ones the last; `chance`: one minus the softmax
+            probability.
+
+    Returns:
+        `[B]` float32, the mean of both directions.
+    """
+    logits = logits.masked_fill(ignored, float("-inf"))
+    own = logits.diagonal()[:, None]
+    if by == "rank":
+        t2i, i2t = (1.0 / (side >= own).sum(dim=1) for side in (logits, logits.T))
+    else:
+        t2i, i2t = (side.softmax(dim=1).diagonal() for side in (logits, logits.T))
+    return (1.0 - (t2i + i2t) / 2).float().clamp(0.0, 1.0)

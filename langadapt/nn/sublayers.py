@@ -1,6 +1,6 @@
 """Finds the Transformer layers of any encoder by what flows through them, not by their names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -41,7 +41,7 @@ def transformer_layers(tower: nn.Module, run: Callable[[], object]) -> list[Tran
             order.append(module)
 
         handles.append(member.register_forward_pre_hook(begin))
-        for linear in member.modules():
+        for linear in _own_modules(member):
             if isinstance(linear, nn.Linear):
 
                 def note(module: nn.Module, given: tuple[Tensor], *, own: nn.Module = member) -> None:
@@ -60,6 +60,14 @@ def transformer_layers(tower: nn.Module, run: Callable[[], object]) -> list[Tran
             handle.remove()
     found = [parts for member in dict.fromkeys(order) if (parts := _parts(member, calls[member]))]
     return found
+
+
+def _own_modules(module: nn.Module) -> Iterator[nn.Module]:
+    """All modules inside but those that tuning has added."""
+    yield module
+    for child in module.children():
+        if not getattr(child, "added_by_tuning", False):
+            yield from _own_modules(child)
 
 
 def _parts(layer: nn.Module, calls: list[tuple[nn.Linear, Tensor]]) -> TransformerParts | None:

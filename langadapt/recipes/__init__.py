@@ -11,6 +11,7 @@ from langadapt.recipes.data import (
     TableFiles,
     TarShards,
 )
+from langadapt.recipes.domain import DomainStage, HardSampling
 from langadapt.recipes.find import (
     all_data_recipes,
     data_recipe,
@@ -40,7 +41,9 @@ __all__ = [
     "ContrastStage",
     "DataCard",
     "DistillStage",
+    "DomainStage",
     "ExtendVocabulary",
+    "HardSampling",
     "HubSource",
     "LanguageRecipe",
     "LastLayers",

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
+from langadapt.recipes.domain import DomainStage
 from langadapt.recipes.few_shot import FewShotStage
 from langadapt.recipes.numbers import Fraction, PositiveFloat, PositiveInt
 from langadapt.recipes.strict_yaml import Spec
@@ -149,6 +150,8 @@ class LanguageRecipe(Spec):
     distill: DistillStage
     tune: TuneStage | None = None
     """Contrastive tuning on image-caption pairs after `distill`."""
+    domain: DomainStage | None = None
+    """Adaptation to a domain by image-caption pairs of it, after `distill` or `tune`."""
     prompts: tuple[str, ...] = ()
     """Zero-shot templates in the language, each with `{label}`; the first one is the single template."""
     english_prompts: tuple[str, ...] = ("a photo of a {label}.",)

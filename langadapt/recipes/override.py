@@ -71,6 +71,7 @@ def with_absolute_paths(found: Found[LanguageRecipe]) -> LanguageRecipe:
             "text_model": recipe.text_model.model_copy(update={"repo": model(recipe.text_model.repo)}),
             "distill": recipe.distill.model_copy(update={"data": tuple(map(place, recipe.distill.data))}),
             "tune": recipe.tune and recipe.tune.with_places(place),
+            "domain": recipe.domain and recipe.domain.with_places(place),
             "evaluate": tuple(map(place, recipe.evaluate)),
         }
     )

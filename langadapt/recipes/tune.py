@@ -1,7 +1,7 @@
 """Contrastive tuning on image-caption pairs: which weights of which tower learn, and how."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
@@ -127,7 +127,7 @@ class TuneStage(ContrastStage):
             raise ValueError("distill_data: distill_weight is 0, so it would not be used")
         return self
 
-    def with_places(self, place: Callable[[str], str]) -> "TuneStage":
+    def with_places(self, place: Callable[[str], str]) -> Self:
         """The same stage with every data recipe's name passed through `place`."""
         pairs, parallel = tuple(map(place, self.pairs)), tuple(map(place, self.distill_data))
         return self.model_copy(update={"pairs": pairs, "distill_data": parallel})

@@ -19,18 +19,22 @@ def trained_parameters(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
 
 
-def save_checkpoint(path: Path, state: FitState, *, extra: dict[str, Any]) -> None:
+def save_checkpoint(
+    path: Path, state: FitState, *, extra: dict[str, Any], kept: dict[str, Tensor] | None = None
+) -> None:
     """Writes weights, optimizer moments and step; the file appears whole or not at all.
 
     Args:
         path: the file.
         state: of the run.
         extra: plain values that come back with the state.
+        kept: tensors that `kept_tensor` gives back.
     """
     module = state.accelerator.unwrap_model(state.model)
     tensors = {
         f"weight.{name}": value.cpu().contiguous() for name, value in trained_parameters(module).items()
     }
+    tensors |= {f"kept.{name}": value for name, value in (kept or {}).items()}
     for index, moments in state.optimizer.state_dict()["state"].items():
         for name, value in moments.items():
             tensors[f"moment.{index}.{name}"] = torch.as_tensor(value).cpu().contiguous()
@@ -66,3 +70,17 @@ def load_checkpoint(path: Path, state: FitState) -> dict[str, Any]:
     state.step = int(said["step"])
     extra: dict[str, Any] = json.loads(said["extra"])
     return extra
+
+
+def kept_tensor(path: Path, name: str) -> Tensor:
+    """A tensor that `save_checkpoint` was given.
+
+    Raises:
+        TrainingError: the file is damaged or has no such tensor.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensor: Tensor = file.get_tensor(f"kept.{name}")
+    except SafetensorError as error:
+        raise TrainingError(f"{path}: damaged checkpoint: {error}; start again with --overwrite") from error
+    return tensor

@@ -7,18 +7,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from langadapt.data.contrast_batch import ContrastBatch
-from langadapt.data.tokens import by_length
-from langadapt.errors import TrainingError
-from langadapt.metrics.ranks import Positives, positive_ranks
-from langadapt.metrics.retrieval import CUTOFFS
 from langadapt.models.contrast_model import ContrastModel, Embedded
 from langadapt.nn import distillation_distance
 from langadapt.nn.contrast import duplicates, sigmoid_contrast, softmax_contrast
@@ -27,10 +21,10 @@ from langadapt.progress import Progress, Report
 from langadapt.recipes import ContrastStage
 from langadapt.training.checkpoint import load_checkpoint, save_checkpoint, trained_parameters
 from langadapt.training.contrast_data import ContrastData, Share
-from langadapt.training.loop import FitPlan, FitState, fit, start_fit
+from langadapt.training.hard_sampling import HardSampler
+from langadapt.training.held_out import held_out_recall
+from langadapt.training.loop import FitPlan, fit, start_fit
 from langadapt.training.run_folder import RunFolder
-
-_IMAGES_PER_CHUNK = 64
 
 
 def train_contrast(
@@ -42,6 +36,7 @@ def train_contrast(
     accelerator: Accelerator,
     checkpoint_seconds: float,
     report: Report,
+    hard: HardSampler | None = None,
 ) -> dict[str, Any]:
     """Trains until the held-out pairs stop improving and leaves the best weights in the model.
 
@@ -53,6 +48,7 @@ def train_contrast(
         accelerator: device, precision, processes.
         checkpoint_seconds: a checkpoint is written this often, and at the end of each epoch.
         report: told what is done.
+        hard: draws or weighs pairs by their difficulty; None: ordinary epochs.
 
     Returns:
         `held_out_recall` (mR6 in percent) and `best_step`, both of the start where no step was better;
@@ -64,7 +60,7 @@ def train_contrast(
     stage = data.stage
     share = Share(index=accelerator.process_index, count=accelerator.num_processes)
     plan = FitPlan(
-        steps_per_epoch=max(1, len(data.split.train) // stage.batch_size),
+        steps_per_epoch=data.steps_per_epoch,
         epochs=stage.epochs,
         warmup_fraction=stage.warmup_fraction,
         gradient_clip_norm=stage.gradient_clip_norm,
@@ -75,31 +71,38 @@ def train_contrast(
     if run.checkpoint.is_file():
         best = load_checkpoint(run.checkpoint, state)
         earlier = best.pop("seconds")
+        if hard is not None:
+            hard.restore(run.checkpoint, best.pop("hard"))
         if accelerator.is_main_process:
             run.cut_log(state.step)
         report(Progress(stage=f"resumed at step {state.step} of {plan.steps}"))
     else:
-        recall, loss_now = held_out_recall(state, data)
+        recall, loss_now = held_out_recall(accelerator.unwrap_model(state.model), data, step=0)
         best = {"held_out_recall": recall, "held_out_loss": loss_now, "best_step": 0, "start_recall": recall}
         report(Progress(stage=f"held-out recall (mR6) at the start: {recall:.1f} %"))
 
     def batches(epoch: int, first: int) -> Iterator[ContrastBatch]:
-        return data.batches(epoch, first, share)
+        order = None if hard is None else hard.order(epoch, first)
+        return data.batches(epoch, first, share, order=order)
 
     def loss(trained: nn.Module, batch: ContrastBatch) -> Tensor:
         with accelerator.autocast():
             embedded = trained(batch)
-        return _loss(accelerator.unwrap_model(trained), embedded, batch, stage, distill_weight)
+        return _loss(accelerator.unwrap_model(trained), embedded, batch, stage, distill_weight, hard)
 
     lines: list[str] = []
     saved_at = time.monotonic()
     for log in fit(state, batches, loss, examples_per_step=min(stage.batch_size, len(data.split.train))):
+        if hard is not None:
+            hard.learn()
         lines.append(json.dumps({"kind": "step", **asdict(log)}))
         note = f"loss {log.loss:.3f}, held-out recall {best['held_out_recall']:.1f}"
         report(Progress(stage="tune", done=log.step, total=plan.steps, note=note))
         epoch_ends = log.step % plan.steps_per_epoch == 0
         if epoch_ends:
-            recall, loss_now = held_out_recall(state, data)
+            if hard is not None:
+                lines.append(json.dumps({"kind": "sampling", "step": log.step, **hard.epoch_done()}))
+            recall, loss_now = held_out_recall(accelerator.unwrap_model(state.model), data, step=log.step)
             lines.append(json.dumps({"kind": "held_out", "step": log.step, "recall": recall}))
             # Few held-out images have few different recalls: of equal ones the lower loss is better.
             if (recall, -loss_now) > (best["held_out_recall"], -best["held_out_loss"]):
@@ -109,7 +112,9 @@ def train_contrast(
         if epoch_ends or time.monotonic() - saved_at > checkpoint_seconds:
             if accelerator.is_main_process:
                 run.append_log(lines)
-                save_checkpoint(run.checkpoint, state, extra={**best, "seconds": earlier + run.seconds})
+                extra = {**best, "seconds": earlier + run.seconds}
+                extra |= {} if hard is None else {"hard": hard.state()}
+                save_checkpoint(run.checkpoint, state, extra=extra, kept=hard.tensors() if hard else None)
             lines, saved_at = [], time.monotonic()
         waited = log.step // plan.steps_per_epoch - math.ceil(best["best_step"] / plan.steps_per_epoch)
         if epoch_ends and waited >= stage.patience_epochs:
@@ -135,67 +140,24 @@ def parameter_groups(model: ContrastModel, stage: ContrastStage) -> list[dict[st
     ]
 
 
-@torch.inference_mode()
-def held_out_recall(state: FitState, data: ContrastData) -> tuple[float, float]:
-    """mR6 in percent of the held-out captions and images, and their contrastive loss.
-
-    Raises:
-        TrainingError: an embedding is not finite.
-    """
-    model = state.accelerator.unwrap_model(state.model).eval()
-    rows = data.split.held_out
-    numbers, owners = np.unique(data.image_ids[rows], return_inverse=True)
-    # Copies of an image are one candidate: the first file stands for all.
-    first = {
-        int(number): int(row) for row, number in reversed(list(zip(rows, data.image_ids[rows], strict=True)))
-    }
-    images = data.pairs.image_of_text[[first[int(number)] for number in numbers]]
-    parts = []
-    for start in range(0, len(images), _IMAGES_PER_CHUNK):
-        given = data.images(images[start : start + _IMAGES_PER_CHUNK], epoch=None)
-        parts.append(model.image_rows(given).cpu())
-    image = F.normalize(torch.cat(parts).float(), dim=-1)
-    text = torch.zeros(len(rows), image.shape[1])
-    for places in by_length(data.tokens.lengths[rows], batch_tokens=8192):
-        text[torch.from_numpy(places.copy())] = model.text_rows(data.tokens.batch(rows[places])).cpu()
-    text = F.normalize(text, dim=-1)
-    if not (torch.isfinite(text).all() and torch.isfinite(image).all()):
-        raise TrainingError(
-            f"embeddings are not finite after step {state.step}; the last checkpoint is kept: lower the "
-            "stage's learning rates"
-        )
-    own = torch.from_numpy(owners)
-    ranks = positive_ranks(text, image, positives=Positives(text=torch.arange(len(text)), image=own))
-    cutoffs = torch.tensor(CUTOFFS)
-    recalls = [100.0 * (side[:, None] <= cutoffs).double().mean().item() for side in (ranks.t2i, ranks.i2t)]
-    return sum(recalls) / 2, _held_out_loss(model, text, image[own], data, rows)
-
-
-def _held_out_loss(
-    model: ContrastModel, text: Tensor, image: Tensor, data: ContrastData, rows: np.ndarray[Any, Any]
-) -> float:
-    most = 1024  # the loss only breaks ties: a part is enough
-    ids, captions = data.image_ids[rows[:most]], data.caption_ids[rows[:most]]
-    ignored = duplicates(torch.from_numpy(ids), torch.from_numpy(captions))
-    device = model.temperature.log_scale.device
-    logits = model.temperature((text[:most] @ image[:most].T).to(device)).cpu()
-    contrast = softmax_contrast if data.stage.loss == "softmax" else sigmoid_contrast
-    return float(contrast(logits, ignored))
-
-
 def _loss(
     model: ContrastModel,
     embedded: Embedded,
     batch: ContrastBatch,
     stage: ContrastStage,
     distill_weight: float,
+    hard: HardSampler | None,
 ) -> Tensor:
     # Outside autocast, as the ids are whole numbers and the products must not round.
     text, image = gather_rows(embedded.text.float()), gather_rows(embedded.image.float())
     ignored = duplicates(batch.image_ids, batch.caption_ids).to(text.device)
     logits = model.temperature(text @ image.T)
     contrast = softmax_contrast if stage.loss == "softmax" else sigmoid_contrast
-    value = contrast(logits, ignored)
+    weights = None
+    if hard is not None:
+        hard.see(batch.pairs, logits, ignored)
+        weights = hard.weights(batch.pairs, logits.device)
+    value = contrast(logits, ignored, weights)
     if batch.parallel is not None and embedded.parallel is not None:
         targets = batch.parallel.targets.to(text.device)
         term = distillation_distance(embedded.parallel.float(), targets, "cosine")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from langadapt.data.augment import random_view
-from langadapt.data.batches import epoch_batches
+from langadapt.data.batches import epoch_batches, steps_per_epoch
 from langadapt.data.contrast_batch import ContrastBatch
 from langadapt.data.distill_batch import DistillBatch
 from langadapt.data.image_check import broken_images
@@ -72,22 +72,39 @@ class ContrastData:
     pool: ParallelPool | None = None
     pool_size: int = 0
 
-    def batches(self, epoch: int, first: int, share: Share) -> Iterator[ContrastBatch]:
-        """Batches of one epoch, each prepared while the one before it trains."""
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one epoch."""
+        return steps_per_epoch(len(self.split.train), self.stage.batch_size)
+
+    def batches(
+        self, epoch: int, first: int, share: Share, *, order: Iterator[NDArray[np.int64]] | None = None
+    ) -> Iterator[ContrastBatch]:
+        """Batches of one epoch, each prepared while the one before it trains.
+
+        Args:
+            epoch: counted from 0.
+            first: batches to pass over.
+            share: of this process.
+            order: numbers of pairs, a batch at a time, beginning with batch `first`; it is asked for the next
+                batch when the one before it is handed out. None: each training pair once.
+        """
         train, stage = self.split.train, self.stage
-        order = epoch_batches(
-            self.tokens.lengths[train], batch_size=stage.batch_size, seed=stage.seed, epoch=epoch, first=first
-        )
-        steps = max(1, len(train) // stage.batch_size)
+        if order is None:
+            lengths = self.tokens.lengths[train]
+            ordinary = epoch_batches(
+                lengths, batch_size=stage.batch_size, seed=stage.seed, epoch=epoch, first=first
+            )
+            order = (train[rows] for rows in ordinary)
 
         def make(numbered: tuple[int, NDArray[np.int64]]) -> ContrastBatch:
             number, rows = numbered
-            step = epoch * steps + first + number
-            return self.batch(train[rows], share=share, epoch=epoch, step=step)
+            step = epoch * self.steps_per_epoch + first + number
+            return self.batch(rows, share=share, epoch=epoch, step=step)
 
         yield from _ahead(make, enumerate(order))
 
-    def batch(self, rows: NDArray[np.int64], *, share: Share, epoch: int, step: int) -> ContrastBatch:
+    def batch(self, rows: NDArray[np.int64], *, share: Share, epoch: int | None, step: int) -> ContrastBatch:
         """The share of some pairs as one batch, images augmented where the tower learns."""
         rows = rows[: len(rows) // share.count * share.count]
         order = np.concatenate([rows[part :: share.count] for part in range(share.count)])
@@ -102,6 +119,7 @@ class ContrastData:
             image_index=torch.from_numpy(place),
             image_ids=torch.from_numpy(self.image_ids[order]),
             caption_ids=torch.from_numpy(self.caption_ids[order]),
+            pairs=order,
             parallel=pool,
         )
 

@@ -98,6 +98,6 @@ def read_log(folder: Path) -> tuple[list[StepLog], dict[int, float]]:
         kind = entry.pop("kind")
         if kind == "step":
             steps.append(StepLog(**entry))
-        else:
+        elif kind == "held_out":
             recalls[entry["step"]] = entry["recall"]
     return steps, recalls

@@ -1,4 +1,4 @@
-"""Stage tune: a distilled student, and where asked the image tower, learn from images with captions."""
+"""Stages tune and domain: a student, and where asked the image tower, learn from images with captions."""
 
 import time
 from dataclasses import replace
@@ -15,16 +15,21 @@ from langadapt.models.artifact import environment_facts
 from langadapt.models.contrast_model import ContrastModel
 from langadapt.models.device import best_device, device_name
 from langadapt.models.provenance import Samples, sample_texts
-from langadapt.models.tuning import TEMPERATURE, tunable_towers, tuned_weights
+from langadapt.models.tuning import Stage, has_stage, tunable_towers, tuned_weights
 from langadapt.nn.contrast import Temperature
 from langadapt.progress import Progress, Report
-from langadapt.recipes import LanguageRecipe, ParallelRecipe, TuneStage, data_recipe
+from langadapt.recipes import DomainStage, LanguageRecipe, ParallelRecipe, TuneStage, data_recipe
 from langadapt.training.contrast import train_contrast
 from langadapt.training.contrast_data import ContrastData, ParallelPool, prepare_pairs
 from langadapt.training.distill import DistillOptions, share_of_work, silent
 from langadapt.training.distill_data import teacher_targets
+from langadapt.training.domain_record import start_record
 from langadapt.training.finished import pairs_source
 from langadapt.training.run_folder import RunFolder
+
+_BEFORE = {"tune": "the distilled student", "domain": "the student that it began with"}
+_FACTS_BEFORE = {"tune": "distilled", "domain": "before"}
+"""Under which name an artifact keeps the facts of the run that a stage began with."""
 
 
 def tune(
@@ -37,15 +42,16 @@ def tune(
     images: Path | None = None,
     pairs_fraction: float = 1.0,
 ) -> Artifact:
-    """Tunes a distilled student on pairs and writes the artifact of the tuned one.
+    """Tunes a student on pairs and writes the artifact of the tuned one.
 
     Where no step is better on the held-out pairs than the student that it began with, the artifact is that
     student, and says so (`training.fell_back`). An interrupted run goes on as `distill` does.
 
     Args:
-        start: artifact of the distilled student.
+        start: artifact of the distilled student; for a `DomainStage` also of a tuned one.
         out: folder of the run.
-        stage: how; its paths as seen from the current folder.
+        stage: how; its paths as seen from the current folder. A `DomainStage` is done as stage `domain`: the
+            difficulty of the pairs decides how often they are drawn.
         report: told what is done.
         options: device, overwrite, how often a checkpoint is written.
         images: folder at which the image paths of tables start.
@@ -60,9 +66,12 @@ def tune(
     if not accelerator.is_main_process:
         report = silent
     before = read_artifact(start)
-    if before.recipe.tune is not None and any(name.startswith("tune.") for name in before.weights):
+    name: Stage = "domain" if isinstance(stage, DomainStage) else "tune"
+    if has_stage(before.weights, "domain"):
+        raise TrainingError(f"{start} is adapted to a domain already; begin with the run that it came from")
+    if name == "tune" and has_stage(before.weights, "tune"):
         raise TrainingError(f"{start} is tuned already; begin with the distilled run that it came from")
-    recipe = before.recipe.model_copy(update={"tune": stage})
+    recipe = before.recipe.model_copy(update={name: stage})
     codes = f"{recipe.code} {recipe.iso639_3}"
     parts = [load_pairs(name, language=codes, images=images) for name in stage.pairs]
     pairs = join_pairs(parts)
@@ -93,6 +102,9 @@ def tune(
         report=report,
     )
     data = _with_parallel(data, stage, loaded, report)
+    record = None
+    if isinstance(stage, DomainStage):
+        record = start_record(model, data, stage, run, accelerator=accelerator, report=report)
     facts = train_contrast(
         model,
         data,
@@ -101,17 +113,19 @@ def tune(
         accelerator=accelerator,
         checkpoint_seconds=options.checkpoint_seconds,
         report=report,
+        hard=None if record is None else record.sampler,
     )
     fell_back = facts["best_step"] == 0
     weights = dict(before.weights)
     if fell_back:
-        report(Progress(stage="no step was better than the distilled student: the result is that student"))
+        report(Progress(stage=f"no step was better than {_BEFORE[name]}: the result is that student"))
     else:
-        weights |= tuned_weights(text, image)
+        weights |= tuned_weights(name, text, image)
         scale = model.temperature.state_dict()
-        weights |= {f"{TEMPERATURE}.{name}": value.cpu() for name, value in scale.items()}
+        weights |= {f"{name}.temperature.{key}": value.cpu() for key, value in scale.items()}
+    said = {} if record is None else {"domain": record.facts(model)}
     sources = (
-        pairs_source(name, part, language=recipe.code) for name, part in zip(stage.pairs, parts, strict=True)
+        pairs_source(own, part, language=recipe.code) for own, part in zip(stage.pairs, parts, strict=True)
     )
     artifact = replace(
         before,
@@ -129,12 +143,15 @@ def tune(
             "trained_percent": round(share, 3),
             "device": str(accelerator.device),
             "data": {data.pairs.name: data.pairs.fingerprint},
-            "distilled": {"digest": before.digest, **before.training},
+            **said,
+            _FACTS_BEFORE[name]: {"digest": before.digest, **before.training},
         },
         environment={**environment_facts(), "device": device_name(accelerator.device)},
     )
     if accelerator.is_main_process:
         write_artifact(out, artifact)
+        if record is not None:
+            record.write(out)
         run.clean()
     accelerator.wait_for_everyone()
     return artifact

@@ -1,0 +1,48 @@
+"""Domain adaptation: the methods of `tune`, and which pairs are drawn how often."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from langadapt.recipes.numbers import Fraction, NotNegative
+from langadapt.recipes.strict_yaml import Spec
+from langadapt.recipes.tune import Methods, TuneStage
+
+
+class HardSampling(Spec):
+    """From the difficulty of a pair to its chance of being drawn, or to its weight in the loss.
+
+    The difficulty lies in 0 to 1. It is measured with the model as it is before the stage, and again in each
+    batch that holds the pair.
+    """
+
+    difficulty: Literal["rank", "chance"] = "rank"
+    """`rank`: one minus the reciprocal rank of the partner in a batch, mean of both directions: 0 where it
+    is found first. `chance`: one minus the softmax probability of the partner, which tells apart pairs that
+    are all found first."""
+    strength: NotNegative = 1.0
+    """Draws follow difficulty ** strength; 0: ordinary epochs, in which each pair comes once."""
+    floor_fraction: Fraction = 0.3
+    """Share of the draws (or of the loss, for `instance_strength`) that ignores the difficulty."""
+    noise_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """The hardest share of the pairs gets the floor alone: wrong labels are among them."""
+    momentum: Fraction = 0.7
+    """Share of the old difficulty that stays when a pair is measured again."""
+    uniform_epochs: Annotated[int, Field(ge=0)] = 0
+    """Ordinary epochs before the draws follow the difficulty, which is measured meanwhile."""
+    instance_strength: NotNegative = 0.0
+    """Weighs the pairs in the loss by difficulty ** instance_strength instead of drawing them more often."""
+
+    @model_validator(mode="after")
+    def _counted_once(self) -> "HardSampling":
+        if self.strength and self.instance_strength:
+            raise ValueError("strength and instance_strength would count the difficulty twice: set one to 0")
+        return self
+
+
+class DomainStage(TuneStage):
+    """Adaptation to a domain: adapters inside both frozen towers, and more draws for difficult pairs."""
+
+    text: Methods = ("adapters",)
+    image: Methods = ("adapters",)
+    sampling: HardSampling = HardSampling()
