@@ -13,6 +13,7 @@ from langadapt.cli import (
     demo,
     distill,
     doctor,
+    domain,
     encode,
     evaluate,
     export,
@@ -55,6 +56,7 @@ app.command("quickstart", help=quickstart.HELP)(quickstart.quickstart)
 app.command("doctor", help=doctor.HELP)(doctor.doctor_command)
 app.command("distill", help=distill.HELP)(distill.distill_command)
 app.command("tune", help=tune.HELP)(tune.tune_command)
+app.command("domain", help=domain.HELP)(domain.domain_command)
 app.command("align", help=align.HELP)(align.align_command)
 app.command("eval", help=evaluate.HELP)(evaluate.eval_command)
 app.command("index", help=index.HELP)(index.index_command)

@@ -9,7 +9,7 @@ import typer
 from langadapt.cli.curve import training_curve
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError, MissingDataError, RecipeError
-from langadapt.recipes import RetrievalRecipe, data_recipe
+from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
 
 if TYPE_CHECKING:
     from langadapt.data.retrieval_set import RetrievalSet
@@ -213,6 +213,19 @@ def _sets(
         return [retrieval_from_files(captions, images, language=recipe.code, image_free=image_free)]
     if on:
         return [load_retrieval(data_recipe(RetrievalRecipe, name)) for name in on]
+    found = own_sets(recipe)
+    if not found:
+        raise RecipeError(
+            f"none of the recipe's {len(recipe.evaluate)} test sets is here: fetch one, or score your own "
+            "captions with --captions FILE --images FOLDER"
+        )
+    return found
+
+
+def own_sets(recipe: LanguageRecipe) -> "list[RetrievalSet]":
+    """The recipe's own test sets that are on this machine; says why the others are not scored."""
+    from langadapt.data.retrieval import load_retrieval
+
     found, missing = [], []
     for name in recipe.evaluate:
         try:
@@ -221,9 +234,4 @@ def _sets(
             missing.append(str(error))
     for line in missing:
         console.print(f"not scored: {line}")
-    if not found:
-        raise RecipeError(
-            f"none of the recipe's {len(recipe.evaluate)} test sets is here: fetch one, or score your own "
-            "captions with --captions FILE --images FOLDER"
-        )
     return found

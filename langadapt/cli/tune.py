@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from langadapt.cli.curve import training_curve
+from langadapt.cli.pairs_stage import chosen_stage, named_pairs
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import RecipeError
-from langadapt.recipes import LanguageRecipe, TuneStage, find_language, override, with_absolute_paths
+from langadapt.recipes import TuneStage, find_language
 from langadapt.recipes.find import Found
 
 if TYPE_CHECKING:
@@ -78,8 +79,7 @@ def tune_command(
     named_recipe = recipe or lang
     found = None if named_recipe is None else find_language(named_recipe)
     own = Found(recipe=read_artifact(begin).recipe, path=begin / "recipe.yaml", shipped=True)
-    named = [str(Path(name).resolve()) if Path(name).exists() else name for name in pairs or []]
-    stage = chosen_stage(found or own, own, named, settings or [])
+    stage = chosen_stage(TuneStage, found or own, own, named_pairs(pairs), settings or [])
     options = DistillOptions(device=chosen_device(device), overwrite=overwrite)
     made: dict[float, Artifact] = {}
     with progress_report() as report:
@@ -104,32 +104,6 @@ def tune_command(
         )
     scored = folder if len(shares) == 1 else folder / f"pairs-{shares[-1]:g}"
     console.print(f"next: langadapt eval {shown(scored)}")
-
-
-def chosen_stage(
-    found: Found[LanguageRecipe], own: Found[LanguageRecipe], pairs: list[str], settings: list[str]
-) -> TuneStage:
-    """The tune stage of a recipe, or the default one, with pairs and settings of the command line."""
-    base = with_absolute_paths(found)
-    if found.recipe.code != own.recipe.code:
-        theirs = own.recipe.code
-        raise RecipeError(f"{found.path} is for '{found.recipe.code}', the student speaks '{theirs}'")
-    stage = base.tune
-    if pairs:
-        stage = (
-            TuneStage(pairs=tuple(pairs))
-            if stage is None
-            else stage.model_copy(update={"pairs": tuple(pairs)})
-        )
-    if stage is None:
-        raise RecipeError(f"{found.path}: has no tune stage; name your images and captions: --pairs FILE")
-    wrong = next((item for item in settings if not item.startswith("tune.")), None)
-    if wrong is not None:
-        raise RecipeError(f"--set {wrong}: tuning changes values of the stage alone, such as tune.epochs=5")
-    ready = Found(recipe=base.model_copy(update={"tune": stage}), path=found.path, shipped=True)
-    changed = override(ready, settings).recipe.tune
-    assert changed is not None
-    return changed
 
 
 def _shares(text: str) -> list[float]:

@@ -17,7 +17,8 @@ class ContrastBatch:
     `images` are `[M, D]` float32 unit rows of a locked tower under the key `rows`, or what the image
     processor made of M distinct images; `image_index [B]` int64 leads from each caption to its image.
     `image_ids` and `caption_ids`, `[processes * B]` int64, name images and caption texts of the whole batch,
-    one process after the other; `pairs`, in the same order, are its numbers among all pairs. `parallel` are sentences of the distillation term.
+    one process after the other; `pairs`, in the same order, are its numbers among all pairs. `parallel` are
+    sentences of the distillation term.
     """
 
     text: TextBatch

@@ -11,6 +11,7 @@ from langadapt.data.write_text import write_text
 from langadapt.evaluation.cards import ScoreCard, card_warnings
 from langadapt.evaluation.classification import ClassificationCard
 from langadapt.evaluation.classification_report import HOW_TO_READ_CLASSES, classification_section
+from langadapt.evaluation.domain_section import DomainReport, domain_section
 from langadapt.evaluation.plots import CurvePoint, curve_panels
 from langadapt.evaluation.score_table import HOW_TO_READ, score_section
 from langadapt.evaluation.thumbnails import Thumbnail, data_uri
@@ -40,6 +41,7 @@ class Page:
     """What was run, in a sentence or two."""
     cards: Sequence[ScoreCard] = ()
     classifications: Sequence[ClassificationCard] = ()
+    domain: DomainReport | None = None
     curve: Sequence[CurvePoint] = ()
     searches: Sequence[Search] = ()
     facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -75,6 +77,7 @@ def page_html(page: Page) -> str:
             if page.classifications
             else "",
         ),
+        _section("Domain adaptation", domain_section(page.domain) if page.domain else ""),
         _section("Training", _figures(curve_panels(page.curve)) if page.curve else ""),
         _section("Searches", _searches(page.searches)),
         *(_section(heading, _facts(facts)) for heading, facts in page.facts.items()),

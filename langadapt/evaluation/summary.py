@@ -59,7 +59,8 @@ def run_facts(artifact: Artifact, folder: Path) -> dict[str, dict[str, str]]:
 
 
 def _what_trains(recipe: LanguageRecipe) -> str:
-    if recipe.tune is None:
+    stage = recipe.domain or recipe.tune
+    if stage is None:
         return f"adapter + {recipe.text_model.trains} text model of the student"
-    sides = {"text": recipe.tune.text, "image": recipe.tune.image}
+    sides = {"text": stage.text, "image": stage.image}
     return "; ".join(f"{side}: {', '.join(map(str, methods))}" for side, methods in sides.items())

@@ -5,7 +5,7 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-from langadapt.data.images import open_image
+from langadapt.data.images import ImageFile, open_image
 
 _LONG_SIDE_PIXELS = 320
 _QUALITY = 82
@@ -22,7 +22,7 @@ class Thumbnail:
     """Whether it is a right one; None where nobody knows."""
 
 
-def data_uri(path: Path) -> str:
+def data_uri(path: ImageFile) -> str:
     """The image, at most 320 pixels wide and high, as a JPEG data URI.
 
     Raises:
@@ -32,7 +32,7 @@ def data_uri(path: Path) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(raw).decode()}"
 
 
-def small_jpeg(path: Path, *, long_side_pixels: int) -> bytes:
+def small_jpeg(path: ImageFile, *, long_side_pixels: int) -> bytes:
     """The image as a JPEG file of at most that size, without whatever else its file holds.
 
     Raises:

@@ -85,7 +85,10 @@ def restore_tuning(
     Raises:
         ModelError: the weights do not fit the models.
     """
-    stages: tuple[tuple[Stage, ContrastStage | None], ...] = (("tune", recipe.tune), ("domain", recipe.domain))
+    stages: tuple[tuple[Stage, ContrastStage | None], ...] = (
+        ("tune", recipe.tune),
+        ("domain", recipe.domain),
+    )
     for name, stage in stages:
         if stage is None or not has_stage(weights, name):
             continue

@@ -98,7 +98,7 @@ class TopLayer(nn.Module):
 
 
 def add_top_layer(last: TransformerParts) -> TopLayer:
-    """Puts a layer behind a tower's last one, as its submodule `top` (`top_2` where a stage before had one)."""
+    """Puts a layer behind a tower's last one, as its submodule `top`; one of a later stage is `top_2`."""
     dim = last.feedforward_out.out_features
     top = TopLayer(dim=dim, heads=max(h for h in range(1, max(1, dim // 32) + 1) if dim % h == 0))
     top = top.to(last.feedforward_out.weight)

@@ -10,7 +10,6 @@ import numpy as np
 from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from langadapt.data.images import PackedImage
 from langadapt.data.write_text import write_text
 from langadapt.models.contrast_model import ContrastModel
 from langadapt.progress import Report
@@ -62,9 +61,11 @@ class DomainRecord:
         for place in places.tolist():
             number = int(own.pairs[place])
             image = pairs.images[pairs.image_of_text[number]]
-            name = f"{image.archive}:{image.name}" if isinstance(image, PackedImage) else str(image)
-            told = {"image": name, "caption": pairs.texts[number]}
-            told |= {"start": round(float(own.start[place]), 4), "end": round(float(own.bank.values[place]), 4)}
+            told: dict[str, Any] = {"image": str(image), "caption": pairs.texts[number]}
+            told |= {
+                "start": round(float(own.start[place]), 4),
+                "end": round(float(own.bank.values[place]), 4),
+            }
             lines.append(json.dumps({**told, "draws": int(own.times[place])}, ensure_ascii=False) + "\n")
         write_text(folder / HARD_PAIRS, "".join(lines))
 

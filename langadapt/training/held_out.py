@@ -72,7 +72,7 @@ def held_out(model: nn.Module, data: ContrastData, *, step: int) -> HeldOut:
 
 
 def held_out_recall(model: nn.Module, data: ContrastData, *, step: int) -> tuple[float, float]:
-    """mR6 in percent of the held-out captions and images, and their contrastive loss; raises as `held_out`."""
+    """mR6 in percent of the held-out captions and images, and their contrastive loss."""
     found = held_out(model, data, step=step)
     ranks = positive_ranks(
         found.text, found.image, positives=Positives(text=torch.arange(len(found.text)), image=found.own)

@@ -1,11 +1,12 @@
 """Contrastive losses against slow oracles, and the temperature's bounds."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
-from langadapt.nn.contrast import Temperature, duplicates, sigmoid_contrast, softmax_contrast
+from langadapt.nn.contrast import Temperature, duplicates, missed, sigmoid_contrast, softmax_contrast
 
 IMAGES = torch.tensor([0, 1, 0, 2, 3])
 CAPTIONS = torch.tensor([5, 6, 7, 6, 8])  # pairs 0 and 2 share the image, 1 and 3 the caption
@@ -66,3 +67,36 @@ def test_the_sigmoid_loss_has_a_bias() -> None:
     scale = Temperature(start=0.1, loss="sigmoid")
     torch.testing.assert_close(scale(torch.tensor([0.5])), torch.tensor([-5.0]))
     assert set(scale.state_dict()) == {"log_scale", "bias"}
+
+
+@pytest.mark.parametrize("loss", [softmax_contrast, sigmoid_contrast])
+def test_a_pairs_weight_is_its_share_of_the_loss(loss: Callable[..., torch.Tensor]) -> None:
+    given, ignored = logits(), duplicates(IMAGES, CAPTIONS)
+    whole = loss(given, ignored)
+    each = [loss(given, ignored, 5 * torch.eye(5)[pair]).item() for pair in range(5)]
+    assert math.isclose(sum(each) / 5, whole.item(), rel_tol=1e-5)
+    assert math.isclose(loss(given, ignored, torch.ones(5)).item(), whole.item(), rel_tol=1e-6)
+    weights = torch.tensor([2.0, 0.0, 1.0, 1.0, 1.0])
+    expected = sum(w * value for w, value in zip(weights.tolist(), each, strict=True)) / 5
+    assert math.isclose(loss(given, ignored, weights).item(), expected, rel_tol=1e-5)
+
+
+def test_what_is_missed_is_counted_among_those_that_are_no_duplicates() -> None:
+    given = torch.tensor(
+        [
+            [3.0, 9.0, 1.0, 0.0],  # text 0: a duplicate is nearer, nothing else
+            [0.0, 2.0, 2.0, 1.0],  # text 1: a tie counts against it, second
+            [0.0, 5.0, 4.0, 6.0],  # text 2: third
+            [9.0, 0.0, 0.0, 1.0],  # text 3: second
+        ]
+    )
+    ignored = torch.zeros(4, 4, dtype=torch.bool)
+    ignored[0, 1] = ignored[1, 0] = True
+    # Images 0 to 3: place of the own text in the column, duplicates left out.
+    i2t = [2, 2, 1, 3]
+    expected = [1 - (1 / t + 1 / i) / 2 for t, i in zip([1, 2, 3, 2], i2t, strict=True)]
+    torch.testing.assert_close(missed(given, ignored, "rank"), torch.tensor(expected))
+    chances = missed(given, ignored, "chance")
+    text = math.exp(3) / (math.exp(3) + math.exp(1) + math.exp(0))
+    image = math.exp(3) / (math.exp(3) + math.exp(0) + math.exp(9))
+    assert math.isclose(chances[0].item(), 1 - (text + image) / 2, rel_tol=1e-5)

@@ -13,8 +13,8 @@ import pytest
 import torch
 from tiny_language import sentences
 from tiny_run import silent
-from tiny_tune import distilled, stage, tuned, write_pairs
-from two_tuning_processes import BOTH
+from tiny_tune import distilled, domain_stage, hard_pairs, stage, tuned, write_pairs
+from two_tuning_processes import BOTH, HARD
 
 import langadapt
 from langadapt.data.pairs import load_pairs
@@ -195,7 +195,7 @@ def test_two_processes_equal_one(start: Path, pairs: Path, tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     told = [json.loads((tmp_path / f"process-{rank}.json").read_text()) for rank in (0, 1)]
-    assert told[0]["digest"] == told[1]["digest"]
+    assert told[0] == told[1], "weights, difficulties and draws"
     one = tuned(start, tmp_path / "one", stage(pairs, **BOTH))
     losses = [[log.loss for log in read_log(tmp_path / name)[0]] for name in ("one", "two")]
     assert len(losses[0]) == 6
@@ -203,6 +203,13 @@ def test_two_processes_equal_one(start: Path, pairs: Path, tmp_path: Path) -> No
     two = langadapt.load(tmp_path / "two").artifact
     for name, value in one.weights.items():
         torch.testing.assert_close(two.weights[name].float(), value.half().float(), rtol=1e-2, atol=2e-5)
+    tuned(start, tmp_path / "one-hard", domain_stage(pairs, **HARD))
+    both = [hard_pairs(tmp_path / name) for name in ("one-hard", "two-hard")]
+    draws = [{(p["image"], p["caption"]): p["draws"] for p in rows} for rows in both]
+    assert draws[0] == draws[1]
+    assert len(set(draws[0].values())) > 2, "not each pair alike"
+    ends = [{p["image"] + p["caption"]: p["end"] for p in rows} for rows in both]
+    assert ends[1] == pytest.approx(ends[0], abs=1e-3)
 
 
 def test_held_out_images_are_no_training_images(start: Path, pairs: Path, tmp_path: Path) -> None:

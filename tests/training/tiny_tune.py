@@ -1,6 +1,8 @@
 """Pairs in the tiny language and a distilled student to tune on them, as tests need them."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image, ImageDraw
@@ -9,9 +11,10 @@ from tiny_run import run, silent
 
 from langadapt.models import Artifact
 from langadapt.progress import Report
-from langadapt.recipes import TuneStage
+from langadapt.recipes import DomainStage, TuneStage
 from langadapt.recipes.strict_yaml import parse
 from langadapt.training import DistillOptions, tune
+from langadapt.training.domain_record import HARD_PAIRS
 
 LOCKED = {"text": ["projection"], "image": "locked"}
 
@@ -37,6 +40,11 @@ def stage(pairs: Path, **values: object) -> TuneStage:
     return parse(TuneStage, {"pairs": [str(pairs)], **settings}, where="test")
 
 
+def domain_stage(pairs: Path, **values: object) -> DomainStage:
+    settings = {"epochs": 2, "batch_size": 16, "held_out_fraction": 0.25, "image": ["adapters"], **values}
+    return parse(DomainStage, {"pairs": [str(pairs)], **settings}, where="test")
+
+
 def tuned(
     start: Path, out: Path, chosen: TuneStage, *, report: Report = silent, **options: object
 ) -> Artifact:
@@ -45,9 +53,13 @@ def tuned(
     return tune(start, out, stage=chosen, report=report, options=found, images=pictures)
 
 
+def hard_pairs(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / HARD_PAIRS).read_text(encoding="utf-8").splitlines()]
+
+
 def distilled(folder: Path, out: Path, *settings: str) -> Path:
     run(folder, out, "distill.epochs=1", *settings)
     return out
 
 
-__all__ = ["COLOURS", "LOCKED", "distilled", "stage", "tuned", "write_pairs"]
+__all__ = ["COLOURS", "LOCKED", "distilled", "domain_stage", "hard_pairs", "stage", "tuned", "write_pairs"]

@@ -1,6 +1,6 @@
 """Two processes that tune one student, as `two_processes.py` distils one.
 
-Arguments: start folder, run folder, pairs, port.
+Arguments: start folder, run folder, pairs, port. The run for a domain lies beside it, its name ends in -hard.
 """
 
 import json
@@ -9,10 +9,17 @@ import sys
 from pathlib import Path
 
 import torch
-from tiny_tune import stage, tuned
+from tiny_tune import domain_stage, stage, tuned
 from torch import multiprocessing
 
 BOTH = {"text": ["head"], "image": ["layer_norm", "projection"], "batch_size": 12, "chunk_size": 4}
+HARD = {
+    "text": ["adapters"],
+    "image": "locked",
+    "batch_size": 12,
+    "learning_rate": 1e-4,
+    "sampling": {"difficulty": "chance"},
+}
 
 
 def train(rank: int, start: Path, out: Path, pairs: Path, port: str) -> None:
@@ -20,7 +27,8 @@ def train(rank: int, start: Path, out: Path, pairs: Path, port: str) -> None:
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     artifact = tuned(start, out, stage(pairs, **BOTH))
-    told = {"digest": artifact.digest, "training": artifact.training}
+    hard = tuned(start, out.with_name(f"{out.name}-hard"), domain_stage(pairs, **HARD))
+    told = {"digest": artifact.digest, "hard": hard.digest, "domain": hard.training["domain"]}
     (out.parent / f"process-{rank}.json").write_text(json.dumps(told), encoding="utf-8")
     torch.distributed.destroy_process_group()
 

@@ -1,0 +1,370 @@
+"""Domain adaptation: frozen, adapter with uniform draws, adapter with hard draws, continued full training.
+
+    OMP_NUM_THREADS=1 python benchmarks/domain.py world --work runs/domain-world
+    LANGADAPT_LAB=... python benchmarks/domain.py lab --start runs/lab/zh --work runs/domain-lab
+    OMP_NUM_THREADS=1 python benchmarks/domain.py cost --work runs/domain-cost
+    python benchmarks/domain.py table --work runs/domain-world
+
+`world` needs nothing: it draws a shop of the embedded world, where few kinds of things occur in front of few
+backgrounds and captions tell them apart by number, size and place. `lab` needs the lab kit and an
+artifact that `benchmarks/lab.py zh` made: photos with dogs are the domain, all others the general rest.
+Every run is scored on domain pairs and general pairs that no run trains on; settings are chosen on the
+held-out share of the training pairs (`held_out` in the lines). One line is written per run (results.jsonl);
+a run whose line is there is not repeated. `cost` times the sampler and measures a bank of 10 million pairs.
+"""
+
+import argparse
+import io
+import itertools
+import json
+import os
+import random
+import statistics
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from langadapt.data.difficulty import DifficultyBank, SamplingRule
+from langadapt.data.retrieval import retrieval_from_files
+from langadapt.data.retrieval_set import RetrievalSet
+from langadapt.errors import LangadaptError
+from langadapt.metrics.retrieval import retrieval_scores
+from langadapt.models import LanguageModel, load
+from langadapt.models.image_store import tuned_images
+from langadapt.progress import Progress
+from langadapt.quickstart.attributes import split_of
+from langadapt.quickstart.drawing import draw
+from langadapt.quickstart.languages import CAPTIONS
+from langadapt.quickstart.plans import Plan
+from langadapt.quickstart.scenes import PLACES, RELATIONS, SIZES, Scene, Shape, Thing
+from langadapt.quickstart.world import write_world
+from langadapt.recipes import DomainStage, TuneStage, find_language
+from langadapt.recipes.strict_yaml import parse
+from langadapt.training import DistillOptions, distill, tune
+
+SHOP: tuple[Shape, ...] = ("cup", "hat", "book", "bell")
+ADAPTER = {"text": "adapters", "image": "adapters", "learning_rate": 2e-3}
+FULL = {"text": "full", "image": "full", "learning_rate": 2e-4, "pretrained_learning_rate": 2e-4}
+NOISE = {"noise_fraction": 0.2}
+METHODS: dict[str, dict[str, Any]] = {
+    "adapter, uniform": {**ADAPTER, "sampling": {"strength": 0.0}},
+    "adapter, hard": {**ADAPTER, "sampling": {}},
+    "continued full training": FULL,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "strength 0.5": {"strength": 0.5},
+    "strength 2": {"strength": 2.0},
+    "floor 0.1": {"floor_fraction": 0.1},
+    "floor 0.6": {"floor_fraction": 0.6},
+    "momentum 0.3": {"momentum": 0.3},
+    "momentum 1 (never measured again)": {"momentum": 1.0},
+    "by chance": {"difficulty": "chance"},
+    "hardest 20 % left to the floor": NOISE,
+    "2 uniform epochs first": {"uniform_epochs": 2},
+    "instance weights instead": {"strength": 0.0, "instance_strength": 1.0},
+}
+SETTINGS = {"batch_size": 64, "held_out_fraction": 0.15, "chunk_size": 512, "augment": False, "epochs": 8}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A student to begin with, tables of its pairs by share of wrong captions, and test sets by name."""
+
+    start: Path
+    pairs: Callable[[float], Path]
+    images: Path
+    tests: dict[str, RetrievalSet]
+
+
+def shop_scene(rng: random.Random) -> Scene:
+    """Two or three kinds of things of a shop in few colours: what differs is number, size and place."""
+    things = []
+    for shape in rng.sample(SHOP, rng.choice((2, 3, 3))):
+        count = rng.choice((1, 2, 3))
+        size = rng.choice(SIZES) if count == 1 else None
+        things.append(Thing(shape=shape, colour=rng.choice(("red", "blue")), count=count, size=size))
+    relation = rng.choice(RELATIONS)
+    return Scene(
+        first=things[0],
+        second=things[1],
+        relation=relation,
+        third=things[2] if len(things) > 2 else None,
+        place=rng.choice(PLACES[relation]) if len(things) > 2 else None,
+        background=rng.choice(("city", "snow")),
+        seed=rng.getrandbits(32),
+    )
+
+
+def world(work: Path, start: Path | None, *, code: str, pairs: int, tests: int) -> Bench:
+    """The embedded world: an ordinary student, and drawn scenes of a shop."""
+    folder = write_world(work / "world", parallel=16_000, tests=1_000)
+    if start is None:
+        start = work / "start"
+        if not (start / "artifact.json").is_file():
+            distill(find_language(str(folder / code)), start, report=_quiet)
+    scenes = {"train": _shop(work, "train", code, pairs), "test": _shop(work, "test", code, tests)}
+
+    def noisy(share: float) -> Path:
+        return _with_noise(scenes["train"], share)
+
+    general = folder / f"general.{code}.tsv"
+    lines = (folder / f"test.{code}.tsv").read_text(encoding="utf-8").split("\n")
+    general.write_text("\n".join(lines[: tests + 1]) + "\n", encoding="utf-8")
+    return Bench(
+        start=start,
+        pairs=noisy,
+        images=work / "shop",
+        tests={
+            "domain": retrieval_from_files(scenes["test"], work / "shop", language=code),
+            "general": retrieval_from_files(general, folder / "photos", language=code),
+        },
+    )
+
+
+def _shop(work: Path, split: str, code: str, count: int) -> Path:
+    """Pictures and captions that state everything; no combination of one split is in the other."""
+    table = work / f"shop-{split}-{count}.tsv"
+    (work / "shop").mkdir(exist_ok=True)
+    if table.is_file():
+        return table
+    rng, words = random.Random(f"shop {split}"), random.Random(f"shop {split} {code}")
+    scenes = (scene for scene in iter(lambda: shop_scene(rng), None) if split_of(scene) == split)
+    rows, said = ["image\tcaption"], set[str]()
+    for scene in scenes:
+        parts = ("first", "second", "relation", "third", "place", "background")
+        plan = Plan(**{part: getattr(scene, part) for part in parts})
+        caption = CAPTIONS[code](plan, words)
+        if split == "test" and str(plan) in said:
+            continue
+        said.add(str(plan))
+        name = f"{split}-{len(rows):04d}.png"
+        picture = io.BytesIO()
+        draw(scene).save(picture, format="png")
+        (work / "shop" / name).write_bytes(picture.getvalue())
+        rows.append(f"{name}\t{caption}")
+        if len(rows) > count:
+            break
+    table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return table
+
+
+def _with_noise(table: Path, share: float) -> Path:
+    """The same pairs, of which a share have each other's captions."""
+    if not share:
+        return table
+    header, *rows = table.read_text(encoding="utf-8").splitlines()
+    wrong = sorted(random.Random(0).sample(range(len(rows)), round(share * len(rows))))
+    cells = [row.split("\t") for row in rows]
+    moved = [cells[row][1] for row in wrong]
+    for row, caption in zip(wrong, [*moved[1:], moved[0]], strict=True):
+        cells[row][1] = caption
+    noisy = table.with_name(f"{table.stem}-noise{share:g}.tsv")
+    noisy.write_text("\n".join([header, *("\t".join(row) for row in cells)]) + "\n", encoding="utf-8")
+    return noisy
+
+
+def lab(work: Path, start: Path) -> Bench:
+    """Real photos with dogs, told by their captions; the general test is all other photos."""
+    kit = Path(os.environ["LANGADAPT_LAB"])
+    for name in ("train_1k", "val"):
+        if not (work / name).is_dir():
+            with tarfile.open(kit / "photos" / f"{name}.tar") as tar:
+                tar.extractall(work / f"{name}.part", filter="data")
+            (work / f"{name}.part").rename(work / name)
+
+    def select(captions: str, english: str, out: Path, *, dogs: bool, most: int) -> Path:
+        header, *rows = (kit / "captions" / captions).read_text("utf-8").splitlines()
+        _, *said = (kit / "captions" / english).read_text("utf-8").splitlines()
+        shown: dict[str, int] = {}
+        for row in said:
+            image, caption = row.split("\t")[:2]
+            words = set(caption.lower().replace(".", " ").split())
+            shown[image] = shown.get(image, 0) + bool(words & {"dog", "dogs", "puppy", "puppies"})
+        taken: dict[str, int] = {}
+        kept = [header]
+        for row in rows:
+            image = row.split("\t")[0]
+            # A dog is in the photo where most of its five captions say so, and in no caption of the others.
+            wanted = shown.get(image, 0) >= 3 if dogs else shown.get(image, 0) == 0
+            if wanted and taken.get(image, 0) < most:
+                taken[image] = taken.get(image, 0) + 1
+                kept.append(row)
+        out.write_text("\n".join(kept) + "\n", encoding="utf-8")
+        return out
+
+    train = select("train_1k.zh-written.tsv", "train_1k.en.tsv", work / "dogs-train.tsv", dogs=True, most=5)
+    tests = {
+        name: select("val.zh-mt.tsv", "val.en.tsv", work / f"{name}-test.tsv", dogs=name == "domain", most=2)
+        for name in ("domain", "general")
+    }
+    return Bench(
+        start=start,
+        pairs=lambda share: _with_noise(train, share),
+        images=work / "train_1k",
+        tests={name: retrieval_from_files(path, work / "val", language="zh") for name, path in tests.items()},
+    )
+
+
+def scores(model: LanguageModel, tests: dict[str, RetrievalSet]) -> dict[str, float]:
+    """mR6 on each test set."""
+    found: dict[str, float] = {}
+    for name, test in tests.items():
+        assert test.images is not None
+        gallery, own = tuned_images(model.teacher, test.images), torch.tensor(test.image_of_text)
+        found[name] = retrieval_scores(model.encode_text(list(test.texts)), gallery, own, signature=name).mr6
+    return found
+
+
+def one_run(bench: Bench, work: Path, name: str, noise: float, seed: int, extra: dict[str, Any]) -> None:
+    """Adapts, scores and appends a line."""
+    began = time.process_time()
+    values = {**SETTINGS, **chosen(name), **extra, "seed": seed, "pairs": [str(bench.pairs(noise))]}
+    values.setdefault("patience_epochs", values["epochs"])
+    stage = parse(DomainStage if "sampling" in values else TuneStage, values, where=name)
+    options = DistillOptions(device=torch.device("cpu"), overwrite=True)
+    out = work / "run"
+    artifact = tune(bench.start, out, stage=stage, report=_quiet, options=options, images=bench.images)
+    trained = time.process_time() - began
+    facts = artifact.training
+    told = {"method": name, "noise": noise, "seed": seed, "extra": extra}
+    told |= scores(load(out), bench.tests)
+    told |= {
+        "held_out": facts["held_out_recall"],
+        "start_held_out": facts["start_recall"],
+        "best_step": facts["best_step"],
+        "steps": facts["steps"],
+        "trained_percent": facts["trained_percent"],
+        "fell_back": facts["fell_back"],
+        "quarters": facts.get("domain", {}).get("quarters"),
+        "train_cpu_seconds": round(trained, 1),
+    }
+    _append(work, told)
+
+
+def chosen(name: str) -> dict[str, Any]:
+    """Settings of a method, or of a variant of hard sampling."""
+    if name in METHODS:
+        return METHODS[name]
+    hard = METHODS["adapter, hard"]
+    return {**hard, "sampling": {**hard["sampling"], **VARIANTS[name]}}
+
+
+def cost(work: Path, *, pairs: int = 10_000_000, batch: int = 512) -> None:
+    """Times one step of the sampler on a large bank, and its resident memory."""
+    rng = np.random.default_rng(0)
+    before = _resident()
+    path = work / "bank.bin"
+    difficulty = np.memmap(work / "start.bin", dtype=np.float32, mode="w+", shape=(pairs,))
+    for start in range(0, pairs, 1 << 20):
+        difficulty[start : start + (1 << 20)] = rng.random(len(difficulty[start : start + (1 << 20)])) ** 3
+    bank = DifficultyBank.create(path, difficulty, rule=SamplingRule())
+    del difficulty
+    timed = []
+    for step in range(200):
+        start = time.process_time()
+        rows = bank.draw(batch, seed=0, step=step)
+        bank.update(rows, np.full(batch, 0.5, np.float32), momentum=0.7)
+        timed.append(time.process_time() - start)
+    told = {"pairs": pairs, "batch": batch, "milliseconds": round(1000 * statistics.median(timed), 3)}
+    told["resident_megabytes"] = round((_resident() - before) / 1e6, 1)
+    sys.stdout.write(json.dumps(told) + "\n")
+
+
+def _resident() -> int:
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def lines_of(work: Path) -> list[dict[str, Any]]:
+    """The results so far."""
+    path = work / "results.jsonl"
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()] if path.is_file() else []
+
+
+def _append(work: Path, line: dict[str, Any]) -> None:
+    with (work / "results.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def table(work: Path) -> Iterator[str]:
+    """Markdown: mean and range over the seeds for each method and share of wrong captions."""
+    lines = lines_of(work)
+    start = next(line for line in lines if line["method"] == "frozen")
+    for noise in sorted({line["noise"] for line in lines}):
+        yield f"\n### {noise:.0%} wrong captions\n"
+        yield "| method | trained % | domain | general | general, change | held out | CPU s | seeds |"
+        yield "|---" * 8 + "|"
+        yield f"| frozen | | {start['domain']:.1f} | {start['general']:.1f} | | | | |"
+        for method in (*METHODS, *VARIANTS):
+            runs = [line for line in lines if (line["method"], line["noise"]) == (method, noise)]
+            if not runs:
+                continue
+            cells = [_spread([run[key] for run in runs]) for key in ("domain", "general")]
+            lost = statistics.mean(run["general"] for run in runs) - start["general"]
+            yield (
+                f"| {method} | {runs[0]['trained_percent']:.1f} | {cells[0]} | {cells[1]} | {lost:+.1f} | "
+                f"{_spread([run['held_out'] for run in runs])} | "
+                f"{statistics.mean(run['train_cpu_seconds'] for run in runs):.0f} | {len(runs)} |"
+            )
+
+
+def _spread(values: list[float]) -> str:
+    spread = f" ({min(values):.1f}-{max(values):.1f})" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
+
+
+def _quiet(progress: Progress) -> None:
+    """Runs in the background."""
+
+
+def main() -> None:
+    """Runs what is missing, or prints the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=["world", "lab", "cost", "table"])
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--start", type=Path, help="student; made where it is not given (world)")
+    parser.add_argument("--lang", default="zh", help="of the embedded world")
+    parser.add_argument("--pairs", type=int, default=1000, help="of the embedded world")
+    parser.add_argument("--tests", type=int, default=300, help="of the embedded world")
+    parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", choices=[*METHODS, *VARIANTS], default=list(METHODS))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=JSON", help="of the stage")
+    given = parser.parse_args()
+    if given.what == "table":
+        sys.stdout.write("\n".join(table(given.work)) + "\n")
+        return
+    given.work.mkdir(parents=True, exist_ok=True)
+    work = given.work.resolve()
+    if given.what == "cost":
+        cost(work)
+        return
+    if given.what == "world":
+        bench = world(work, given.start, code=given.lang, pairs=given.pairs, tests=given.tests)
+    else:
+        bench = lab(work, given.start)
+    extra = {key: json.loads(value) for key, _, value in (item.partition("=") for item in given.set)}
+    done = {(line["method"], line["noise"], line["seed"], str(line.get("extra"))) for line in lines_of(work)}
+    if not any(line["method"] == "frozen" for line in lines_of(work)):
+        _append(work, {"method": "frozen", "noise": 0.0, "seed": 0, **scores(load(bench.start), bench.tests)})
+    todo = itertools.product(given.seeds, given.noise, given.only)
+    todo = [item for item in todo if (item[2], item[1], item[0], str(extra)) not in done]
+    for number, (seed, noise, name) in enumerate(todo, start=1):
+        sys.stderr.write(f"[{time.strftime('%H:%M:%S')}] {number}/{len(todo)} {name}, {noise}, seed {seed}\n")
+        one_run(bench, work, name, noise, seed, extra)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except LangadaptError as error:
+        sys.exit(f"domain.py: {error}")
