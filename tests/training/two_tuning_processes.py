@@ -13,13 +13,7 @@ from tiny_tune import domain_stage, stage, tuned
 from torch import multiprocessing
 
 BOTH = {"text": ["head"], "image": ["layer_norm", "projection"], "batch_size": 12, "chunk_size": 4}
-HARD = {
-    "text": ["adapters"],
-    "image": "locked",
-    "batch_size": 12,
-    "learning_rate": 1e-4,
-    "sampling": {"difficulty": "chance"},
-}
+HARD = {"text": ["head"], "image": "locked", "batch_size": 12, "sampling": {"difficulty": "chance"}}
 
 
 def train(rank: int, start: Path, out: Path, pairs: Path, port: str) -> None:
