@@ -25,6 +25,7 @@ LAYERS = [
     {"doctor"},
     {"quickstart"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 FILES = sorted(PACKAGE.rglob("*.py"))
