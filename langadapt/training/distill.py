@@ -33,6 +33,7 @@ from langadapt.models.device import best_device, device_name, has_bf16
 from langadapt.models.trained import trained_weights
 from langadapt.models.vocabulary import new_rows
 from langadapt.nn import distillation_distance, info_nce
+from langadapt.nn.gather import gather_rows
 from langadapt.progress import Progress, Report
 from langadapt.recipes import (
     DistillStage,
@@ -222,7 +223,9 @@ def _train(
     def batches(epoch: int, first: int) -> Iterator[DistillBatch]:
         order = epoch_batches(lengths, batch_size=stage.batch_size, seed=stage.seed, epoch=epoch, first=first)
         for rows in order:
-            mine = rows[accelerator.process_index :: accelerator.num_processes]
+            # All processes get equally many, or one would wait for rows that never come.
+            even = rows[: len(rows) // accelerator.num_processes * accelerator.num_processes]
+            mine = even[accelerator.process_index :: accelerator.num_processes]
             yield data.batch(data.train, mine)
 
     def loss(model: nn.Module, batch: DistillBatch) -> Tensor:
@@ -265,11 +268,13 @@ def _distill_loss(
 ) -> Tensor:
     with accelerator.autocast():
         embedded = model(batch.text, batch.states)
-    targets = batch.targets.to(embedded.device)
+    # Each process sees the whole batch: its rows are one another's negatives.
+    targets = gather_rows(batch.targets.to(embedded.device))
     # Outside autocast: equal targets are recognised by their product, which needs float32.
-    value = distillation_distance(embedded.float(), targets, stage.distance)
+    student = gather_rows(embedded.float())
+    value = distillation_distance(student, targets, stage.distance)
     if stage.info_nce_weight:
-        value = value + stage.info_nce_weight * info_nce(embedded.float(), targets, stage.temperature)
+        value = value + stage.info_nce_weight * info_nce(student, targets, stage.temperature)
     return value
 
 
