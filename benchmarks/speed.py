@@ -7,9 +7,9 @@
 
 Each claim prints its own table out of the same measurement; without `--claim` all four. The sides alternate
 within a round, and seconds are the process's own processor seconds (`--seconds wall` takes the clock's), so
-that another program on the machine slows nobody's side alone. Rates are per pair: langadapt may be given more
-pairs than the recipe, whose fixed costs then weigh more; `--peer-pairs` evens that out. Ten epochs are the first
-and nine times the second. What each side does: `speed_work.py`.
+that another program on the machine slows nobody's side alone. Rates are per pair: langadapt may be given
+more pairs than the recipe, whose fixed costs then weigh more; `--peer-pairs` evens that out. Ten epochs are
+the first and nine times the second. What each side does: `speed_work.py`.
 """
 
 import argparse

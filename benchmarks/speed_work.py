@@ -5,8 +5,8 @@
     python benchmarks/speed_work.py recipe /tmp/speed minilm --pairs 1024
 
 Sides: `langadapt` is the command `langadapt distill` from its own recipe; `recipe` is sentence-transformers'
-multilingual distillation (precomputed teacher embeddings, MSELoss, all weights trained); `recipe-best` the same
-with its batches sorted by length, its teacher at batch 128, and bfloat16 where the device has it;
+multilingual distillation (precomputed teacher embeddings, MSELoss, all weights trained); `recipe-best` the
+same with its batches sorted by length, its teacher at batch 128, and bfloat16 where the device has it;
 `recipe-frozen` trains the projection alone.
 """
 
@@ -38,7 +38,7 @@ from transformers import (
 
 from langadapt.models.device import has_bf16
 
-# Width, feed-forward, layers, heads, pieces of the real vocabulary (the embedding table trains in the recipe).
+# Width, feed-forward, layers, heads, pieces of the real vocabulary (in the recipe its table trains).
 STUDENTS = {"minilm": (384, 1536, 12, 12, 250037), "xlm-roberta-base": (768, 3072, 12, 12, 250002)}
 TEACHER = (512, 2048, 12, 8, 49408)
 WORDS = 16000
