@@ -27,3 +27,7 @@ class TrainingError(LangadaptError):
 
 class PublishError(LangadaptError):
     """A run may not be published, or the Hub does not take it."""
+
+
+class LangadaptWarning(UserWarning):
+    """Something was not as it should be and was mended: one line says what, and what was done."""

@@ -14,7 +14,7 @@ import langadapt
 PACKAGE = Path(langadapt.__file__).parent
 # Lowest first; what stands in one line does not import one another.
 LAYERS = [
-    {"errors", "progress"},
+    {"errors", "progress", "stopping"},
     {"recipes"},
     {"nn", "metrics"},
     {"data"},

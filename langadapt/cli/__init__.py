@@ -2,26 +2,57 @@
 
 import errno
 import sys
+import warnings
 
 from langadapt.cli.app import app
-from langadapt.errors import LangadaptError
+from langadapt.cli.resume import way_on
+from langadapt.errors import LangadaptError, LangadaptWarning
+from langadapt.stopping import Stopped, stops_at_once
+
+_MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def main() -> None:
-    """Runs the command line. What a user can mend is one line and exit code 2; a bug shows its traceback."""
+    """Runs the command line. What a user can mend is one line and exit code 2; a bug shows its traceback.
+
+    Stopped by a signal it ends with 128 and the signal's number, as shells expect.
+    """
     try:
-        app()
+        with stops_at_once(), warnings.catch_warnings():
+            _plain_warnings()
+            app()
     except LangadaptError as error:
         sys.stderr.write(f"langadapt: {error}\n")
         sys.exit(2)
     except OSError as error:
         # A full disk, a read-only folder: the user can mend it. Anything else of the system is a bug here.
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in _MENDABLE:
             raise
         sys.stderr.write(
             f"langadapt: {error.filename or 'output'}: {error.strerror}; nothing was overwritten\n"
         )
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("\nlangadapt: stopped; the same command goes on from the last checkpoint\n")
-        sys.exit(130)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
+            raise
+        first = str(error).partition(". ")[0]
+        sys.stderr.write(f"langadapt: {first}; lower the batch size, or choose another --device\n")
+        sys.exit(2)
+    except Stopped as stop:
+        parts = (f"stopped by {stop.name}", stop.said, way_on(sys.argv[1:]))
+        sys.stderr.write(f"\nlangadapt: {'; '.join(part for part in parts if part)}\n")
+        sys.exit(128 + stop.number)
+
+
+def _plain_warnings() -> None:
+    """Shows what langadapt itself warns of as one line, everything else as before."""
+    shown = warnings.showwarning
+
+    def show(message, category, *place, **more):  # type: ignore[no-untyped-def]
+        if issubclass(category, LangadaptWarning):
+            sys.stderr.write(f"langadapt: {message}\n")
+        else:
+            shown(message, category, *place, **more)
+
+    warnings.simplefilter("always", LangadaptWarning)
+    warnings.showwarning = show

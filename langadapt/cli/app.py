@@ -23,6 +23,7 @@ from langadapt.cli import (
     publish,
     quickstart,
     search,
+    serve,
     translate,
     tune,
 )
@@ -64,6 +65,7 @@ app.command("demo", help=demo.HELP)(demo.demo_command)
 app.command("prompts", help=prompts.HELP)(prompts.prompts_command)
 app.command("classify", help=classify.HELP)(classify.classify_command)
 app.command("search", help=search.HELP)(search.search_command)
+app.command("serve", help=serve.HELP)(serve.serve_command)
 app.command("encode", help=encode.HELP)(encode.encode_command)
 app.command("publish", help=publish.HELP)(publish.publish_command)
 app.command("export", help=export.HELP)(export.export_command)

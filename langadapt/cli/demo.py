@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from langadapt.cli.progress import console, progress_report
+from langadapt.stopping import Stopped
 
 HELP = """A small web page on this machine: a search box in the language, examples, a grid of pictures.
 
@@ -51,5 +52,5 @@ def demo_command(
             console.print(f"everybody who reaches {host} on the network can see these images")
         try:
             server.serve_forever()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, Stopped):
             console.print("stopped")

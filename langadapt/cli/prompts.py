@@ -62,7 +62,7 @@ def prompts_command(
     if tower not in ("student", "teacher"):
         raise RecipeError(f"--tower {tower}: expected student or teacher")
     folder = out or Path("prompts") / images.resolve().name
-    if (folder / "prompts.json").is_file():
+    if (folder / "prompts.json").is_file() and (folder / "scores.json").is_file():
         raise DataError(f"{folder} holds learned prompts; choose another --out or remove it")
 
     from dataclasses import replace

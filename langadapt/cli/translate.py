@@ -79,6 +79,31 @@ def translate_command(
     translator = load_translator(
         source, source_code=source_code, target_code=target_code, beams=beams, device=chosen_device(device)
     )
+    by = f"{source.repo} at {source.revision}"
+    licence = said_licence or licence
+    licences = dict.fromkeys((licence, model_licence))
+    scores = None
+
+    def finish(target: list[str]) -> None:
+        nonlocal scores
+        if human is not None:
+            scores = translation_scores(translator.translate(human.english), human.target)
+            write_text(out.with_suffix(".scores.json"), json.dumps(scores.to_dict(), indent=2) + "\n")
+        recipe = ParallelRecipe.model_validate_json(
+            json.dumps(
+                {
+                    "name": out.stem,
+                    "title": f"{title}, translated by {by}",
+                    "licence": " AND ".join(licences),
+                    "licence_source": f"English side: {licence}; translation model: {model_licence}",
+                    "language": lang,
+                    "source": {"kind": "files", "paths": [out.name]},
+                    "expected_rows": sum(bool(text.strip()) for text in target),
+                }
+            )
+        )
+        write_text(recipe_path, dump_recipe(recipe))
+
     with progress_report() as report:
         target = write_translated(
             out,
@@ -86,29 +111,9 @@ def translate_command(
             translator.translate,
             key=f"{source.revision} {translator.prefix} {translator.first_token} {beams}",
             progress=lambda done, total: report(Progress(stage="translate", done=done, total=total)),
+            finish=finish,
         )
     blank = sum(not text.strip() for text in target)
-    by = f"{source.repo} at {source.revision}"
-    licence = said_licence or licence
-    licences = dict.fromkeys((licence, model_licence))
-    recipe = ParallelRecipe.model_validate_json(
-        json.dumps(
-            {
-                "name": out.stem,
-                "title": f"{title}, translated by {by}",
-                "licence": " AND ".join(licences),
-                "licence_source": f"English side: {licence}; translation model: {model_licence}",
-                "language": lang,
-                "source": {"kind": "files", "paths": [out.name]},
-                "expected_rows": len(target) - blank,
-            }
-        )
-    )
-    write_text(recipe_path, dump_recipe(recipe))
-    scores = None
-    if human is not None:
-        scores = translation_scores(translator.translate(human.english), human.target)
-        write_text(out.with_suffix(".scores.json"), json.dumps(scores.to_dict(), indent=2) + "\n")
     if as_json:
         found = {"out": str(out), "recipe": str(recipe_path), "rows": len(target) - blank, "blank": blank}
         typer.echo(json.dumps({**found, "scores": scores.to_dict() if scores else None}, ensure_ascii=False))

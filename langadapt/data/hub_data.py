@@ -8,6 +8,7 @@ import datasets
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
+from langadapt.data.hub_retry import with_backoff
 from langadapt.data.rows import Row, check_texts, missing_column, reach
 from langadapt.errors import DataError
 from langadapt.recipes.data import HubSource
@@ -52,7 +53,12 @@ def read_hub_values(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
 def load_hub(source: HubSource) -> Any:
     """One split as `datasets` holds it; raises as `read_hub`."""
     try:
-        data = datasets.load_dataset(source.repo, source.config, split=source.split, revision=source.revision)
+        data = with_backoff(
+            lambda: datasets.load_dataset(
+                source.repo, source.config, split=source.split, revision=source.revision
+            ),
+            what=source.repo,
+        )
     except (DatasetsError, HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
         raise DataError(f"{source.repo}: {_explain(source, error)}") from error
     _check_revision(source, data)

@@ -4,13 +4,14 @@ import os
 from pathlib import Path
 from typing import TypeVar
 
-from langadapt.errors import MissingDataError
+from langadapt.errors import DataError, MissingDataError
 from langadapt.recipes.data import DataCard
 from langadapt.recipes.find import Found
 
 D = TypeVar("D", bound=DataCard)
 
 VARIABLE = "LANGADAPT_DATA"
+_LONGEST_NAME = 255
 
 
 def local_path(found: Found[D], name: str) -> Path:
@@ -24,6 +25,13 @@ def local_path(found: Found[D], name: str) -> Path:
     Raises:
         MissingDataError: it is not there; says how to get it.
     """
+    try:
+        return _local_path(found, name)
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, nobody's home
+        raise DataError(f"{found.path}: '{name:.80}' cannot be a file's name: {error}; correct it") from error
+
+
+def _local_path(found: Found[D], name: str) -> Path:
     written = Path(name).expanduser()
     if not found.shipped or written.is_absolute():
         path = found.folder / written
@@ -40,6 +48,29 @@ def local_path(found: Found[D], name: str) -> Path:
     path = Path(root).expanduser() / wanted
     if not path.exists():
         raise MissingDataError(f"{path}: no such file or folder; {way_in}")
+    return path
+
+
+def inside(folder: Path, name: str, place: str) -> Path:
+    """A file that a data file names: below its folder, whatever the name says.
+
+    Args:
+        folder: where names start.
+        name: from the data file; it may come from a stranger.
+        place: starts the error line.
+
+    Raises:
+        DataError: it leads out of the folder, or no file system has such a name.
+    """
+    path = folder / name
+    if "\0" in name or max(len(os.fsencode(part)) for part in path.parts) > _LONGEST_NAME:
+        raise DataError(f"{place}: '{name:.80}' cannot be a file's name; correct it")
+    root = os.path.abspath(folder)
+    if os.path.commonpath([root, os.path.abspath(path)]) != root:
+        raise DataError(
+            f"{place}: '{name:.80}' leads out of {folder}; name the folder that holds all images, or correct "
+            "the name"
+        )
     return path
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from langadapt.data.hub_images import read_hub_images
 from langadapt.data.images import ImageFile, PackedImage
-from langadapt.data.local_files import local_path
+from langadapt.data.local_files import inside, local_path
 from langadapt.data.rows import Row, check_text
 from langadapt.data.tables import column_names, read_values
 from langadapt.data.tar_shards import has_english, read_shard
@@ -158,7 +158,7 @@ def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
         if not isinstance(value, PackedImage):
             if folder is None:
                 raise DataError(f"{name}: `images` must name the folder of the image files")
-            image = folder / check_text(value, f"{row.place}: image")
+            image = inside(folder, check_text(value, f"{row.place}: image"), row.place)
         number = numbers.setdefault(image, len(numbers))
         own = captions if isinstance(captions, list) else [captions]
         beside = [] if not sides else sides[0] if isinstance(sides[0], list) else [sides[0]]

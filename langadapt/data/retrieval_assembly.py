@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from langadapt.data.local_files import inside
 from langadapt.data.retrieval_formats import Caption
 from langadapt.data.retrieval_set import RetrievalSet
 from langadapt.errors import DataError
@@ -119,7 +120,7 @@ def _check_covered(name: str, names: Sequence[str], ceiling: Sequence[Caption]) 
 
 
 def _image_files(name: str, folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
-    paths = [_image_file(folder, image) for image in names]
+    paths = [_image_file(name, folder, image) for image in names]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         shown = ", ".join(str(path) for path in missing[:_SHOWN])
@@ -130,11 +131,11 @@ def _image_files(name: str, folder: Path, names: Sequence[str]) -> tuple[Path, .
     return tuple(paths)
 
 
-def _image_file(folder: Path, name: str) -> Path:
-    path = folder / name
+def _image_file(set_name: str, folder: Path, name: str) -> Path:
+    path = inside(folder, name, set_name)
     split = _COCO_SPLIT.match(name)
-    inside = folder / split[1] / name if split else path
-    return inside if not path.is_file() and inside.is_file() else path
+    nested = folder / split[1] / name if split else path
+    return nested if not path.is_file() and nested.is_file() else path
 
 
 def _numbered(numbers: Iterable[int]) -> NDArray[np.int64]:

@@ -3,12 +3,15 @@
 A store is complete or it is not read: rows are appended to `rows.partial`, a small journal says how many of
 them are certain, and the file gets its final name only when all are on disk. An interrupted store goes on
 where its journal stands, and of two processes that want the same store one computes while the other waits.
+A CRC-32 of all rows lies beside them: rows whose bytes changed since are computed again, with a warning.
 """
 
 import errno
 import hashlib
 import json
 import os
+import warnings
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,9 +23,12 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from langadapt.errors import DataError
+from langadapt.data.write_text import write_text
+from langadapt.errors import DataError, LangadaptWarning
 
 _NUMPY: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.int16)}
+_SUM = "rows.crc"
+_BLOCK_BYTES = 1 << 22
 _TORCH = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -84,7 +90,9 @@ def stored_rows(root: Path, spec: StoreSpec, compute: Callable[[int], Iterator[T
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / "lock"):
                 if not _complete(final, spec):
-                    _fill(folder, spec, compute)
+                    crc = _fill(folder, spec, compute)
+                    # Before the rows: what has its final name has its sum.
+                    write_text(folder / _SUM, f"{crc:08x}\n")
                     os.replace(folder / "rows.partial", final)
                     (folder / "journal.json").unlink(missing_ok=True)
     except OSError as error:
@@ -99,22 +107,49 @@ def stored_rows(root: Path, spec: StoreSpec, compute: Callable[[int], Iterator[T
 
 
 def _complete(final: Path, spec: StoreSpec) -> bool:
-    return final.is_file() and final.stat().st_size == spec.bytes
+    """Whether all rows are there as they were written; a store without a sum is older than sums."""
+    if not final.is_file():
+        return False
+    written = final.with_name(_SUM)
+    if final.stat().st_size != spec.bytes:
+        problem = f"{final.stat().st_size} bytes of {spec.bytes}"
+    elif (
+        written.is_file() and written.read_text(errors="replace").strip() != f"{_crc(final, spec.bytes):08x}"
+    ):
+        problem = "its bytes are not those that were written"
+    else:
+        return True
+    warnings.warn(f"{final}: damaged ({problem}); computed again", LangadaptWarning, stacklevel=3)
+    return False
 
 
-def _fill(folder: Path, spec: StoreSpec, compute: Callable[[int], Iterator[Tensor]]) -> None:
+def _crc(path: Path, size: int) -> int:
+    """CRC-32 of the first `size` bytes of a file."""
+    crc = 0
+    with path.open("rb") as file:
+        while size and (block := file.read(min(size, _BLOCK_BYTES))):
+            crc = zlib.crc32(block, crc)
+            size -= len(block)
+    return crc
+
+
+def _fill(folder: Path, spec: StoreSpec, compute: Callable[[int], Iterator[Tensor]]) -> int:
+    """Computes the rows that are missing; returns the CRC-32 of all."""
     partial, journal = folder / "rows.partial", folder / "journal.json"
     row_bytes = spec.dim * _NUMPY[spec.dtype].itemsize
-    done = _certain_rows(partial, journal, spec, row_bytes)
+    done, crc = _certain_rows(partial, journal, spec, row_bytes)
     with partial.open("r+b" if partial.exists() else "w+b") as file:
         file.truncate(done * row_bytes)
         file.seek(done * row_bytes)
 
         def keep(raw: Tensor, certain: int) -> None:
-            file.write(raw.view(torch.uint8).numpy().data)
+            nonlocal crc
+            content = raw.view(torch.uint8).numpy().data
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-            _write_journal(journal, spec, certain)
+            crc = zlib.crc32(content, crc)
+            _write_journal(journal, spec, certain, crc)
 
         # While one chunk goes to disk the next one is computed.
         with ThreadPoolExecutor(max_workers=1) as disk:
@@ -131,20 +166,25 @@ def _fill(folder: Path, spec: StoreSpec, compute: Callable[[int], Iterator[Tenso
                 writing.result()
     if done != spec.rows:
         raise ValueError(f"store {spec.kind} expects {spec.rows} rows, {done} were computed")
+    return crc
 
 
-def _certain_rows(partial: Path, journal: Path, spec: StoreSpec, row_bytes: int) -> int:
+def _certain_rows(partial: Path, journal: Path, spec: StoreSpec, row_bytes: int) -> tuple[int, int]:
+    """How many rows of an interrupted store are as they were written, and their CRC-32."""
     try:
         said = json.loads(journal.read_text(encoding="utf-8"))
         size = partial.stat().st_size
-    except (FileNotFoundError, ValueError):
-        return 0
-    same = said.get("dim") == spec.dim and said.get("dtype") == spec.dtype
-    done = int(said.get("rows", 0))
-    return done if same and size >= done * row_bytes and done <= spec.rows else 0
+        done, crc = int(said["rows"]), int(said["crc"])
+        fits = (said["dim"], said["dtype"]) == (spec.dim, spec.dtype) and 0 <= done <= spec.rows
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        return 0, 0
+    if fits and size >= done * row_bytes and _crc(partial, done * row_bytes) == crc:
+        return done, crc
+    return 0, 0
 
 
-def _write_journal(journal: Path, spec: StoreSpec, done: int) -> None:
+def _write_journal(journal: Path, spec: StoreSpec, done: int, crc: int) -> None:
     temporary = journal.with_suffix(".tmp")
-    temporary.write_text(json.dumps({"rows": done, "dim": spec.dim, "dtype": spec.dtype}), encoding="utf-8")
+    said = {"rows": done, "dim": spec.dim, "dtype": spec.dtype, "crc": crc}
+    temporary.write_text(json.dumps(said), encoding="utf-8")
     os.replace(temporary, journal)

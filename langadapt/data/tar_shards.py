@@ -41,7 +41,7 @@ def has_english(path: Path) -> bool:
     """Whether the first sample of a shard names the caption's English side."""
     for _, members in _samples(path):
         if "json" in members:
-            return "english" in json.loads(_text(members["json"]))
+            return "english" in _record(members["json"])
         return "en.txt" in members
     return False
 
@@ -75,7 +75,7 @@ def _row(path: Path, key: str, members: dict[str, PackedImage], columns: Caption
     if image is None:
         raise DataError(f"{place}: no image in it; expected one of {', '.join(SUFFIXES)}")
     if "json" in members:
-        record: dict[str, Any] = json.loads(_text(members["json"]))
+        record = _record(members["json"])
         texts = [reach(record, columns.caption, place)]
         texts += [reach(record, columns.english, place)] if columns.english else []
     elif "txt" in members:
@@ -87,6 +87,16 @@ def _row(path: Path, key: str, members: dict[str, PackedImage], columns: Caption
     else:
         raise DataError(f"{place}: no caption in it; expected {key}.txt or {key}.json")
     return Row(place, (image, *texts))
+
+
+def _record(member: PackedImage) -> dict[str, Any]:
+    try:
+        found = json.loads(_text(member))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{member}: is not valid JSON: {str(error).splitlines()[0]}; correct it") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{member}: expected a JSON object, got {type(found).__name__}")
+    return found
 
 
 def _text(member: PackedImage) -> str:

@@ -26,6 +26,7 @@ def write_translated(
     *,
     key: str,
     progress: Callable[[int, int], None],
+    finish: Callable[[list[str]], None] = lambda target: None,
 ) -> list[str]:
     """Translates texts and writes columns `english` and `target`.
 
@@ -35,6 +36,7 @@ def write_translated(
         translate: texts to as many translations.
         key: names model and settings; chunks of another key are not taken.
         progress: told how many of how many rows are done.
+        finish: writes what stands beside the table; a run that is stopped before its end goes on.
 
     Returns:
         The translations.
@@ -44,27 +46,39 @@ def write_translated(
     """
     if out.suffix not in (".tsv", ".parquet"):
         raise DataError(f"{out}: expected a file that ends in .tsv or .parquet")
-    if out.exists():
-        raise DataError(f"{out} is there already; remove it or choose another --out")
     texts = [" ".join(text.split()) for text in english]
     parts = out.with_name(f".{out.name}.parts-{fingerprint(key, *texts)[:12]}")
+    if out.exists() and not parts.is_dir():
+        raise DataError(f"{out} is there already; remove it or choose another --out")
     target: list[str] = []
     for number, chunk in _chunks(texts):
         path = parts / f"{number:06d}.json"
-        if not path.is_file():
+        made = _read_part(path)
+        if made is None:
             made = translate(chunk)
             if len(made) != len(chunk):
                 raise ValueError(f"{len(chunk)} texts became {len(made)} translations")
-            write_text(path, json.dumps(made, ensure_ascii=False))
-        target += json.loads(path.read_text(encoding="utf-8"))
+            write_text(path, json.dumps({"texts": made, "sum": fingerprint(*made)}, ensure_ascii=False))
+        target += made
         progress(len(target), len(texts))
     blank = [row for row, text in enumerate(target) if not text.strip()]
     if len(blank) == len(target):
         raise DataError(f"{out}: every translation is blank; is it the right model for these languages?")
     rows = [(a, b) for a, b in zip(texts, target, strict=True) if b.strip()]
     _write(out, rows)
+    finish(target)
     shutil.rmtree(parts)
     return target
+
+
+def _read_part(path: Path) -> list[str] | None:
+    """A finished chunk; None where there is none, or another than was written."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        texts: list[str] = found["texts"]
+        return texts if found["sum"] == fingerprint(*texts) else None
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        return None
 
 
 def _chunks(texts: list[str]) -> Iterator[tuple[int, list[str]]]:

@@ -13,6 +13,7 @@ from huggingface_hub.errors import (
 )
 
 from langadapt import __version__
+from langadapt.data.hub_retry import with_backoff
 from langadapt.errors import PublishError
 
 _GIT = ".gitattributes"
@@ -76,7 +77,7 @@ def _head(api: HfApi, repo: str, *, private: bool, marker: str) -> str | None:
 
 def _explained(send: Callable[[], T], repo: str) -> T:
     try:
-        return send()
+        return with_backoff(send, what=repo)
     except HFValidationError as error:
         raise PublishError(f"--repo {repo}: {_line(error)}") from None
     except (HfHubHTTPError, HTTPError, RuntimeError, OSError, ValueError) as error:

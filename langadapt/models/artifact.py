@@ -2,16 +2,16 @@
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
+from langadapt.data.write_tensors import write_tensors
 from langadapt.data.write_text import write_text
 from langadapt.errors import ModelError
 from langadapt.models.artifact_folder import (
@@ -96,10 +96,10 @@ def write_artifact(folder: Path, artifact: Artifact) -> None:
     Floating weights are stored in half precision, the samples in single.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _save(folder / WEIGHTS, {name: _stored(value) for name, value in artifact.weights.items()})
+    write_tensors(folder / WEIGHTS, {name: _stored(value) for name, value in artifact.weights.items()})
     names = [WEIGHTS, RECIPE]
     if artifact.samples is not None:
-        _save(folder / SAMPLES, {"embeddings": artifact.samples.embeddings.cpu().contiguous()})
+        write_tensors(folder / SAMPLES, {"embeddings": artifact.samples.embeddings})
         names.append(SAMPLES)
     write_text(folder / RECIPE, dump_recipe(artifact.recipe))
     if artifact.vocabulary is not None:
@@ -165,13 +165,6 @@ def _vocabulary(folder: Path, facts: dict[str, Any]) -> Vocabulary | None:
     if VOCABULARY not in facts.get("files", ()):
         return None
     return Vocabulary.from_json((folder / VOCABULARY).read_text(encoding="utf-8"))
-
-
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file(tensors, temporary, metadata={"format": "pt"})
-    temporary.chmod(0o644)  # safetensors' own 0600 would hide it from everybody else
-    os.replace(temporary, path)
 
 
 def _stored(value: Tensor) -> Tensor:

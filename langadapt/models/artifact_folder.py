@@ -13,6 +13,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
 )
 
+from langadapt.data.hub_retry import WrongHashError, fetched
 from langadapt.errors import ModelError
 
 FORMAT_VERSION = 2
@@ -35,11 +36,16 @@ def artifact_folder(path_or_repo: str, revision: str | None) -> Path:
     if path_or_repo.startswith((".", "/", "~")) or path_or_repo.count("/") != 1:
         raise ModelError(f"{path_or_repo}: no such artifact folder")
     try:
-        return Path(snapshot_download(path_or_repo, revision=revision, allow_patterns=list(FILES)))
+        return fetched(
+            lambda: snapshot_download(path_or_repo, revision=revision, allow_patterns=list(FILES)),
+            what=path_or_repo,
+        )
     except LocalEntryNotFoundError as error:
         raise ModelError(
             f"{path_or_repo}: no such folder here, and the Hub cannot be reached for an artifact of that name"
         ) from error
+    except WrongHashError as error:
+        raise ModelError(f"{path_or_repo}: {error}; try again later") from error
     except (HfHubHTTPError, HFValidationError, HTTPError) as error:
         raise ModelError(
             f"{path_or_repo}: no such folder here, no such artifact on the Hub: {str(error).splitlines()[0]}"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
@@ -10,12 +11,27 @@ from langadapt.errors import ModelError
 from langadapt.models.resolve import ResolvedModel
 from langadapt.models.towers import read_module
 
+_BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
+"""What transformers raises where a file of a model is not what it should be."""
+
 
 def load_config(model: ResolvedModel) -> Any:
     """The model's configuration; never runs remote code."""
     try:
         return AutoConfig.from_pretrained(model.path, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except _BROKEN as error:
         raise ModelError(f"{model.repo}: no usable config.json: {_first_line(error)}") from error
 
 
@@ -27,7 +43,7 @@ def load_module(model: ResolvedModel, config: Any, *, auto: Any = AutoModel) -> 
     """
     try:
         module, missing = read_module(model.path, config, auto=auto)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except _BROKEN as error:
         raise ModelError(f"{model.repo}: cannot load its weights: {_first_line(error)}") from error
     if missing:
         raise ModelError(
@@ -50,7 +66,7 @@ def load_tokenizer(model: ResolvedModel, **options: Any) -> Any:
     """The model's tokenizer."""
     try:
         tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except _BROKEN as error:
         raise ModelError(f"{model.repo}: no usable tokenizer: {_first_line(error)}") from error
     # Without its files transformers makes an empty vocabulary, in which every text looks alike.
     files = set(tokenizer.vocab_files_names.values()) - {"tokenizer_config.json"}
@@ -63,7 +79,7 @@ def load_image_processor(model: ResolvedModel) -> Any:
     """The model's image processor on the PIL backend: no torchvision, the same pixels everywhere."""
     try:
         return AutoImageProcessor.from_pretrained(model.path, backend="pil", trust_remote_code=False)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except _BROKEN as error:
         raise ModelError(f"{model.repo}: no usable image processor: {_first_line(error)}") from error
 
 

@@ -2,16 +2,16 @@
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from langadapt.data.class_names import ClassNames
+from langadapt.data.write_tensors import write_tensors
 from langadapt.data.write_text import write_text
 from langadapt.errors import ModelError
 from langadapt.models.language_model import LanguageModel
@@ -72,14 +72,8 @@ def text_tower(model: LanguageModel, tower: Tower) -> TextTower:
 def write_prompts(folder: Path, classifier: PromptClassifier, facts: PromptFacts) -> None:
     """Writes learned prompts; each file appears whole or not at all, the facts last. Weights are halved."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        name: value.detach().half().cpu().contiguous()
-        for name, value in classifier.learner.state_dict().items()
-    }
-    temporary = folder / f".{WEIGHTS}.tmp"
-    save_file(weights, temporary, metadata={"format": "pt"})
-    temporary.chmod(0o644)
-    os.replace(temporary, folder / WEIGHTS)
+    weights = {name: value.half() for name, value in classifier.learner.state_dict().items()}
+    write_tensors(folder / WEIGHTS, weights)
     learner = classifier.learner
     content = {
         "format_version": FORMAT_VERSION,

@@ -15,6 +15,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from langadapt.data.hub_retry import fetched
 from langadapt.errors import ModelError
 from langadapt.models.towers import MODEL_FILES
 from langadapt.recipes import ModelRef
@@ -71,7 +72,9 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
 def _download(ref: ModelRef) -> Path:
     where = f"{ref.repo} at revision {ref.revision or 'main'}"
     try:
-        return Path(snapshot_download(ref.repo, revision=ref.revision, allow_patterns=MODEL_FILES))
+        return fetched(
+            lambda: snapshot_download(ref.repo, revision=ref.revision, allow_patterns=MODEL_FILES), what=where
+        )
     except GatedRepoError as error:
         raise ModelError(
             f"{where} is gated: accept its terms at https://huggingface.co/{ref.repo} and run `hf auth login`"

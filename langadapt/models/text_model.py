@@ -57,6 +57,15 @@ class TextModel(nn.Module):
             prefixed, token_ids(self.tokenizer, self.max_tokens), pad_id=self.tokenizer.pad_token_id
         )
 
+    def first_texts(self, batch: TextBatch, count: int = 3) -> str:
+        """The first texts of a batch as its tokens spell them, for messages."""
+        texts = [
+            self.tokenizer.decode(ids[mask], skip_special_tokens=True)[:60]
+            for ids, mask in zip(batch.input_ids[:count], batch.mask[:count], strict=True)
+        ]
+        more = ", ..." if len(batch.input_ids) > count else ""
+        return ", ".join(f"'{text}'" for text in texts) + more
+
     def states(self, batch: TextBatch, layers: str | tuple[int, ...]) -> Tensor:
         """Layer states of a batch.
 

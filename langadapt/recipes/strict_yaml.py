@@ -25,6 +25,8 @@ class Spec(BaseModel):
 
 S = TypeVar("S", bound=Spec)
 
+_MOST_CHARACTERS, _MOST_VALUES = 2_000_000, 200_000
+
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Reads one mapping from a YAML 1.2 file.
@@ -40,6 +42,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: is a folder; a recipe is a YAML file") from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"{path}: byte {error.start} is not UTF-8; save the recipe as UTF-8") from error
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}; see its rights") from error
+    if len(text) > _MOST_CHARACTERS:
+        raise RecipeError(f"{path}: {len(text):,} characters are no recipe; {_MOST_CHARACTERS:,} are allowed")
     yaml = YAML(typ="safe", pure=True)
     try:
         found = yaml.load(text)
@@ -48,9 +54,29 @@ def read_yaml(path: Path) -> dict[str, Any]:
         where = f" line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise RecipeError(f"{path}:{where} not valid YAML: {problem}") from error
+    except RecursionError as error:
+        raise RecipeError(f"{path}: not valid YAML: nested too deep") from error
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
+        # The library's own faults at odd documents: a date of month 13, a number without digits.
+        raise RecipeError(f"{path}: not valid YAML: {str(error).splitlines()[0] or error!r}") from error
+    _check_size(found, path)
     if not isinstance(found, dict):
         raise RecipeError(f"{path}: expected a mapping of keys, got {type(found).__name__}")
     return found
+
+
+def _check_size(found: object, path: Path) -> None:
+    """Refuses what grows without end once its aliases are written out."""
+    left, values = [found], 0
+    while left:
+        value = left.pop()
+        values += 1
+        if values > _MOST_VALUES:
+            raise RecipeError(f"{path}: its aliases stand for more than {_MOST_VALUES:,} values; write less")
+        if isinstance(value, dict):
+            left += [*value.keys(), *value.values()]
+        elif isinstance(value, list):
+            left += value
 
 
 def parse(schema: type[S], found: dict[str, Any], *, where: str) -> S:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from langadapt.errors import DataError
 from langadapt.search.approximate import Approximate, has_approximate, open_approximate
-from langadapt.search.catalogue import Meta, Rows, check_row, mapped_rows, opened, read_meta
+from langadapt.search.catalogue import Meta, Rows, check_row, damaged, mapped_rows, opened, read_meta
 from langadapt.search.exact import Best, best_rows, exact, merged
 from langadapt.search.scan import shown_name
 from langadapt.search.tower import ImageTower
@@ -130,15 +130,18 @@ def open_index(place: Path, tower: ImageTower | None) -> ImageIndex:
             )
         rows = mapped_rows(place, meta)
         checksums = np.full(meta.end, -1, np.int64)
-        for slot, checksum in connection.execute("SELECT slot, crc FROM rows"):
-            checksums[slot] = checksum
         names, ends, slots = bytearray(), [], []
-        for name, slot in connection.execute(
-            "SELECT name, slot FROM images WHERE slot IS NOT NULL ORDER BY name"
-        ):
-            names += name
-            ends.append(len(names))
-            slots.append(slot)
+        try:
+            for slot, checksum in connection.execute("SELECT slot, crc FROM rows"):
+                checksums[_slot(slot, meta)] = checksum
+            for name, slot in connection.execute(
+                "SELECT name, slot FROM images WHERE slot IS NOT NULL ORDER BY name"
+            ):
+                names += name
+                ends.append(len(names))
+                slots.append(_slot(slot, meta))
+        except (TypeError, ValueError, OverflowError) as error:
+            raise damaged(place, f"its catalogue: {error}") from error
         (failed,) = connection.execute("SELECT count(*) FROM images WHERE slot IS NULL").fetchone()
     if not ends:
         raise DataError(
@@ -162,3 +165,9 @@ def open_index(place: Path, tower: ImageTower | None) -> ImageIndex:
         approximate=approximate,
         stale_approximate=approximate is None and has_approximate(place),
     )
+
+
+def _slot(value: object, meta: Meta) -> int:
+    if not isinstance(value, int) or not 0 <= value < meta.end:
+        raise ValueError(f"row {value!r:.40} of {meta.end}")
+    return value

@@ -1,15 +1,13 @@
 """The state of an unfinished run on disk: one file that is replaced whole, no pickle."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from langadapt.data.write_tensors import read_tensors, write_tensors
 from langadapt.errors import TrainingError
 from langadapt.training.loop import FitState
 
@@ -31,17 +29,12 @@ def save_checkpoint(
         kept: tensors that `kept_tensor` gives back.
     """
     module = state.accelerator.unwrap_model(state.model)
-    tensors = {
-        f"weight.{name}": value.cpu().contiguous() for name, value in trained_parameters(module).items()
-    }
+    tensors = {f"weight.{name}": value for name, value in trained_parameters(module).items()}
     tensors |= {f"kept.{name}": value for name, value in (kept or {}).items()}
     for index, moments in state.optimizer.state_dict()["state"].items():
         for name, value in moments.items():
-            tensors[f"moment.{index}.{name}"] = torch.as_tensor(value).cpu().contiguous()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file(tensors, temporary, metadata={"step": str(state.step), "extra": json.dumps(extra)})
-    os.replace(temporary, path)
+            tensors[f"moment.{index}.{name}"] = torch.as_tensor(value)
+    write_tensors(path, tensors, {"step": str(state.step), "extra": json.dumps(extra)})
 
 
 def load_checkpoint(path: Path, state: FitState) -> dict[str, Any]:
@@ -53,22 +46,22 @@ def load_checkpoint(path: Path, state: FitState) -> dict[str, Any]:
     module = state.accelerator.unwrap_model(state.model)
     moments: dict[int, dict[str, Tensor]] = {}
     try:
-        with safe_open(path, framework="pt") as file:
-            said = file.metadata()
-            for name in file.keys():  # noqa: SIM118 - not a dict
-                kind, rest = name.split(".", 1)
-                if kind == "moment":
-                    index, moment = rest.split(".", 1)
-                    moments.setdefault(int(index), {})[moment] = file.get_tensor(name)
-            with torch.no_grad():
-                for name, value in trained_parameters(module).items():
-                    value.copy_(file.get_tensor(f"weight.{name}"))
-    except (SafetensorError, RuntimeError, ValueError) as error:
-        raise TrainingError(f"{path}: damaged checkpoint: {error}; start again with --overwrite") from error
+        tensors, said = read_tensors(path)
+        for name, value in tensors.items():
+            kind, rest = name.split(".", 1)
+            if kind == "moment":
+                index, moment = rest.split(".", 1)
+                moments.setdefault(int(index), {})[moment] = value
+        with torch.no_grad():
+            for name, weight in trained_parameters(module).items():
+                weight.copy_(tensors[f"weight.{name}"])
+        state.step = int(said["step"])
+        extra: dict[str, Any] = json.loads(said["extra"])
+    except (KeyError, RuntimeError, ValueError) as error:
+        problem = str(error).splitlines()[0]
+        raise TrainingError(f"{path}: damaged checkpoint: {problem}; start again with --overwrite") from error
     whole = state.optimizer.state_dict()
     state.optimizer.load_state_dict({**whole, "state": moments})
-    state.step = int(said["step"])
-    extra: dict[str, Any] = json.loads(said["extra"])
     return extra
 
 

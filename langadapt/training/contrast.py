@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from langadapt.data.contrast_batch import ContrastBatch
@@ -24,6 +23,7 @@ from langadapt.training.contrast_data import ContrastData, Share
 from langadapt.training.hard_sampling import HardSampler
 from langadapt.training.held_out import held_out_recall
 from langadapt.training.loop import FitPlan, fit, start_fit
+from langadapt.training.memory import SmallerChunks
 from langadapt.training.run_folder import RunFolder
 
 
@@ -92,7 +92,9 @@ def train_contrast(
 
     lines: list[str] = []
     saved_at = time.monotonic()
-    for log in fit(state, batches, loss, examples_per_step=min(stage.batch_size, len(data.split.train))):
+    memory = SmallerChunks(model, report=report)
+    rows_per_step = min(stage.batch_size, len(data.split.train))
+    for log in fit(state, batches, loss, examples_per_step=rows_per_step, memory=memory, shown=_captions):
         if hard is not None:
             hard.learn()
         lines.append(json.dumps({"kind": "step", **asdict(log)}))
@@ -109,7 +111,7 @@ def train_contrast(
                 best |= {"held_out_recall": recall, "held_out_loss": loss_now, "best_step": log.step}
                 if accelerator.is_main_process:
                     run.save_best(trained_parameters(accelerator.unwrap_model(state.model)))
-        if epoch_ends or time.monotonic() - saved_at > checkpoint_seconds:
+        if epoch_ends or state.stopping or time.monotonic() - saved_at > checkpoint_seconds:
             if accelerator.is_main_process:
                 run.append_log(lines)
                 extra = {**best, "seconds": earlier + run.seconds}
@@ -165,12 +167,16 @@ def _loss(
     return value
 
 
+def _captions(batch: ContrastBatch) -> str:
+    return f"images {', '.join(map(str, batch.image_ids[:5].tolist()))}, ..."
+
+
 def _put_back(model: nn.Module, run: RunFolder, best_step: int) -> None:
     """Leaves the best weights in the model; those of the start where no step was better."""
     assert isinstance(model, ContrastModel)
     with torch.no_grad():
         if best_step:
-            weights = load_file(run.best)
+            weights = run.read_best()
             for name, value in trained_parameters(model).items():
                 value.copy_(weights[name])
             return

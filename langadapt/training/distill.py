@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from langadapt.data.batches import epoch_batches, steps_per_epoch
@@ -48,6 +47,7 @@ from langadapt.training.distill_data import DistillData, Examples, prepare
 from langadapt.training.extend_vocabulary import extend_vocabulary
 from langadapt.training.finished import base_model, finished_samples, parallel_source
 from langadapt.training.loop import FitPlan, FitState, fit, start_fit
+from langadapt.training.memory import CutBatches
 from langadapt.training.run_folder import RunFolder
 
 _STATED = {"licence", "licence_source"}
@@ -233,7 +233,12 @@ def _train(
 
     log_lines: list[str] = []
     saved_at = time.monotonic()
-    for log in fit(state, batches, loss, examples_per_step=stage.batch_size):
+    memory = CutBatches(coupled=stage.info_nce_weight > 0, dropout=recipe.adapter.dropout > 0, report=report)
+    size = stage.batch_size
+    shown = student.text_model.first_texts
+    for log in fit(
+        state, batches, loss, examples_per_step=size, memory=memory, shown=lambda b: shown(b.text)
+    ):
         log_lines.append(json.dumps({"kind": "step", **asdict(log)}))
         note = (
             f"loss {log.loss:.3f}, held-out recall {best['held_out_recall']:.1f}"
@@ -249,14 +254,14 @@ def _train(
             log_lines.append(json.dumps({"kind": "held_out", "step": log.step, "recall": recall}))
             if improved and accelerator.is_main_process:
                 run.save_best(trained_parameters(accelerator.unwrap_model(state.model)))
-        if epoch_ends or time.monotonic() - saved_at > checkpoint_seconds:
+        if epoch_ends or state.stopping or time.monotonic() - saved_at > checkpoint_seconds:
             if accelerator.is_main_process:
                 run.append_log(log_lines)
                 save_checkpoint(run.checkpoint, state, extra={**best, "seconds": earlier + run.seconds})
             log_lines, saved_at = [], time.monotonic()
     module = accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
     with torch.no_grad():
-        weights = load_file(run.best)
+        weights = run.read_best()
         for name, value in trained_parameters(module).items():
             value.copy_(weights[name])
     accelerator.wait_for_everyone()

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from langadapt.data.store import StoreSpec, cache_folder, fingerprint, stored_rows
-from langadapt.errors import DataError
+from langadapt.errors import DataError, LangadaptWarning
 
 ROWS = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
 SPEC = StoreSpec(kind="test", fingerprint="abc", rows=10, dim=4)
@@ -76,7 +76,7 @@ def test_an_interrupted_store_goes_on(tmp_path: Path, stop_at: int) -> None:
     assert torch.equal(stored_rows(tmp_path, SPEC, again), ROWS)
     assert again.asked == [stop_at]
     assert again.yielded == list(range(stop_at, 10))
-    assert {path.name for path in folder(tmp_path).iterdir()} <= {"rows.bin", "lock"}
+    assert {path.name for path in folder(tmp_path).iterdir()} <= {"rows.bin", "rows.crc", "lock"}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,41 @@ def test_a_short_final_file_is_computed_again(tmp_path: Path) -> None:
     stored_rows(tmp_path, SPEC, Compute())
     with (folder(tmp_path) / "rows.bin").open("r+b") as file:
         file.truncate(100)
+    with pytest.warns(LangadaptWarning, match="damaged .100 bytes of 160.; computed again"):
+        assert torch.equal(stored_rows(tmp_path, SPEC, Compute()), ROWS)
+
+
+@pytest.mark.parametrize("place", [0, 77, 159])
+def test_a_flipped_bit_is_noticed_and_the_rows_are_computed_again(tmp_path: Path, place: int) -> None:
+    stored_rows(tmp_path, SPEC, Compute())
+    flip(folder(tmp_path) / "rows.bin", place)
+    again = Compute()
+    with pytest.warns(LangadaptWarning, match="not those that were written.; computed again"):
+        assert torch.equal(stored_rows(tmp_path, SPEC, again), ROWS)
+    assert again.asked == [0]
     assert torch.equal(stored_rows(tmp_path, SPEC, Compute()), ROWS)
+
+
+def test_a_flipped_bit_in_the_certain_part_of_an_interrupted_store(tmp_path: Path) -> None:
+    interrupted(tmp_path, 6)
+    flip(folder(tmp_path) / "rows.partial", 17)
+    again = Compute()
+    assert torch.equal(stored_rows(tmp_path, SPEC, again), ROWS)
+    assert again.asked == [0]
+
+
+def test_a_store_older_than_sums_is_read_as_it_is(tmp_path: Path) -> None:
+    stored_rows(tmp_path, SPEC, Compute())
+    (folder(tmp_path) / "rows.crc").unlink()
+    again = Compute()
+    assert torch.equal(stored_rows(tmp_path, SPEC, again), ROWS)
+    assert again.asked == []
+
+
+def flip(path: Path, place: int) -> None:
+    raw = bytearray(path.read_bytes())
+    raw[place] ^= 16
+    path.write_bytes(raw)
 
 
 def test_a_full_disk_is_one_line_and_the_next_run_completes(

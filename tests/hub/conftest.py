@@ -11,6 +11,7 @@ from huggingface_hub import constants
 from stand_in import WRITER, OwnHub, hub
 
 from langadapt.cli import main
+from langadapt.data import hub_retry
 from langadapt.recipes import find_language, override
 from langadapt.training import DistillOptions, distill
 
@@ -43,4 +44,5 @@ def own_hub(socket_enabled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     with hub() as made:
         monkeypatch.setattr(constants, "ENDPOINT", made.url)
+        monkeypatch.setattr(hub_retry, "_FIRST_WAIT_SECONDS", 0.01)
         yield made

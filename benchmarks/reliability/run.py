@@ -1,0 +1,59 @@
+"""Everything that reliability means here, tried, as one table: `make reliability`.
+
+python benchmarks/reliability/run.py          # minutes
+python benchmarks/reliability/run.py --long   # 20 kills per stage, 100,000 inputs, 10 minutes of load
+
+Each part is a program of its own with its own options: killed.py, faults.py, fuzz.py, load.py.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from trials import Trial, show
+
+_PARTS = {
+    "killed.py": (["--kills", "2", "--signals", "2"], ["--kills", "20", "--signals", "10"]),
+    "faults.py": (["--times", "1"], ["--times", "10"]),
+    "fuzz.py": (["--inputs", "5000"], ["--inputs", "100000"]),
+    "load.py": (["--seconds", "20"], ["--seconds", "600"]),
+}
+
+
+def main() -> None:
+    """Runs the parts one after the other, each in a fresh process."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--long", action="store_true")
+    parser.add_argument("--only", help="names of parts, divided by commas: killed,faults,fuzz,load")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, default=Path("runs/reliability.json"))
+    arguments = parser.parse_args()
+    trials: list[Trial] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for name, (short, long) in _PARTS.items():
+            if arguments.only and name.removesuffix(".py") not in arguments.only.split(","):
+                continue
+            said = Path(folder) / f"{name}.json"
+            command = [sys.executable, str(Path(__file__).with_name(name)), "--json", str(said)]
+            command += [*(long if arguments.long else short), "--seed", str(arguments.seed)]
+            with (Path(folder) / "output").open("w+", encoding="utf-8") as output:
+                sys.stderr.write(f"{name} {' '.join(command[4:])}\n")
+                done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
+                output.seek(0)
+                if not said.is_file():
+                    sys.stderr.write(output.read()[-3000:])
+                    trials.append(
+                        Trial(part=name, name="ran to its end", tried=1, failures=[f"{done.returncode}"])
+                    )
+                    continue
+            for row in json.loads(said.read_text(encoding="utf-8")):
+                row.pop("survived")
+                trials.append(Trial(**row))
+    sys.exit(0 if show(trials, arguments.json) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Full disks, flipped bytes, two runs at once, no memory, losses that jump: said, and nothing is lost."""
+
+import fcntl
+import resource
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+sys.path.append(str(Path(__file__).parents[1] / "training"))
+from test_loop import batches, linear, loss, start
+from tiny_run import run, weights
+
+from langadapt.cli import main
+from langadapt.data.write_tensors import read_tensors, write_tensors
+from langadapt.errors import TrainingError
+from langadapt.progress import Progress
+from langadapt.training import fit
+from langadapt.training import loop as loop_module
+from langadapt.training.spikes import LossWatch
+
+ALONE = "distill.info_nce_weight=0"
+
+
+class Stop(Exception):
+    """As if the power had failed."""
+
+
+def stopping(step: int):
+    def report(progress: Progress) -> None:
+        if progress.stage == "distil" and progress.done == step:
+            raise Stop
+
+    return report
+
+
+@pytest.fixture
+def stopped(language_folder: Path, tmp_path: Path) -> Path:
+    with pytest.raises(Stop):
+        run(language_folder, tmp_path / "run", "distill.epochs=2", report=stopping(12), checkpoint_seconds=0)
+    return tmp_path / "run"
+
+
+@pytest.mark.parametrize("name", ["state", "best"])
+def test_a_flipped_bit_of_a_checkpoint_is_noticed(language_folder: Path, tmp_path: Path, name: str) -> None:
+    still = (
+        "distill.epochs=2",
+        "distill.learning_rate=1e-9",
+    )  # the best weights are those of the first epoch
+    with pytest.raises(Stop):
+        run(language_folder, tmp_path, *still, report=stopping(12))
+    path = tmp_path / "checkpoint" / f"{name}.safetensors"
+    raw = bytearray(path.read_bytes())
+    raw[-9] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(TrainingError, match=r"damaged.*not those that were written.*--overwrite"):
+        run(language_folder, tmp_path, *still)
+    assert not (tmp_path / "artifact.json").exists()
+
+
+def test_two_runs_in_one_folder(stopped: Path, language_folder: Path) -> None:
+    lock = stopped / "checkpoint" / "lock"
+    before = (stopped / "checkpoint" / "state.safetensors").read_bytes()
+    with lock.open("a") as held:
+        for overwrite in (False, True):
+            fcntl.flock(held, fcntl.LOCK_EX)
+            with pytest.raises(TrainingError, match="another process is training in it"):
+                run(language_folder, stopped, "distill.epochs=2", overwrite=overwrite)
+            assert (stopped / "checkpoint" / "state.safetensors").read_bytes() == before
+    run(language_folder, stopped, "distill.epochs=2")
+
+
+def test_a_full_disk_keeps_the_old_checkpoint(
+    stopped: Path, language_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (stopped / "checkpoint" / "state.safetensors").read_bytes()
+    words = ["distill", "--recipe", str(language_folder / "es.yaml"), "--set", "distill.epochs=2"]
+    monkeypatch.setattr(sys, "argv", ["langadapt", *words, "--out", str(stopped), "--device", "cpu"])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+    try:
+        with pytest.raises(SystemExit) as stop:
+            main()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert stop.value.code == 2
+    (line,) = [item for item in capsys.readouterr().err.splitlines() if item.startswith("langadapt: ")]
+    assert "safetensors: File too large; nothing was overwritten" in line
+    assert (stopped / "checkpoint" / "state.safetensors").read_bytes() == before
+    said: list[str] = []
+    run(language_folder, stopped, "distill.epochs=2", report=lambda p: said.append(p.stage))
+    assert "resumed at step 11 of 20" in said
+
+
+def test_tensors_come_back_and_the_same_ones_make_the_same_bytes(tmp_path: Path) -> None:
+    made = {"a": torch.randn(3, 4).bfloat16(), "b": torch.arange(5), "c": torch.tensor(2.5)}
+    write_tensors(tmp_path / "x", made, {"step": "3", "more": "é"})
+    found, said = read_tensors(tmp_path / "x")
+    assert said == {"format": "pt", "step": "3", "more": "é"}
+    assert all(torch.equal(found[name], value) for name, value in made.items())
+    for name in ("y", "z"):
+        write_tensors(tmp_path / name, made)
+    assert (tmp_path / "y").read_bytes() == (tmp_path / "z").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x", "y", "z"]
+
+
+class NoMemory:
+    """A loss that fits only a few rows."""
+
+    def __init__(self, real, rows: int) -> None:
+        self.real, self.rows, self.tried = real, rows, list[int]()
+
+    def __call__(self, model, batch, *rest):
+        rows = len(batch.targets)
+        self.tried.append(rows)
+        if rows > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return self.real(model, batch, *rest)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "same"),
+    [
+        (("adapter.dropout=0.0", ALONE), "the result is the same up to rounding", True),
+        (("adapter.dropout=0.1", ALONE), "but for dropout", False),
+        (("adapter.dropout=0.0", "distill.info_nce_weight=1.0"), "the result differs", False),
+    ],
+    ids=["same", "dropout", "contrastive"],
+)
+def test_out_of_memory_cuts_the_batch(
+    language_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: tuple[str, ...],
+    words: str,
+    same: bool,
+) -> None:
+    module = sys.modules["langadapt.training.distill"]
+    run(language_folder, tmp_path / "whole", "distill.epochs=1", *settings)
+    small = NoMemory(module._distill_loss, 5)
+    monkeypatch.setattr(module, "_distill_loss", small)
+    said: list[str] = []
+    out = tmp_path / "pieces"
+    run(language_folder, out, "distill.epochs=1", *settings, report=lambda p: said.append(p.stage))
+    assert small.tried[:3] == [16, 8, 4], "16 rows, then 2 pieces, then 4"
+    assert [line.partition(";")[0] for line in said if line.startswith("out of memory")] == [
+        f"out of memory: each batch now runs in {count} pieces, gradients added up" for count in (2, 4)
+    ]
+    assert words in " ".join(said)
+    pairs = [(value, weights(out)[name]) for name, value in weights(tmp_path / "whole").items()]
+    assert all(torch.allclose(a, b, atol=2e-3) for a, b in pairs) == same
+
+
+def test_a_batch_of_one_row_that_does_not_fit_ends_the_run(
+    language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["langadapt.training.distill"]
+    monkeypatch.setattr(module, "_distill_loss", NoMemory(module._distill_loss, 0))
+    with pytest.raises(
+        TrainingError, match=r"out of memory at step 1 \(batch 1 of epoch 1: '.*lower the stage"
+    ):
+        run(language_folder, tmp_path, "distill.epochs=1")
+
+
+def test_another_runtime_error_is_a_bug(language_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(model: nn.Module, batch: Tensor) -> Tensor:
+        raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        list(fit(start(linear()), batches, broken, examples_per_step=5))
+
+
+def test_a_spike_stops_before_it_does_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("langadapt.training.spikes._LEAST", 4)
+    monkeypatch.setattr("langadapt.training.spikes._BEGINNING", 2)
+    module = linear()
+    state = start(module)
+
+    def jumping(model: nn.Module, batch: Tensor) -> Tensor:
+        return loss(model, batch) * (1e3 if state.step == 9 else 1.0)
+
+    steps = fit(state, batches, jumping, examples_per_step=5, shown=lambda batch: f"{len(batch)} rows")
+    for _ in range(9):
+        next(steps)
+    before = module.weight.clone()
+    with pytest.raises(TrainingError, match=r"at step 10 \(batch 2 of epoch 3: 5 rows\), and the median of"):
+        next(steps)
+    assert torch.equal(module.weight, before)
+    assert state.step == 9
+    assert loop_module.LossWatch is LossWatch
+
+
+def test_what_is_a_spike_and_what_is_not() -> None:
+    watch = LossWatch()
+    assert not any(watch.is_spike(loss) for loss in [5.0] * 8 + [0.3] * 31)
+    assert not watch.is_spike(4.9), "not worse than the beginning"
+    assert not watch.is_spike(2.9), "not ten times the usual"
+    assert watch.is_spike(5.1)
+    assert watch.is_spike(5.1), "a spike does not become usual"
+    assert not any(LossWatch().is_spike(loss) for loss in [1.0] * 31 + [1e9][:0]), "too few to judge"
+    few = LossWatch()
+    assert not any(few.is_spike(loss) for loss in [*[0.1] * 31, 1e9])
