@@ -8,7 +8,7 @@ import datasets
 from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
-from langadapt.data.hub_retry import with_backoff
+from langadapt.data.hub_retry import with_backoff, without_token
 from langadapt.data.rows import Row, check_texts, missing_column, reach
 from langadapt.errors import DataError
 from langadapt.recipes.data import HubSource
@@ -60,7 +60,7 @@ def load_hub(source: HubSource) -> Any:
             what=source.repo,
         )
     except (DatasetsError, HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{source.repo}: {_explain(source, error)}") from error
+        raise DataError(f"{source.repo}: {without_token(_explain(source, error))}") from None
     _check_revision(source, data)
     return data
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from huggingface_hub import get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from langadapt.data.store import cache_folder
@@ -67,6 +68,17 @@ def fetched(download: Callable[[], str], *, what: str) -> Path:
         return folder
 
     return with_backoff(fetch, what=what)
+
+
+def one_line(error: BaseException) -> str:
+    """An error in one line without the user's token: a server may send back what it was sent."""
+    return without_token(" ".join(str(error).split()) or type(error).__name__)[:300]
+
+
+def without_token(text: str) -> str:
+    """A text in which stars stand for the user's token."""
+    token = get_token()
+    return text.replace(token, "***") if token else text
 
 
 def _check(link: Path) -> None:

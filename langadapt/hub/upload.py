@@ -13,7 +13,7 @@ from huggingface_hub.errors import (
 )
 
 from langadapt import __version__
-from langadapt.data.hub_retry import with_backoff
+from langadapt.data.hub_retry import one_line, with_backoff
 from langadapt.errors import PublishError
 
 _GIT = ".gitattributes"
@@ -79,7 +79,7 @@ def _explained(send: Callable[[], T], repo: str) -> T:
     try:
         return with_backoff(send, what=repo)
     except HFValidationError as error:
-        raise PublishError(f"--repo {repo}: {_line(error)}") from None
+        raise PublishError(f"--repo {repo}: {one_line(error)}") from None
     except (HfHubHTTPError, HTTPError, RuntimeError, OSError, ValueError) as error:
         # No cause: a traceback of the HTTP library may show the request with its headers.
         raise PublishError(_reason(error, repo)) from None
@@ -92,11 +92,11 @@ def _reason(error: BaseException, repo: str) -> str:
             return _REASONS[status].format(repo=repo)
         if isinstance(cause, HTTPError) and status is None:
             return (
-                f"{repo}: the Hub cannot be reached ({_line(cause)}); nothing of it is visible there, the "
+                f"{repo}: the Hub cannot be reached ({one_line(cause)}); nothing of it is visible there, the "
                 "same "
                 "command goes on"
             )
-    return f"{repo}: the Hub did not take it: {_line(error)}; nothing of it is visible there"
+    return f"{repo}: the Hub did not take it: {one_line(error)}; nothing of it is visible there"
 
 
 _REASONS = {
@@ -117,10 +117,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
     while found is not None:
         yield found
         found = found.__cause__ or found.__context__
-
-
-def _line(error: BaseException) -> str:
-    """An error in one line, without the token."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    token = get_token()
-    return (text.replace(token, "***") if token else text)[:300]

@@ -13,7 +13,7 @@ from huggingface_hub.errors import (
     LocalEntryNotFoundError,
 )
 
-from langadapt.data.hub_retry import WrongHashError, fetched
+from langadapt.data.hub_retry import WrongHashError, fetched, one_line
 from langadapt.errors import ModelError
 
 FORMAT_VERSION = 2
@@ -48,8 +48,8 @@ def artifact_folder(path_or_repo: str, revision: str | None) -> Path:
         raise ModelError(f"{path_or_repo}: {error}; try again later") from error
     except (HfHubHTTPError, HFValidationError, HTTPError) as error:
         raise ModelError(
-            f"{path_or_repo}: no such folder here, no such artifact on the Hub: {str(error).splitlines()[0]}"
-        ) from error
+            f"{path_or_repo}: no such folder here, no such artifact on the Hub: {one_line(error)}"
+        ) from None
 
 
 def check_files(folder: Path) -> None:

@@ -15,7 +15,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from langadapt.data.hub_retry import fetched
+from langadapt.data.hub_retry import fetched, one_line
 from langadapt.errors import ModelError
 from langadapt.models.towers import MODEL_FILES
 from langadapt.recipes import ModelRef
@@ -92,8 +92,8 @@ def _download(ref: ModelRef) -> Path:
             "give a local folder as repo"
         ) from error
     except (HfHubHTTPError, HTTPError, OSError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"{where}: download failed: {first}") from error
+        # No cause: a traceback of the HTTP library may show the request with its headers.
+        raise ModelError(f"{where}: download failed: {one_line(error)}") from None
 
 
 def folder_hash(folder: Path) -> str:

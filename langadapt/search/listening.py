@@ -11,6 +11,7 @@ from langadapt.errors import DataError
 from langadapt.search.service import Service, service_app
 
 _GRACE_SECONDS = 20
+_CONNECTIONS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,7 @@ def serve(service: Service, door: Door, *, private: bool) -> None:
         server_header=False,
         timeout_keep_alive=5,
         timeout_graceful_shutdown=_GRACE_SECONDS,
-        limit_concurrency=service.limits.queue * 8,
+        limit_concurrency=service.limits.queue + _CONNECTIONS,  # the last fence; the queue answers better
     )
     try:
         uvicorn.Server(config).run(sockets=[door.socket])
