@@ -27,12 +27,25 @@ _BROKEN = (
 """What transformers raises where a file of a model is not what it should be."""
 
 
+class _Refusing:
+    """Turns what is raised inside into one line; the tokenizers library raises plain `Exception`."""
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is not None and (kind is Exception or issubclass(kind, _BROKEN)):
+            assert error is not None
+            raise ModelError(f"{self._line}: {_first_line(error)}") from error
+
+
 def load_config(model: ResolvedModel) -> Any:
     """The model's configuration; never runs remote code."""
-    try:
+    with _Refusing(f"{model.repo}: no usable config.json"):
         return AutoConfig.from_pretrained(model.path, trust_remote_code=False)
-    except _BROKEN as error:
-        raise ModelError(f"{model.repo}: no usable config.json: {_first_line(error)}") from error
 
 
 def load_module(model: ResolvedModel, config: Any, *, auto: Any = AutoModel) -> nn.Module:
@@ -41,10 +54,8 @@ def load_module(model: ResolvedModel, config: Any, *, auto: Any = AutoModel) -> 
     A random pooler is never made: where the class can leave it out, it is left out. `auto` is the class of
     transformers that knows which class the model has.
     """
-    try:
+    with _Refusing(f"{model.repo}: cannot load its weights"):
         module, missing = read_module(model.path, config, auto=auto)
-    except _BROKEN as error:
-        raise ModelError(f"{model.repo}: cannot load its weights: {_first_line(error)}") from error
     if missing:
         raise ModelError(
             f"{model.repo}: {len(missing)} weights are missing from the file, first '{missing[0]}'; "
@@ -64,10 +75,8 @@ def position_limit(config: Any, tower: nn.Module) -> int:
 
 def load_tokenizer(model: ResolvedModel, **options: Any) -> Any:
     """The model's tokenizer."""
-    try:
+    with _Refusing(f"{model.repo}: no usable tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=False, **options)
-    except _BROKEN as error:
-        raise ModelError(f"{model.repo}: no usable tokenizer: {_first_line(error)}") from error
     # Without its files transformers makes an empty vocabulary, in which every text looks alike.
     files = set(tokenizer.vocab_files_names.values()) - {"tokenizer_config.json"}
     if files and not any((model.path / name).is_file() for name in files):
@@ -77,10 +86,8 @@ def load_tokenizer(model: ResolvedModel, **options: Any) -> Any:
 
 def load_image_processor(model: ResolvedModel) -> Any:
     """The model's image processor on the PIL backend: no torchvision, the same pixels everywhere."""
-    try:
+    with _Refusing(f"{model.repo}: no usable image processor"):
         return AutoImageProcessor.from_pretrained(model.path, backend="pil", trust_remote_code=False)
-    except _BROKEN as error:
-        raise ModelError(f"{model.repo}: no usable image processor: {_first_line(error)}") from error
 
 
 def _first_line(error: BaseException) -> str:

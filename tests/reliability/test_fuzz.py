@@ -135,6 +135,11 @@ def test_a_tokenizer_that_is_no_tokenizer(tmp_path: Path) -> None:
         path.write_text(json.dumps({**said, "added_tokens_decoder": value}), encoding="utf-8")
         with pytest.raises(ModelError, match="no usable tokenizer"):
             load_tokenizer(resolve_model(ModelRef(repo=str(folder))))
+    path.write_text(json.dumps(said), encoding="utf-8")
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("unk_token", "unk"), encoding="utf-8")
+    with pytest.raises(ModelError, match="no usable tokenizer"):
+        load_tokenizer(resolve_model(ModelRef(repo=str(folder))))
 
 
 def test_yaml_tags_and_bombs_are_refused(tmp_path: Path) -> None:
