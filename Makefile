@@ -4,13 +4,16 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 LANG_CODE ?= zh
 
-.PHONY: quickstart test check fix clean
+.PHONY: quickstart test reliability check fix clean
 
 quickstart: $(VENV)/.installed  ## teach the embedded world's CLIP a language, score it, search it
 	$(BIN)/langadapt quickstart --lang $(LANG_CODE)
 
 test: $(VENV)/.dev  ## the test suite on up to four cores; no network, no GPU
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+reliability: $(VENV)/.dev  ## kill, fill, damage, crowd and fuzz everything, and print one table; minutes, LONG=--long for hours
+	$(BIN)/python benchmarks/reliability/run.py $(LONG)
 
 check: $(VENV)/.dev  ## style and types
 	$(BIN)/ruff check .

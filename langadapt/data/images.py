@@ -7,6 +7,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from langadapt.data.lines import unreadable
@@ -16,6 +17,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # EPS is left out on purpose: opening one starts Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _MOST_PIXELS = 89_478_485
+_MOST_16_BITS = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,8 @@ def open_image(path: ImageFile) -> Image.Image:
     """Reads an image completely, upright by its EXIF orientation, as RGB; of an animation the first frame.
 
     Raises:
-        DataError: no such file, not an image, damaged or cut off, or more than 89 million pixels.
+        DataError: no such file, not an image, damaged or cut off, more than 89 million pixels, or numbers
+            whose range nobody states.
     """
     try:
         raw = path.read_bytes()
@@ -55,7 +58,7 @@ def open_image(path: ImageFile) -> Image.Image:
         image = Image.open(io.BytesIO(raw), formats=_FORMATS)
         if image.width * image.height > _MOST_PIXELS:
             raise DataError(f"{path}: {image.width} x {image.height} pixels are too many; scale it down")
-        return ImageOps.exif_transpose(image).convert("RGB")
+        return _eight_bits(ImageOps.exif_transpose(image), path).convert("RGB")
     except UnidentifiedImageError as error:
         found = "is empty" if not raw else "is not an image of a known kind"
         raise DataError(f"{path}: {found}; replace it or take it out of the captions") from error
@@ -63,6 +66,18 @@ def open_image(path: ImageFile) -> Image.Image:
         raise DataError(f"{path}: {error}; scale it down") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise DataError(f"{path}: damaged image ({error}); fetch it again") from error
+
+
+def _eight_bits(image: Image.Image, path: ImageFile) -> Image.Image:
+    """Grey pictures of 16 bits scaled to 8; Pillow itself would cut every value above 255 to white."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    if image.mode == "F":
+        raise DataError(f"{path}: holds floating-point numbers, whose white nobody states; save it in 8 bits")
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > _MOST_16_BITS:
+        raise DataError(f"{path}: holds numbers of 32 bits, whose white nobody states; save it in 8 bits")
+    return Image.fromarray((values // 257).astype(np.uint8))
 
 
 def list_images(folder: Path) -> list[Path]:

@@ -40,12 +40,12 @@ def artifact_folder(path_or_repo: str, revision: str | None) -> Path:
             lambda: snapshot_download(path_or_repo, revision=revision, allow_patterns=list(FILES)),
             what=path_or_repo,
         )
-    except LocalEntryNotFoundError as error:
+    except LocalEntryNotFoundError:
         raise ModelError(
             f"{path_or_repo}: no such folder here, and the Hub cannot be reached for an artifact of that name"
-        ) from error
+        ) from None
     except WrongHashError as error:
-        raise ModelError(f"{path_or_repo}: {error}; try again later") from error
+        raise ModelError(f"{path_or_repo}: {error}; try again later") from None
     except (HfHubHTTPError, HFValidationError, HTTPError) as error:
         raise ModelError(
             f"{path_or_repo}: no such folder here, no such artifact on the Hub: {one_line(error)}"

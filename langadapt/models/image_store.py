@@ -16,7 +16,7 @@ from langadapt.errors import DataError
 from langadapt.models.teacher import Teacher
 
 ImageProgress = Callable[[int, int], None]
-_CODE_VERSION = 1
+_CODE_VERSION = 2
 
 
 def image_embeddings(

@@ -16,7 +16,7 @@ from langadapt.data.store import StoreSpec, cache_folder, fingerprint, stored_ro
 from langadapt.errors import ModelError
 from langadapt.models.teacher import Teacher
 
-_CODE_VERSION = 1
+_CODE_VERSION = 2
 
 
 @torch.inference_mode()

@@ -75,22 +75,22 @@ def _download(ref: ModelRef) -> Path:
         return fetched(
             lambda: snapshot_download(ref.repo, revision=ref.revision, allow_patterns=MODEL_FILES), what=where
         )
-    except GatedRepoError as error:
+    except GatedRepoError:
         raise ModelError(
             f"{where} is gated: accept its terms at https://huggingface.co/{ref.repo} and run `hf auth login`"
-        ) from error
-    except RevisionNotFoundError as error:
-        raise ModelError(f"{where}: the Hub has no such revision; see its history on the Hub") from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
+        ) from None
+    except RevisionNotFoundError:
+        raise ModelError(f"{where}: the Hub has no such revision; see its history on the Hub") from None
+    except (RepositoryNotFoundError, HFValidationError):
         raise ModelError(
             f"{where}: no such model on the Hub and no folder of that name here; if it is private run "
             "`hf auth login`"
-        ) from error
-    except LocalEntryNotFoundError as error:
+        ) from None
+    except LocalEntryNotFoundError:
         raise ModelError(
             f"{where}: the Hub cannot be reached and the model is not in the local cache; go online once, or "
             "give a local folder as repo"
-        ) from error
+        ) from None
     except (HfHubHTTPError, HTTPError, OSError) as error:
         # No cause: a traceback of the HTTP library may show the request with its headers.
         raise ModelError(f"{where}: download failed: {one_line(error)}") from None

@@ -11,7 +11,7 @@ from torch import Tensor
 from langadapt.data.store import fingerprint
 from langadapt.models import LanguageModel
 
-_CODE_VERSION = 1
+_CODE_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -92,3 +93,17 @@ def test_list_images(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match=r"holds no images; expected files ending in \.jpg"):
         list_images(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits_keep_their_shades(tmp_path: Path, ending: str) -> None:
+    """Black, the middle and white; cut at 255, the middle would be white."""
+    shades = np.array([[0, 257 * 128, 65535]], np.uint16)
+    Image.fromarray(shades).save(tmp_path / f"a.{ending}")
+    assert np.asarray(open_image(tmp_path / f"a.{ending}")).tolist() == [[[0] * 3, [128] * 3, [255] * 3]]
+
+
+def test_numbers_whose_white_nobody_states(tmp_path: Path) -> None:
+    for number, values in enumerate([np.array([[0.0, 1.0]], np.float32), np.array([[0, 70_000]], np.int32)]):
+        Image.fromarray(values).save(tmp_path / f"{number}.tif")
+        assert "save it in 8 bits" in fault(tmp_path / f"{number}.tif")
