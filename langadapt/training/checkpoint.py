@@ -72,8 +72,7 @@ def kept_tensor(path: Path, name: str) -> Tensor:
         TrainingError: the file is damaged or has no such tensor.
     """
     try:
-        with safe_open(path, framework="pt") as file:
-            tensor: Tensor = file.get_tensor(f"kept.{name}")
-    except SafetensorError as error:
-        raise TrainingError(f"{path}: damaged checkpoint: {error}; start again with --overwrite") from error
-    return tensor
+        return read_tensors(path)[0][f"kept.{name}"]
+    except (KeyError, ValueError) as error:
+        problem = str(error).splitlines()[0]
+        raise TrainingError(f"{path}: damaged checkpoint: {problem}; start again with --overwrite") from error

@@ -132,7 +132,9 @@ class RunFolder:
         for name in (FACTS, SCORES, SAMPLES, RECIPE, WEIGHTS, VOCABULARY):
             (self.folder / name).unlink(missing_ok=True)
         for path in (self.folder / "checkpoint").iterdir():
-            if path.name != "lock":
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
                 path.unlink()
 
 
