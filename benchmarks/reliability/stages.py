@@ -87,6 +87,16 @@ STAGES = (
         finished="run/artifact.json",
     ),
     Stage(
+        name="domain",
+        command=(
+            "domain", "--from", "{world}/run", "--pairs", "{world}/pairs.tsv", "--images", "{world}/pictures",
+            "--set", "domain.epochs=4", "--set", "domain.batch_size=6", "--out", "{place}/run",
+            "--device", "cpu",
+        ),
+        makes=(*_RUN, "run/domain.json", "run/hard-pairs.jsonl"),
+        finished="run/report.html",
+    ),
+    Stage(
         name="prompts",
         command=(
             "prompts", "--shots", "2", "--images", "{world}/classes", "--model", "{world}/run",

@@ -108,7 +108,8 @@ def domain_command(
     own = Found(recipe=read_artifact(begin).recipe, path=begin / "recipe.yaml", shipped=True)
     found = own if named_recipe is None else find_language(named_recipe)
     stage = chosen_stage(DomainStage, found, own, named_pairs(pairs), settings or [])
-    if (place / FACTS).is_file() and not overwrite:
+    told_of = (place / "report.html").is_file()
+    if (place / FACTS).is_file() and told_of and not overwrite:
         raise DataError(f"{place} holds a finished run; choose another --out, or --overwrite")
     code = own.recipe.code
     domain_sets = [] if test is None else [retrieval_from_files(test, test_images, language=code)]
@@ -119,7 +120,7 @@ def domain_command(
     )
     sets = [("domain", item) for item in domain_sets] + [("general", item) for item in general_sets]
     where = chosen_device(device)
-    options = DistillOptions(device=where, overwrite=overwrite)
+    options = DistillOptions(device=where, overwrite=overwrite, reuse_finished=not (told_of or overwrite))
     with progress_report() as report:
         before = _scored(begin, sets, where, report)
         artifact = tune(begin, place, stage=stage, report=report, options=options, images=images)

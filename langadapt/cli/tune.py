@@ -80,7 +80,8 @@ def tune_command(
     found = None if named_recipe is None else find_language(named_recipe)
     own = Found(recipe=read_artifact(begin).recipe, path=begin / "recipe.yaml", shipped=True)
     stage = chosen_stage(TuneStage, found or own, own, named_pairs(pairs), settings or [])
-    options = DistillOptions(device=chosen_device(device), overwrite=overwrite)
+    several = len(shares) > 1 and not overwrite
+    options = DistillOptions(device=chosen_device(device), overwrite=overwrite, reuse_finished=several)
     made: dict[float, Artifact] = {}
     with progress_report() as report:
         for share in shares:

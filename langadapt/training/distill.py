@@ -65,6 +65,8 @@ class DistillOptions:
     """Start again in a folder that holds another run."""
     checkpoint_seconds: float = 300.0
     """A checkpoint is written this often, and at the end of each epoch."""
+    reuse_finished: bool = False
+    """Take a finished run of the same recipe, data and models for the result (tune and domain)."""
 
 
 def distill(

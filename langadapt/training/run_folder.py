@@ -13,7 +13,16 @@ from torch import Tensor
 from langadapt.data.write_tensors import read_tensors, write_tensors
 from langadapt.data.write_text import write_text
 from langadapt.errors import TrainingError
-from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, VOCABULARY, WEIGHTS
+from langadapt.models.artifact import (
+    FACTS,
+    RECIPE,
+    SAMPLES,
+    SCORES,
+    VOCABULARY,
+    WEIGHTS,
+    Artifact,
+    read_artifact,
+)
 from langadapt.training.loop import StepLog
 
 
@@ -51,6 +60,13 @@ class RunFolder:
     def _lock(self) -> FileLock:
         # The same process may claim a folder again; the system frees the lock of a killed one.
         return FileLock(self.folder / "checkpoint" / "lock", is_singleton=True)
+
+    def finished(self) -> Artifact | None:
+        """What this very run made, where it is done; None where it is not, or another run is there."""
+        if not (self.folder / FACTS).is_file():
+            return None
+        artifact = read_artifact(self.folder)
+        return artifact if artifact.training.get("run_key") == self.key else None
 
     def claim(self, *, overwrite: bool) -> None:
         """Makes the folder this run's own, or goes on with it.
@@ -129,7 +145,8 @@ class RunFolder:
         self._lock.release(force=True)
 
     def _forget(self) -> None:
-        for name in (FACTS, SCORES, SAMPLES, RECIPE, WEIGHTS, VOCABULARY):
+        reports = ("report.html", "domain.json")
+        for name in (FACTS, SCORES, SAMPLES, RECIPE, WEIGHTS, VOCABULARY, *reports):
             (self.folder / name).unlink(missing_ok=True)
         for path in (self.folder / "checkpoint").iterdir():
             if path.is_dir():

@@ -77,6 +77,9 @@ def tune(
     pairs = join_pairs(parts)
     key = fingerprint(stage.model_dump_json(), before.digest, pairs.fingerprint, pairs_fraction)
     run = RunFolder(folder=out, key=key, started=started)
+    if options.reuse_finished and (done := run.finished()) is not None:
+        report(Progress(stage=f"{out}: finished before"))
+        return done
     if accelerator.is_main_process:
         run.claim(overwrite=options.overwrite)
     accelerator.wait_for_everyone()
@@ -136,6 +139,7 @@ def tune(
         training={
             **facts,
             "fell_back": fell_back,
+            "run_key": key,
             "rows": len(data.split.train),
             "images": len({*data.image_ids[data.split.train].tolist()}),
             "held_out_rows": len(data.split.held_out),

@@ -13,7 +13,7 @@ import pytest
 import torch
 from tiny_language import sentences
 from tiny_run import silent
-from tiny_tune import distilled, domain_stage, hard_pairs, stage, tuned, write_pairs
+from tiny_tune import LOCKED, distilled, domain_stage, hard_pairs, stage, tuned, write_pairs
 from two_tuning_processes import BOTH, HARD
 
 import langadapt
@@ -157,6 +157,21 @@ def test_it_falls_back_to_the_distilled_student_and_says_so(start: Path, pairs: 
     assert "no step was better than the distilled student: the result is that student" in said
     before, after = langadapt.load(start), langadapt.load(tmp_path / "run")
     assert torch.equal(before.encode_text(TEXTS), after.encode_text(TEXTS))
+
+
+def test_a_finished_run_is_taken_where_that_is_asked_for_and_it_is_the_same(
+    start: Path, pairs: Path, tmp_path: Path
+) -> None:
+    """So a command of several runs goes on behind those that are done."""
+    chosen = stage(pairs, epochs=1, **LOCKED)
+    made = tuned(start, tmp_path / "run", chosen)
+    said: list[str] = []
+    again = tuned(start, tmp_path / "run", chosen, report=lambda p: said.append(p.stage), reuse_finished=True)
+    assert again.digest == made.digest
+    assert said == [f"{tmp_path / 'run'}: finished before"]
+    for other, options in ((stage(pairs, epochs=2, **LOCKED), {"reuse_finished": True}), (chosen, {})):
+        with pytest.raises(TrainingError, match="holds a finished run"):
+            tuned(start, tmp_path / "run", other, **options)
 
 
 @pytest.mark.parametrize("stop", [3, 5])
