@@ -7,21 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from langadapt.data.images import list_images
 from langadapt.models import LanguageModel, load
+from langadapt.recipes import find_language, override
 from langadapt.search.service import Service, ServiceLimits, service_app
 from langadapt.search.session import open_session
+from langadapt.training import DistillOptions, distill
 
 
 @pytest.fixture(scope="module")
 def model(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
-    from tiny_run import run
-
     out = tmp_path_factory.mktemp("serve") / "es"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LANGADAPT_CACHE", str(tmp_path_factory.mktemp("serve-cache")))
-        run(language_folder, out, "distill.epochs=1")
+        found = override(find_language(str(language_folder / "es.yaml")), ["distill.epochs=1"])
+        distill(found, out, report=lambda progress: None, options=DistillOptions(device=torch.device("cpu")))
     return load(out)
 
 
