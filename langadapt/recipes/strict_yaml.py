@@ -66,17 +66,20 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _check_size(found: object, path: Path) -> None:
-    """Refuses what grows without end once its aliases are written out."""
-    left, values = [found], 0
-    while left:
-        value = left.pop()
-        values += 1
-        if values > _MOST_VALUES:
-            raise RecipeError(f"{path}: its aliases stand for more than {_MOST_VALUES:,} values; write less")
-        if isinstance(value, dict):
-            left += [*value.keys(), *value.values()]
-        elif isinstance(value, list):
-            left += value
+    """Refuses what grows without end once its aliases are written out; what holds itself `parse` refuses."""
+    sizes: dict[int, int] = {}
+
+    def size(value: object) -> int:
+        if not isinstance(value, dict | list):
+            return 1
+        if id(value) not in sizes:
+            sizes[id(value)] = 0  # until it is known, and if it holds itself
+            inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+            sizes[id(value)] = 1 + sum(map(size, inner))
+        return sizes[id(value)]
+
+    if size(found) > _MOST_VALUES:
+        raise RecipeError(f"{path}: its aliases stand for more than {_MOST_VALUES:,} values; write less")
 
 
 def parse(schema: type[S], found: dict[str, Any], *, where: str) -> S:
