@@ -32,7 +32,8 @@ def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives, tile_ro
 
     The rank is 1 + the number of other candidates that score at least as high as the best positive: ties
     count against the model, the query's other positives are left out. Scores are cosines, summed exactly and
-    rounded to float32, so equal rows tie and neither tile size nor row order moves a rank.
+    rounded to float32 (in effect, see `_Tile`), so equal rows tie and neither tile size nor row order moves a
+    rank.
 
     Args:
         text: `[T, D]` floating point, any length of rows.
@@ -67,13 +68,57 @@ def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives, tile_ro
     i2t = 1 - torch.bincount(
         positives.image[pair_scores >= best_of_image[positives.image]], minlength=len(images)
     )
-    columns = images.double().T
     for start in range(0, len(texts), tile_rows):
         rows = slice(start, start + tile_rows)
-        scores = (texts[rows].double() @ columns).float()
-        t2i[rows] += (scores >= best_of_text[rows, None]).sum(dim=1)
-        i2t += (scores >= best_of_image).sum(dim=0)
+        tile = _Tile(text=texts[rows], image=images)
+        t2i[rows] += tile.at_least(best_of_text[rows, None]).sum(dim=1, dtype=torch.int32)
+        i2t += tile.at_least(best_of_image[None]).sum(dim=0, dtype=torch.int32)
     return Ranks(t2i=t2i, i2t=i2t)
+
+
+class _Tile:
+    """Scores of some texts with all images, compared exactly.
+
+    A float32 product decides almost every comparison: it differs from the exact score by less than a known
+    margin. The pairs that come nearer to their bound are summed exactly; where they are many (a model that
+    says the same of everything) the whole tile is.
+
+    Args:
+        text: `[t, D]` rows on the grid of `exact_unit_rows`.
+        image: `[I, D]`, likewise.
+    """
+
+    def __init__(self, *, text: Tensor, image: Tensor) -> None:
+        self.text, self.image = text, image
+        self.scores = text @ image.T
+        self.exact = torch.get_float32_matmul_precision() != "highest"
+        if self.exact:
+            self._sum_exactly()
+
+    def at_least(self, bound: Tensor) -> Tensor:
+        """Which scores reach `bound`, float32 `[t, 1]` or `[1, I]`: bool `[t, I]`."""
+        if not self.exact:
+            # D rounded products and sums of rows of norm 1, in whatever order (Higham, 2002, eq. 3.7); the
+            # exact score and the bounds are rounded besides.
+            margin = (self.text.shape[1] + 8) * 2.0**-24
+            sure = self.scores >= bound + margin
+            doubtful = self.scores >= bound - margin
+            doubtful ^= sure
+            if int(doubtful.count_nonzero()) <= doubtful.numel() // 64:
+                place = doubtful.nonzero()
+                for block in _blocks(place):
+                    text, image = block.unbind(dim=1)
+                    scores = (self.text[text].double() * self.image[image].double()).sum(dim=1).float()
+                    sure[text, image] = scores >= bound.expand_as(sure)[text, image]
+                return sure
+            self._sum_exactly()
+        return self.scores >= bound
+
+    def _sum_exactly(self) -> None:
+        for start in range(0, len(self.image), 4096):
+            part = slice(start, start + 4096)
+            self.scores[:, part] = (self.text.double() @ self.image[part].double().T).float()
+        self.exact = True
 
 
 def _best(pair_scores: Tensor, query: Tensor, queries: int) -> Tensor:

@@ -68,6 +68,23 @@ def test_texts_with_several_positives_equal_the_slow_ones(seed: int) -> None:
     assert (ranks.t2i.tolist(), ranks.i2t.tolist()) == slow_ranks(text, image, pairs)
 
 
+@pytest.mark.parametrize("others", [300, 0])
+def test_ties_that_only_an_exact_sum_sees(others: int) -> None:
+    """A text of equal numbers scores every reordering of an image alike; float32 sums differ in the order."""
+    generator = torch.Generator().manual_seed(0)
+    one = torch.randn(512, generator=generator).abs() + 0.1
+    image = torch.stack([one[torch.randperm(512, generator=generator)] for _ in range(12)])
+    products = image / image.norm(dim=1, keepdim=True) @ torch.full((512,), 512**-0.5)
+    assert len(products.unique()) > 1, "a float32 product does not see the tie"
+    apart = torch.randn(others, 512, generator=generator)
+    images = torch.cat([image, apart])
+    texts = torch.cat([torch.ones(12, 512), apart])
+    ranks = positive_ranks(texts, images, positives=positives_of([(i, i) for i in range(12 + others)]))
+    assert ranks.t2i[:12].tolist() == [12] * 12
+    assert ranks.i2t[:12].tolist() == [12] * 12
+    assert ranks.t2i[12:].eq(1).all()
+
+
 def test_two_captions_of_one_image_do_not_compete() -> None:
     image = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     text = torch.tensor([[1.0, 0.0], [1.0, 0.0], [1.0, 0.2], [0.0, 1.0]])
