@@ -14,6 +14,7 @@ a run whose line is there is not repeated. `cost` times the sampler and measures
 """
 
 import argparse
+import contextlib
 import io
 import itertools
 import json
@@ -37,19 +38,20 @@ from langadapt.data.retrieval_set import RetrievalSet
 from langadapt.errors import LangadaptError
 from langadapt.metrics.retrieval import retrieval_scores
 from langadapt.models import LanguageModel, load
-from langadapt.models.image_store import tuned_images
+from langadapt.models.image_store import stored_images, tuned_images
 from langadapt.progress import Progress
 from langadapt.quickstart.attributes import split_of
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.languages import CAPTIONS
-from langadapt.quickstart.plans import Plan
-from langadapt.quickstart.scenes import RELATIONS, SIZES, Scene, Shape, Thing
+from langadapt.quickstart.plans import Plan, sample_plan
+from langadapt.quickstart.scenes import RELATIONS, SIZES, Scene, Shape, Thing, training_scenes
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import DomainStage, TuneStage, find_language
 from langadapt.recipes.strict_yaml import parse
 from langadapt.training import DistillOptions, distill, tune
+from langadapt.training.hard_sampling import HardSampler
 
-SHOP: tuple[Shape, ...] = ("cup", "hat", "book")
+SHOP: tuple[Shape, ...] = ("cup", "hat", "book", "bell")
 ADAPTER = {"text": "adapters", "image": "adapters", "learning_rate": 2e-3}
 FULL = {"text": "full", "image": "full", "learning_rate": 2e-4, "pretrained_learning_rate": 2e-4}
 NOISE = {"noise_fraction": 0.2}
@@ -70,14 +72,18 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "2 uniform epochs first": {"uniform_epochs": 2},
     "instance weights instead": {"strength": 0.0, "instance_strength": 1.0},
 }
-SETTINGS = {"batch_size": 32, "held_out_fraction": 0.15, "chunk_size": 512, "augment": False, "epochs": 5}
+SETTINGS = {"batch_size": 32, "held_out_fraction": 0.15, "chunk_size": 512, "augment": False, "epochs": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A student to begin with, tables of its pairs by share of wrong captions, and test sets by name."""
+    """A student to begin with, tables of its pairs by share of wrong captions, and test sets by name.
+
+    `settings` replace those of all methods.
+    """
 
     start: Path
+    settings: dict[str, Any]
     pairs: Callable[[float], Path]
     images: Path
     tests: dict[str, RetrievalSet]
@@ -99,27 +105,28 @@ def shop_scene(rng: random.Random) -> Scene:
     )
 
 
-def world(work: Path, start: Path | None, *, code: str, pairs: int, tests: int) -> Bench:
-    """The embedded world: an ordinary student, and drawn scenes of a shop."""
+def world(work: Path, start: Path | None, *, code: str, pairs: int, tests: int, ordinary: float) -> Bench:
+    """The embedded world: an ordinary student, and drawn scenes of a shop among ordinary ones."""
     folder = write_world(work / "world", parallel=16_000, tests=1_000)
     if start is None:
         start = work / "start"
         if not (start / "artifact.json").is_file():
             distill(find_language(str(folder / code)), start, report=_quiet)
-    scenes = {"train": _shop(work, "train", code, pairs), "test": _shop(work, "test", code, tests)}
-
-    def noisy(share: float) -> Path:
-        return _with_noise(scenes["train"], share)
+    others = round(ordinary * pairs)
+    shop = _shop(work, "train", code, pairs - others)
+    test = _shop(work, "test", code, tests)
+    train = _mixed(work, shop, _ordinary(work, code, others)) if others else shop
 
     general = folder / f"general.{code}.tsv"
     lines = (folder / f"test.{code}.tsv").read_text(encoding="utf-8").split("\n")
     general.write_text("\n".join(lines[: tests + 1]) + "\n", encoding="utf-8")
     return Bench(
         start=start,
-        pairs=noisy,
+        settings={},
+        pairs=lambda share: _with_noise(train, share),
         images=work / "shop",
         tests={
-            "domain": retrieval_from_files(scenes["test"], work / "shop", language=code),
+            "domain": retrieval_from_files(test, work / "shop", language=code),
             "general": retrieval_from_files(general, folder / "photos", language=code),
         },
     )
@@ -134,22 +141,48 @@ def _shop(work: Path, split: str, code: str, count: int) -> Path:
     rng, words = random.Random(f"shop {split}"), random.Random(f"shop {split} {code}")
     scenes = (scene for scene in iter(lambda: shop_scene(rng), None) if split_of(scene) == split)
     rows, said = ["image\tcaption"], set[str]()
-    for scene in scenes:
+    while len(rows) <= count:
+        scene = next(scenes)
         parts = ("first", "second", "relation")
         plan = Plan(**{part: getattr(scene, part) for part in parts})
         caption = CAPTIONS[code](plan, words)
         if split == "test" and str(plan) in said:
             continue
         said.add(str(plan))
-        name = f"{split}-{len(rows):04d}.png"
-        picture = io.BytesIO()
-        draw(scene).save(picture, format="png")
-        (work / "shop" / name).write_bytes(picture.getvalue())
-        rows.append(f"{name}\t{caption}")
-        if len(rows) > count:
-            break
+        rows.append(f"{_picture(work, f'{split}-{len(rows):04d}.png', scene)}\t{caption}")
     table.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return table
+
+
+def _ordinary(work: Path, code: str, count: int) -> Path:
+    """Scenes as the models were trained on, whose captions leave things out as theirs do."""
+    table = work / f"ordinary-{count}.tsv"
+    if not table.is_file():
+        drawn, facts, words = (random.Random(f"ordinary {code} {what}") for what in range(3))
+        rows = ["image\tcaption"]
+        for number, scene in enumerate(itertools.islice(training_scenes(drawn), count)):
+            caption = CAPTIONS[code](sample_plan(scene, facts), words)
+            rows.append(f"{_picture(work, f'ordinary-{number:04d}.png', scene)}\t{caption}")
+        table.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return table
+
+
+def _picture(work: Path, name: str, scene: Scene) -> str:
+    picture = io.BytesIO()
+    draw(scene).save(picture, format="png")
+    (work / "shop" / name).write_bytes(picture.getvalue())
+    return name
+
+
+def _mixed(work: Path, *tables: Path) -> Path:
+    header, rows = "", []
+    for one in tables:
+        header, *own = one.read_text(encoding="utf-8").splitlines()
+        rows += own
+    random.Random(0).shuffle(rows)
+    mixed = work / f"{'-and-'.join(one.stem for one in tables)}.tsv"
+    mixed.write_text("\n".join([header, *rows]) + "\n", encoding="utf-8")
+    return mixed
 
 
 def _with_noise(table: Path, share: float) -> Path:
@@ -168,7 +201,11 @@ def _with_noise(table: Path, share: float) -> Path:
 
 
 def lab(work: Path, start: Path) -> Bench:
-    """Real photos with dogs, told by their captions; the general test is all other photos."""
+    """Real photos with dogs, told by their captions; the general test is all other photos.
+
+    The image tower stays locked in all methods: a MobileNetV2 has no place for adapters, and all of it would
+    take hours on one core.
+    """
     kit = Path(os.environ["LANGADAPT_LAB"])
     for name in ("train_1k", "val"):
         if not (work / name).is_dir():
@@ -198,11 +235,12 @@ def lab(work: Path, start: Path) -> Bench:
 
     train = select("train_1k.zh-written.tsv", "train_1k.en.tsv", work / "dogs-train.tsv", dogs=True, most=5)
     tests = {
-        name: select("val.zh-mt.tsv", "val.en.tsv", work / f"{name}-test.tsv", dogs=name == "domain", most=2)
+        name: select("val.zh-written.tsv", "val.en.tsv", work / f"{name}.tsv", dogs=name == "domain", most=2)
         for name in ("domain", "general")
     }
     return Bench(
         start=start,
+        settings={"image": "locked", "batch_size": 64, "epochs": 6},
         pairs=lambda share: _with_noise(train, share),
         images=work / "train_1k",
         tests={name: retrieval_from_files(path, work / "val", language="zh") for name, path in tests.items()},
@@ -214,7 +252,9 @@ def scores(model: LanguageModel, tests: dict[str, RetrievalSet]) -> dict[str, fl
     found: dict[str, float] = {}
     for name, test in tests.items():
         assert test.images is not None
-        gallery, own = tuned_images(model.teacher, test.images), torch.tensor(test.image_of_text)
+        # Embeddings of a tower that learned are of use once; those of a frozen one to all runs.
+        embedded = tuned_images if "+" in model.image_identity else stored_images
+        gallery, own = embedded(model.teacher, test.images), torch.tensor(test.image_of_text)
         found[name] = retrieval_scores(model.encode_text(list(test.texts)), gallery, own, signature=name).mr6
     return found
 
@@ -222,16 +262,19 @@ def scores(model: LanguageModel, tests: dict[str, RetrievalSet]) -> dict[str, fl
 def one_run(bench: Bench, work: Path, name: str, noise: float, seed: int, extra: dict[str, Any]) -> None:
     """Adapts, scores and appends a line."""
     began = time.process_time()
-    values = {**SETTINGS, **chosen(name), **extra, "seed": seed, "pairs": [str(bench.pairs(noise))]}
+    values = {**SETTINGS, **chosen(name), **bench.settings, **extra, "seed": seed}
+    values["pairs"] = [str(bench.pairs(noise))]
     values.setdefault("patience_epochs", values["epochs"])
     stage = parse(DomainStage if "sampling" in values else TuneStage, values, where=name)
     options = DistillOptions(device=torch.device("cpu"), overwrite=True)
     out = work / "run"
-    artifact = tune(bench.start, out, stage=stage, report=_quiet, options=options, images=bench.images)
+    with sampler_seconds() as spent:
+        artifact = tune(bench.start, out, stage=stage, report=_quiet, options=options, images=bench.images)
     trained = time.process_time() - began
     facts = artifact.training
     told = {"method": name, "noise": noise, "seed": seed, "extra": extra}
-    told |= scores(load(out), bench.tests)
+    model = load(out)
+    told |= scores(model, bench.tests)
     told |= {
         "held_out": facts["held_out_recall"],
         "start_held_out": facts["start_recall"],
@@ -241,8 +284,44 @@ def one_run(bench: Bench, work: Path, name: str, noise: float, seed: int, extra:
         "fell_back": facts["fell_back"],
         "quarters": facts.get("domain", {}).get("quarters"),
         "train_cpu_seconds": round(trained, 1),
+        "sampler_percent": round(100 * sum(spent) / trained, 3),
     }
     _append(work, told)
+
+
+@contextlib.contextmanager
+def sampler_seconds() -> Iterator[list[float]]:
+    """CPU seconds of each call by which a run draws, measures and moves its difficulties."""
+    spent: list[float] = []
+    names = ("see", "learn", "epoch_done", "weights", "order")
+    before = {name: getattr(HardSampler, name) for name in names}
+
+    def clocked(work: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any) -> Any:
+            start = time.thread_time()
+            found = work(*given)
+            spent.append(time.thread_time() - start)
+            return _clocked_items(found, spent) if isinstance(found, Iterator) else found
+
+        return run
+
+    for name, work in before.items():
+        setattr(HardSampler, name, clocked(work))
+    try:
+        yield spent
+    finally:
+        for name, work in before.items():
+            setattr(HardSampler, name, work)
+
+
+def _clocked_items(items: Iterator[Any], spent: list[float]) -> Iterator[Any]:
+    while True:
+        start = time.thread_time()
+        item = next(items, None)
+        spent.append(time.thread_time() - start)
+        if item is None:
+            return
+        yield item
 
 
 def chosen(name: str) -> dict[str, Any]:
@@ -330,8 +409,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--start", type=Path, help="student; made where it is not given (world)")
     parser.add_argument("--lang", default="zh", help="of the embedded world")
-    parser.add_argument("--pairs", type=int, default=600, help="of the embedded world")
-    parser.add_argument("--tests", type=int, default=250, help="of the embedded world")
+    parser.add_argument("--pairs", type=int, default=1200, help="of the embedded world")
+    parser.add_argument("--tests", type=int, default=300, help="of the embedded world")
+    parser.add_argument("--ordinary", type=float, default=0.75, help="share of ordinary scenes among them")
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.2])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=[*METHODS, *VARIANTS], default=list(METHODS))
@@ -346,7 +426,8 @@ def main() -> None:
         cost(work)
         return
     if given.what == "world":
-        bench = world(work, given.start, code=given.lang, pairs=given.pairs, tests=given.tests)
+        sizes = {"pairs": given.pairs, "tests": given.tests, "ordinary": given.ordinary}
+        bench = world(work, given.start, code=given.lang, **sizes)
     else:
         bench = lab(work, given.start)
     extra = {key: json.loads(value) for key, _, value in (item.partition("=") for item in given.set)}

@@ -20,6 +20,7 @@ from langadapt.export.whole_folder import whole_folder
 from langadapt.models import LanguageModel
 from langadapt.models.pretrained import load_config
 from langadapt.models.provenance import BaseModel
+from langadapt.models.tuning import is_tuned
 from langadapt.recipes import Lora
 
 MODULE_FILES = ("modules.json", "config_sentence_transformers.json", CONFIG, MODULE_FILE)
@@ -85,8 +86,13 @@ def module_config(model: LanguageModel) -> dict[str, Any]:
     """What `langadapt_module.json` says of an artifact whose base models stay where they are.
 
     Raises:
-        ModelError: the artifact has new tokenizer pieces, which an export cannot hold yet.
+        ModelError: the artifact has new tokenizer pieces or tuned towers, which an export cannot hold yet.
     """
+    if is_tuned(model.artifact.weights):
+        raise ModelError(
+            f"the towers of this model for {model.artifact.recipe.code} were tuned or adapted to a domain, "
+            "which an export cannot hold yet; use it through langadapt.load"
+        )
     if model.artifact.vocabulary is not None:
         raise ModelError(
             f"the adapter for {model.artifact.recipe.code} has new tokenizer pieces, which an export cannot "

@@ -143,6 +143,16 @@ def weight_changes(tuned: TunedTower) -> dict[str, Tensor]:
     return changes
 
 
+def blend_changes(tuned: TunedTower, share: float) -> None:
+    """Takes each trained weight back towards its start; a share of the change stays.
+
+    Source: Wortsman et al., 2022 (WiSE-FT), who interpolate whole fine-tuned models.
+    """
+    with torch.no_grad():
+        for name, value in tuned.trained().items():
+            value.lerp_(tuned.start[name].to(value), 1.0 - share)
+
+
 def restore_changes(tuned: TunedTower, changes: dict[str, Tensor]) -> None:
     """Puts changes on top of the tower's starting weights and freezes it.
 

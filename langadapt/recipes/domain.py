@@ -46,3 +46,6 @@ class DomainStage(TuneStage):
     text: Methods = ("adapters",)
     image: Methods = ("adapters",)
     sampling: HardSampling = HardSampling()
+    blend: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the change that is kept at the end; each weight goes back towards the model that it was.
+    Less than 1 forgets less of what is general, and gains less."""

@@ -14,6 +14,7 @@ from langadapt.models import Artifact, LanguageModel, Student, load, read_artifa
 from langadapt.models.artifact import environment_facts
 from langadapt.models.contrast_model import ContrastModel
 from langadapt.models.device import best_device, device_name
+from langadapt.models.methods import blend_changes
 from langadapt.models.provenance import Samples, sample_texts
 from langadapt.models.tuning import Stage, has_stage, tunable_towers, tuned_weights
 from langadapt.nn.contrast import Temperature
@@ -25,6 +26,7 @@ from langadapt.training.distill import DistillOptions, share_of_work, silent
 from langadapt.training.distill_data import teacher_targets
 from langadapt.training.domain_record import start_record
 from langadapt.training.finished import pairs_source
+from langadapt.training.held_out import held_out_recall
 from langadapt.training.run_folder import RunFolder
 
 _BEFORE = {"tune": "the distilled student", "domain": "the student that it began with"}
@@ -123,6 +125,10 @@ def tune(
     if fell_back:
         report(Progress(stage=f"no step was better than {_BEFORE[name]}: the result is that student"))
     else:
+        if isinstance(stage, DomainStage) and stage.blend < 1.0:
+            blend_changes(text, stage.blend)
+            blend_changes(image, stage.blend)
+            facts["held_out_recall"] = held_out_recall(model, data, step=facts["best_step"])[0]
         weights |= tuned_weights(name, text, image)
         scale = model.temperature.state_dict()
         weights |= {f"{name}.temperature.{key}": value.cpu() for key, value in scale.items()}

@@ -12,7 +12,9 @@ from tiny_tune import stage as tune_stage
 
 import langadapt
 from langadapt.data.difficulty import DifficultyBank, SamplingRule
-from langadapt.errors import RecipeError, TrainingError
+from langadapt.errors import ModelError, RecipeError, TrainingError
+from langadapt.export.sentence_transformers import merged_module
+from langadapt.hub import card_origin
 from langadapt.models import Artifact
 from langadapt.models.language_model import load_beside
 from langadapt.progress import Progress
@@ -130,6 +132,23 @@ def test_resumed_equals_uninterrupted(start: Path, pairs: Path, tmp_path: Path) 
     assert len(set(draws)) > 2, "not each pair alike"
 
 
+def test_a_blend_keeps_a_share_of_the_change(start: Path, pairs: Path, tmp_path: Path) -> None:
+    values = {"text": ["layer_norm"], "image": "locked", "learning_rate": 1e-2}
+    made = {
+        share: tuned(start, tmp_path / str(share), domain_stage(pairs, **values, blend=share))
+        for share in (1.0, 0.25)
+    }
+    assert not made[1.0].training["fell_back"]
+    changes = [name for name in made[1.0].weights if name.startswith("domain.text.")]
+    assert max(made[1.0].weights[name].abs().max() for name in changes) > 1e-3
+    for name in changes:
+        torch.testing.assert_close(
+            made[0.25].weights[name], made[1.0].weights[name] / 4, rtol=2e-3, atol=1e-6
+        )
+    told = [made[share].training["held_out_recall"] for share in (1.0, 0.25)]
+    assert told[0] != told[1]
+
+
 @pytest.fixture(scope="module")
 def twice(start: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Artifact]:
     """Tuned with bottlenecks and a layer on top, then adapted to a domain with both once more."""
@@ -156,8 +175,12 @@ def test_a_domain_stands_on_a_tuned_student(twice: tuple[Path, Artifact], pairs:
         assert torch.equal(artifact.weights[name], before.artifact.weights[name])
     assert artifact.training["before"]["digest"] == before.artifact.digest
     assert [item.kind for item in artifact.data] == ["parallel", "pairs", "pairs"]
+    card = card_origin.training(artifact)
+    assert card.index("distillation on") < card.index("Then it was tuned") < card.index("Then it was adapted")
     moved = np.array(artifact.training["domain"]["held_out"]["captions"])
     assert moved.sum() == artifact.training["held_out_rows"]
+    with pytest.raises(ModelError, match="were tuned or adapted to a domain, which an export"):
+        merged_module(after)
     for chosen in (tune_stage(pairs), domain_stage(pairs)):
         with pytest.raises(TrainingError, match="is adapted to a domain already"):
             tuned(folder / "domain", folder / "again", chosen)
