@@ -380,6 +380,7 @@ def table(work: Path) -> Iterator[str]:
         yield f"| frozen | | {start['domain']:.1f} | {start['general']:.1f} | | | | |"
         for method in (*METHODS, *VARIANTS):
             runs = [line for line in lines if (line["method"], line["noise"]) == (method, noise)]
+            runs = [line for line in runs if not line.get("extra")]
             if not runs:
                 continue
             cells = [_spread([run[key] for run in runs]) for key in ("domain", "general")]
@@ -389,6 +390,50 @@ def table(work: Path) -> Iterator[str]:
                 f"{_spread([run['held_out'] for run in runs])} | "
                 f"{statistics.mean(run['train_cpu_seconds'] for run in runs):.0f} | {len(runs)} |"
             )
+
+
+COLOURS = {"frozen": "#6b7785", "adapter, uniform": "#3b82d6", "adapter, hard": "#c4542d"}
+COLOURS["continued full training"] = "#2f9e6b"
+
+
+def plot(work: Path, noise: float) -> str:
+    """SVG: one dot per run, domain recall above general recall."""
+    lines = [run for run in lines_of(work) if run["method"] in COLOURS and run["noise"] in (noise, 0.0)]
+    lines = [run for run in lines if run["noise"] == noise or run["method"] == "frozen"]
+    lines = [run for run in lines if not run.get("extra")]
+    bounds = {}
+    for key in ("general", "domain"):
+        values = [run[key] for run in lines]
+        bounds[key] = (min(values) - 1.5, max(values) + 1.5)
+
+    def place(run: dict[str, Any], key: str, start: float, end: float) -> float:
+        low, high = bounds[key]
+        return start + (run[key] - low) / (high - low) * (end - start)
+
+    dots = "".join(
+        f'<circle cx="{place(run, "general", 60, 460):.1f}" cy="{place(run, "domain", 250, 60):.1f}" r="5" '
+        f'fill="{COLOURS[run["method"]]}"><title>{run["method"]}, seed {run["seed"]}: domain '
+        f"{run['domain']:.1f}, general {run['general']:.1f}</title></circle>"
+        for run in lines
+    )
+    legend = "".join(
+        f'<circle cx="{66 + 205 * (number % 2)}" cy="{18 + 18 * (number // 2)}" r="5" fill="{colour}"/>'
+        f'<text x="{76 + 205 * (number % 2)}" y="{22 + 18 * (number // 2)}">{method}</text>'
+        for number, (method, colour) in enumerate(COLOURS.items())
+    )
+    marks = "".join(
+        f'<text x="{60 + 400 * end}" y="268" text-anchor="middle">{bounds["general"][end]:.1f}</text>'
+        f'<text x="52" y="{254 - 190 * end}" text-anchor="end">{bounds["domain"][end]:.1f}</text>'
+        for end in (0, 1)
+    )
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 480 300" width="480" height="300" '
+        'font-family="system-ui,sans-serif" font-size="12" fill="#1d2329"><rect width="480" height="300" '
+        'fill="#fff"/><path d="M60 60V250H460" fill="none" stroke="#9aa5b0"/>'
+        f'{legend}{marks}{dots}<text x="260" y="290" text-anchor="middle">general recall (mR6, %)</text>'
+        '<text x="16" y="155" text-anchor="middle" transform="rotate(-90 16 155)">domain recall (mR6, %)'
+        "</text></svg>\n"
+    )
 
 
 def _spread(values: list[float]) -> str:
@@ -415,10 +460,13 @@ def main() -> None:
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.2])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=[*METHODS, *VARIANTS], default=list(METHODS))
+    parser.add_argument("--plot", type=Path, help="SVG file beside the table, of the first --noise")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=JSON", help="of the stage")
     given = parser.parse_args()
     if given.what == "table":
         sys.stdout.write("\n".join(table(given.work)) + "\n")
+        if given.plot is not None:
+            given.plot.write_text(plot(given.work, given.noise[0]), encoding="utf-8")
         return
     given.work.mkdir(parents=True, exist_ok=True)
     work = given.work.resolve()
