@@ -23,7 +23,7 @@ from bad_hub import bad_hub
 from filelock import FileLock
 from killed import in_child, made
 from stages import STAGES, Stage, prepare
-from trials import Trial, show
+from trials import Trial, show, told
 
 from langadapt.errors import LangadaptError
 
@@ -311,7 +311,7 @@ def try_all(*, times: int, seed: int, only: str | None = None) -> list[Trial]:
                 trial.count(None if said is None else f"{stage.name}, number {number}: {said}")
                 shutil.rmtree(place.folder, ignore_errors=True)
             trial.seconds = time.perf_counter() - began
-            found.append(trial)
+            found.append(told(trial))
         for kind in ("429", "500", "cut", "wrong once", "always wrong"):
             if only is not None and only not in f"Hub: {kind}":
                 continue
@@ -320,7 +320,7 @@ def try_all(*, times: int, seed: int, only: str | None = None) -> list[Trial]:
                 rng = random.Random(f"{seed} {kind} {number}")
                 trial.count(hub(kind, world / "teacher", root / f"hub-{kind}-{number}", rng))
             trial.seconds = time.perf_counter() - began
-            found.append(trial)
+            found.append(told(trial))
         if only is None or only in "damaged artifact":
             trial, began = Trial(part="faults", name="damaged artifact"), time.perf_counter()
             for number in range(10 * times):
@@ -328,7 +328,7 @@ def try_all(*, times: int, seed: int, only: str | None = None) -> list[Trial]:
                 trial.count(damaged_artifact(world, copy, random.Random(f"{seed} artifact {number}")))
                 shutil.rmtree(copy)
             trial.seconds = time.perf_counter() - began
-            found.append(trial)
+            found.append(told(trial))
     if not mounts:
         found.append(
             Trial(part="faults", name="full disk, read-only folder", note="needs root: not tried", tried=0)

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stages import STAGES, Stage, prepare
-from trials import Trial, show
+from trials import Trial, show, told
 
 _LONGEST_SECONDS = 300.0
 _TWICE = 0.4
@@ -196,9 +196,9 @@ def kill_all(*, kills: int, signals: int, seed: int, only: str | None = None) ->
             if only is not None and stage.name not in only.split(","):
                 continue
             if kills:
-                found.append(kill_and_resume(stage, world, root, kills=kills, seed=seed))
+                found.append(told(kill_and_resume(stage, world, root, kills=kills, seed=seed)))
             if signals and stage.command:
-                found.append(signal_and_resume(stage, world, root, times=signals, seed=seed))
+                found.append(told(signal_and_resume(stage, world, root, times=signals, seed=seed)))
     return found
 
 

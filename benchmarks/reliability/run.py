@@ -39,16 +39,12 @@ def main() -> None:
             said = Path(folder) / f"{name}.json"
             command = [sys.executable, str(Path(__file__).with_name(name)), "--json", str(said)]
             command += [*(long if arguments.long else short), "--seed", str(arguments.seed)]
-            with (Path(folder) / "output").open("w+", encoding="utf-8") as output:
-                sys.stderr.write(f"{name} {' '.join(command[4:])}\n")
-                done = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False)
-                output.seek(0)
-                if not said.is_file():
-                    sys.stderr.write(output.read()[-3000:])
-                    trials.append(
-                        Trial(part=name, name="ran to its end", tried=1, failures=[f"{done.returncode}"])
-                    )
-                    continue
+            sys.stderr.write(f"{name} {' '.join(command[4:])}\n")
+            done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+            if not said.is_file():
+                failed = [f"exit code {done.returncode}"]
+                trials.append(Trial(part=name, name="ran to its end", tried=1, failures=failed))
+                continue
             for row in json.loads(said.read_text(encoding="utf-8")):
                 row.pop("survived")
                 trials.append(Trial(**row))

@@ -33,6 +33,14 @@ class Trial:
             self.failures.append(fault)
 
 
+def told(trial: Trial) -> Trial:
+    """Says on stderr that a trial is done, and how."""
+    failed = "".join(f"\n  {failure}" for failure in trial.failures[:5])
+    sys.stderr.write(f"{trial.part}, {trial.name}: {trial.survived} of {trial.tried}{failed}\n")
+    sys.stderr.flush()
+    return trial
+
+
 def show(trials: Sequence[Trial], json_file: Path | None) -> bool:
     """Prints the table, and each failure below it; True where everything survived and something was tried."""
     table = Table("part", "what was tried", "times", "survived", "seconds", "", box=None)

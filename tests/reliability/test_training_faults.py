@@ -138,13 +138,14 @@ def test_out_of_memory_cuts_the_batch(
     same: bool,
 ) -> None:
     module = sys.modules["langadapt.training.distill"]
-    run(language_folder, tmp_path / "whole", "distill.epochs=1", *settings)
-    small = NoMemory(module._distill_loss, 5)
+    settings = ("distill.epochs=1", "distill.batch_size=10", *settings)
+    run(language_folder, tmp_path / "whole", *settings)
+    small = NoMemory(module._distill_loss, 4)
     monkeypatch.setattr(module, "_distill_loss", small)
     said: list[str] = []
     out = tmp_path / "pieces"
-    run(language_folder, out, "distill.epochs=1", *settings, report=lambda p: said.append(p.stage))
-    assert small.tried[:3] == [16, 8, 4], "16 rows, then 2 pieces, then 4"
+    run(language_folder, out, *settings, report=lambda p: said.append(p.stage))
+    assert small.tried[:6] == [10, 5, 3, 3, 3, 1], "10 rows, then 2 pieces, then 4: not all of one size"
     assert [line.partition(";")[0] for line in said if line.startswith("out of memory")] == [
         f"out of memory: each batch now runs in {count} pieces, gradients added up" for count in (2, 4)
     ]
