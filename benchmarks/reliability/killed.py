@@ -189,11 +189,12 @@ def kill_all(*, kills: int, signals: int, seed: int, only: str | None = None) ->
         root = Path(folder)
         world = root / "world"
         world.mkdir()
-        end = in_child(lambda: prepare(world), world / "log")
+        names = only.split(",") if only else ()
+        end = in_child(lambda: prepare(world, names), world / "log")
         if end.code:
             raise AssertionError((world / "log").read_text(encoding="utf-8")[-3000:])
         for stage in STAGES:
-            if only is not None and stage.name not in only.split(","):
+            if names and stage.name not in names:
                 continue
             if kills:
                 found.append(told(kill_and_resume(stage, world, root, kills=kills, seed=seed)))

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,13 +130,16 @@ STAGES = (
 )  # fmt: skip
 
 
-def prepare(world: Path) -> None:
-    """Models, data, a distilled student: what the stages start from."""
+def prepare(world: Path, names: Collection[str] = ()) -> None:
+    """What some stages start from, or all of them: models, data, a distilled student."""
     small_teacher(world / "teacher")
+    rows = sentences()
+    _pictures(world, rows)
+    if set(names) == {"stores"}:
+        return
     small_text_model(world / "text")
     (world / "marian").mkdir()
     make_marian(world / "marian", languages=())
-    rows = sentences()
     table = "english\ttarget\n" + "".join(f"{a}\t{b}\n" for a, b in rows)
     (world / "parallel.tsv").write_text(table, encoding="utf-8")
     (world / "p.yaml").write_text(
@@ -157,7 +160,6 @@ prompts: ["un {{label}} rojo en mar"]
 """,
         encoding="utf-8",
     )
-    _pictures(world, rows)
     os.environ["LANGADAPT_CACHE"] = str(world / "cache")
     sys.argv = [
         "langadapt",

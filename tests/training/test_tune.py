@@ -174,6 +174,30 @@ def test_a_finished_run_is_taken_where_that_is_asked_for_and_it_is_the_same(
             tuned(start, tmp_path / "run", other, **options)
 
 
+def test_out_of_memory_halves_the_chunks_and_learns_the_same(
+    start: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first step on it is the run that had small chunks from the beginning, dropout included."""
+    small_chunks = tuned(start, tmp_path / "whole", stage(pairs, **EVERYTHING, epochs=1, chunk_size=4))
+    real, tried = ContrastModel._run_text, list[int]()
+
+    def small(model: ContrastModel, batch: Any) -> torch.Tensor:
+        if torch.is_grad_enabled():
+            tried.append(len(batch.input_ids))
+            if tried[-1] > 4:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return real(model, batch)
+
+    monkeypatch.setattr(ContrastModel, "_run_text", small)
+    said: list[str] = []
+    chosen = stage(pairs, **EVERYTHING, epochs=1, chunk_size=16)
+    shrunk = tuned(start, tmp_path / "small", chosen, report=lambda p: said.append(p.stage))
+    assert tried[:3] == [16, 8, 4]
+    told = [line for line in said if line.startswith("out of memory")]
+    assert ["of 8 rows" in told[0], "of 4 rows" in told[1], len(told)] == [True, True, 2]
+    assert shrunk.digest == small_chunks.digest
+
+
 @pytest.mark.parametrize("stop", [3, 5])
 def test_resumed_equals_uninterrupted(start: Path, pairs: Path, tmp_path: Path, stop: int) -> None:
     chosen = stage(pairs, **EVERYTHING, learning_rate=3e-3, epochs=3, chunk_size=8)
