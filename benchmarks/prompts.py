@@ -9,7 +9,7 @@ combinations of attributes no shot shows. Class names and templates are Chinese 
 
 Protocol `all` learns and scores all classes. Protocol `novel` learns the first half of the classes and scores
 both halves. The test pictures choose nothing: steps are fixed, settings were chosen on other pictures
-(--dev draws them: other seeds, training combinations only).
+(--dev draws them: training combinations only, other ones for the shots than for the scores).
 """
 
 import argparse
@@ -23,7 +23,6 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-import numpy as np
 import torch
 
 from langadapt.cli.few_shot_run import Seen, few_shot_task, score_method
@@ -152,18 +151,13 @@ def run_cell(
 
 def pictures(work: Path, name: str, *, dev: bool) -> tuple[ClassificationSet, ClassificationSet]:
     """Pictures to draw shots from, and pictures to score."""
-    if not dev:
-        folder = write_attribute_set(work / "sets", name, test=60)
-        names = folder / "classes.zh.txt"
-        return (
-            classification_from_folder(folder, names, language="zh", split="train"),
-            classification_from_folder(folder, names, language="zh", split="test"),
-        )
-    folder = write_attribute_set(work / "dev-sets", name, train=56, test=1, seed=77)
-    data = classification_from_folder(folder, folder / "classes.zh.txt", language="zh", split="train")
-    train = draw_shots(data, 16, seed=0)
-    rest = data.rows(np.setdiff1d(np.arange(len(data.images)), train))
-    return data.rows(train), rest.rows(draw_shots(rest, 20, seed=0))
+    seed, place = (77, "dev-sets") if dev else (0, "sets")
+    folder = write_attribute_set(work / place, name, test=60, seed=seed, dev=dev)
+    names = folder / "classes.zh.txt"
+    return (
+        classification_from_folder(folder, names, language="zh", split="train"),
+        classification_from_folder(folder, names, language="zh", split="test"),
+    )
 
 
 def seen(model: LanguageModel, data: ClassificationSet, *, patches: bool) -> Seen:

@@ -15,7 +15,8 @@ from langadapt.quickstart.captions import chinese, english
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene, Shape, Size, Thing
 
-Split = Literal["train", "test"]
+Split = Literal["train", "test", "dev-train", "dev-test"]
+"""Both `dev` parts are halves of `train`: choices are made there, with a shift as large as that to `test`."""
 _COUNTED: tuple[Shape, ...] = ("ball", "star", "boat", "fish", "cat")
 _SIZED: tuple[Shape, ...] = ("house", "cup", "flower", "hat", "bell", "chair", "car", "tree")
 _RELATED: tuple[tuple[Shape, Shape], ...] = (
@@ -59,19 +60,22 @@ def attribute_scenes(item: AttributeClass, split: Split, rng: random.Random) -> 
     """
     while True:
         scene = item.scene(rng)
-        if split_of(scene) == split:
+        if split in splits_of(scene):
             yield scene
 
 
-def split_of(scene: Scene) -> Split:
-    """Training or testing, by a hash of everything in the scene but its seed."""
+def splits_of(scene: Scene) -> tuple[Split, ...]:
+    """Testing, or training and a half of it, by a hash of everything in the scene but its seed."""
     things = [f"{thing.count} {thing.size} {thing.colour} {thing.shape}" for thing in scene.things]
     text = "|".join([*things, str(scene.relation), scene.background])
     digest = hashlib.blake2b(text.encode(), digest_size=8, person=b"attribute-split").digest()
-    return "test" if int.from_bytes(digest, "big") % _TEST_ONE_IN == 0 else "train"
+    rest, place = divmod(int.from_bytes(digest, "big"), _TEST_ONE_IN)
+    return ("test",) if place == 0 else ("train", "dev-test" if rest % 2 else "dev-train")
 
 
-def write_attribute_set(folder: Path, name: str, *, train: int = 24, test: int = 20, seed: int = 0) -> Path:
+def write_attribute_set(
+    folder: Path, name: str, *, train: int = 24, test: int = 20, seed: int = 0, dev: bool = False
+) -> Path:
     """Draws a set: `train/CLASS/*.png`, `test/CLASS/*.png` and `classes.zh.txt` with English names.
 
     Args:
@@ -80,6 +84,7 @@ def write_attribute_set(folder: Path, name: str, *, train: int = 24, test: int =
         train: pictures of each class to choose shots from.
         test: pictures of each class to score.
         seed: other seeds draw other pictures of the same combinations.
+        dev: take both from the training combinations, each from another half of them.
 
     Returns:
         The set's folder.
@@ -89,10 +94,11 @@ def write_attribute_set(folder: Path, name: str, *, train: int = 24, test: int =
     lines = "".join(f"{item.folder}\t{item.chinese}\t{item.english}\n" for item in classes)
     if (place / "classes.zh.txt").is_file():
         return place
-    splits: tuple[tuple[Split, int], ...] = (("train", train), ("test", test))
+    splits: tuple[tuple[Literal["train", "test"], int], ...] = (("train", train), ("test", test))
     for item in classes:
         for split, count in splits:
-            scenes = attribute_scenes(item, split, random.Random(f"{name} {item.folder} {split} {seed}"))
+            drawn: Split = split if not dev else "dev-train" if split == "train" else "dev-test"
+            scenes = attribute_scenes(item, drawn, random.Random(f"{name} {item.folder} {split} {seed}"))
             (place / split / item.folder).mkdir(parents=True, exist_ok=True)
             for number in range(count):
                 picture = io.BytesIO()

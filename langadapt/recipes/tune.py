@@ -116,6 +116,8 @@ class TuneStage(ContrastStage):
     """Parallel data recipes whose sentences keep teaching beside the pairs."""
     distill_batch_size: PositiveInt = 256
     """Parallel sentences per optimizer step, all processes together."""
+    keep_contaminated: bool = False
+    """Train on images of the recipe's test sets too; every later score's signature then says so."""
 
     @model_validator(mode="after")
     def _something_trains(self) -> "TuneStage":

@@ -34,7 +34,7 @@ def parallel_source(found: Found[ParallelRecipe], corpus: ParallelSentences) -> 
     )
 
 
-def pairs_source(name: str, pairs: Pairs, *, language: str) -> DataSource:
+def pairs_source(name: str, pairs: Pairs, *, language: str, contamination: str) -> DataSource:
     """Pairs as they were read; of a plain table nobody has stated a licence."""
     found = pairs_recipe(name)
     file = Path(name).name
@@ -48,6 +48,7 @@ def pairs_source(name: str, pairs: Pairs, *, language: str) -> DataSource:
         rows=len(pairs.texts),
         blank_rows=0,
         fingerprint=pairs.fingerprint,
+        contamination=contamination,
     )
 
 

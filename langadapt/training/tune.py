@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from langadapt.data.cleaning.pair_images import local_test_sets, without_test_images
 from langadapt.data.pairs import join_pairs, load_pairs
 from langadapt.data.parallel import load_parallel
 from langadapt.data.store import cache_folder, fingerprint
@@ -75,8 +76,17 @@ def tune(
         raise TrainingError(f"{start} is tuned already; begin with the distilled run that it came from")
     recipe = before.recipe.model_copy(update={name: stage})
     codes = f"{recipe.code} {recipe.iso639_3}"
-    parts = [load_pairs(name, language=codes, images=images) for name in stage.pairs]
-    pairs = join_pairs(parts)
+    tests = local_test_sets(recipe.evaluate, report)
+    parts = [
+        without_test_images(
+            load_pairs(name, language=codes, images=images),
+            tests,
+            keep=stage.keep_contaminated,
+            report=report,
+        )
+        for name in stage.pairs
+    ]
+    pairs = join_pairs([part.pairs for part in parts])
     key = fingerprint(stage.model_dump_json(), before.digest, pairs.fingerprint, pairs_fraction)
     run = RunFolder(folder=out, key=key, started=started)
     if options.reuse_finished and (done := run.finished()) is not None:
@@ -134,7 +144,8 @@ def tune(
         weights |= {f"{name}.temperature.{key}": value.cpu() for key, value in scale.items()}
     said = {} if record is None else {"domain": record.facts(model)}
     sources = (
-        pairs_source(own, part, language=recipe.code) for own, part in zip(stage.pairs, parts, strict=True)
+        pairs_source(own, part.pairs, language=recipe.code, contamination=part.contamination)
+        for own, part in zip(stage.pairs, parts, strict=True)
     )
     artifact = replace(
         before,

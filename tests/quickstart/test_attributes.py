@@ -10,22 +10,24 @@ from langadapt.data.classification import classification_from_folder
 from langadapt.quickstart.attributes import (
     attribute_scenes,
     attribute_sets,
-    split_of,
+    splits_of,
     write_attribute_set,
 )
 
 
 @pytest.mark.parametrize("name", attribute_sets())
 def test_no_combination_is_in_both_splits(name: str) -> None:
-    seen: dict[str, set[object]] = {"train": set(), "test": set()}
+    seen: dict[str, set[object]] = {part: set() for part in ("train", "test", "dev-train", "dev-test")}
     for item in attribute_sets()[name]:
-        for split in ("train", "test"):
+        for split in seen:
             for scene in islice(attribute_scenes(item, split, random.Random(f"{item.folder}{split}")), 40):
                 key = (scene.things, scene.relation, scene.background)
                 seen[split].add(key)
-                assert split_of(scene) == split
+                assert split in splits_of(scene)
     assert len(seen["train"]) > 100
     assert not seen["train"] & seen["test"]
+    assert not seen["dev-train"] & seen["dev-test"]
+    assert not (seen["dev-train"] | seen["dev-test"]) & seen["test"]
 
 
 def test_scenes_show_their_class() -> None:

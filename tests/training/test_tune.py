@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_language import sentences
 from tiny_run import silent
 from tiny_tune import LOCKED, distilled, domain_stage, hard_pairs, stage, tuned, write_pairs
@@ -19,7 +21,7 @@ from two_tuning_processes import BOTH, HARD
 import langadapt
 from langadapt.data.pairs import load_pairs
 from langadapt.errors import DataError, RecipeError, TrainingError
-from langadapt.models import LanguageModel, contrast_model
+from langadapt.models import LanguageModel, contrast_model, read_artifact, write_artifact
 from langadapt.models.contrast_model import ContrastModel
 from langadapt.models.tuning import tunable_towers
 from langadapt.nn.contrast import Temperature, duplicates, softmax_contrast
@@ -323,3 +325,23 @@ def test_broken_images_stop_the_run_or_are_counted(start: Path, tmp_path: Path) 
     artifact = tuned(start, tmp_path / "run", chosen, report=lambda p: said.append(p.stage), overwrite=True)
     assert "pairs: 2 broken images with 4 captions left out" in said
     assert artifact.training["rows"] + artifact.training["held_out_rows"] == 44
+
+
+def test_pictures_of_the_test_set_are_not_trained_on(start: Path, tmp_path: Path) -> None:
+    table = write_pairs(tmp_path / "pairs")
+    Image.open(table.parent / "pictures" / "3.png").resize((64, 64)).save(tmp_path / "photo.png")
+    (tmp_path / "test.tsv").write_text("image\tcaption\nphoto.png\tgato rojo\n", encoding="utf-8")
+    (tmp_path / "test.yaml").write_text(
+        "name: test\ntitle: Test\nlicence: unknown\nlanguage: es\ncaptions: [test.tsv]\nimages: .\n"
+    )
+    before = read_artifact(start)
+    recipe = before.recipe.model_copy(update={"evaluate": (str(tmp_path / "test.yaml"),)})
+    write_artifact(tmp_path / "start", replace(before, recipe=recipe))
+    known = {}
+    for keep in (False, True):
+        chosen = stage(table, **LOCKED, epochs=1, keep_contaminated=keep)
+        known[keep] = tuned(tmp_path / "start", tmp_path / str(keep), chosen)
+    assert [made.data[-1].contamination for made in known.values()] == ["dropped", "kept(2)"]
+    assert known[True].contaminated == "kept(2)"
+    rows = [made.training["rows"] + made.training["held_out_rows"] for made in known.values()]
+    assert rows == [46, 48]

@@ -1,4 +1,4 @@
-"""Real photos: copies of test photos among training photos are recognised, other photos are not taken for them."""
+"""Real photos: copies of test photos are recognised, other photos are not taken for them."""
 
 import os
 import tarfile
