@@ -61,13 +61,19 @@ def leaked_images(
         if by_name and name in test:
             found.append(LeakedImage(train=name, test=name, by="id"))
             continue
-        near = _near(known, value)
-        own = _thumbnail(open_image(train[name])) if near else None
-        like = [float((own * _thumbnail(open_image(test[names[place]]))).mean()) for place in near]
-        if like and max(like) >= LEAST_LIKENESS:
-            place = near[int(np.argmax(like))]
-            found.append(LeakedImage(train=name, test=names[place], by="picture"))
+        near = [names[place] for place in _near(known, value)]
+        like = _likeness(train[name], [test[other] for other in near])
+        if near and max(like) >= LEAST_LIKENESS:
+            found.append(LeakedImage(train=name, test=near[like.index(max(like))], by="picture"))
     return found
+
+
+def _likeness(image: ImageFile, others: Sequence[ImageFile]) -> list[float]:
+    """Correlation of an image's thumbnail with each of some others'."""
+    if not others:
+        return []
+    own = _thumbnail(open_image(image))
+    return [float((own * _thumbnail(open_image(other))).mean()) for other in others]
 
 
 def _near(known: NDArray[np.uint64], value: int) -> list[int]:
