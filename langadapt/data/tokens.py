@@ -26,6 +26,10 @@ class TextBatch:
         """Some of the texts, `chosen [N]` int64, in that order; the padding stays."""
         return TextBatch(input_ids=self.input_ids[chosen], mask=self.mask[chosen])
 
+    def cut(self, tokens: int) -> "TextBatch":
+        """Without what stands behind the first `tokens` places."""
+        return TextBatch(input_ids=self.input_ids[:, :tokens], mask=self.mask[:, :tokens])
+
 
 @dataclass(frozen=True, kw_only=True)
 class PackedBatch:
@@ -60,6 +64,14 @@ class Run:
     texts: int
     tokens: int
     """Of each text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthGroup:
+    """Some texts of a batch, `rows` int64, and the length of the longest of them."""
+
+    rows: Tensor
+    tokens: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +157,28 @@ def tokenize(
     offsets = np.zeros(len(texts) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])
     return Tokens(ids=np.concatenate(ids) if ids else np.zeros(0, np.int32), offsets=offsets, pad_id=pad_id)
+
+
+def length_groups(lengths: Tensor, *, groups: int = 4, worth: float = 0.2) -> list[LengthGroup]:
+    """Cuts a padded batch into a few of like length, where that saves enough padding.
+
+    Args:
+        lengths: tokens of each text, `[B]`.
+        groups: the most that there may be; of equally many texts each.
+        worth: share of the padded tokens that must be saved.
+
+    Returns:
+        The groups, or a single one with all texts.
+    """
+    order = lengths.argsort(stable=True)
+    parts = [
+        LengthGroup(rows=rows, tokens=int(lengths[rows[-1]])) for rows in order.chunk(groups) if len(rows)
+    ]
+    longest = parts[-1].tokens
+    kept = sum(len(part.rows) * part.tokens for part in parts)
+    if kept > (1 - worth) * len(lengths) * longest:
+        return [LengthGroup(rows=torch.arange(len(lengths), device=lengths.device), tokens=longest)]
+    return parts
 
 
 def require_text(texts: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from langadapt.data.tokens import PackedBatch, TextBatch, blocks, by_length
+from langadapt.data.tokens import PackedBatch, TextBatch, blocks, by_length, length_groups
 from langadapt.models.text_model import TextModel
 from langadapt.models.trained import choose_trained
 from langadapt.nn import Adapter
@@ -58,6 +58,18 @@ class Student(nn.Module):
             batch: `[B, T]` ids and mask.
             states: `[B, T, L, H]` of the frozen text model, where they are known already.
         """
+        # What tuning put on top was told the whole batch's mask, so it must see the whole batch.
+        parts = [] if self._forward_pre_hooks else length_groups(batch.mask.sum(dim=1))
+        if len(parts) < 2:
+            return self._embed(batch, states)
+        out = torch.zeros(len(batch.mask), self.adapter.up.out_features, device=self.text_model.device)
+        for part in parts:
+            own = None if states is None else states[part.rows.to(states.device), : part.tokens]
+            embedded = self._embed(batch.rows(part.rows).cut(part.tokens), own)
+            out = out.index_copy(0, part.rows.to(out.device), embedded)
+        return out
+
+    def _embed(self, batch: TextBatch, states: Tensor | None) -> Tensor:
         if states is not None:
             states = states.to(self.text_model.device).float()
         elif self.states_are_fixed:

@@ -58,8 +58,10 @@ class Adapter(nn.Module):
             `[B, D]` float32, not normalised.
         """
         weights = torch.softmax(self.mix, dim=0).to(states.dtype)
-        normed = F.layer_norm(states, (self.down.in_features,))
-        x = torch.einsum("btlh,l->bth", normed, weights)
+        normed = F.layer_norm(states, (self.down.in_features,)).flatten(0, 1)
+        # A product for each token; einsum would first copy all states into another order.
+        mixed = torch.bmm(weights.expand(normed.shape[0], 1, -1), normed)
+        x = mixed.view(states.shape[0], states.shape[1], -1)
         x = self.dropout(self.down(x))
         if not self.layers:
             x = F.gelu(x)
