@@ -37,10 +37,10 @@ class FewShotStage(Spec):
     """Images per step."""
     learning_rate: PositiveFloat = 0.05
     """Peak learning rate of the contexts, in units of the token embeddings' standard deviation."""
-    domain_rate: PositiveFloat = 0.2
+    domain_rate: PositiveFloat = 0.05
     """Learning rate of the domain context, as a share of the general one's, where a class has 16 images. With
     fewer it falls with the square of their number: from one image little is learned about one class alone."""
-    instance_rate: PositiveFloat = 0.1
+    instance_rate: PositiveFloat = 0.02
     """Learning rate of the instance context's attention, as a share of the general one's; falls likewise."""
     warmup_fraction: Fraction = 0.05
     weight_decay: NotNegative = 0.01
