@@ -104,7 +104,8 @@ def opened(place: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
             connection.execute("BEGIN")
         yield connection
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & 0xFF in _MENDABLE:
+        # Python's own errors, of a text that is not UTF-8, have no code.
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _MENDABLE:
             raise DataError(
                 f"{place}: cannot use the index: {error}; make room, or name another --index"
             ) from error

@@ -37,17 +37,24 @@ def test_damaged_input_of_every_reader() -> None:
         (lambda folder: {}["x"], "KeyError"),
         (lambda folder: (folder / "out").write_text("x"), "wrote into the folder"),
         (lambda folder: bytearray(10**15), "memory bound"),
+        (lambda folder: spin(), "of the processor, or hung"),
     ],
-    ids=["bug", "writes", "swells"],
+    ids=["bug", "writes", "swells", "hangs"],
 )
-def test_the_fuzzer_sees_faults(read, words: str) -> None:
+def test_the_fuzzer_sees_faults(read, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that is good until its input changes, then is not."""
+    monkeypatch.setattr("fuzz._SECONDS", 0.05)
     reader = Reader(
         name="x", files={"a": b"good"}, read=lambda f: (f / "a").read_bytes() == b"good" or read(f)
     )
-    trial = fuzz(reader, inputs=5, seed=1)
+    trial = fuzz(reader, inputs=3, seed=1)
     assert trial.failures
     assert words in trial.failures[0]
+
+
+def spin() -> None:
+    while True:
+        pass
 
 
 # What a text may be in a table: no half surrogate pair, something in it.
@@ -122,6 +129,15 @@ def test_an_index_whose_catalogue_names_no_row(tmp_path: Path, slot: str) -> Non
     if slot == "NULL":  # an image that could not be read
         assert len(open_index(place, None)) == 3
         return
+    with pytest.raises(DataError, match="damaged index"):
+        open_index(place, None)
+
+
+def test_an_index_whose_description_is_no_text(tmp_path: Path) -> None:
+    """Found by the fuzzer: Python's own sqlite3 errors have no code, which was an AttributeError."""
+    place = small_index(tmp_path / "index")
+    with sqlite3.connect(place / "index.sqlite") as connection:
+        connection.execute("UPDATE meta SET value = CAST(X'FFFE' AS TEXT)")
     with pytest.raises(DataError, match="damaged index"):
         open_index(place, None)
 

@@ -27,7 +27,7 @@ def model(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> La
     return load(out)
 
 
-LIMITS = ServiceLimits(body_bytes=2000, batch_texts=3, text_characters=50, queue=2, body_seconds=0.2)
+LIMITS = ServiceLimits(body_bytes=2000, batch_texts=3, text_characters=50, queue=2, body_seconds=1.0)
 
 
 class Client:
@@ -137,7 +137,10 @@ def test_a_full_queue_turns_away_and_says_when_to_come_again(service: Service) -
 
     async def crowd() -> list[tuple[int, dict[str, str], bytes]]:
         waiting = [asyncio.create_task(client.one("POST", "/encode", body)) for _ in range(5)]
-        await asyncio.sleep(0.1)
+        for _ in range(500):
+            if service.metrics.refused == 3:
+                break
+            await asyncio.sleep(0.01)
         assert b"langadapt_waiting_requests 2\n" in (await client.one("GET", "/metrics"))[2], (
             "it still answers"
         )
