@@ -127,7 +127,7 @@ def _best(pair_scores: Tensor, query: Tensor, queries: int) -> Tensor:
 
 
 def _blocks(rows: Tensor) -> list[Tensor]:
-    return [rows[start : start + 16384] for start in range(0, len(rows), 16384)]
+    return [rows[start : start + 2048] for start in range(0, len(rows), 2048)]
 
 
 def _check_pairs(positives: Positives, texts: int, images: int) -> None:

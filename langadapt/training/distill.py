@@ -139,6 +139,8 @@ def distill(
         state_cache_bytes=options.state_cache_bytes,
         report=report,
     )
+    target_dim = teacher.dim
+    del teacher  # its answers are in the store; training needs the memory
     shares = np.bincount(data.train.target, minlength=len(data.targets)) / len(data.train)
     student.adapter.start_at((torch.from_numpy(shares).float() @ data.targets).to(device))
     best = _train(student, data, recipe, run, report, accelerator, options.checkpoint_seconds)
@@ -146,7 +148,7 @@ def distill(
         recipe=recipe,
         teacher=base_model(teacher_source, recipe.teacher),
         text_model=base_model(text_source, recipe.text_model),
-        target_dim=teacher.dim,
+        target_dim=target_dim,
         weights=_artifact_weights(student),
         data=tuple(map(parallel_source, stated, corpora)),
         samples=finished_samples(student, recipe),
