@@ -79,6 +79,8 @@ def test_a_pairs_weight_is_its_share_of_the_loss(loss: Callable[..., torch.Tenso
     weights = torch.tensor([2.0, 0.0, 1.0, 1.0, 1.0])
     expected = sum(w * value for w, value in zip(weights.tolist(), each, strict=True)) / 5
     assert math.isclose(loss(given, ignored, weights).item(), expected, rel_tol=1e-5)
+    turned = loss(given.T, ignored, weights)
+    assert math.isclose(turned.item(), expected, rel_tol=1e-5), "captions and images count alike"
 
 
 def test_what_is_missed_is_counted_among_those_that_are_no_duplicates() -> None:

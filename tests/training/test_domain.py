@@ -97,6 +97,19 @@ def test_instance_weights_stand_apart_from_the_draws(tmp_path: Path) -> None:
         domain_stage(tmp_path / "pairs.tsv", sampling={"strength": 1.0, "instance_strength": 1.0})
 
 
+def test_what_a_batch_measures_moves_its_own_pairs(tmp_path: Path) -> None:
+    made = sampler(tmp_path, [0.2] * 40, momentum=0.75)
+    # Caption 0 is found first, image 0 second: 0.25. Caption and image 1 are both found second: 0.5.
+    logits = torch.tensor([[3.0, 1.0], [5.0, 0.0]])
+    made.see(np.array([1003, 1001]), logits, torch.zeros(2, 2, dtype=torch.bool))
+    np.testing.assert_array_equal(made.bank.values, np.full(40, 0.2, np.float32))
+    made.learn()
+    expected = np.full(40, 0.2)
+    expected[3], expected[1] = 0.75 * 0.2 + 0.25 * 0.25, 0.75 * 0.2 + 0.25 * 0.5
+    np.testing.assert_allclose(made.bank.values, expected, rtol=1e-6)
+    assert made.times.nonzero()[0].tolist() == [1, 3]
+
+
 def test_weights_change_the_loss_and_leave_each_pair_one_draw_an_epoch(
     start: Path, pairs: Path, tmp_path: Path
 ) -> None:
@@ -111,7 +124,10 @@ def test_weights_change_the_loss_and_leave_each_pair_one_draw_an_epoch(
 
 
 def test_resumed_equals_uninterrupted(start: Path, pairs: Path, tmp_path: Path) -> None:
-    chosen = domain_stage(pairs, image="locked", batch_size=9, epochs=3, sampling={"noise_fraction": 0.1})
+    # Difficulties that change at once and wholly: the next draw tells whether any is not the right one.
+    sampling = {"difficulty": "chance", "noise_fraction": 0.3, "momentum": 0.0, "floor_fraction": 0.0}
+    values = {"image": "locked", "learning_rate": 1e-2, "batch_size": 9, "epochs": 3}
+    chosen = domain_stage(pairs, **values, sampling={**sampling, "strength": 4.0})
 
     def stopping(progress: Progress) -> None:
         if progress.stage == "tune" and progress.done == 6:
