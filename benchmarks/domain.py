@@ -89,10 +89,10 @@ class Bench:
     tests: dict[str, RetrievalSet]
 
 
-def shop_scene(rng: random.Random) -> Scene:
+def shop_scene(rng: random.Random, things_sold: int) -> Scene:
     """Two kinds of things of a shop in two colours: what differs is number, size and place."""
     things = []
-    for shape in rng.sample(SHOP, 2):
+    for shape in rng.sample(SHOP[:things_sold], 2):
         count = rng.choice((1, 2, 3))
         size = rng.choice(SIZES) if count == 1 else None
         things.append(Thing(shape=shape, colour=rng.choice(("red", "orange")), count=count, size=size))
@@ -105,7 +105,9 @@ def shop_scene(rng: random.Random) -> Scene:
     )
 
 
-def world(work: Path, start: Path | None, *, code: str, pairs: int, tests: int, ordinary: float) -> Bench:
+def world(
+    work: Path, start: Path | None, *, code: str, pairs: int, tests: int, ordinary: float, things: int
+) -> Bench:
     """The embedded world: an ordinary student, and drawn scenes of a shop among ordinary ones."""
     folder = write_world(work / "world", parallel=16_000, tests=1_000)
     if start is None:
@@ -113,8 +115,8 @@ def world(work: Path, start: Path | None, *, code: str, pairs: int, tests: int, 
         if not (start / "artifact.json").is_file():
             distill(find_language(str(folder / code)), start, report=_quiet)
     others = round(ordinary * pairs)
-    shop = _shop(work, "train", code, pairs - others)
-    test = _shop(work, "test", code, tests)
+    shop = _shop(work, "train", code, pairs - others, things)
+    test = _shop(work, "test", code, tests, things)
     train = _mixed(work, shop, _ordinary(work, code, others)) if others else shop
 
     general = folder / f"general.{code}.tsv"
@@ -132,14 +134,14 @@ def world(work: Path, start: Path | None, *, code: str, pairs: int, tests: int, 
     )
 
 
-def _shop(work: Path, split: str, code: str, count: int) -> Path:
+def _shop(work: Path, split: str, code: str, count: int, things: int) -> Path:
     """Pictures and captions that state everything; no combination of one split is in the other."""
-    table = work / f"shop-{split}-{count}.tsv"
+    table = work / f"shop-{split}-{things}-{count}.tsv"
     (work / "shop").mkdir(exist_ok=True)
     if table.is_file():
         return table
     rng, words = random.Random(f"shop {split}"), random.Random(f"shop {split} {code}")
-    scenes = (scene for scene in iter(lambda: shop_scene(rng), None) if split_of(scene) == split)
+    scenes = (scene for scene in iter(lambda: shop_scene(rng, things), None) if split_of(scene) == split)
     rows, said = ["image\tcaption"], set[str]()
     while len(rows) <= count:
         scene = next(scenes)
@@ -373,14 +375,15 @@ def table(work: Path) -> Iterator[str]:
     """Markdown: mean and range over the seeds for each method and share of wrong captions."""
     lines = lines_of(work)
     start = next(line for line in lines if line["method"] == "frozen")
-    for noise in sorted({line["noise"] for line in lines}):
-        yield f"\n### {noise:.0%} wrong captions\n"
+    lines = [line for line in lines if line["method"] != "frozen"]
+    for noise, extra in sorted({(line["noise"], json.dumps(line["extra"])) for line in lines}):
+        yield f"\n### {noise:.0%} wrong captions{'' if extra == '{}' else ', ' + extra}\n"
         yield "| method | trained % | domain | general | general, change | held out | CPU s | seeds |"
         yield "|---" * 8 + "|"
         yield f"| frozen | | {start['domain']:.1f} | {start['general']:.1f} | | | | |"
         for method in (*METHODS, *VARIANTS):
             runs = [line for line in lines if (line["method"], line["noise"]) == (method, noise)]
-            runs = [line for line in runs if not line.get("extra")]
+            runs = [line for line in runs if json.dumps(line["extra"]) == extra]
             if not runs:
                 continue
             cells = [_spread([run[key] for run in runs]) for key in ("domain", "general")]
@@ -400,7 +403,6 @@ def plot(work: Path, noise: float) -> str:
     """SVG: one dot per run, domain recall above general recall."""
     lines = [run for run in lines_of(work) if run["method"] in COLOURS and run["noise"] in (noise, 0.0)]
     lines = [run for run in lines if run["noise"] == noise or run["method"] == "frozen"]
-    lines = [run for run in lines if not run.get("extra")]
     bounds = {}
     for key in ("general", "domain"):
         values = [run[key] for run in lines]
@@ -457,6 +459,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1200, help="of the embedded world")
     parser.add_argument("--tests", type=int, default=300, help="of the embedded world")
     parser.add_argument("--ordinary", type=float, default=0.75, help="share of ordinary scenes among them")
+    parser.add_argument("--things", type=int, default=4, help="kinds of things that the shop has")
     parser.add_argument("--noise", type=float, nargs="+", default=[0.0, 0.2])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=[*METHODS, *VARIANTS], default=list(METHODS))
@@ -474,7 +477,12 @@ def main() -> None:
         cost(work)
         return
     if given.what == "world":
-        sizes = {"pairs": given.pairs, "tests": given.tests, "ordinary": given.ordinary}
+        sizes = {
+            "pairs": given.pairs,
+            "tests": given.tests,
+            "ordinary": given.ordinary,
+            "things": given.things,
+        }
         bench = world(work, given.start, code=given.lang, **sizes)
     else:
         bench = lab(work, given.start)

@@ -78,7 +78,8 @@ def test_a_run_and_its_report(start: Path, shop: Path, tmp_path: Path) -> None:
             "floor_fraction",
         ),
         (
-            ["--from", "START", "--pairs", "SHOP", "--set", "domain.sampling.instance_strength=1"],
+            ["--from", "START", "--pairs", "SHOP", "--set"]
+            + ["domain.sampling={strength: 1, instance_strength: 1}"],
             "count the difficulty twice",
         ),
     ],

@@ -78,7 +78,7 @@ def test_hard_pairs_come_oftener_and_no_pair_below_the_floor(tmp_path: Path) -> 
 
 
 def test_the_hardest_share_is_left_to_the_floor(tmp_path: Path) -> None:
-    made = sampler(tmp_path, [0.2] * 400 + [0.99] * 100, floor_fraction=0.4, noise_fraction=0.2)
+    made = sampler(tmp_path, [0.2] * 400 + [0.99] * 100, floor_fraction=0.4, noise_fraction=0.2, strength=1.0)
     run_through(made)
     np.testing.assert_allclose(made.times[400:].mean(), 80 * 0.4, rtol=0.06)
     assert made.weights(np.array([1000, 1499]), torch.device("cpu")) is None, "draws alone, no weights"
@@ -98,7 +98,7 @@ def test_instance_weights_stand_apart_from_the_draws(tmp_path: Path) -> None:
 
 
 def test_what_a_batch_measures_moves_its_own_pairs(tmp_path: Path) -> None:
-    made = sampler(tmp_path, [0.2] * 40, momentum=0.75)
+    made = sampler(tmp_path, [0.2] * 40, momentum=0.75, difficulty="rank")
     # Caption 0 is found first, image 0 second: 0.25. Caption and image 1 are both found second: 0.5.
     logits = torch.tensor([[3.0, 1.0], [5.0, 0.0]])
     made.see(np.array([1003, 1001]), logits, torch.zeros(2, 2, dtype=torch.bool))

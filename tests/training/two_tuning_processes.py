@@ -13,7 +13,12 @@ from tiny_tune import domain_stage, stage, tuned
 from torch import multiprocessing
 
 BOTH = {"text": ["head"], "image": ["layer_norm", "projection"], "batch_size": 12, "chunk_size": 4}
-HARD = {"text": ["head"], "image": "locked", "batch_size": 12, "sampling": {"difficulty": "chance"}}
+HARD = {
+    "text": ["head"],
+    "image": "locked",
+    "batch_size": 12,
+    "sampling": {"difficulty": "chance", "strength": 1.0},
+}
 
 
 def train(rank: int, start: Path, out: Path, pairs: Path, port: str) -> None:
