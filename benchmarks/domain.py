@@ -57,7 +57,8 @@ FULL = {"text": "full", "image": "full", "learning_rate": 2e-4, "pretrained_lear
 NOISE = {"noise_fraction": 0.2}
 METHODS: dict[str, dict[str, Any]] = {
     "adapter, uniform": {**ADAPTER, "sampling": {"strength": 0.0}},
-    "adapter, hard": {**ADAPTER, "sampling": {}},
+    "adapter, hard": {**ADAPTER, "sampling": {"strength": 1.0}},
+    "adapter, hard by rank": {**ADAPTER, "sampling": {"strength": 1.0, "difficulty": "rank"}},
     "continued full training": FULL,
 }
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -67,7 +68,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "floor 0.6": {"floor_fraction": 0.6},
     "momentum 0.3": {"momentum": 0.3},
     "momentum 1 (never measured again)": {"momentum": 1.0},
-    "by chance": {"difficulty": "chance"},
     "hardest 20 % left to the floor": NOISE,
     "2 uniform epochs first": {"uniform_epochs": 2},
     "instance weights instead": {"strength": 0.0, "instance_strength": 1.0},
@@ -396,6 +396,7 @@ def table(work: Path) -> Iterator[str]:
 
 
 COLOURS = {"frozen": "#6b7785", "adapter, uniform": "#3b82d6", "adapter, hard": "#c4542d"}
+COLOURS["adapter, hard by rank"] = "#b58ad6"
 COLOURS["continued full training"] = "#2f9e6b"
 
 

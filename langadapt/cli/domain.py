@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 HELP = """Adapt a student and its image tower to a domain (a shop, a newspaper) by images with captions.
 
-Everything stays frozen but adapters inside both towers. Pairs that the model does not find are drawn more
-often; a share of the draws stays uniform. Where no step is better on held-out images, the result is the
-student that it began with.
+Everything stays frozen but adapters inside both towers. The difficulty of each pair is kept, and
+domain.sampling.strength=1 draws difficult pairs more often (off by default, see docs/domain.md). Where no
+step is better on held-out images, the result is the student that it began with.
 
 The report shows general test sets before and after (what was forgotten), easy and hard pairs, how the draws
 moved, and the hardest pairs as pictures: wrong captions are often among them.
@@ -42,7 +42,9 @@ Examples:
 
   langadapt domain --lang zh --pairs shop.jsonl --general captions.tsv --general-images other-photos/
 
-  langadapt domain --lang zh --pairs shop.jsonl --set domain.sampling.noise_fraction=0.1
+  langadapt domain --lang zh --pairs shop.jsonl --set domain.sampling.strength=1
+
+  langadapt domain --lang zh --pairs shop.jsonl --set domain.blend=0.7
 
 Without --general the test sets of the student's recipe are scored that are on this machine. An interrupted
 run goes on when the same command is given again.

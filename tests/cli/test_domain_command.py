@@ -13,6 +13,7 @@ from langadapt.cli.app import app
 from langadapt.recipes import find_language, override
 from langadapt.training import distill
 
+TWICE = "{strength: 1, instance_strength: 1}"
 COLOURS = ["red", "blue", "green", "gray", "pink", "brown"]
 
 
@@ -78,8 +79,7 @@ def test_a_run_and_its_report(start: Path, shop: Path, tmp_path: Path) -> None:
             "floor_fraction",
         ),
         (
-            ["--from", "START", "--pairs", "SHOP", "--set"]
-            + ["domain.sampling={strength: 1, instance_strength: 1}"],
+            ["--from", "START", "--pairs", "SHOP", "--set", f"domain.sampling={TWICE}"],
             "count the difficulty twice",
         ),
     ],
