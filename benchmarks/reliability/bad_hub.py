@@ -54,6 +54,9 @@ def bad_hub(folder: Path, kind: str, rng: random.Random) -> Iterator[str]:
                 self._send(200, json.dumps(facts).encode(), {}, body=body)
                 return
             name = path.rsplit("/", 1)[-1]
+            if not (folder / name).is_file():
+                self._send(404, b"{}", {}, body=body)  # the library also asks for things of its own
+                return
             content = (folder / name).read_bytes()
             tag = f'"{hashlib.sha256(content).hexdigest()}"'
             headers = {"X-Repo-Commit": _REVISION, "ETag": tag}
