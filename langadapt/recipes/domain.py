@@ -20,8 +20,8 @@ class HardSampling(Spec):
     """`chance`: one minus the softmax probability of the partner in a batch, mean of both directions. `rank`:
     one minus its reciprocal rank, which is 0 for all that are found first: in small batches nearly all."""
     strength: NotNegative = 0.0
-    """Draws follow difficulty ** strength; 0: ordinary epochs, in which each pair comes once. These are the
-    default because they were better where it was measured (benchmarks/DOMAIN.md)."""
+    """Draws follow difficulty ** strength; 0: ordinary epochs, in which each pair comes once. What either
+    brings is measured in benchmarks/DOMAIN.md."""
     floor_fraction: Fraction = 0.3
     """Share of the draws (or of the loss, for `instance_strength`) that ignores the difficulty."""
     noise_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
