@@ -40,7 +40,7 @@ from langadapt.metrics.retrieval import retrieval_scores
 from langadapt.models import LanguageModel, load
 from langadapt.models.image_store import stored_images, tuned_images
 from langadapt.progress import Progress
-from langadapt.quickstart.attributes import split_of
+from langadapt.quickstart.attributes import splits_of
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.languages import CAPTIONS
 from langadapt.quickstart.plans import Plan, sample_plan
@@ -141,7 +141,7 @@ def _shop(work: Path, split: str, code: str, count: int, things: int) -> Path:
     if table.is_file():
         return table
     rng, words = random.Random(f"shop {split}"), random.Random(f"shop {split} {code}")
-    scenes = (scene for scene in iter(lambda: shop_scene(rng, things), None) if split_of(scene) == split)
+    scenes = (scene for scene in iter(lambda: shop_scene(rng, things), None) if split in splits_of(scene))
     rows, said = ["image\tcaption"], set[str]()
     while len(rows) <= count:
         scene = next(scenes)
