@@ -38,6 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGADAPT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("LANGADAPT_DATA", raising=False)
+    monkeypatch.setattr("langadapt.data.hub_retry._FIRST_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="session")

@@ -119,6 +119,8 @@ def _passing(error: BaseException) -> str | None:
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if status in _BUSY:
             return f"the Hub answers {status}"
+        if status is not None:
+            return None  # an answer that stays the same
         if isinstance(cause, HTTPError) and not isinstance(cause, HfHubHTTPError):
             name = type(cause).__name__
             return None if name.startswith("Connect") else f"the connection was cut ({name})"

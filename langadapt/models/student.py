@@ -115,6 +115,10 @@ class Student(nn.Module):
 
     def _embed_packed(self, batch: PackedBatch, *, exact: bool) -> Tensor:
         """The adapter runs once for each length in the batch, so that nothing is padded: `[B, D]` float32."""
+        if self._forward_pre_hooks:
+            # What tuning put on top is told the mask of a whole padded batch.
+            padded: Tensor = self(batch.padded(pad_id=self.text_model.engine.pad_id))
+            return padded
         states = self.text_model.packed_states(batch, self.layers, exact=exact)
         half = states.dtype == torch.bfloat16
         embedded = []

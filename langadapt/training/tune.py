@@ -77,17 +77,14 @@ def tune(
     recipe = before.recipe.model_copy(update={name: stage})
     codes = f"{recipe.code} {recipe.iso639_3}"
     tests = local_test_sets(recipe.evaluate, report)
-    parts = [
-        without_test_images(
-            load_pairs(name, language=codes, images=images),
-            tests,
-            keep=stage.keep_contaminated,
-            report=report,
-        )
-        for name in stage.pairs
-    ]
-    pairs = join_pairs([part.pairs for part in parts])
-    key = fingerprint(stage.model_dump_json(), before.digest, pairs.fingerprint, pairs_fraction)
+    found = [load_pairs(name, language=codes, images=images) for name in stage.pairs]
+    key = fingerprint(
+        stage.model_dump_json(),
+        before.digest,
+        join_pairs(found).fingerprint,
+        pairs_fraction,
+        *(test.name for test in tests),
+    )
     run = RunFolder(folder=out, key=key, started=started)
     if options.reuse_finished and (done := run.finished()) is not None:
         report(Progress(stage=f"{out}: finished before"))
@@ -95,6 +92,9 @@ def tune(
     if accelerator.is_main_process:
         run.claim(overwrite=options.overwrite)
     accelerator.wait_for_everyone()
+    keep = stage.keep_contaminated
+    parts = [without_test_images(part, tests, keep=keep, report=report) for part in found]
+    pairs = join_pairs([part.pairs for part in parts])
 
     loaded = load(start, device=accelerator.device)
     text, image = tunable_towers(loaded.student, loaded.teacher, stage)

@@ -30,6 +30,7 @@ class ConnectError(HTTPError):
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
     monkeypatch.setattr(time, "sleep", found.append)
+    monkeypatch.setattr("langadapt.data.hub_retry._FIRST_WAIT_SECONDS", 1.0)
     return found
 
 
@@ -103,3 +104,12 @@ def test_a_wrong_file_is_fetched_again(slept: list[float], tmp_path: Path, git: 
     with pytest.raises(WrongHashError), pytest.warns(LangadaptWarning):
         fetched(lambda: cache(tmp_path, name, b"bad"), what="x")
     assert not (tmp_path / "blobs" / name).exists(), "nobody takes it for good later"
+
+
+def test_a_clear_answer_is_not_asked_for_again(slept: list[float]) -> None:
+    # As the library raises it: its own error, caused by the HTTP client's.
+    refused = Answered(404)
+    refused.__cause__ = Cut("404")
+    with pytest.raises(Answered):
+        with_backoff(failing(refused), what="me/it")
+    assert not slept

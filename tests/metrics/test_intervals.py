@@ -1,6 +1,5 @@
 """The bootstrap of mR6."""
 
-
 import pytest
 import torch
 from torch import Tensor
