@@ -20,14 +20,17 @@ import numpy as np
 from langadapt.errors import LangadaptError
 from langadapt.models import load_teacher, resolve_model
 from langadapt.recipes import ModelRef
-try:
-    found = resolve_model(ModelRef(**json.loads(sys.argv[1])))
-    teacher = load_teacher(found)
-    tokens = teacher.tokenize(["a red cat at sea"])
-    rows = teacher.embed_texts(teacher.batch(tokens, np.zeros(1, np.int64)))
-    print(json.dumps({"revision": found.revision, "label": found.label, "row": rows[0].tolist()}))
-except LangadaptError as error:
-    print(json.dumps({"error": str(error)}))
+answers = []
+for ref in json.loads(sys.argv[1]):
+    try:
+        found = resolve_model(ModelRef(**ref))
+        teacher = load_teacher(found)
+        tokens = teacher.tokenize(["a red cat at sea"])
+        rows = teacher.embed_texts(teacher.batch(tokens, np.zeros(1, np.int64)))
+        answers.append({"revision": found.revision, "label": found.label, "row": rows[0].tolist()})
+    except LangadaptError as error:
+        answers.append({"error": str(error)})
+print(json.dumps(answers))
 """
 
 pytestmark = pytest.mark.hub
@@ -95,42 +98,43 @@ def endpoint(teacher_folder: Path, socket_enabled: None) -> Iterator[str]:
     server.shutdown()
 
 
-def fetch(endpoint: str, cache: Path, **ref: str) -> dict[str, object]:
+def fetch(endpoint: str, cache: Path, *refs: dict[str, str]) -> list[dict[str, object]]:
     """In a process of its own: the library reads its endpoint when it is imported."""
     keep = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(ref)],
+        [sys.executable, "-c", PROGRAM, json.dumps(refs)],
         env={**keep, "HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"},
         capture_output=True,
         text=True,
         check=True,
     )
-    answer: dict[str, object] = json.loads(done.stdout)
-    return answer
+    answers: list[dict[str, object]] = json.loads(done.stdout)
+    return answers
 
 
 def test_a_teacher_from_the_hub(endpoint: str, teacher_folder: Path, tmp_path: Path) -> None:
-    fetched = fetch(endpoint, tmp_path, repo="some/teacher", revision=REVISION)
+    teacher = {"repo": "some/teacher", "revision": REVISION}
+    fetched, local, gated, missing, no_revision = fetch(
+        endpoint,
+        tmp_path,
+        teacher,
+        {"repo": str(teacher_folder)},
+        {"repo": "some/gated"},
+        {"repo": "some/thing"},
+        {"repo": "some/teacher", "revision": "f" * 40},
+    )
     assert fetched.get("revision") == REVISION, fetched
     assert fetched["label"] == "teacher@012345678901"
-    local = fetch(endpoint, tmp_path, repo=str(teacher_folder))
     assert fetched["row"] == local["row"]
+    for refused, words in (
+        (gated, "accept its terms at https://huggingface.co/some/gated"),
+        (missing, "no such model on the Hub"),
+        (no_revision, "no such revision"),
+    ):
+        assert words in str(refused["error"])
+        assert "\n" not in str(refused["error"])
     nowhere = "http://127.0.0.1:9"
-    assert fetch(nowhere, tmp_path, repo="some/teacher", revision=REVISION)["row"] == local["row"], "cached"
-    gone = fetch(nowhere, tmp_path / "empty", repo="some/teacher", revision=REVISION)
+    (cached,) = fetch(nowhere, tmp_path, teacher)
+    assert cached["row"] == local["row"]
+    (gone,) = fetch(nowhere, tmp_path / "empty", teacher)
     assert "the Hub cannot be reached" in str(gone["error"])
-
-
-@pytest.mark.parametrize(
-    ("ref", "words"),
-    [
-        ({"repo": "some/gated"}, "accept its terms at https://huggingface.co/some/gated"),
-        ({"repo": "some/thing"}, "no such model on the Hub"),
-        ({"repo": "some/teacher", "revision": "f" * 40}, "no such revision"),
-    ],
-    ids=["gated", "missing", "revision"],
-)
-def test_what_the_hub_refuses(endpoint: str, tmp_path: Path, ref: dict[str, str], words: str) -> None:
-    error = str(fetch(endpoint, tmp_path, **ref)["error"])
-    assert words in error
-    assert "\n" not in error
