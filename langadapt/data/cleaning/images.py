@@ -53,6 +53,8 @@ def leaked_images(
         report: told what is done.
         by_name: whether an id means one image everywhere; it does not where files are simply numbered.
     """
+    if not test:
+        return []
     names = list(test)
     known = np.array(list(_hashes([test[name] for name in names], "test images", report)), np.uint64)
     found = []
