@@ -8,7 +8,15 @@ from pathlib import Path
 import torch
 from PIL import Image
 from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, XLMRobertaConfig, XLMRobertaModel
+from transformers import (
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    MobileNetV2Config,
+    MobileNetV2Model,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+)
 
 from langadapt.models import Artifact, write_artifact
 from langadapt.models.provenance import BaseModel, Samples
@@ -38,9 +46,22 @@ def small_teacher(folder: Path) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         CLIPModel(config).save_pretrained(folder)
+    _save_processor(folder)
+    return folder
+
+
+def small_vision(folder: Path) -> Path:
+    """A narrow MobileNetV2 of 16 pixels."""
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        MobileNetV2Model(MobileNetV2Config(image_size=16, depth_multiplier=0.25)).save_pretrained(folder)
+    _save_processor(folder)
+    return folder
+
+
+def _save_processor(folder: Path) -> None:
     size = {"height": 16, "width": 16}
     CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size=size).save_pretrained(folder)
-    return folder
 
 
 def small_text_model(folder: Path) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw
-from small_world import small_teacher, small_text_model
+from small_world import small_teacher, small_text_model, small_vision
 from tiny_language import sentences
 from tiny_marian import make_marian
 
@@ -87,6 +87,28 @@ STAGES = (
         finished="run/artifact.json",
     ),
     Stage(
+        name="tune both towers",
+        command=(
+            "tune", "--from", "{world}/run", "--pairs", "{world}/pairs.tsv", "--images", "{world}/pictures",
+            "--set", "tune.epochs=3", "--set", "tune.batch_size=8", "--set", "tune.text=full",
+            "--set", "tune.image=[layer_norm, projection]",
+            "--set", "tune.patience_epochs=3", "--out", "{place}/run", "--device", "cpu",
+        ),
+        makes=_RUN,
+        finished="run/artifact.json",
+    ),
+    Stage(
+        name="align",
+        command=(
+            "align", "--image-model", "{world}/vision", "--text-model", "{world}/text",
+            "--pairs", "{world}/pairs.tsv", "--images", "{world}/pictures", "--set", "epochs=3",
+            "--set", "batch_size=8", "--set", "dim=8", "--set", "held_out_fraction=0.4",
+            "--set", "learning_rate=3e-3", "--out", "{place}/dual", "--device", "cpu",
+        ),
+        makes=("dual/*.safetensors", "dual/config.json"),
+        finished="dual/align.json",
+    ),
+    Stage(
         name="domain",
         command=(
             "domain", "--from", "{world}/run", "--pairs", "{world}/pairs.tsv", "--images", "{world}/pictures",
@@ -138,6 +160,7 @@ def prepare(world: Path, names: Collection[str] = ()) -> None:
     if set(names) == {"stores"}:
         return
     small_text_model(world / "text")
+    small_vision(world / "vision")
     (world / "marian").mkdir()
     make_marian(world / "marian", languages=())
     table = "english\ttarget\n" + "".join(f"{a}\t{b}\n" for a, b in rows)

@@ -20,17 +20,18 @@ import numpy as np
 from langadapt.errors import LangadaptError
 from langadapt.models import load_teacher, resolve_model
 from langadapt.recipes import ModelRef
-answers = []
-for ref in json.loads(sys.argv[1]):
-    try:
-        found = resolve_model(ModelRef(**ref))
-        teacher = load_teacher(found)
-        tokens = teacher.tokenize(["a red cat at sea"])
-        rows = teacher.embed_texts(teacher.batch(tokens, np.zeros(1, np.int64)))
-        answers.append({"revision": found.revision, "label": found.label, "row": rows[0].tolist()})
-    except LangadaptError as error:
-        answers.append({"error": str(error)})
-print(json.dumps(answers))
+for line in sys.stdin:
+    answers = []
+    for ref in json.loads(line):
+        try:
+            found = resolve_model(ModelRef(**ref))
+            teacher = load_teacher(found)
+            tokens = teacher.tokenize(["a red cat at sea"])
+            rows = teacher.embed_texts(teacher.batch(tokens, np.zeros(1, np.int64)))
+            answers.append({"revision": found.revision, "label": found.label, "row": rows[0].tolist()})
+        except LangadaptError as error:
+            answers.append({"error": str(error)})
+    print(json.dumps(answers), flush=True)
 """
 
 pytestmark = pytest.mark.hub
@@ -90,33 +91,51 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def endpoint(teacher_folder: Path, socket_enabled: None) -> Iterator[str]:
+def server(teacher_folder: Path, socket_enabled: None) -> Iterator[http.server.ThreadingHTTPServer]:
     Hub.folder = teacher_folder
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
+    yield server
+    stop(server)
+
+
+def stop(server: http.server.ThreadingHTTPServer) -> None:
     server.shutdown()
+    server.server_close()
 
 
-def fetch(endpoint: str, cache: Path, *refs: dict[str, str]) -> list[dict[str, object]]:
-    """In a process of its own: the library reads its endpoint when it is imported."""
+@pytest.fixture
+def loader(server: http.server.ThreadingHTTPServer, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process of its own, for the library reads its endpoint when it is imported."""
     keep = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(refs)],
-        env={**keep, "HF_ENDPOINT": endpoint, "HF_HOME": str(cache), "HF_HUB_DISABLE_XET": "1"},
-        capture_output=True,
+    endpoint = f"http://127.0.0.1:{server.server_port}"
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM],
+        env={**keep, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         text=True,
-        check=True,
-    )
-    answers: list[dict[str, object]] = json.loads(done.stdout)
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def load(loader: subprocess.Popen[str], *refs: dict[str, str]) -> list[dict[str, object]]:
+    assert loader.stdin is not None
+    assert loader.stdout is not None
+    loader.stdin.write(json.dumps(refs) + "\n")
+    loader.stdin.flush()
+    answers: list[dict[str, object]] = json.loads(loader.stdout.readline())
     return answers
 
 
-def test_a_teacher_from_the_hub(endpoint: str, teacher_folder: Path, tmp_path: Path) -> None:
+def test_a_teacher_from_the_hub(
+    server: http.server.ThreadingHTTPServer, loader: subprocess.Popen[str], teacher_folder: Path
+) -> None:
     teacher = {"repo": "some/teacher", "revision": REVISION}
-    fetched, local, gated, missing, no_revision = fetch(
-        endpoint,
-        tmp_path,
+    fetched, local, gated, missing, no_revision = load(
+        loader,
         teacher,
         {"repo": str(teacher_folder)},
         {"repo": "some/gated"},
@@ -133,8 +152,7 @@ def test_a_teacher_from_the_hub(endpoint: str, teacher_folder: Path, tmp_path: P
     ):
         assert words in str(refused["error"])
         assert "\n" not in str(refused["error"])
-    nowhere = "http://127.0.0.1:9"
-    (cached,) = fetch(nowhere, tmp_path, teacher)
+    stop(server)
+    cached, gone = load(loader, teacher, {"repo": "some/other"})
     assert cached["row"] == local["row"]
-    (gone,) = fetch(nowhere, tmp_path / "empty", teacher)
     assert "the Hub cannot be reached" in str(gone["error"])
