@@ -1,10 +1,19 @@
 """Classification and learned prompts on the command line."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from langadapt.training import few_shot
+
+
+@pytest.fixture(autouse=True)
+def _short_courses(monkeypatch: pytest.MonkeyPatch) -> None:
+    for train, course in ((few_shot.train_probe, few_shot.PROBE), (few_shot.train_tip, few_shot.TIP)):
+        monkeypatch.setitem(train.__kwdefaults__, "course", replace(course, steps=9))
 
 
 def class_folder(folder: Path) -> Path:
@@ -107,18 +116,14 @@ def test_base_and_novel_classes_are_scored_apart(langadapt, run_folder: Path, tm
     few = ("prompts", "--set", "few_shot.steps=2", "--set", "few_shot.instance=false", "--shots", "1")
     few = (*few, "--images", folder, "--model", run_folder, "--out", tmp_path / "out")
     few = (*few, "--novel", "--json", "-")
-    done = langadapt(
-        *few, "--no-baselines"
-    )  # fmt: skip
+    done = langadapt(*few, "--no-baselines")
     assert done.code == 2, "the second half of three classes is one class"
     assert "has 1 class; there is nothing to choose from" in done.err
     (folder / "casa").mkdir()
     for number in range(3):
         noise = Image.effect_noise((40, 32), 200 + 9 * number).convert("RGB")
         noise.save(folder / "casa" / f"{number}.png")
-    done = langadapt(
-        *few
-    )  # fmt: skip
+    done = langadapt(*few)
     assert done.code == 0, done.err
     rows = json.loads(done.out)["rows"]
     assert set(rows["recipe's prompt"]) == {"seconds", "base", "novel"}

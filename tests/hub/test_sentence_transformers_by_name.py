@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import constants
+from own_endpoint import use_endpoint
 from PIL import Image
 from sealing import reseal
 from stand_in import OwnHub
@@ -57,9 +57,7 @@ def test_loaded_by_name_without_langadapt(
         based[role] = {"repo": f"base/{role}", "revision": revision, "licence": "MIT", "licence_source": None}
     reseal(run, **based)
 
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "author"))
-    template = own_hub.url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    use_endpoint(monkeypatch, own_hub.url, cache=tmp_path / "author")
     done = publish(run, options=StageOptions(repo="me/clip-es"))
     revision, files = own_hub.state.repositories["me/clip-es"].commits[-1]
     assert done.commit == revision

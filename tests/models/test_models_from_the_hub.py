@@ -3,37 +3,21 @@
 import hashlib
 import http.server
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
+from own_endpoint import use_endpoint
+
+from langadapt.errors import ModelError
+from langadapt.models import load_teacher, resolve_model
+from langadapt.models.resolve import ResolvedModel
+from langadapt.recipes import ModelRef
 
 REVISION = "0123456789" * 4
-PROGRAM = """
-import json, sys
-import numpy as np
-from langadapt.errors import LangadaptError
-from langadapt.models import load_teacher, resolve_model
-from langadapt.recipes import ModelRef
-for line in sys.stdin:
-    answers = []
-    for ref in json.loads(line):
-        try:
-            found = resolve_model(ModelRef(**ref))
-            teacher = load_teacher(found)
-            tokens = teacher.tokenize(["a red cat at sea"])
-            rows = teacher.embed_texts(teacher.batch(tokens, np.zeros(1, np.int64)))
-            answers.append({"revision": found.revision, "label": found.label, "row": rows[0].tolist()})
-        except LangadaptError as error:
-            answers.append({"error": str(error)})
-    print(json.dumps(answers), flush=True)
-"""
-
 pytestmark = pytest.mark.hub
 
 
@@ -90,69 +74,45 @@ class Hub(http.server.BaseHTTPRequestHandler):
         """Says nothing."""
 
 
-@pytest.fixture
-def server(teacher_folder: Path, socket_enabled: None) -> Iterator[http.server.ThreadingHTTPServer]:
-    Hub.folder = teacher_folder
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    stop(server)
-
-
 def stop(server: http.server.ThreadingHTTPServer) -> None:
     server.shutdown()
     server.server_close()
 
 
 @pytest.fixture
-def loader(server: http.server.ThreadingHTTPServer, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process of its own, for the library reads its endpoint when it is imported."""
-    keep = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    endpoint = f"http://127.0.0.1:{server.server_port}"
-    with subprocess.Popen(
-        [sys.executable, "-c", PROGRAM],
-        env={**keep, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "HF_HUB_DISABLE_XET": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    ) as process:
-        yield process
-        assert process.stdin is not None
-        process.stdin.close()
-
-
-def load(loader: subprocess.Popen[str], *refs: dict[str, str]) -> list[dict[str, object]]:
-    assert loader.stdin is not None
-    assert loader.stdout is not None
-    loader.stdin.write(json.dumps(refs) + "\n")
-    loader.stdin.flush()
-    answers: list[dict[str, object]] = json.loads(loader.stdout.readline())
-    return answers
-
-
-def test_a_teacher_from_the_hub(
-    server: http.server.ThreadingHTTPServer, loader: subprocess.Popen[str], teacher_folder: Path
-) -> None:
-    teacher = {"repo": "some/teacher", "revision": REVISION}
-    fetched, local, gated, missing, no_revision = load(
-        loader,
-        teacher,
-        {"repo": str(teacher_folder)},
-        {"repo": "some/gated"},
-        {"repo": "some/thing"},
-        {"repo": "some/teacher", "revision": "f" * 40},
-    )
-    assert fetched.get("revision") == REVISION, fetched
-    assert fetched["label"] == "teacher@012345678901"
-    assert fetched["row"] == local["row"]
-    for refused, words in (
-        (gated, "accept its terms at https://huggingface.co/some/gated"),
-        (missing, "no such model on the Hub"),
-        (no_revision, "no such revision"),
-    ):
-        assert words in str(refused["error"])
-        assert "\n" not in str(refused["error"])
+def server(
+    teacher_folder: Path, socket_enabled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[http.server.ThreadingHTTPServer]:
+    Hub.folder = teacher_folder
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    use_endpoint(monkeypatch, f"http://127.0.0.1:{server.server_port}", cache=tmp_path)
+    yield server
     stop(server)
-    cached, gone = load(loader, teacher, {"repo": "some/other"})
-    assert cached["row"] == local["row"]
-    assert "the Hub cannot be reached" in str(gone["error"])
+
+
+def row(source: ResolvedModel) -> list[float]:
+    teacher = load_teacher(source)
+    tokens = teacher.tokenize(["a red cat at sea"])
+    (row,) = teacher.embed_texts(teacher.batch(tokens, np.zeros(1, np.int64))).tolist()
+    return list(row)
+
+
+def test_a_teacher_from_the_hub(server: http.server.ThreadingHTTPServer, teacher_folder: Path) -> None:
+    teacher = ModelRef(repo="some/teacher", revision=REVISION)
+    fetched = resolve_model(teacher)
+    assert (fetched.revision, fetched.label) == (REVISION, "teacher@012345678901")
+    local = row(resolve_model(ModelRef(repo=str(teacher_folder))))
+    assert row(fetched) == local
+    for ref, words in (
+        (ModelRef(repo="some/gated"), "accept its terms at https://huggingface.co/some/gated"),
+        (ModelRef(repo="some/thing"), "no such model on the Hub"),
+        (ModelRef(repo="some/teacher", revision="f" * 40), "no such revision"),
+    ):
+        with pytest.raises(ModelError, match=words) as error:
+            resolve_model(ref)
+        assert "\n" not in str(error.value)
+    stop(server)
+    assert row(resolve_model(teacher)) == local, "kept"
+    with pytest.raises(ModelError, match="the Hub cannot be reached"):
+        resolve_model(ModelRef(repo="some/other"))

@@ -10,22 +10,22 @@ import http.server
 import inspect
 import io
 import json
-import os
-import subprocess
-import sys
 import tarfile
 import threading
+import traceback
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
+from own_endpoint import use_endpoint
 from small_world import small_teacher
 
 import langadapt
 from langadapt.cli.demo import demo_command
 from langadapt.cli.serve import serve_command
 from langadapt.data.pairs import load_pairs
-from langadapt.errors import DataError, LangadaptError
+from langadapt.errors import DataError, LangadaptError, ModelError
+from langadapt.models.artifact import read_artifact
 from langadapt.models.resolve import resolve_model
 from langadapt.models.teacher import load_teacher
 from langadapt.recipes import ModelRef
@@ -136,30 +136,19 @@ class Echo(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.mark.hub
-def test_the_token_is_in_no_error(socket_enabled: None, tmp_path: Path) -> None:
+def test_the_token_is_in_no_error(
+    socket_enabled: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Echo)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    program = (
-        "import traceback\n"
-        "from langadapt.models import read_artifact, resolve_model\n"
-        "from langadapt.recipes import ModelRef\n"
-        "for call in (lambda: resolve_model(ModelRef(repo='me/it')), lambda: read_artifact('me/it')):\n"
-        "    try: call()\n"
-        "    except Exception: traceback.print_exc()\n"
-    )
-    keep = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    own = {
-        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
-        "HF_HOME": str(tmp_path),
-        "HF_TOKEN": "hf_" + "s" * 34,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", program], env={**keep, **own}, capture_output=True, text=True, check=True
-    )
+    use_endpoint(monkeypatch, f"http://127.0.0.1:{server.server_port}", cache=tmp_path)
+    monkeypatch.setenv("HF_TOKEN", "hf_" + "s" * 34)
+    for call in (lambda: resolve_model(ModelRef(repo="me/it")), lambda: read_artifact("me/it")):
+        with pytest.raises(ModelError) as error:
+            call()
+        assert "sssss" not in "".join(traceback.format_exception(error.value))
     server.shutdown()
-    assert done.stderr.count("ModelError: ") == 2, done.stderr
     assert any("sssss" in said for said in Echo.heard), "it was sent, and sent back"
-    assert "sssss" not in done.stderr + done.stdout
 
 
 def test_servers_listen_on_this_machine_alone_unless_told(socket_enabled: None) -> None:
