@@ -3,6 +3,9 @@ VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 LANG_CODE ?= zh
+# What is imported is compiled, once; compiling all that is installed would double the time of installation.
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: quickstart test reliability check fix clean
 
@@ -27,11 +30,14 @@ fix: $(VENV)/.dev  ## mend what can be mended by itself
 clean:
 	rm -rf $(VENV) quickstart runs dist
 
-$(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+$(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
+	$(INSTALL) -e .
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+$(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
+	$(INSTALL) -e ".[dev]"
+	touch $(VENV)/.installed $@
+
+$(VENV)/.made:
+	$(PYTHON) -m venv $(VENV)
 	touch $@

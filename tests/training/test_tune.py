@@ -1,9 +1,5 @@
-"""Tuning: gradients of the whole batch, an honest end, exact resume, and processes that agree."""
+"""Tuning: gradients of the whole batch, an honest end, and exact resume."""
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,8 +11,7 @@ import torch
 from PIL import Image
 from tiny_language import sentences
 from tiny_run import silent
-from tiny_tune import LOCKED, distilled, domain_stage, hard_pairs, stage, tuned, write_pairs
-from two_tuning_processes import BOTH, HARD
+from tiny_tune import LOCKED, distilled, stage, tuned, write_pairs
 
 import langadapt
 from langadapt.data.pairs import load_pairs
@@ -219,40 +214,6 @@ def test_resumed_equals_uninterrupted(start: Path, pairs: Path, tmp_path: Path) 
     assert [log.loss for log in logs[0][0]] == [log.loss for log in logs[1][0]]
     assert logs[0][1] == logs[1][1]
     assert parts.training["held_out_recall"] == whole.training["held_out_recall"]
-
-
-def test_two_processes_equal_one(start: Path, pairs: Path, tmp_path: Path) -> None:
-    script = Path(__file__).with_name("two_tuning_processes.py")
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": os.pathsep.join([str(script.parent), *sys.path]),
-    }
-    port = str(21000 + os.getpid() % 20000)
-    done = subprocess.run(
-        [sys.executable, script, start, tmp_path / "two", pairs, port],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    told = [json.loads((tmp_path / f"process-{rank}.json").read_text()) for rank in (0, 1)]
-    assert told[0] == told[1], "weights, difficulties and draws"
-    one = tuned(start, tmp_path / "one", stage(pairs, **BOTH))
-    losses = [[log.loss for log in read_log(tmp_path / name)[0]] for name in ("one", "two")]
-    assert len(losses[0]) == 6
-    torch.testing.assert_close(torch.tensor(losses[1]), torch.tensor(losses[0]), rtol=1e-4, atol=1e-5)
-    two = langadapt.load(tmp_path / "two").artifact
-    for name, value in one.weights.items():
-        torch.testing.assert_close(two.weights[name].float(), value.half().float(), rtol=1e-2, atol=2e-5)
-    tuned(start, tmp_path / "one-hard", domain_stage(pairs, **HARD))
-    both = [hard_pairs(tmp_path / name) for name in ("one-hard", "two-hard")]
-    draws = [{(p["image"], p["caption"]): p["draws"] for p in rows} for rows in both]
-    assert draws[0] == draws[1]
-    assert len(set(draws[0].values())) > 2, "not each pair alike"
-    ends = [{p["image"] + p["caption"]: p["end"] for p in rows} for rows in both]
-    assert ends[1] == pytest.approx(ends[0], abs=1e-3)
 
 
 def test_held_out_images_are_no_training_images(start: Path, pairs: Path, tmp_path: Path) -> None:

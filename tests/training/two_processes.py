@@ -1,6 +1,7 @@
-"""Two processes that train one adapter, started by hand as a launcher would; one import serves both.
+"""Two processes that train together, started by hand as a launcher would; one import serves both.
 
-Arguments: folder of the recipe, run folder, port, then what each process sets in the recipe.
+Arguments: folder of the recipe, distilled student, pairs, folder of the results, port, what each process sets
+in the recipe. They distil `distilled`, tune the student to `tuned` and adapt it to `hard`.
 """
 
 import json
@@ -10,12 +11,23 @@ from pathlib import Path
 
 import torch
 from tiny_run import run
+from tiny_tune import domain_stage, stage, tuned
 from torch import multiprocessing, nn
 
 from langadapt.nn import Adapter
 
+BOTH = {"text": ["head"], "image": ["layer_norm", "projection"], "batch_size": 12, "chunk_size": 4}
+HARD = {
+    "text": ["head"],
+    "image": "locked",
+    "batch_size": 12,
+    "sampling": {"difficulty": "chance", "strength": 1.0},
+}
 
-def train(rank: int, folder: Path, out: Path, port: str, settings: list[str]) -> None:
+
+def train(
+    rank: int, recipe: Path, start: Path, pairs: Path, out: Path, port: str, settings: list[str]
+) -> None:
     torch.set_num_threads(1)
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
@@ -26,18 +38,19 @@ def train(rank: int, folder: Path, out: Path, port: str, settings: list[str]) ->
         if isinstance(module, Adapter) and module.training:
             rows.append(len(output))
 
-    nn.modules.module.register_module_forward_hook(count)
-    artifact = run(folder, out, *settings, report=lambda p: shown.append(p.stage))
-    told = {"digest": artifact.digest, "training": artifact.training, "reports": len(shown), "rows": rows}
-    (out.parent / f"process-{rank}.json").write_text(json.dumps(told), encoding="utf-8")
+    counting = nn.modules.module.register_module_forward_hook(count)
+    distilled = run(recipe, out / "distilled", *settings, report=lambda p: shown.append(p.stage))
+    counting.remove()
+    told = {"training": distilled.training, "reports": len(shown), "rows": rows}
+    both = tuned(start, out / "tuned", stage(pairs, **BOTH))
+    hard = tuned(start, out / "hard", domain_stage(pairs, **HARD))
+    told |= {"digests": [distilled.digest, both.digest, hard.digest], "domain": hard.training["domain"]}
+    (out / f"process-{rank}.json").write_text(json.dumps(told), encoding="utf-8")
     torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    recipe_folder, run_folder, free_port, *changes = sys.argv[1:]
+    *folders, free_port = sys.argv[1:6]
     multiprocessing.start_processes(
-        train,
-        args=(Path(recipe_folder), Path(run_folder), free_port, changes),
-        nprocs=2,
-        start_method="fork",
+        train, args=(*map(Path, folders), free_port, sys.argv[6:]), nprocs=2, start_method="fork"
     )
