@@ -7,6 +7,7 @@ python benchmarks/reliability/fuzz.py --inputs 100000 --seed 1
 """
 
 import argparse
+import math
 import os
 import random
 import resource
@@ -136,14 +137,14 @@ def _listing(folder: Path) -> dict[str, tuple[int, int]]:
 
 
 def fuzz_all(*, inputs: int, seed: int, only: str | None = None) -> list[Trial]:
-    """Feeds all readers; together they get about `inputs` inputs."""
+    """Feeds all readers; together they get at least `inputs` inputs."""
     from fuzz_readers import readers
 
     with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="fuzz-models-") as models:
         warnings.simplefilter("ignore")
         chosen = [item for item in readers(Path(models)) if only is None or only in item.name]
         whole = sum(item.share for item in chosen)
-        return [fuzz(item, inputs=max(1, round(inputs * item.share / whole)), seed=seed) for item in chosen]
+        return [fuzz(item, inputs=math.ceil(inputs * item.share / whole), seed=seed) for item in chosen]
 
 
 def main() -> None:

@@ -145,7 +145,8 @@ def _from_yaml(path: Path) -> list[ClassNames]:
         parts = value if isinstance(value, dict) else {"names": value}
         unknown = set(parts) - {"names", "english"}
         if unknown or "names" not in parts:
-            raise DataError(f"{path}: {folder}: expected names and perhaps english, got {sorted(parts)}")
+            got = ", ".join(map(str, parts))
+            raise DataError(f"{path}: {folder}: expected names and perhaps english, got {got}")
         names, english = (_texts(path, folder, parts.get(key, [])) for key in ("names", "english"))
         classes.append(ClassNames(folder=str(folder), names=names, english=english))
     return classes

@@ -2,8 +2,6 @@
 
 import io
 import os
-import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,14 +56,17 @@ def open_image(path: ImageFile) -> Image.Image:
         image = Image.open(io.BytesIO(raw), formats=_FORMATS)
         if image.width * image.height > _MOST_PIXELS:
             raise DataError(f"{path}: {image.width} x {image.height} pixels are too many; scale it down")
-        return _eight_bits(ImageOps.exif_transpose(image), path).convert("RGB")
+        upright = ImageOps.exif_transpose(image)
+    except DataError:
+        raise
     except UnidentifiedImageError as error:
         found = "is empty" if not raw else "is not an image of a known kind"
         raise DataError(f"{path}: {found}; replace it or take it out of the captions") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: {error}; scale it down") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+    except Exception as error:  # Pillow's readers raise nearly anything when bytes are damaged
         raise DataError(f"{path}: damaged image ({error}); fetch it again") from error
+    return _eight_bits(upright, path).convert("RGB")
 
 
 def _eight_bits(image: Image.Image, path: ImageFile) -> Image.Image:

@@ -59,6 +59,12 @@ class Meta:
     state: int = 0
     """Rises whenever rows come or go: what was built from an older state is stale."""
 
+    def __post_init__(self) -> None:
+        bytes.fromhex(self.folder)
+        numbers = (self.dim, self.generation, self.end, self.state)
+        if not all(isinstance(number, int) and number >= 0 for number in numbers):
+            raise ValueError(f"{numbers} are not all whole numbers from 0 on")
+
     @property
     def folder_path(self) -> Path:
         """The images' folder."""

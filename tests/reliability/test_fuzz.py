@@ -12,9 +12,12 @@ import pytest
 from fuzz import Reader, fuzz, fuzz_all
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from small_world import small_index, small_teacher
 
 from langadapt.data.aligned import read_aligned
+from langadapt.data.class_names import read_class_names
+from langadapt.data.images import open_image
 from langadapt.data.pairs import load_pairs
 from langadapt.data.tables import read_table
 from langadapt.errors import DataError, LangadaptError, ModelError, RecipeError
@@ -172,3 +175,32 @@ def test_yaml_tags_and_bombs_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("[" * 20_000, encoding="utf-8")
     with pytest.raises(RecipeError, match="nested too deep"):
         read_yaml(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(("key", "value"), [("folder", "no hex"), ("dim", 2.5), ("end", -1)])
+def test_an_index_whose_description_makes_no_sense(tmp_path: Path, key: str, value: object) -> None:
+    """Found by the fuzzer: a folder that is no hexadecimal number was a traceback when it was searched."""
+    place = small_index(tmp_path / "index")
+    with sqlite3.connect(place / "index.sqlite") as connection:
+        said = json.loads(connection.execute("SELECT value FROM meta").fetchone()[0])
+        connection.execute("UPDATE meta SET value = ?", (json.dumps({**said, key: value}),))
+    with pytest.raises(DataError, match=r"damaged index.*its description"):
+        open_index(place, None)
+
+
+def test_class_names_under_keys_of_several_kinds(tmp_path: Path) -> None:
+    """Found by the fuzzer: keys that cannot be sorted were a traceback."""
+    (tmp_path / "c.yaml").write_text("cat: {names: gato, 7: x, null: y}\n", encoding="utf-8")
+    with pytest.raises(DataError, match="expected names and perhaps english, got names, 7, None"):
+        read_class_names(tmp_path / "c.yaml")
+
+
+def test_a_tiff_whose_rows_begin_at_a_fraction(tmp_path: Path) -> None:
+    """Found by the fuzzer: Pillow raises a TypeError."""
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.tiff")
+    whole, fraction = b"\x11\x01\x04\x00", b"\x11\x01\x05\x00"  # tag 273, strip offsets, and its type
+    content = (tmp_path / "a.tiff").read_bytes()
+    assert content.count(whole) == 1
+    (tmp_path / "a.tiff").write_bytes(content.replace(whole, fraction))
+    with pytest.raises(DataError, match="damaged image"):
+        open_image(tmp_path / "a.tiff")
