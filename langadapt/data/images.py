@@ -2,6 +2,8 @@
 
 import io
 import os
+import struct
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +41,11 @@ class PackedImage:
 
 
 ImageFile = Path | PackedImage
+# What Pillow's readers were seen to raise on damaged bytes, and its kin.
+_DAMAGED = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error),
+    *(TypeError, LookupError, AttributeError, OverflowError),
+)
 
 
 def open_image(path: ImageFile) -> Image.Image:
@@ -64,7 +71,7 @@ def open_image(path: ImageFile) -> Image.Image:
         raise DataError(f"{path}: {found}; replace it or take it out of the captions") from error
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: {error}; scale it down") from error
-    except Exception as error:  # Pillow's readers raise nearly anything when bytes are damaged
+    except _DAMAGED as error:
         raise DataError(f"{path}: damaged image ({error}); fetch it again") from error
     return _eight_bits(upright, path).convert("RGB")
 
