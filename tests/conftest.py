@@ -48,6 +48,14 @@ def text_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def unigram_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An XLM-R of width 32 whose tokenizer is XLM-R's own and knows no letter of a second language."""
+    from tiny_models import make_unigram_text_model
+
+    return make_unigram_text_model(tmp_path_factory.mktemp("models") / "unigram")
+
+
+@pytest.fixture(scope="session")
 def vision_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A narrow MobileNetV2 with random weights: an image encoder without Transformer layers."""
     from tiny_models import make_vision

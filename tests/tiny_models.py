@@ -13,6 +13,7 @@ from transformers import (
     MobileNetV2Model,
     XLMRobertaConfig,
     XLMRobertaModel,
+    XLMRobertaTokenizer,
 )
 
 
@@ -66,6 +67,27 @@ def make_text_model(folder: Path) -> Path:
             add_pooling_layer=False,
         )
     model.save_pretrained(folder)
+    return folder
+
+
+def make_unigram_text_model(folder: Path) -> Path:
+    """An XLM-R of width 32 with its own tokenizer, which knows the letters of the English sentences alone."""
+    letters = sorted(set("".join(english for english, _ in sentences())) - {" "})
+    pieces = ["<s>", "<pad>", "</s>", "<unk>", "▁", *letters, *(f"▁{word}" for word in (*COLOURS, *THINGS))]
+    tokenizer = XLMRobertaTokenizer([(piece, -float(place)) for place, piece in enumerate(pieces)])
+    tokenizer.model_max_length = 64
+    tokenizer.save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        config = XLMRobertaConfig(
+            vocab_size=len(tokenizer) + 5,  # rows that no piece uses, as many models have
+            hidden_size=32,
+            intermediate_size=64,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            max_position_embeddings=66,
+        )
+        XLMRobertaModel(config, add_pooling_layer=False).save_pretrained(folder)
     return folder
 
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import AutoTokenizer
 
 from langadapt.errors import ModelError
 from langadapt.models import LanguageModel
@@ -68,6 +70,25 @@ def agreement(model: LanguageModel, module: Module, probes: Probes) -> Agreement
         texts=len(texts),
         images=len(images),
     )
+
+
+def check_tokenizer(folder: Path, module: Any, texts: list[str], **options: str) -> None:
+    """Reads a tokenizer that was just written, and compares the ids.
+
+    Args:
+        folder: where it was written.
+        module: it was this one's.
+        texts: on which both must agree.
+        options: with which it is read.
+
+    Raises:
+        ModelError: they differ.
+    """
+    again = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
+    cut = {"truncation": True, "max_length": module.max_seq_length}
+    if again(texts, **cut)["input_ids"] != module.tokenizer(texts, **cut)["input_ids"]:
+        kind = type(again).__name__
+        raise ModelError(f"the {kind}, read from its files, cuts texts otherwise; nothing was written")
 
 
 def difference(found: Tensor, expected: Tensor) -> float:

@@ -18,10 +18,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
+from langadapt.export.put_weights import add_layers, added_weights, merge_pieces, put_pieces, put_weights
+from langadapt.models.pieces import Vocabulary
 from langadapt.models.towers import MODEL_FILES, image_rows, layer_states, read_module, unit_rows
 from langadapt.nn.adapter import Adapter
+from langadapt.nn.bottleneck import TopLayer
 
-CONFIG, WEIGHTS = "langadapt_module.json", "adapter.safetensors"
+CONFIG, WEIGHTS, PIECES = "langadapt_module.json", "adapter.safetensors", "vocabulary.json"
 
 
 class LanguageAndImages(nn.Module):
@@ -29,16 +32,24 @@ class LanguageAndImages(nn.Module):
 
     Args:
         config: what `langadapt_module.json` holds.
-        weights: the adapter's under `adapter.`, those of the text model that trained under `text_model.`.
+        weights: the adapter's under `adapter.`, those of the towers that trained or were added under
+            `text_model.` and `image_model.`; what later stages changed under `tune.` and `domain.`.
         text_folder: the text model's files.
         image_folder: the files of the image-text model.
+        vocabulary: new pieces of the text model's tokenizer, where its files lack them.
     """
 
     save_in_root = True
     modalities = ("text", "image")
 
     def __init__(
-        self, *, config: dict[str, Any], weights: dict[str, Tensor], text_folder: Path, image_folder: Path
+        self,
+        *,
+        config: dict[str, Any],
+        weights: dict[str, Tensor],
+        text_folder: Path,
+        image_folder: Path,
+        vocabulary: Vocabulary | None,
     ) -> None:
         super().__init__()
         self.config_dict = config
@@ -62,8 +73,25 @@ class LanguageAndImages(nn.Module):
                 state_count=len(own["mix"]),
                 target_dim=len(own["up.weight"]),
             )
+        add_layers(self.adapter, own)
         self.adapter.load_state_dict(own)
-        put_trained(self.encoder, _part(weights, "text_model"), lora_scale=config["lora_scale"])
+        if vocabulary is not None:
+            put_pieces(self.tokenizer, self.encoder, vocabulary)
+        put_weights(self.encoder, _part(weights, "text_model"), lora_scale=config["lora_scale"])
+        put_weights(self.image_model, _part(weights, "image_model"), lora_scale=None)
+        places = {
+            "text.text_model.encoder": self.encoder, "text.adapter": self.adapter, "image": self.image_model,
+        }  # fmt: skip
+        for stage in config["stages"]:
+            for head, part in places.items():
+                changes = _part(weights, f"{stage['name']}.{head}")
+                scale = stage["lora_scales"][head.partition(".")[0]]
+                put_weights(part, changes, lora_scale=scale, as_changes=True)
+        if vocabulary is not None:
+            merge_pieces(self.text_model, self.encoder)
+        self._tops = [
+            m for part in (self.encoder, self.adapter) for m in part.modules() if isinstance(m, TopLayer)
+        ]
         self.eval()
 
     @property
@@ -97,6 +125,7 @@ class LanguageAndImages(nn.Module):
             },
             text_folder=root.base(config["text_model"], hub),
             image_folder=root.base(config["image_model"], hub),
+            vocabulary=root.vocabulary(config["vocabulary"]),
         )
 
     def preprocess(
@@ -145,6 +174,8 @@ class LanguageAndImages(nn.Module):
     def embed_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Ids and mask, both `[B, T]` int64, to `[B, D]` float32 unit rows."""
         mask = attention_mask.bool()
+        for top in self._tops:
+            top.mask = mask
         return unit_rows(self.adapter(layer_states(self.encoder, input_ids, mask, self.layers), mask))
 
     def get_embedding_dimension(self) -> int:
@@ -158,10 +189,15 @@ class LanguageAndImages(nn.Module):
         root = Path(output_path)
         root.mkdir(parents=True, exist_ok=True)
         places = {"text_model": self.tokenizer, "image_model": self.image_processor}
-        for name, processor in places.items():
-            getattr(self, name).save_pretrained(root / name)
-            processor.save_pretrained(root / name)
         own = {f"adapter.{name}": value.contiguous() for name, value in self.adapter.state_dict().items()}
+        for name, processor in places.items():
+            model = getattr(self, name)
+            added = added_weights(model)
+            kept = {key: value for key, value in model.state_dict().items() if key not in added}
+            model.save_pretrained(root / name, state_dict=kept)
+            processor.save_pretrained(root / name)
+        for name, model in (("text_model", self.encoder), ("image_model", self.image_model)):
+            own |= {f"{name}.{key}": value.contiguous() for key, value in added_weights(model).items()}
         save_file(own, root / WEIGHTS, metadata={"format": "pt"})
         (root / WEIGHTS).chmod(0o644)
         config = {
@@ -169,6 +205,8 @@ class LanguageAndImages(nn.Module):
             **{name: {"folder": name, "unused": self.config_dict[name]["unused"]} for name in places},
             "max_tokens": self.max_seq_length,
             "lora_scale": None,
+            "stages": [],
+            "vocabulary": None,
             "weights_sha256": hashlib.sha256((root / WEIGHTS).read_bytes()).hexdigest(),
         }
         (root / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -188,6 +226,14 @@ class _Root:
             return self.local / name
         return Path(hf_hub_download(self.name, self.head + name, **self.options))
 
+    def vocabulary(self, digest: str | None) -> Vocabulary | None:
+        if digest is None:
+            return None
+        found = Vocabulary.from_json(self.file(PIECES).read_text(encoding="utf-8"))
+        if found.digest != digest:
+            raise ValueError(f"{self.name}: {PIECES} is not the file that was written")
+        return found
+
     def base(self, ref: dict[str, Any], hub: dict[str, Any]) -> Path:
         """Folder of a base model: inside the export, on the Hub at its revision, or where it was trained."""
         if "folder" in ref:
@@ -202,34 +248,6 @@ class _Root:
             return Path(ref["repo"])
         patterns = MODEL_FILES
         return Path(snapshot_download(ref["repo"], revision=ref["revision"], allow_patterns=patterns, **hub))
-
-
-def put_trained(encoder: nn.Module, weights: dict[str, Tensor], *, lora_scale: float | None) -> None:
-    """Puts the weights that trained into a text encoder; low-rank updates are added to what they update.
-
-    Args:
-        encoder: as its base model's files have it.
-        weights: by name; `embeddings.rows` and `.values` for rows of the token embeddings, `lora_A` and
-            `lora_B` for low-rank updates.
-        lora_scale: alpha / rank; None where no low-rank update trained.
-
-    Raises:
-        KeyError, AttributeError, RuntimeError: a weight that the encoder does not have.
-    """
-    whole = dict(weights)
-    tensors: dict[str, Tensor] = dict(encoder.named_parameters())
-    with torch.no_grad():
-        if "embeddings.rows" in whole:
-            table = encoder.get_input_embeddings().weight  # type: ignore[operator]
-            table[whole.pop("embeddings.rows")] = whole.pop("embeddings.values").to(table)
-        for name in [name for name in whole if name.endswith(".lora_A.weight")]:
-            stem = name.removesuffix(".lora_A.weight")
-            if lora_scale is None:
-                raise KeyError(name)
-            update = whole.pop(f"{stem}.lora_B.weight") @ whole.pop(name)
-            tensors[f"{stem}.weight"].add_(update, alpha=lora_scale)
-        for name, value in whole.items():
-            tensors[name].copy_(value)
 
 
 def _base_model(folder: Path, ref: dict[str, Any]) -> nn.Module:

@@ -6,7 +6,17 @@ from importlib.resources import files
 from langadapt import __version__
 
 MODULE_FILE, MODULE_CLASS = "langadapt_module.py", "LanguageAndImages"
-_PARTS = ("nn/pooling.py", "nn/transformer.py", "nn/adapter.py", "models/towers.py", "export/module.py")
+_PARTS = (
+    "nn/pooling.py",
+    "nn/transformer.py",
+    "nn/adapter.py",
+    "nn/bottleneck.py",
+    "nn/extended_embedding.py",
+    "models/towers.py",
+    "models/pieces.py",
+    "export/put_weights.py",
+    "export/module.py",
+)
 _HEAD = f'''"""Texts of a language and images in one space, for sentence-transformers, without langadapt.
 
 Made of the source files of langadapt {__version__}, in this order: {", ".join(_PARTS)}.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from langadapt.data.write_text import write_text
 from langadapt.errors import ModelError
-from langadapt.export.agreement import Agreement, Probes, difference
+from langadapt.export.agreement import Agreement, Probes, check_tokenizer, difference
 from langadapt.export.module import LanguageAndImages
 from langadapt.export.readme import onnx_readme
 from langadapt.export.sentence_transformers import merged_module
@@ -93,6 +93,7 @@ def export_onnx(
         if int8:
             facts["int8"] = _write_int8(folder, module, probes.texts, expected)
         module.tokenizer.save_pretrained(folder)
+        check_tokenizer(folder, module, probes.texts)
         module.image_processor.save_pretrained(folder)
         write_text(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
         write_text(folder / "README.md", onnx_readme(model, facts))

@@ -21,7 +21,7 @@ images = model.encode([Image.open("photo.jpg")])
 print(model.similarity(texts, images))
 ```
 
-`trust_remote_code=True` runs `langadapt_module.py` of this folder; read it, it is short. Tried with
+`trust_remote_code=True` runs `langadapt_module.py` of this folder; read it first. Tried with
 sentence-transformers 6.2 and transformers 5.23. Texts and images are encoded in two calls. A photo is turned
 upright when you give its path; a PIL image is taken as it is. An empty text is not refused, but its row means
 nothing.

@@ -11,8 +11,7 @@ from PIL import Image
 from transformers.utils import logging as transformers_logging
 
 from langadapt.data.write_text import write_text
-from langadapt.errors import ModelError
-from langadapt.export.agreement import Probes, agreement
+from langadapt.export.agreement import Probes, agreement, check_tokenizer
 from langadapt.export.module import CONFIG, WEIGHTS, LanguageAndImages
 from langadapt.export.module_source import MODULE_CLASS, MODULE_FILE, module_source
 from langadapt.export.readme import sentence_transformers_readme
@@ -20,12 +19,13 @@ from langadapt.export.whole_folder import whole_folder
 from langadapt.models import LanguageModel
 from langadapt.models.pretrained import load_config
 from langadapt.models.provenance import BaseModel
-from langadapt.models.tuning import is_tuned
-from langadapt.recipes import Lora
+from langadapt.models.tuning import STAGES, has_stage
+from langadapt.recipes import Lora, Method
+from langadapt.recipes.language import Trains
 
 MODULE_FILES = ("modules.json", "config_sentence_transformers.json", CONFIG, MODULE_FILE)
 """What `write_module_files` adds to an artifact."""
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 TOLERANCE = 1e-5
 
 
@@ -52,6 +52,9 @@ def export_sentence_transformers(
         bars = transformers_logging.is_progress_bar_enabled()
         transformers_logging.disable_progress_bar()
         module.save(str(folder))
+        check_tokenizer(
+            folder / "text_model", module, probes.texts, **module.config_dict["tokenizer_options"]
+        )
         if bars:
             transformers_logging.enable_progress_bar()
         _write_frame(folder)
@@ -79,27 +82,14 @@ def merged_module(model: LanguageModel) -> LanguageAndImages:
         weights=model.artifact.weights,
         text_folder=model.student.text_model.source.path,
         image_folder=model.teacher.source.path,
+        vocabulary=model.artifact.vocabulary,
     ).to(model.teacher.device)
 
 
 def module_config(model: LanguageModel) -> dict[str, Any]:
-    """What `langadapt_module.json` says of an artifact whose base models stay where they are.
-
-    Raises:
-        ModelError: the artifact has new tokenizer pieces or tuned towers, which an export cannot hold yet.
-    """
-    if is_tuned(model.artifact.weights):
-        raise ModelError(
-            f"the towers of this model for {model.artifact.recipe.code} were tuned or adapted to a domain, "
-            "which an export cannot hold yet; use it through langadapt.load"
-        )
-    if model.artifact.vocabulary is not None:
-        raise ModelError(
-            f"the adapter for {model.artifact.recipe.code} has new tokenizer pieces, which an export cannot "
-            "hold yet; use it through langadapt.load"
-        )
+    """What `langadapt_module.json` says of an artifact whose base models stay where they are."""
     recipe, text_model = model.artifact.recipe, model.student.text_model
-    trains = recipe.text_model.trains
+    vocabulary = model.artifact.vocabulary
     language = recipe.text_model.tokenizer_language
     return {
         "format_version": FORMAT_VERSION,
@@ -111,8 +101,27 @@ def module_config(model: LanguageModel) -> dict[str, Any]:
         "prefix": text_model.prefix,
         "tokenizer_options": {"src_lang": language} if language else {},
         "max_tokens": text_model.max_tokens,
-        "lora_scale": trains.lora.alpha / trains.lora.rank if isinstance(trains, Lora) else None,
+        "lora_scale": _lora_scale(recipe.text_model.trains),
+        "stages": _stages(model),
+        "vocabulary": None if vocabulary is None else vocabulary.digest,
     }
+
+
+def _stages(model: LanguageModel) -> list[dict[str, Any]]:
+    """What was done after the distillation, in this order; its weights' names start with its name."""
+    recipe = {"tune": model.artifact.recipe.tune, "domain": model.artifact.recipe.domain}
+    return [
+        {
+            "name": name,
+            "lora_scales": {side: _lora_scale(*getattr(stage, side)) for side in ("text", "image")},
+        }
+        for name in STAGES
+        if (stage := recipe[name]) and has_stage(model.artifact.weights, name)
+    ]
+
+
+def _lora_scale(*methods: Trains | Method) -> float | None:
+    return next((item.lora.alpha / item.lora.rank for item in methods if isinstance(item, Lora)), None)
 
 
 def _base(base: BaseModel, unused: list[str]) -> dict[str, Any]:

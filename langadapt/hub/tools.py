@@ -9,7 +9,6 @@ from langadapt.export.agreement import agreement
 from langadapt.export.sentence_transformers import MODULE_FILES, TOLERANCE, merged_module
 from langadapt.hub.card import Usage
 from langadapt.models import LanguageModel
-from langadapt.models.tuning import is_tuned
 
 
 def _langadapt(folder: Path, model: LanguageModel, repo: str) -> Usage:
@@ -38,11 +37,11 @@ print(text @ images.T)
 
 def _sentence_transformers(folder: Path, model: LanguageModel, repo: str) -> Usage:
     """Adds the module's files where it embeds as the model does; says so where it cannot."""
-    lacking = _lacking(model)
-    if lacking:
+    if model.artifact.teacher.local or model.artifact.text_model.local:
         return Usage(
             title="sentence-transformers",
-            text=f"Not from this repository: {lacking}.",
+            text="Not from this repository: a base model is a folder that is not on the Hub. Whoever has "
+            "it can write a folder that holds everything: `langadapt export`, below.",
         )
     agreement(model, merged_module(model), default_probes(model)).within(
         TOLERANCE, what="the sentence-transformers module"
@@ -74,17 +73,6 @@ langadapt export {repo} --format onnx --out onnx
 langadapt export {repo} --format sentence-transformers --out with-base-models
 ```""",
     )
-
-
-def _lacking(model: LanguageModel) -> str | None:
-    artifact = model.artifact
-    if artifact.teacher.local or artifact.text_model.local:
-        return "a base model is a folder that is not on the Hub"
-    if artifact.vocabulary is not None:
-        return "its module does not know new tokenizer pieces"
-    if is_tuned(artifact.weights):
-        return "its module does not know towers that were tuned"
-    return None
 
 
 def _example(model: LanguageModel) -> str:

@@ -28,8 +28,8 @@ from langadapt.models.artifact_folder import (
     file_hash,
     sealed,
 )
+from langadapt.models.pieces import Vocabulary
 from langadapt.models.provenance import BaseModel, DataSource, Samples
-from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import LanguageRecipe, dump_recipe
 from langadapt.recipes.strict_yaml import parse, read_yaml
 

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from langadapt.errors import ModelError
 from langadapt.nn import ExtendedEmbedding
-from langadapt.nn.bottleneck import TopLayer, add_bottlenecks, add_top_layer
-from langadapt.nn.sublayers import TransformerParts, transformer_layers
+from langadapt.nn.bottleneck import TopLayer
+from langadapt.nn.sublayers import TransformerParts, add_bottlenecks, add_top_layer, transformer_layers
 from langadapt.recipes import LastLayers, Lora, Method
 
 QUERY_VALUE = {"query", "value", "q_proj", "v_proj", "q_lin", "v_lin", "q", "v", "Wqkv"}

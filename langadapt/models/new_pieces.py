@@ -17,15 +17,9 @@ from typing import Any
 from tokenizers import Tokenizer, models, trainers
 
 from langadapt.errors import DataError, ModelError
+from langadapt.models.pieces import NewPiece, Vocabulary, extended_model
 from langadapt.models.text_model import TextModel
-from langadapt.models.vocabulary import (
-    NewPiece,
-    Vocabulary,
-    backend_of,
-    extended_model,
-    first_new_id,
-    kind_of,
-)
+from langadapt.models.vocabulary import backend_of, first_new_id, kind_of
 
 _PRIVATE = range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE), range(0xE000, 0xF900)
 """Letters that no text means anything by: each stands for one old piece while merging is learnt."""

@@ -1,4 +1,7 @@
-"""Small trained modules that are put into a frozen encoder and change nothing until they have learned."""
+"""Small trained modules that are put into a frozen encoder and change nothing until they have learned.
+
+Exports carry the text of this file (`export/module_source.py`), so it imports only what they carry, too.
+"""
 
 from typing import Any
 
@@ -6,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from langadapt.nn.sublayers import TransformerParts
 from langadapt.nn.transformer import TransformerLayer
 
 
@@ -38,49 +40,18 @@ class Bottleneck(nn.Module):
         return out
 
 
-def add_bottlenecks(layers: list[TransformerParts]) -> list[nn.Module]:
-    """Puts a bottleneck behind attention and feed-forward of each layer, in front of the residual sum.
-
-    It becomes the linear map's own submodule `bottleneck`, so that no pretrained weight changes its name; one
-    of a later stage stands behind it and is `bottleneck_2`.
-
-    Returns:
-        The bottlenecks.
-    """
-    added: list[nn.Module] = []
-    for parts in layers:
-        for linear in (parts.attention_out, parts.feedforward_out):
-            bottleneck = Bottleneck(dim=linear.out_features).to(linear.weight)
-            _append(linear, "bottleneck", bottleneck)
-            added.append(bottleneck)
-    return added
-
-
-def _append(place: nn.Module, name: str, added: nn.Module) -> None:
-    """Makes a module what the output of another one goes through, as its submodule of a name yet unused."""
-    earlier = sum(child == name or child.startswith(f"{name}_") for child, _ in place.named_children())
-    own = f"{name}_{earlier + 1}" if earlier else name
-    place.add_module(own, added)
-
-    def through(module: nn.Module, _: object, output: Any) -> Any:
-        last = module.get_submodule(own)
-        return (last(output[0]), *output[1:]) if isinstance(output, tuple) else last(output)
-
-    place.register_forward_hook(through)
-
-
 class TopLayer(nn.Module):
     """One more Transformer layer on a tower's last states; starts as the identity.
 
     Args:
-        dim: width of the states.
-        heads: attention heads; divides `dim`.
+        dim: width of the states; heads are as many as divide it with 32 values or more each.
     """
 
     added_by_tuning = True
 
-    def __init__(self, *, dim: int, heads: int) -> None:
+    def __init__(self, *, dim: int) -> None:
         super().__init__()
+        heads = max(h for h in range(1, max(1, dim // 32) + 1) if dim % h == 0)
         self.inner = TransformerLayer(dim=dim, heads=heads, feedforward_dim=4 * dim, dropout=0.0)
         self.mask: Tensor | None = None
         """`[B, T]` bool of the batch that comes next; None where every token counts. The tower sets it."""
@@ -97,10 +68,12 @@ class TopLayer(nn.Module):
         return out
 
 
-def add_top_layer(last: TransformerParts) -> TopLayer:
-    """Puts a layer behind a tower's last one, as its submodule `top`; one of a later stage is `top_2`."""
-    dim = last.feedforward_out.out_features
-    top = TopLayer(dim=dim, heads=max(h for h in range(1, max(1, dim // 32) + 1) if dim % h == 0))
-    top = top.to(last.feedforward_out.weight)
-    _append(last.layer, "top", top)
-    return top
+def append(place: nn.Module, name: str, added: nn.Module) -> None:
+    """Makes a module what the output of another one goes through, as its submodule of a name yet unused."""
+    place.add_module(name, added)
+
+    def through(module: nn.Module, _: object, output: Any) -> Any:
+        last = module.get_submodule(name)
+        return (last(output[0]), *output[1:]) if isinstance(output, tuple) else last(output)
+
+    place.register_forward_hook(through)

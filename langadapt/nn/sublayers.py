@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from langadapt.nn.bottleneck import Bottleneck, TopLayer, append
+
 
 @dataclass(frozen=True, kw_only=True)
 class TransformerParts:
@@ -81,3 +83,33 @@ def _parts(layer: nn.Module, calls: list[tuple[nn.Linear, Tensor]]) -> Transform
     if len(steps) != 4 or len(steps[1]) != 1 or len(steps[3]) != 1:
         return None
     return TransformerParts(layer=layer, attention_out=steps[1][0], feedforward_out=steps[3][0])
+
+
+def add_bottlenecks(layers: list[TransformerParts]) -> list[nn.Module]:
+    """Puts a bottleneck behind attention and feed-forward of each layer, in front of the residual sum.
+
+    It becomes the linear map's own submodule `bottleneck`, so that no pretrained weight changes its name; one
+    of a later stage stands behind it and is `bottleneck_2`.
+
+    Returns:
+        The bottlenecks.
+    """
+    added: list[nn.Module] = []
+    for parts in layers:
+        for linear in (parts.attention_out, parts.feedforward_out):
+            bottleneck = Bottleneck(dim=linear.out_features).to(linear.weight)
+            append(linear, _unused(linear, "bottleneck"), bottleneck)
+            added.append(bottleneck)
+    return added
+
+
+def add_top_layer(last: TransformerParts) -> TopLayer:
+    """Puts a layer behind a tower's last one, as its submodule `top`; one of a later stage is `top_2`."""
+    top = TopLayer(dim=last.feedforward_out.out_features).to(last.feedforward_out.weight)
+    append(last.layer, _unused(last.layer, "top"), top)
+    return top
+
+
+def _unused(place: nn.Module, name: str) -> str:
+    earlier = sum(child == name or child.startswith(f"{name}_") for child, _ in place.named_children())
+    return f"{name}_{earlier + 1}" if earlier else name

@@ -8,7 +8,8 @@ from langadapt.data.parallel import ParallelSentences
 from langadapt.data.write_text import write_text
 from langadapt.models import TextModel
 from langadapt.models.new_pieces import learn_vocabulary
-from langadapt.models.vocabulary import Vocabulary, extend_text_model
+from langadapt.models.pieces import Vocabulary
+from langadapt.models.vocabulary import extend_text_model
 from langadapt.progress import Progress, Report
 from langadapt.recipes import LanguageRecipe
 from langadapt.training.run_folder import RunFolder

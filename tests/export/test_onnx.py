@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from tiny_language import sentences
 from torch import Tensor
+from transformers import AutoTokenizer
 from untrained import untrained_run
 
 import langadapt
@@ -20,8 +21,18 @@ TEXTS = ["gato", *(target for _, target in sentences()[::9])]
 
 
 @pytest.fixture(scope="module")
-def model(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> langadapt.LanguageModel:
-    settings = ["text_model.trains={lora: {rank: 2}}", "text_model.prefix='gato '", "distill.max_tokens=6"]
+def model(
+    language_folder: Path, unigram_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> langadapt.LanguageModel:
+    """Low-rank updates, a prefix, new pieces, and layers that tuning added to both towers."""
+    settings = [
+        f"text_model.repo={unigram_folder}",
+        "text_model.extend_vocabulary={pieces: 30}",
+        "text_model.trains={lora: {rank: 2}}",
+        "text_model.prefix='gato '",
+        "distill.max_tokens=20",
+        "tune={pairs: [none.tsv], text: [adapters, layer, bitfit], image: [adapters, layer, projection]}",
+    ]
     return langadapt.load(untrained_run(language_folder, tmp_path_factory.mktemp("run"), *settings))
 
 
@@ -33,8 +44,16 @@ def folder(model: langadapt.LanguageModel, tmp_path_factory: pytest.TempPathFact
 
 
 def rows(path: Path, model: langadapt.LanguageModel, texts: list[str]) -> np.ndarray:
-    tokens = model.student.text_model.tokenize(texts).batch(np.arange(len(texts)))
-    given = {"input_ids": tokens.input_ids.numpy(), "attention_mask": tokens.mask.long().numpy()}
+    """By the tokenizer beside the file, as its page says."""
+    tokens = AutoTokenizer.from_pretrained(path.parent)(
+        [f"gato {text}" for text in texts],
+        truncation=True,
+        max_length=20,
+        padding=True,
+        padding_side="right",
+        return_tensors="np",
+    )
+    given = {name: tokens[name] for name in ("input_ids", "attention_mask")}
     found: np.ndarray = onnxruntime.InferenceSession(path).run(None, given)[0]
     return found
 
@@ -44,6 +63,9 @@ def test_texts_of_any_number_and_length(
     folder: Path, model: langadapt.LanguageModel, texts: list[str]
 ) -> None:
     found = rows(folder / "text_model.onnx", model, texts)
+    vocabulary = model.artifact.vocabulary
+    assert vocabulary is not None
+    assert (model.student.text_model.tokenize(texts).ids >= vocabulary.first_id).any()
     np.testing.assert_allclose(found, model.encode_text(texts).numpy(), rtol=0, atol=1e-4)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,10 @@ from untrained import untrained_run
 import langadapt
 from langadapt.errors import ModelError
 from langadapt.export import default_probes, export_onnx, export_sentence_transformers, write_module_files
+from langadapt.hub.tools import TOOLS
 
 TEXTS = ["gato", *(target for _, target in sentences()[::9]), "perro azul en mar " * 9]
+LORA, PAIRS = "{lora: {rank: 2, alpha: 7}}", "pairs: [none.tsv]"
 PROGRAM = """
 import json
 from pathlib import Path
@@ -48,11 +51,11 @@ for name, folder in given["folders"].items():
     rows[f"{name}.paths"] = model.encode(given["images"])
     assert model.supports("text") and model.supports("image")
     assert model.get_embedding_dimension() == rows[f"{name}.texts"].shape[1]
-    if name == "lora":
-        model.save(str(Path(given["again"])))
-        again = SentenceTransformer(given["again"], trust_remote_code=True, device="cpu")
-        rows["lora again.texts"] = again.encode(given["texts"])
-        rows["lora again.images"] = again.encode(pictures)
+    if name in given["again"]:
+        model.save(given["again"][name])
+        again = SentenceTransformer(given["again"][name], trust_remote_code=True, device="cpu")
+        rows[f"{name} again.texts"] = again.encode(given["texts"])
+        rows[f"{name} again.images"] = again.encode(pictures)
 for name, code in given["pages"].items():
     found = {}
     exec(code, found)
@@ -115,7 +118,11 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def runs(
-    language_folder: Path, nllb_folder: Path, siglip2_folder: Path, tmp_path_factory: pytest.TempPathFactory
+    language_folder: Path,
+    nllb_folder: Path,
+    siglip2_folder: Path,
+    unigram_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> dict[str, Path]:
     settings = {
         "frozen": ["text_model.prefix='gato '", "distill.max_tokens=6"],
@@ -125,9 +132,25 @@ def runs(
         "full": ["text_model.trains=full", "adapter.layers=0", "adapter.pooling=mean", "adapter.states=last"],
         "nllb": [
             f"text_model.repo={nllb_folder}", "text_model.tokenizer_language=spa_Latn",
-            "text_model.trains={last: 1}",
+            "text_model.trains={last: 1}", "text_model.extend_vocabulary={pieces: 30}",
+            f"tune={{{PAIRS}, text: [{LORA}, embeddings], image: locked}}",
         ],
-        "siglip2": [f"teacher.repo={siglip2_folder}"],
+        "siglip2": [
+            f"teacher.repo={siglip2_folder}", f"tune={{{PAIRS}, text: locked, image: [adapters, bitfit]}}",
+        ],
+        "tuned": [
+            f"text_model.trains={LORA}",
+            f"tune={{{PAIRS}, text: [adapters, layer, {LORA}, bitfit, layer_norm, projection, embeddings],"
+            f" image: [adapters, layer, {LORA}, bitfit, layer_norm, projection]}}",
+            f"domain={{{PAIRS}, text: [adapters, layer, {LORA}, {{last: 1}}],"
+            f" image: [adapters, layer, {LORA}, {{last: 1}}]}}",
+        ],
+        "unigram": [
+            f"text_model.repo={unigram_folder}", "text_model.trains=full", "adapter.layers=0",
+            "text_model.extend_vocabulary={pieces: 30}",
+            f"tune={{{PAIRS}, text: [adapters, layer, embeddings], image: [adapters]}}",
+            f"domain={{{PAIRS}, text: full, image: full}}",
+        ],
     }  # fmt: skip
     root = tmp_path_factory.mktemp("untrained")
     return {
@@ -158,7 +181,7 @@ def embedded(
         "texts": TEXTS,
         "images": [str(path) for path in pictures],
         "out": str(root / "rows.npz"),
-        "again": str(root / "again"),
+        "again": {name: str(root / f"{name} again") for name in AGAIN},
     }
     (root / "given.json").write_text(json.dumps(given), encoding="utf-8")
     run_clean(PROGRAM, str(root / "given.json"), home=root / "home")
@@ -171,7 +194,8 @@ def page_code(folder: Path, picture: Path) -> str:
     return code.replace("PATH OF THIS FOLDER", str(folder)).replace("photo.jpg", str(picture))
 
 
-NAMES = ["frozen", "embeddings", "last", "lora", "full", "nllb", "siglip2"]
+NAMES = ["frozen", "embeddings", "last", "lora", "full", "nllb", "siglip2", "tuned", "unigram"]
+AGAIN, PIECES = ["lora", "tuned light"], ["nllb", "unigram"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -182,11 +206,15 @@ def test_it_embeds_as_langadapt_does(
     texts, images = model.encode_text(TEXTS).numpy(), model.encode_images(pictures).numpy()
     assert np.ptp(texts, axis=0).max() > 0.1, "the texts must not look alike"
     assert np.ptp(images, axis=0).max() > 0.01, "nor the images"
-    kinds = [name, f"{name} light", *(["lora again"] if name == "lora" else [])]
+    if name in PIECES:
+        vocabulary = model.artifact.vocabulary
+        assert vocabulary is not None
+        assert (model.student.text_model.tokenize(TEXTS).ids >= vocabulary.first_id).sum() > len(TEXTS)
+    kinds = [name, f"{name} light", *(f"{again} again" for again in AGAIN if again.split()[0] == name)]
     for kind in kinds:
         np.testing.assert_allclose(embedded[f"{kind}.texts"], texts, rtol=0, atol=1e-5)
         np.testing.assert_allclose(embedded[f"{kind}.images"], images, rtol=0, atol=1e-5)
-        if kind != "lora again":
+        if not kind.endswith(" again"):
             np.testing.assert_allclose(embedded[f"{kind}.paths"], images, rtol=0, atol=1e-5)
 
 
@@ -195,6 +223,35 @@ def test_the_artifact_with_module_files_is_still_an_artifact(runs: dict[str, Pat
     model = langadapt.load(light)
     write_module_files(light, model)
     assert torch.equal(langadapt.load(light).encode_text(TEXTS), model.encode_text(TEXTS))
+
+
+@pytest.mark.parametrize("name", ["tuned", "unigram"])
+def test_what_is_published_has_the_module(name: str, runs: dict[str, Path], tmp_path: Path) -> None:
+    """With base models on the Hub; by name it is what the folders with light modules are."""
+    light = Path(shutil.copytree(runs[name], tmp_path / "light"))
+    model = langadapt.load(light)
+    bases = {
+        role: replace(getattr(model.artifact, role), repo=f"org/{role}", revision="1" * 40)
+        for role in ("teacher", "text_model")
+    }
+    model.artifact = replace(model.artifact, **bases)
+    usages = {usage.title: usage for usage in (step(light, model, "me/es") for step in TOOLS)}
+    assert set(usages["sentence-transformers"].files) == {
+        path.name for path in light.iterdir() if not (runs[name] / path.name).exists()
+    }
+    assert 'SentenceTransformer("me/es", trust_remote_code=True)' in usages["sentence-transformers"].text
+
+
+def test_pieces_that_were_changed_are_noticed(runs: dict[str, Path], tmp_path: Path) -> None:
+    from langadapt.export.module import LanguageAndImages
+
+    light = Path(shutil.copytree(runs["nllb"], tmp_path / "light"))
+    write_module_files(light, langadapt.load(light))
+    said = json.loads((light / "vocabulary.json").read_text(encoding="utf-8"))
+    said["pieces"][0], said["pieces"][1] = said["pieces"][1], said["pieces"][0]
+    (light / "vocabulary.json").write_text(json.dumps(said), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"vocabulary.json is not the file that was written"):
+        LanguageAndImages.load(str(light))
 
 
 def test_a_changed_byte_is_noticed(runs: dict[str, Path], tmp_path: Path) -> None:

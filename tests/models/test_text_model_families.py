@@ -32,8 +32,7 @@ from transformers import (
 from langadapt.data.tokens import TextBatch
 from langadapt.errors import DataError, ModelError, RecipeError
 from langadapt.models import TextModel, load_text_model, resolve_model
-from langadapt.nn.bottleneck import add_top_layer
-from langadapt.nn.sublayers import transformer_layers
+from langadapt.nn.sublayers import add_top_layer, transformer_layers
 from langadapt.recipes import ModelRef, TextModelRef
 
 WORDS = [f"w{i}" for i in range(40)]

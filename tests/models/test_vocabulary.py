@@ -10,6 +10,7 @@ from tiny_language import sentences
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import nn
 from transformers import (
+    AutoTokenizer,
     M2M100Config,
     M2M100ForConditionalGeneration,
     PreTrainedTokenizerFast,
@@ -21,7 +22,8 @@ from langadapt.data.tokens import TextBatch
 from langadapt.errors import DataError, ModelError
 from langadapt.models import TextModel, load_text_model, resolve_model
 from langadapt.models.new_pieces import learn_vocabulary
-from langadapt.models.vocabulary import Vocabulary, extend_text_model, new_rows
+from langadapt.models.pieces import Vocabulary
+from langadapt.models.vocabulary import extend_text_model, new_rows
 from langadapt.nn import ExtendedEmbedding
 from langadapt.recipes import ModelRef, TextModelRef
 
@@ -65,6 +67,7 @@ def save(folder: Path, kind: str) -> Path:
     made = tokenizer(kind)
     names = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     fast = PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=64, **names)
+    fast.add_special_tokens({"mask_token": "<mask>"})  # beside the tokenizer's model, as many have some
     fast.save_pretrained(folder)
     with torch.random.fork_rng():
         torch.manual_seed(3)
@@ -133,6 +136,19 @@ def test_the_language_gets_pieces_and_english_keeps_its_own(
         for text, row in zip(target, after, strict=True):
             said = "".join(model.tokenizer.convert_ids_to_tokens(row[1:-1]))
             assert said == "▁" + text.replace(" ", "▁")
+
+
+@pytest.mark.parametrize("kind", ["BPE", "bytes", "Unigram", "WordPiece"])
+def test_a_tokenizer_with_new_pieces_is_read_as_it_was_written(
+    folders: dict[str, Path], tmp_path: Path, kind: str
+) -> None:
+    model = load(folders[kind])
+    extend_text_model(model, learn_vocabulary(model, UNSEEN, ENGLISH, pieces=60), seed=0)
+    model.tokenizer.save_pretrained(tmp_path)
+    again = AutoTokenizer.from_pretrained(tmp_path)
+    texts = [*UNSEEN, *ENGLISH, f"{ENGLISH[0]}<mask>{UNSEEN[0]}", "<mask>"]
+    assert again(texts)["input_ids"] == model.tokenizer(texts)["input_ids"]
+    assert again.get_vocab()["<mask>"] == tokenizer(kind).get_vocab_size()
 
 
 def test_letters_come_first_when_there_is_room_for_few(folders: dict[str, Path]) -> None:

@@ -16,7 +16,6 @@ from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaMo
 
 import langadapt
 from langadapt.errors import ModelError, TrainingError
-from langadapt.export.sentence_transformers import merged_module
 from langadapt.models import Artifact, Student, read_artifact
 from langadapt.progress import Progress, Report
 from langadapt.recipes import find_language, override
@@ -217,8 +216,3 @@ def test_the_pieces_are_part_of_the_digest(finished: Path, tmp_path: Path) -> No
     first, second, *rest = artifact.vocabulary.pieces
     swapped = replace(artifact.vocabulary, pieces=(second, first, *rest))
     assert replace(artifact, vocabulary=swapped).digest != artifact.digest
-
-
-def test_an_export_says_that_it_cannot_hold_new_pieces(finished: Path) -> None:
-    with pytest.raises(ModelError, match="has new tokenizer pieces, which an export cannot hold yet"):
-        merged_module(langadapt.load(finished))
