@@ -5,7 +5,7 @@ from dataclasses import asdict
 from typing import Any
 
 from langadapt.evaluation.cards import ScoreCard
-from langadapt.hub.licences import Sum
+from langadapt.hub.licences import Sum, changed_models
 from langadapt.models import Artifact
 from langadapt.models.provenance import BaseModel, DataSource
 from langadapt.recipes import LastLayers, Lora, TextModelRef
@@ -30,8 +30,8 @@ def licences(artifact: Artifact, total: Sum, permission: str | None) -> str:
         )
     if permission:
         lines.append(f"Published with a permission, as the publisher states: {permission}")
-    trained = artifact.recipe.text_model.trains != "frozen"
-    held = "what was trained of the text model" if trained else "no weights of theirs"
+    changed = [f"`{model.repo}`" for model in changed_models(artifact)]
+    held = f"what training changed in {_listed(changed)}" if changed else "no weights of theirs"
     lines.append(
         f"The adapter needs both base models; it holds {held}. Whether weights are a derived work of their "
         "training data is not settled; the stricter reading is taken. This is no legal advice."

@@ -8,7 +8,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from langadapt.models import Artifact
 from langadapt.models.provenance import BaseModel, DataSource
+from langadapt.models.tuning import changes_text_model, has_tuned_images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,16 @@ def terms_of(licence: str) -> Terms | None:
         )
     # GPL-3.0-only and GPL-3.0-or-later differ from GPL-3.0 in nothing that matters here.
     return _TABLE.get(re.sub(r"-(only|or-later)$", "", name))
+
+
+def changed_models(artifact: Artifact) -> tuple[BaseModel, ...]:
+    """The base models of which an artifact stores what training changed in them."""
+    names = artifact.weights
+    changed = (
+        (artifact.teacher, has_tuned_images(names)),
+        (artifact.text_model, changes_text_model(names, artifact.recipe.text_model.trains)),
+    )
+    return tuple(model for model, has_changed in changed if has_changed)
 
 
 def objections(

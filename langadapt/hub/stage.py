@@ -9,7 +9,7 @@ from langadapt.errors import PublishError
 from langadapt.evaluation.cards import ScoreCard
 from langadapt.evaluation.report import score_json
 from langadapt.hub.card import CardFacts, model_card
-from langadapt.hub.licences import Sum, objections
+from langadapt.hub.licences import Sum, changed_models, objections
 from langadapt.hub.tools import TOOLS
 from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
 from langadapt.models.artifact import FACTS, SCORES, WEIGHTS
@@ -155,8 +155,7 @@ def reloaded(folder: Path, original: Artifact) -> tuple[LanguageModel, float]:
 
 def _refuse_terms(artifact: Artifact, permission: str | None) -> None:
     models = (artifact.teacher, artifact.text_model)
-    stored = models[1:] if artifact.recipe.text_model.trains != "frozen" else ()
-    forbidden = objections(artifact.data, models, stored=stored)
+    forbidden = objections(artifact.data, models, stored=changed_models(artifact))
     if forbidden and permission is None:
         raise PublishError(
             f"not published: {'; '.join(forbidden)}. If you were allowed to, say by whom: --permission TEXT"

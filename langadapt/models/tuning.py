@@ -13,6 +13,7 @@ from langadapt.models.student import Student
 from langadapt.models.teacher import Teacher
 from langadapt.models.tower_views import image_tower, student_tower
 from langadapt.recipes import ContrastStage, LanguageRecipe
+from langadapt.recipes.language import Trains
 
 Stage = Literal["tune", "domain"]
 STAGES: tuple[Stage, ...] = ("tune", "domain")
@@ -32,6 +33,12 @@ def is_tuned(names: Iterable[str]) -> bool:
 def has_tuned_images(names: Iterable[str]) -> bool:
     """Whether the image tower was changed."""
     return any(name.startswith(tuple(f"{stage}.image." for stage in STAGES)) for name in names)
+
+
+def changes_text_model(names: Iterable[str], trains: Trains) -> bool:
+    """Whether the text model was changed, in the distillation or after it."""
+    heads = tuple(f"{stage}.text.text_model." for stage in STAGES)
+    return trains != "frozen" or any(name.startswith(heads) for name in names)
 
 
 def tunable_towers(student: Student, teacher: Teacher, stage: ContrastStage) -> tuple[TunedTower, TunedTower]:

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from huggingface_hub import ModelCard
 from stand_in import card_faults
 
-from langadapt.hub.card_origin import contamination, training
+from langadapt.hub.card_origin import contamination, licences, training
+from langadapt.hub.licences import changed_models, licence_sum, objections
 from langadapt.hub.publish import publish
 from langadapt.hub.stage import StageOptions
 from langadapt.models import read_artifact
@@ -98,6 +100,32 @@ def test_contamination_is_said_as_it_is_known(scored_run: Path) -> None:
     assert "c0 kept(7)" in said("kept(7)", "dropped")
     assert "were trained on**" not in said("unchecked", "dropped")
     assert "no corpus is stated" in said()
+
+
+@pytest.mark.parametrize(
+    ("weights", "held"),
+    [
+        ((), "no weights of theirs"),
+        (("text_model.new_pieces", "tune.text.adapter.up.weight"), "no weights of theirs"),
+        (("tune.text.text_model.encoder.x",), "what training changed in `org/text_model`."),
+        (("domain.image.x",), "what training changed in `org/teacher`."),
+        (("domain.image.x", "domain.text.text_model.encoder.x"), "in `org/teacher`, `org/text_model`."),
+    ],
+)
+def test_it_says_of_which_base_model_it_holds_changes(
+    scored_run: Path, weights: tuple[str, ...], held: str
+) -> None:
+    artifact = read_artifact(scored_run)
+    bases = {
+        role: replace(getattr(artifact, role), repo=f"org/{role}", licence="CC-BY-ND-4.0")
+        for role in ("teacher", "text_model")
+    }
+    added = {name: torch.zeros(1) for name in weights}
+    artifact = replace(artifact, weights={**artifact.weights, **added}, **bases)
+    total = licence_sum(artifact.data, tuple(bases.values()))
+    assert held in licences(artifact, total, None)
+    objected = objections(artifact.data, tuple(bases.values()), stored=changed_models(artifact))
+    assert len(objected) == held.count("org/")
 
 
 def test_a_tuned_adapter_tells_both_stages(scored_run: Path) -> None:
