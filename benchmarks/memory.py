@@ -2,13 +2,14 @@
 
     OMP_NUM_THREADS=1 python benchmarks/memory.py --pairs 100000 1000000
 
-The models are the embedded world's, small on purpose: what grows is what is looked at. Sentences are drawn from
-the world's words, nearly all of them distinct. Each number of pairs is a process of its own with an empty cache;
-it trains some steps and ends. Anonymous memory (RssAnon) is what the system cannot take back; resident memory
-adds pages of mapped files, which it takes back when another process needs them. Linux only.
+The models are the embedded world's, small on purpose: what grows is what is looked at. Sentences are drawn
+from the world's words, nearly all of them distinct. Each number of pairs is a process of its own with an empty
+cache; it trains some steps and ends. Anonymous memory (RssAnon) is what the system cannot take back; resident
+memory adds pages of mapped files, which it takes back when another process needs them. Linux only.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -26,7 +27,9 @@ _WORDS = 6
 
 def main() -> None:
     """Measures each number of pairs and prints one line per measurement."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--pairs", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--state-cache", type=float, default=0.0, help="GB for frozen states")
     parser.add_argument("--json", type=Path)
@@ -47,7 +50,8 @@ def main() -> None:
                 check=True,
             )
         found.append(json.loads(done.stdout))
-        print(json.dumps(found[-1]), flush=True)
+        sys.stdout.write(json.dumps(found[-1]) + "\n")
+        sys.stdout.flush()
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
@@ -64,7 +68,9 @@ class Watch(threading.Thread):
     def run(self) -> None:
         while True:
             fields = dict(
-                line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines() if ":" in line
+                line.split(":", 1)
+                for line in Path("/proc/self/status").read_text().splitlines()
+                if ":" in line
             )
             here = int(fields["RssAnon"].split()[0]) // 1000
             self.anonymous[self.stage] = max(here, self.anonymous.get(self.stage, 0))
@@ -98,13 +104,12 @@ def distil(folder: Path, pairs: int, state_cache: float) -> None:
 
     options = DistillOptions(device=torch.device("cpu"), state_cache_bytes=int(state_cache * 1e9))
     found = override(find_language(str(folder / "world" / "sw")), ["distill.epochs=1"])
-    try:
+    with contextlib.suppress(Enough):
         distill(found, folder / "run", report=report, options=options)
-    except Enough:
-        pass
     peak = max(watch.anonymous.values())
-    said = {"pairs": pairs, "anonymous_mb": peak, "resident_mb": watch.resident}
-    print(json.dumps({**said, "anonymous_mb_by_stage": watch.anonymous, "began_after_seconds": seconds}))
+    said: dict[str, object] = {"pairs": pairs, "anonymous_mb": peak, "resident_mb": watch.resident}
+    said |= {"anonymous_mb_by_stage": watch.anonymous, "began_after_seconds": seconds}
+    sys.stdout.write(json.dumps(said))
 
 
 def write_corpus(folder: Path, pairs: int) -> None:

@@ -10,6 +10,7 @@ from langadapt.data.local_files import local_path
 from langadapt.data.parquet import contamination_metadata
 from langadapt.data.rows import BlankTextError, Row, check_texts
 from langadapt.data.tables import read_values
+from langadapt.data.texts import on_disk
 from langadapt.errors import DataError
 from langadapt.recipes.data import AlignedFiles, HubSource, ParallelRecipe, TableFiles
 from langadapt.recipes.find import Found
@@ -51,7 +52,7 @@ class ParallelSentences:
 
 
 def load_parallel(found: Found[ParallelRecipe]) -> ParallelSentences:
-    """Reads a recipe's sentences into memory.
+    """Reads a recipe's sentences once; they are kept on disk, in a nameless file of the cache.
 
     Args:
         found: the recipe and where it lies; several files are read one after the other.
@@ -61,20 +62,22 @@ def load_parallel(found: Found[ParallelRecipe]) -> ParallelSentences:
             recipe's `expected_rows`.
     """
     recipe = found.recipe
-    english: list[str] = []
-    target: list[str] = []
     columns = (recipe.columns.english, recipe.columns.target)
     skipped = 0
-    for row in parallel_rows(found):
-        try:
-            check_texts(row, columns)
-        except BlankTextError:
-            if recipe.blank_rows == "error":
-                raise
-            skipped += 1
-            continue
-        english.append(row.values[0])
-        target.append(row.values[1])
+
+    def whole_rows() -> Iterator[Sequence[str]]:
+        nonlocal skipped
+        for row in parallel_rows(found):
+            try:
+                check_texts(row, columns)
+            except BlankTextError:
+                if recipe.blank_rows == "error":
+                    raise
+                skipped += 1
+                continue
+            yield row.values
+
+    english, target = on_disk(whole_rows(), columns=2)
     if recipe.expected_rows is not None and len(english) + skipped != recipe.expected_rows:
         raise DataError(
             f"{found.path}: expected_rows is {recipe.expected_rows}, the data hold {len(english) + skipped}; "

@@ -1,12 +1,13 @@
 """Training and held-out rows, split so that no English sentence, or no image, is on both sides."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from langadapt.data.distinct import distinct
 from langadapt.errors import DataError
 
 
@@ -18,7 +19,7 @@ class Split:
     held_out: NDArray[np.int64]
 
 
-def split_by_english(english: Sequence[str], *, held_out: int, generator: torch.Generator) -> Split:
+def split_by_english(english: Iterable[str], *, held_out: int, generator: torch.Generator) -> Split:
     """Holds out some English sentences with all their translations.
 
     Sentences are compared without case, outer space and inner spacing. At most a tenth of the distinct ones
@@ -35,15 +36,13 @@ def split_by_english(english: Sequence[str], *, held_out: int, generator: torch.
     Raises:
         DataError: fewer than 20 distinct English sentences.
     """
-    keys = [" ".join(text.casefold().split()) for text in english]
-    distinct = list(dict.fromkeys(keys))
-    if len(distinct) < 20:
-        raise DataError(f"{len(distinct)} distinct English sentences are too few to train and hold some out")
-    wanted = min(held_out, len(distinct) // 10)
-    chosen = {distinct[i] for i in torch.randperm(len(distinct), generator=generator)[:wanted].tolist()}
-    train = [row for row, key in enumerate(keys) if key not in chosen]
-    first = {key: row for row, key in reversed(list(enumerate(keys))) if key in chosen}
-    return Split(train=np.array(train, np.int64), held_out=np.array(sorted(first.values()), np.int64))
+    same = distinct(" ".join(text.casefold().split()) for text in english)
+    count = len(same.first)
+    if count < 20:
+        raise DataError(f"{count} distinct English sentences are too few to train and hold some out")
+    chosen = np.zeros(count, np.bool_)
+    chosen[torch.randperm(count, generator=generator)[: min(held_out, count // 10)].numpy()] = True
+    return Split(train=np.flatnonzero(~chosen[same.index]), held_out=same.first[chosen])
 
 
 def split_by_image(image_of_text: NDArray[np.int64], *, fraction: float, generator: torch.Generator) -> Split:

@@ -62,7 +62,12 @@ def fingerprint(*parts: object) -> str:
     """
     digest = hashlib.sha256()
     for part in parts:
-        raw = part.tobytes() if isinstance(part, np.ndarray) else str(part).encode("utf-8", "surrogatepass")
+        if isinstance(part, np.ndarray):
+            raw: Any = (
+                np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+            )  # no copy: it may be a mapped file
+        else:
+            raw = str(part).encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(8, "little"))
         digest.update(raw)
     return digest.hexdigest()[:24]

@@ -1,14 +1,19 @@
 """Texts as one ragged array of token ids, and padded batches cut from it."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from langadapt.data.spool import spooled
 from langadapt.errors import DataError
+
+_TEXTS = 16384
+"""Texts that are tokenised, and moved, at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +101,27 @@ class Tokens:
         ids = torch.from_numpy(np.where(mask, self.ids[index], self.pad_id).astype(np.int64))
         return TextBatch(input_ids=ids, mask=torch.from_numpy(mask))
 
+    def by_length(self) -> tuple["Tokens", NDArray[np.int64]]:
+        """The same texts, shortest first, and the new place of each old one (int64 `[len(self)]`)."""
+        order = np.argsort(self.lengths, kind="stable")
+        offsets = np.zeros(len(self) + 1, np.int64)
+        np.cumsum(self.lengths[order], out=offsets[1:])
+        chunks = (order[start : start + _TEXTS] for start in range(0, len(order), _TEXTS))
+        ids = spooled((self.ids[self._positions(rows)] for rows in chunks), np.int32)
+        place = np.empty(len(self), np.int64)
+        place[order] = np.arange(len(self))
+        return replace(self, ids=ids, offsets=offsets), place
+
+    def _positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the tokens of some texts stand, one text behind another."""
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        ends = np.cumsum(lengths)
+        return np.repeat(self.offsets[rows] - (ends - lengths), lengths) + np.arange(ends[-1])
+
     def packed(self, rows: NDArray[np.int64]) -> PackedBatch:
         """Some texts without padding; the fewer changes of length between neighbours, the better."""
-        lengths = self.lengths[rows]
-        ends = np.cumsum(lengths)
-        index = np.repeat(self.offsets[rows] - (ends - lengths), lengths) + np.arange(ends[-1])
-        return PackedBatch(ids=torch.from_numpy(self.ids[index].astype(np.int64)), lengths=lengths)
+        ids = self.ids[self._positions(rows)].astype(np.int64)
+        return PackedBatch(ids=torch.from_numpy(ids), lengths=self.offsets[rows + 1] - self.offsets[rows])
 
 
 def ragged_index(
@@ -134,7 +154,7 @@ def tokenize(
     encode: Callable[[list[str]], list[list[int]]],
     *,
     pad_id: int,
-    chunk_texts: int = 16384,
+    chunk_texts: int = _TEXTS,
 ) -> Tokens:
     """Tokenises texts once.
 
@@ -148,15 +168,16 @@ def tokenize(
         DataError: an empty or whitespace text, with its row number.
     """
     require_text(texts)
-    ids: list[NDArray[np.int32]] = []
-    lengths: list[int] = []
-    for start in range(0, len(texts), chunk_texts):
-        for row in encode(list(texts[start : start + chunk_texts])):
-            ids.append(np.asarray(row, dtype=np.int32))
-            lengths.append(len(row))
     offsets = np.zeros(len(texts) + 1, dtype=np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return Tokens(ids=np.concatenate(ids) if ids else np.zeros(0, np.int32), offsets=offsets, pad_id=pad_id)
+
+    def chunks() -> Iterator[NDArray[np.int32]]:
+        for start in range(0, len(texts), chunk_texts):
+            rows = encode(list(texts[start : start + chunk_texts]))
+            offsets[start + 1 : start + 1 + len(rows)] = [len(row) for row in rows]
+            yield np.fromiter(itertools.chain.from_iterable(rows), np.int32)
+
+    ids = spooled(chunks(), np.int32)
+    return Tokens(ids=ids, offsets=np.cumsum(offsets), pad_id=pad_id)
 
 
 def length_groups(lengths: Tensor, *, groups: int = 4, worth: float = 0.2) -> list[LengthGroup]:

@@ -52,9 +52,11 @@ class TextModel(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Token ids with the model's prefix and special tokens, cut at `max_tokens`."""
-        prefixed = [self.prefix + text if text.strip() else text for text in texts] if self.prefix else texts
+        encode = token_ids(self.tokenizer, self.max_tokens)
         return tokenize(
-            prefixed, token_ids(self.tokenizer, self.max_tokens), pad_id=self.tokenizer.pad_token_id
+            texts,
+            (lambda some: encode([self.prefix + text for text in some])) if self.prefix else encode,
+            pad_id=self.tokenizer.pad_token_id,
         )
 
     def first_texts(self, batch: TextBatch, count: int = 3) -> str:

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from langadapt.data.distill_batch import DistillBatch
+from langadapt.data.distinct import distinct
 from langadapt.data.parallel import ParallelSentences
 from langadapt.data.split import split_by_english
 from langadapt.data.store import StoreSpec, fingerprint, stored_rows
+from langadapt.data.texts import joined
 from langadapt.data.tokens import Tokens, ragged_index
 from langadapt.models import Student, Teacher
 from langadapt.models.device import has_bf16
@@ -87,8 +89,8 @@ def prepare(
         state_cache_bytes: budget of the state store.
         report: told what is done.
     """
-    english = [text for corpus in corpora for text in corpus.english]
-    target = [text for corpus in corpora for text in corpus.target]
+    english = joined(corpus.english for corpus in corpora)
+    target = joined(corpus.target for corpus in corpora)
     generator = torch.Generator().manual_seed(stage.seed)
     split = split_by_english(english, held_out=stage.held_out_sentences, generator=generator)
     identity = split.train[
@@ -96,13 +98,15 @@ def prepare(
             : round(stage.identity_fraction * len(split.train))
         ].numpy()
     ]
-    sources = _Distinct(english)
-    texts = _Distinct([*target, *(english[i] for i in identity)])
+    sources = distinct(english)
+    learnt = joined([target, english.chosen(identity)])
+    places = distinct(learnt)
+    texts = learnt.chosen(places.first)
 
-    target_row, targets = teacher_targets(sources.texts, teacher, cache, report)
-    tokens, text_row = _sorted_by_length(student.text_model.tokenize(texts.texts))
+    target_row, targets = teacher_targets(english.chosen(sources.first), teacher, cache, report)
+    tokens, text_row = student.text_model.tokenize(texts).by_length()
     english_of = target_row[sources.index]
-    target_of = text_row[texts.index]
+    target_of = text_row[places.index]
     states = _states(tokens, student, cache, state_cache_bytes, report)
     return DistillData(
         tokens=tokens,
@@ -117,31 +121,11 @@ def prepare(
     )
 
 
-class _Distinct:
-    """Distinct texts in order of first appearance; `index` leads from each given text to its place."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        places: dict[str, int] = {}
-        self.index = np.array([places.setdefault(text, len(places)) for text in texts], np.int64)
-        self.texts = list(places)
-
-
-def _sorted_by_length(tokens: Tokens) -> tuple[Tokens, NDArray[np.int64]]:
-    order = np.argsort(tokens.lengths, kind="stable")
-    lengths = tokens.lengths[order]
-    offsets = np.zeros(len(tokens) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    positions = np.repeat(tokens.offsets[order] - offsets[:-1], lengths) + np.arange(offsets[-1])
-    place = np.empty(len(tokens), np.int64)
-    place[order] = np.arange(len(tokens))
-    return replace(tokens, ids=tokens.ids[positions], offsets=offsets), place
-
-
 def teacher_targets(
     texts: Sequence[str], teacher: Teacher, cache: Path, report: Report
 ) -> tuple[NDArray[np.int64], Tensor]:
     """The teacher's embeddings of English texts, stored: each text's row, and rows `[len(texts), D]`."""
-    tokens, place = _sorted_by_length(teacher.tokenize(texts))
+    tokens, place = teacher.tokenize(texts).by_length()
     key = fingerprint(
         _CODE_VERSION,
         transformers.__version__,
