@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/memory.py --pairs 100000 1000000
 
 The models are the embedded world's, small on purpose: what grows is what is looked at. Sentences are drawn
-from the world's words, nearly all of them distinct. Each number of pairs is a process of its own with an empty
-cache; it trains some steps and ends. Anonymous memory (RssAnon) is what the system cannot take back; resident
-memory adds pages of mapped files, which it takes back when another process needs them. Linux only.
+from the world's words, nearly all of them distinct. Each number of pairs is a process of its own with an
+empty cache; it trains some steps and ends. Anonymous memory (RssAnon) is what the system cannot take back;
+resident memory adds pages of mapped files, which it takes back when another process needs them. Linux only.
 """
 
 import argparse
