@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_DIGEST = np.dtype([("high", "<u8"), ("low", "<u8")])
+DIGEST = np.dtype([("high", "<u8"), ("low", "<u8")])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ def digests(texts: Iterable[str]) -> NDArray[np.void]:
     made = bytearray()
     for text in texts:
         made += hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return np.frombuffer(made, _DIGEST)
+    return np.frombuffer(made, DIGEST)
 
 
 def distinct(texts: Iterable[str]) -> Distinct:

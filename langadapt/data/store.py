@@ -14,6 +14,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,7 @@ def stored_rows(root: Path, spec: StoreSpec, compute: Callable[[int], Iterator[T
     """
     folder = root / spec.kind / spec.fingerprint
     final = folder / "rows.bin"
-    try:
+    with writing(folder, bytes_needed=spec.bytes):
         if not _complete(final, spec):
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / "lock"):
@@ -100,13 +101,35 @@ def stored_rows(root: Path, spec: StoreSpec, compute: Callable[[int], Iterator[T
                     write_text(folder / _SUM, f"{crc:08x}\n")
                     os.replace(folder / "rows.partial", final)
                     (folder / "journal.json").unlink(missing_ok=True)
+    return _mapped(final, spec)
+
+
+def opened_rows(root: Path, spec: StoreSpec) -> Tensor | None:
+    """Opens a store that is complete, as `stored_rows` does; None where it is not, or is damaged."""
+    final = root / spec.kind / spec.fingerprint / "rows.bin"
+    return _mapped(final, spec) if _complete(final, spec) else None
+
+
+@contextmanager
+def writing(folder: Path, *, bytes_needed: int) -> Iterator[None]:
+    """Says in one line why a folder of the cache cannot be written.
+
+    Raises:
+        DataError: the disk is full or not writable.
+    """
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            size = f"{bytes_needed / 1e9:.2f} GB"
             raise DataError(
-                f"{folder}: the disk is full, the store needs {spec.bytes / 1e9:.2f} GB; free some space or "
-                "set LANGADAPT_CACHE to a larger disk and run the same command: it goes on where it stopped"
+                f"{folder}: the disk is full, the store needs {size}; free some space or set LANGADAPT_CACHE "
+                "to a larger disk and run the same command: it goes on where it stopped"
             ) from error
         raise DataError(f"{folder}: cannot write the store: {error.strerror}; set LANGADAPT_CACHE") from error
+
+
+def _mapped(final: Path, spec: StoreSpec) -> Tensor:
     mapped = np.memmap(final, dtype=_NUMPY[spec.dtype], mode="c", shape=(spec.rows, spec.dim))
     return torch.from_numpy(mapped).view(_TORCH[spec.dtype])
 

@@ -46,10 +46,6 @@ class Texts(Sequence[str]):
             for start in range(0, len(part), _ROWS):
                 yield from part.slice(start, _ROWS).to_pylist()
 
-    def chosen(self, rows: NDArray[np.int64]) -> "Texts":
-        """Some of the texts: int64 `[n]` places."""
-        return Texts(self._parts, rows if self._rows is None else self._rows[rows])
-
 
 def joined(texts: Iterable[Sequence[str]]) -> Texts:
     """Texts one behind another; chosen ones, and those that are on no disk, are held in memory."""
@@ -60,6 +56,13 @@ def joined(texts: Iterable[Sequence[str]]) -> Texts:
         else:
             parts.append(pa.array(list(some), pa.large_string()))
     return Texts(parts)
+
+
+def chosen(texts: Sequence[str], rows: NDArray[np.int64]) -> Sequence[str]:
+    """Some of the texts, `rows` int64 `[n]`; those on disk stay there."""
+    if isinstance(texts, Texts):
+        return Texts(texts._parts, rows if texts._rows is None else texts._rows[rows])
+    return [texts[row] for row in rows]
 
 
 def on_disk(rows: Iterable[Sequence[str]], *, columns: int) -> list[Texts]:

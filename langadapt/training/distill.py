@@ -142,7 +142,7 @@ def distill(
     target_dim = teacher.dim
     del teacher  # its answers are in the store; training needs the memory
     shares = np.bincount(data.train.target, minlength=len(data.targets)) / len(data.train)
-    student.adapter.start_at((torch.from_numpy(shares).float() @ data.targets).to(device))
+    student.adapter.start_at(data.targets.weighted_sum(shares).to(device))
     best = _train(student, data, recipe, run, report, accelerator, options.checkpoint_seconds)
     artifact = Artifact(
         recipe=recipe,
@@ -292,7 +292,7 @@ def _held_out_recall(state: FitState, data: DistillData) -> float:
     """Mean of recall@1, 5 and 10, in percent, of held-out texts among the teacher's held-out English."""
     model = state.model.eval()
     examples: Examples = data.held_out
-    out = torch.zeros(len(examples), data.targets.shape[1])
+    out = torch.zeros(len(examples), data.targets.dim)
     for rows in by_length(data.tokens.lengths[examples.text], batch_tokens=8192):
         batch = data.batch(examples, rows)
         out[torch.from_numpy(np.ascontiguousarray(rows))] = model(batch.text, batch.states).float().cpu()
@@ -301,7 +301,7 @@ def _held_out_recall(state: FitState, data: DistillData) -> float:
             f"the student's embeddings are not finite after step {state.step}; the last checkpoint is kept: "
             "lower distill.learning_rate or text_model.learning_rate"
         )
-    return mean_recall_text(out, data.targets[torch.from_numpy(examples.target)])
+    return mean_recall_text(out, data.targets.take(examples.target))
 
 
 def _parameter_groups(student: Student, recipe: LanguageRecipe) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """From parallel sentences to batches: everything frozen is computed once and stored."""
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,10 @@ from torch import Tensor
 from langadapt.data.distill_batch import DistillBatch
 from langadapt.data.distinct import distinct
 from langadapt.data.parallel import ParallelSentences
+from langadapt.data.shared_rows import SharedRows, shared_rows
 from langadapt.data.split import split_by_english
 from langadapt.data.store import StoreSpec, fingerprint, stored_rows
-from langadapt.data.texts import joined
+from langadapt.data.texts import chosen, joined
 from langadapt.data.tokens import Tokens, ragged_index
 from langadapt.models import Student, Teacher
 from langadapt.models.device import has_bf16
@@ -44,12 +45,12 @@ class Examples:
 class DistillData:
     """Distinct texts and targets, and the examples that connect them.
 
-    `targets [M, D]` float32 unit rows; `states [N, L * H]` bfloat16, one row per token, or None if they are
-    computed anew in each step.
+    `targets` are unit rows, one per distinct English text; `states [N, L * H]` bfloat16, one row per token,
+    or None if they are computed anew in each step.
     """
 
     tokens: Tokens
-    targets: Tensor
+    targets: SharedRows
     states: Tensor | None
     state_shape: tuple[int, int]
     train: Examples
@@ -64,8 +65,7 @@ class DistillData:
             index, _ = ragged_index(self.tokens.offsets, text)
             flat = self.states.index_select(0, torch.from_numpy(index.reshape(-1)))
             states = flat.view(*index.shape, *self.state_shape)
-        targets = self.targets.index_select(0, torch.from_numpy(examples.target[rows]))
-        return DistillBatch(text=batch, targets=targets, states=states)
+        return DistillBatch(text=batch, targets=self.targets.take(examples.target[rows]), states=states)
 
 
 def prepare(
@@ -99,13 +99,13 @@ def prepare(
         ].numpy()
     ]
     sources = distinct(english)
-    learnt = joined([target, english.chosen(identity)])
+    learnt = joined([target, chosen(english, identity)])
     places = distinct(learnt)
-    texts = learnt.chosen(places.first)
+    texts = chosen(learnt, places.first)
 
-    target_row, targets = teacher_targets(english.chosen(sources.first), teacher, cache, report)
+    targets = teacher_targets(chosen(english, sources.first), teacher, cache, report)
     tokens, text_row = student.text_model.tokenize(texts).by_length()
-    english_of = target_row[sources.index]
+    english_of = sources.index
     target_of = text_row[places.index]
     states = _states(tokens, student, cache, state_cache_bytes, report)
     return DistillData(
@@ -121,11 +121,8 @@ def prepare(
     )
 
 
-def teacher_targets(
-    texts: Sequence[str], teacher: Teacher, cache: Path, report: Report
-) -> tuple[NDArray[np.int64], Tensor]:
-    """The teacher's embeddings of English texts, stored: each text's row, and rows `[len(texts), D]`."""
-    tokens, place = teacher.tokenize(texts).by_length()
+def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report: Report) -> SharedRows:
+    """The teacher's embeddings of English texts: each is computed once, whichever run needs it first."""
     key = fingerprint(
         _CODE_VERSION,
         transformers.__version__,
@@ -133,19 +130,27 @@ def teacher_targets(
         teacher.max_tokens,
         teacher.fixed_tokens,
         has_bf16(teacher.device),
-        tokens.ids,
-        tokens.offsets,
     )
-    spec = StoreSpec(kind="teacher-text", fingerprint=key, rows=len(tokens), dim=teacher.dim)
-    each = np.full_like(tokens.lengths, teacher.fixed_tokens) if teacher.fixed_tokens else tokens.lengths
 
-    def compute(done: int) -> Iterator[Tensor]:
-        report(Progress(stage=f"teacher embeddings: {_way(teacher.text_path, teacher.device)}"))
-        for rows in _chunks(done, each):
-            yield teacher.encode_texts(tokens, rows)
-            report(Progress(stage="teacher embeddings", done=int(rows[-1]) + 1, total=len(tokens)))
+    def compute(missing: NDArray[np.int64]) -> tuple[NDArray[np.int64], Callable[[int], Iterator[Tensor]]]:
+        known = (
+            f", {len(texts) - len(missing):,} of {len(texts):,} known" if len(missing) < len(texts) else ""
+        )
+        report(Progress(stage=f"teacher embeddings: {_way(teacher.text_path, teacher.device)}{known}"))
+        tokens, place = teacher.tokenize(chosen(texts, missing)).by_length()
+        fixed = teacher.fixed_tokens
+        each = np.full_like(tokens.lengths, fixed) if fixed else tokens.lengths
+        order = np.empty_like(missing)
+        order[place] = missing
 
-    return place, stored_rows(cache, spec, compute)
+        def fill(done: int) -> Iterator[Tensor]:
+            for rows in _chunks(done, each):
+                yield teacher.encode_texts(tokens, rows)
+                report(Progress(stage="teacher embeddings", done=int(rows[-1]) + 1, total=len(tokens)))
+
+        return order, fill
+
+    return shared_rows(cache / "teacher-text" / key, texts, dim=teacher.dim, compute=compute)
 
 
 def _states(tokens: Tokens, student: Student, cache: Path, budget: int, report: Report) -> Tensor | None:

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
+import numpy as np
 
 from langadapt.data.cleaning.pair_images import local_test_sets, without_test_images
 from langadapt.data.pairs import join_pairs, load_pairs
@@ -204,8 +204,8 @@ def _with_parallel(
             f"tune.distill_weight is {stage.distill_weight}, but {data.pairs.name} has no English sides; add "
             "a column `english`, or name parallel data: tune.distill_data"
         )
-    place, rows = teacher_targets(english, model.teacher, cache_folder(), report)
+    rows = teacher_targets(english, model.teacher, cache_folder(), report)
     pool = ParallelPool(
-        tokens=model.student.text_model.tokenize(target), targets=rows[torch.from_numpy(place)]
+        tokens=model.student.text_model.tokenize(target), targets=rows.take(np.arange(len(english)))
     )
     return replace(data, pool=pool, pool_size=stage.distill_batch_size)

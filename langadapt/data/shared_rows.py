@@ -1,0 +1,132 @@
+"""Rows of texts that many runs share: computed once for each text, whoever needs it first.
+
+A folder holds parts. Each is a store (`data/store.py`) of the texts that were missing when it was made, with
+the digest of each text beside it. A text is looked up in all parts, the oldest first.
+"""
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from langadapt.data.distinct import DIGEST, digests
+from langadapt.data.store import StoreSpec, fingerprint, opened_rows, stored_rows, writing
+from langadapt.data.write_tensors import read_tensors, write_tensors
+from langadapt.errors import LangadaptWarning
+
+_DIGESTS = "digests.safetensors"
+_ROWS = 65536
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedRows:
+    """Float32 rows `[N, D]`, one per text, wherever they lie: `parts` are mapped, `places` int64 `[N]`."""
+
+    parts: tuple[Tensor, ...]
+    places: NDArray[np.int64]
+    """Counted through all parts, one behind another."""
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def dim(self) -> int:
+        """Width of a row."""
+        return int(self.parts[0].shape[1])
+
+    def take(self, rows: NDArray[np.int64]) -> Tensor:
+        """Some rows, float32 `[len(rows), D]`."""
+        places = self.places[rows]
+        out = torch.empty(len(places), self.dim)
+        start = 0
+        for part in self.parts:
+            here = np.flatnonzero((places >= start) & (places < start + len(part)))
+            out[torch.from_numpy(here)] = part[torch.from_numpy(places[here] - start)]
+            start += len(part)
+        return out
+
+    def weighted_sum(self, weights: NDArray[np.float64]) -> Tensor:
+        """Float32 `[D]`: all rows times their weights `[N]`, added up."""
+        total = torch.zeros(self.dim)
+        for start in range(0, len(self), _ROWS):
+            rows = np.arange(start, min(start + _ROWS, len(self)))
+            total += torch.from_numpy(weights[rows]).float() @ self.take(rows)
+        return total
+
+
+def shared_rows(
+    folder: Path,
+    texts: Sequence[str],
+    *,
+    dim: int,
+    compute: Callable[[NDArray[np.int64]], tuple[NDArray[np.int64], Callable[[int], Iterator[Tensor]]]],
+) -> SharedRows:
+    """Looks texts up, and computes what no part has as a new part.
+
+    Args:
+        folder: of everything that is computed in the same way.
+        texts: any texts.
+        dim: width of a row.
+        compute: given the places of missing texts, int64, says in which order it computes them and how: a
+            function as `stored_rows` wants it.
+
+    Raises:
+        DataError: the disk is full or not writable.
+    """
+    wanted = digests(texts)
+    places = np.full(len(wanted), -1, np.int64)
+    parts: list[Tensor] = []
+    start = 0
+    for path in sorted(folder.glob(f"*/{_DIGESTS}"), key=lambda path: (path.stat().st_mtime_ns, path)):
+        unknown = np.flatnonzero(places < 0)
+        known = _known(path)
+        found, row = _looked_up(wanted[unknown], known)
+        if not found.any():
+            continue
+        spec = StoreSpec(kind=folder.name, fingerprint=path.parent.name, rows=len(known), dim=dim)
+        rows = opened_rows(folder.parent, spec)
+        if rows is not None:
+            places[unknown[found]] = start + row[found]
+            parts.append(rows)
+            start += len(rows)
+    missing = np.flatnonzero(places < 0)
+    if len(missing):
+        order, fill = compute(missing)
+        said = wanted[order]
+        spec = StoreSpec(kind=folder.name, fingerprint=fingerprint(said), rows=len(order), dim=dim)
+        parts.append(stored_rows(folder.parent, spec, fill))
+        with writing(folder / spec.fingerprint, bytes_needed=said.nbytes):
+            # After the rows: what has digests is complete.
+            pairs = torch.from_numpy(said.view(np.int64).reshape(-1, 2).copy())
+            write_tensors(folder / spec.fingerprint / _DIGESTS, {"digests": pairs}, said={})
+        places[order] = start + np.arange(len(order))
+    return SharedRows(parts=tuple(parts), places=places)
+
+
+def _known(path: Path) -> NDArray[np.void]:
+    """The digests of a part; none where the file is damaged, so that its texts are computed again."""
+    try:
+        pairs = read_tensors(path)[0]["digests"]
+    except (ValueError, KeyError) as error:
+        warnings.warn(
+            f"{path}: damaged ({error}); its texts are computed again", LangadaptWarning, stacklevel=3
+        )
+        return np.zeros(0, DIGEST)
+    return pairs.numpy().view(DIGEST).reshape(-1)
+
+
+def _looked_up(
+    wanted: NDArray[np.void], known: NDArray[np.void]
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Which digests are known, and where."""
+    if not len(known):
+        return np.zeros(len(wanted), np.bool_), np.zeros(len(wanted), np.int64)
+    order = np.argsort(known["high"], kind="stable")
+    near = np.searchsorted(known["high"], wanted["high"], sorter=order)
+    row = order[np.minimum(near, len(known) - 1)]
+    return known[row] == wanted, row
