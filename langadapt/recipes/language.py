@@ -111,7 +111,7 @@ class DistillStage(Spec):
     """Parallel data recipes: names of shipped ones or paths of your own."""
     epochs: PositiveInt = 10
     batch_size: Annotated[int, Field(gt=1)] = 128
-    """Rows per optimizer step, all processes together; each process contrasts its own share of them."""
+    """Rows per optimizer step, all processes together; each row is contrasted with all others."""
     learning_rate: PositiveFloat = 1e-3
     """Peak learning rate of the adapter (AdamW, linear warm-up, cosine to zero)."""
     warmup_fraction: Fraction = 0.05
