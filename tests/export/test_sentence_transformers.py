@@ -18,6 +18,7 @@ from transformers import (
     Siglip2Config,
     Siglip2Model,
     Siglip2Tokenizer,
+    XLMRobertaModel,
 )
 from untrained import untrained_run
 
@@ -25,6 +26,7 @@ import langadapt
 from langadapt.errors import ModelError
 from langadapt.export import default_probes, export_onnx, export_sentence_transformers, write_module_files
 from langadapt.hub.tools import TOOLS
+from langadapt.models.vocabulary import new_rows
 
 TEXTS = ["gato", *(target for _, target in sentences()[::9]), "perro azul en mar " * 9]
 LORA, PAIRS = "{lora: {rank: 2, alpha: 7}}", "pairs: [none.tsv]"
@@ -279,6 +281,19 @@ def test_a_folder_in_use_is_kept(runs: dict[str, Path], tmp_path: Path) -> None:
     export_sentence_transformers(model, tmp_path / "out", probes=probes, overwrite=True)
     assert not (tmp_path / "out" / "mine.txt").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_the_text_model_inside_is_one_of_transformers(runs: dict[str, Path], tmp_path: Path) -> None:
+    """Pieces are in its table; what tuning added, which its class has no place for, is not in its file."""
+    model = langadapt.load(runs["unigram"])
+    export_sentence_transformers(model, tmp_path / "out", probes=default_probes(model))
+    found, info = XLMRobertaModel.from_pretrained(
+        tmp_path / "out" / "text_model", add_pooling_layer=False, output_loading_info=True
+    )
+    assert not any(info.values()), info
+    rows = new_rows(model.student.text_model)
+    assert rows is not None
+    assert torch.equal(found.get_input_embeddings().weight[-len(rows) :], rows)
 
 
 def test_texts_and_images_in_one_list_are_refused(runs: dict[str, Path], pictures: list[Path]) -> None:
