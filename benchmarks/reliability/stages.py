@@ -18,6 +18,7 @@ import langadapt.search.session  # noqa: F401
 from langadapt.cli import main as command_line
 from langadapt.data import translated
 from langadapt.data.cleaning import build, sources  # noqa: F401
+from langadapt.errors import LangadaptError
 from langadapt.models import image_store, translator  # noqa: F401
 from langadapt.models.resolve import resolve_model
 from langadapt.models.teacher import load_teacher
@@ -45,10 +46,18 @@ class Stage:
         """Runs it in this process, in small chunks: many moments at which something is on disk."""
         _small_chunks()
         if self.function is not None:
-            self.function(world, place)
+            try:
+                self.function(world, place)
+            except LangadaptError as error:  # as the command line says it
+                sys.exit(_refusal(error))
             return
         sys.argv = ["langadapt", *(word.format(world=world, place=place) for word in self.command)]
         command_line()
+
+
+def _refusal(error: LangadaptError) -> int:
+    sys.stderr.write(f"langadapt: {error}\n")
+    return 2
 
 
 def _small_chunks() -> None:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -77,16 +77,18 @@ def rows_path(place: Path, meta: Meta) -> Path:
 
 
 def create(place: Path, meta: Meta) -> None:
-    """Makes an empty catalogue; it appears whole or not at all."""
+    """Makes an empty catalogue; it appears whole or not at all.
+
+    Raises:
+        DataError: there is no room for it.
+    """
     place.mkdir(parents=True, exist_ok=True)
     temporary = place / f".{CATALOGUE}.tmp"
     (place / f"{CATALOGUE}-journal").unlink(missing_ok=True)  # would be played back into the new one
     temporary.unlink(missing_ok=True)
-    connection = sqlite3.connect(temporary)
-    with connection:
+    with _explained(place), closing(sqlite3.connect(temporary)) as connection, connection:
         connection.executescript(_SCHEMA)
         connection.execute("INSERT INTO meta VALUES (?)", (json.dumps(asdict(meta)),))
-    connection.close()
     os.replace(temporary, place / CATALOGUE)
 
 
@@ -100,15 +102,20 @@ def opened(place: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
     path = place / CATALOGUE
     if not path.is_file():
         raise DataError(f"{place}: no index in it; make one with `langadapt index FOLDER --model RUN`")
-    connection = None
-    try:
-        # A reader, too, may have to roll back what a killed writer left.
-        mode = "rw" if write or os.access(path, os.W_OK) else "ro"
-        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode={mode}", uri=True, timeout=60)
+    # A reader, too, may have to roll back what a killed writer left.
+    mode = "rw" if write or os.access(path, os.W_OK) else "ro"
+    address = f"{path.resolve().as_uri()}?mode={mode}"
+    with _explained(place), closing(sqlite3.connect(address, uri=True, timeout=60)) as connection:
         connection.isolation_level = None
         if not write:
             connection.execute("BEGIN")
         yield connection
+
+
+@contextmanager
+def _explained(place: Path) -> Iterator[None]:
+    try:
+        yield
     except sqlite3.DatabaseError as error:
         # Python's own errors, of a text that is not UTF-8, have no code.
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in _MENDABLE:
@@ -116,9 +123,6 @@ def opened(place: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
                 f"{place}: cannot use the index: {error}; make room, or name another --index"
             ) from error
         raise damaged(place, str(error)) from error
-    finally:
-        if connection is not None:
-            connection.close()
 
 
 def damaged(place: Path, problem: str) -> DataError:

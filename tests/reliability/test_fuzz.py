@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import resource
 import sqlite3
 from pathlib import Path
 
@@ -204,3 +205,15 @@ def test_a_tiff_whose_rows_begin_at_a_fraction(tmp_path: Path) -> None:
     (tmp_path / "a.tiff").write_bytes(content.replace(whole, fraction))
     with pytest.raises(DataError, match="damaged image"):
         open_image(tmp_path / "a.tiff")
+
+
+def test_no_room_for_a_new_index(tmp_path: Path) -> None:
+    """Found where files may not grow: SQLite's disk I/O error was a traceback."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(DataError, match="cannot use the index: disk I/O error; make room"):
+            small_index(tmp_path / "index")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not (tmp_path / "index" / "index.sqlite").exists()
