@@ -12,7 +12,7 @@ import pytest
 import torch
 from tiny_run import run
 from tiny_tune import distilled, domain_stage, hard_pairs, stage, tuned, write_pairs
-from two_processes import BOTH, HARD
+from two_processes import BATCH, BOTH, HARD
 
 import langadapt
 from langadapt.training.run_folder import read_log
@@ -91,6 +91,11 @@ def test_distilling_writes_one_artifact(two: Two, language_folder: Path, tmp_pat
         )
     assert model.artifact.digest == two.told[0]["digests"][0]
     torch.testing.assert_close(model.encode_text(["gato rojo"]).norm(), torch.tensor(1.0))
+
+
+def test_gathered_gradients_come_from_all_processes(two: Two) -> None:
+    got = torch.tensor([process["gradient"] for process in two.told]).view_as(BATCH)
+    torch.testing.assert_close(got, 2 * 3 * BATCH**2)  # two losses; the mean over processes comes later
 
 
 def test_tuning_equals_one_process(two: Two, tmp_path: Path) -> None:
