@@ -26,7 +26,6 @@ import numpy as np
 import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-RATES = {"recipe": [2e-5, 5e-4, 2e-3], "frozen": [2e-3, 2e-2]}
 _HELD_OUT = 1000
 
 
@@ -37,6 +36,8 @@ def main() -> None:
     )
     parser.add_argument("--lang", default="zh")
     parser.add_argument("--epochs", type=int, default=10, help="of the recipe; langadapt takes its own")
+    parser.add_argument("--recipe", type=float, nargs="+", default=[2e-5, 5e-4, 2e-3], help="learning rates")
+    parser.add_argument("--frozen", type=float, nargs="+", default=[2e-3, 2e-2], help="learning rates")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -49,7 +50,7 @@ def main() -> None:
         return
     found: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="quality-") as folder:
-        for side, rates in {"langadapt": [0.0], **RATES}.items():
+        for side, rates in {"langadapt": [0.0], "recipe": given.recipe, "frozen": given.frozen}.items():
             for rate in rates:
                 command = [sys.executable, __file__, "--lang", given.lang, "--epochs", str(given.epochs)]
                 done = subprocess.run(
