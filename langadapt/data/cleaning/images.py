@@ -21,11 +21,10 @@ _THUMBNAIL = 24
 
 @dataclass(frozen=True, kw_only=True)
 class LeakedImage:
-    """A training image that is a test image, and how it was recognised: `id` or `picture`."""
+    """A training image that is a test image, by their ids."""
 
     train: str
     test: str
-    by: str
 
 
 def difference_hash(image: Image.Image) -> int:
@@ -41,17 +40,16 @@ def difference_hash(image: Image.Image) -> int:
 
 
 def leaked_images(
-    train: Mapping[str, ImageFile], test: Mapping[str, ImageFile], report: Report, *, by_name: bool = True
+    train: Mapping[str, ImageFile], test: Mapping[str, ImageFile], report: Report
 ) -> list[LeakedImage]:
     """Training images that are test images, in the order of the training images.
 
-    An image that cannot be read is no other's copy.
+    Pictures are compared, not ids. An image that cannot be read is no other's copy.
 
     Args:
-        train: file of each training image by its id, usually the file's name.
+        train: file of each training image by its id.
         test: the same of the test images.
         report: told what is done.
-        by_name: whether an id means one image everywhere; it does not where files are simply numbered.
     """
     if not test:
         return []
@@ -60,13 +58,10 @@ def leaked_images(
     found = []
     hashes = _hashes(list(train.values()), "training images", report)
     for name, value in zip(train, hashes, strict=True):
-        if by_name and name in test:
-            found.append(LeakedImage(train=name, test=name, by="id"))
-            continue
         near = [names[place] for place in _near(known, value)]
         like = _likeness(train[name], [test[other] for other in near])
         if near and max(like) >= LEAST_LIKENESS:
-            found.append(LeakedImage(train=name, test=near[like.index(max(like))], by="picture"))
+            found.append(LeakedImage(train=name, test=near[like.index(max(like))]))
     return found
 
 

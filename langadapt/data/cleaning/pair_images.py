@@ -39,7 +39,7 @@ def leaks(pairs: Pairs, tests: Sequence[RetrievalSet], report: Report) -> list[L
     """Images of the pairs that are a test set's, by their number; numbers mean nothing across sets."""
     test = {f"{found.name}: {path.name}": path for found in tests for path in found.images or ()}
     train = {str(number): image for number, image in enumerate(pairs.images)}
-    return leaked_images(train, test, report, by_name=False)
+    return leaked_images(train, test, report)
 
 
 def without_test_images(
