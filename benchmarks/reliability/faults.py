@@ -104,7 +104,7 @@ def small_files(place: Place, rng: random.Random) -> str | None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
     code, said = place.run(limit)
-    fault = None if code == 0 else refused(code, said, "too large", "cannot write")
+    fault = None if code == 0 else refused(code, said, "too large", "cannot write", "cannot use the index")
     return fault or place.goes_on()
 
 
