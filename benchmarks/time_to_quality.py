@@ -35,17 +35,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--lang", default="zh")
-    parser.add_argument("--epochs", type=int, default=10, help="of the recipe; langadapt takes its own")
-    parser.add_argument("--recipe", type=float, nargs="+", default=[2e-5, 5e-4, 2e-3], help="learning rates")
-    parser.add_argument("--frozen", type=float, nargs="+", default=[2e-3, 2e-2], help="learning rates")
+    parser.add_argument("--epochs", type=int, default=10, help="of the recipe")
+    parser.add_argument("--set", action="append", default=[], help="langadapt's: distill.epochs=10")
+    parser.add_argument("--recipe", type=float, nargs="*", default=[2e-5, 5e-4, 2e-3], help="learning rates")
+    parser.add_argument("--frozen", type=float, nargs="*", default=[2e-3, 2e-2], help="learning rates")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.child:
         work, side, rate = given.child
-        run = run_langadapt if side == "langadapt" else run_recipe
-        curve = run(Path(work), given.lang, given.epochs, side, float(rate))
+        if side == "langadapt":
+            curve = run_langadapt(Path(work), given.lang, given.set)
+        else:
+            curve = run_recipe(Path(work), given.lang, given.epochs, side, float(rate))
         sys.stdout.write("\n" + json.dumps(curve))
         return
     found: list[dict[str, Any]] = []
@@ -53,6 +56,7 @@ def main() -> None:
         for side, rates in {"langadapt": [0.0], "recipe": given.recipe, "frozen": given.frozen}.items():
             for rate in rates:
                 command = [sys.executable, __file__, "--lang", given.lang, "--epochs", str(given.epochs)]
+                command += [f"--set={item}" for item in given.set]
                 done = subprocess.run(
                     [*command, "--child", folder, side, str(rate)],
                     env={**os.environ, "LANGADAPT_CACHE": str(Path(folder) / f"cache-{side}")},
@@ -84,7 +88,7 @@ def table(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def run_langadapt(work: Path, lang: str, epochs: int, side: str, rate: float) -> list[tuple[float, float]]:
+def run_langadapt(work: Path, lang: str, changes: list[str]) -> list[tuple[float, float]]:
     """`langadapt distill` with the world's recipe: seconds and recall at the end of each epoch."""
     from langadapt.quickstart.world import write_world
     from langadapt.recipes import find_language, override
@@ -92,7 +96,7 @@ def run_langadapt(work: Path, lang: str, epochs: int, side: str, rate: float) ->
     from langadapt.training.run_folder import read_log
 
     world = write_world(work / "world")
-    settings = [f"distill.held_out_sentences={_HELD_OUT}", "distill.seed=0"]
+    settings = [f"distill.held_out_sentences={_HELD_OUT}", "distill.seed=0", *changes]
     found = override(find_language(str(world / lang)), settings)
     seconds: dict[int, float] = {}
     start = time.process_time()
