@@ -7,6 +7,7 @@ LANG_CODE ?= zh
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
 export PYTHONDONTWRITEBYTECODE =
 
+.NOTPARALLEL:  # two installations into one environment would meet
 .PHONY: quickstart test reliability check fix clean
 
 quickstart: $(VENV)/.installed  ## teach the embedded world's CLIP a language, score it, search it

@@ -16,7 +16,7 @@ import langadapt.cli.few_shot_run
 import langadapt.evaluation.plots
 import langadapt.search.session  # noqa: F401
 from langadapt.cli import main as command_line
-from langadapt.data import translated
+from langadapt.data import shared_rows, translated
 from langadapt.data.cleaning import build, sources  # noqa: F401
 from langadapt.errors import LangadaptError
 from langadapt.models import image_store, translator  # noqa: F401
@@ -61,7 +61,8 @@ def _refusal(error: LangadaptError) -> int:
 
 
 def _small_chunks() -> None:
-    distill_data._ROWS_PER_CHUNK = 8
+    distill_data._TOKENS_PER_CHUNK = 64
+    shared_rows._TEXTS_PER_PART = 50
     image_store.image_embeddings.__kwdefaults__["batch_size"] = 4
     translated._CHUNK_ROWS = 6
     search_build._BATCH = 3
@@ -71,7 +72,7 @@ def _small_chunks() -> None:
 
 def _stores(world: Path, place: Path) -> None:
     teacher = load_teacher(resolve_model(ModelRef(repo=str(world / "teacher"))))
-    english = [text for text, _ in sentences()]
+    english = list(dict.fromkeys(text for text, _ in sentences()))
     distill_data.teacher_targets(english, teacher, place / "cache", lambda progress: None)
     image_store.stored_images(teacher, sorted((world / "pictures").iterdir()))
 

@@ -1,9 +1,13 @@
-"""What may be too large for memory: a nameless file in the cache, which vanishes with its last reader."""
+"""What may be too large for memory: a nameless file in the cache, which vanishes with its last reader.
+
+A process that is killed while it writes leaves the file; a day later the next one takes it away.
+"""
 
 import contextlib
 import errno
 import os
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from langadapt.data.store import cache_folder
 from langadapt.errors import DataError
 
 _MEMORY_BYTES = 1 << 25
+_PREFIX, _OLD_SECONDS = "spool-", 86_400.0
 
 
 @contextlib.contextmanager
@@ -27,7 +32,8 @@ def nameless_file() -> Iterator[Path]:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix="spool-", dir=folder)
+        _forget_old(folder)
+        handle, name = tempfile.mkstemp(prefix=_PREFIX, dir=folder)
         os.close(handle)
         try:
             yield Path(name)
@@ -41,6 +47,14 @@ def nameless_file() -> Iterator[Path]:
         raise DataError(
             f"{folder}: {problem}; free some space or set LANGADAPT_CACHE to a larger disk"
         ) from error
+
+
+def _forget_old(folder: Path) -> None:
+    """Takes away what killed processes left; whoever still reads such a file keeps its content."""
+    for path in folder.glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _OLD_SECONDS:
+                path.unlink()
 
 
 def spooled(parts: Iterable[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
@@ -57,9 +71,10 @@ def spooled(parts: Iterable[NDArray[Any]], dtype: type[np.generic]) -> NDArray[A
         return np.concatenate(kept) if kept else np.zeros(0, dtype)
     with nameless_file() as path:
         with path.open("wb") as file:
+            # Not `tofile`: it does not notice when the last bytes find no room.
             for part in kept:
-                part.tofile(file)
+                file.write(part.tobytes())
             kept.clear()
             for part in left:
-                part.astype(dtype, copy=False).tofile(file)
+                file.write(part.astype(dtype, copy=False).tobytes())
         return np.memmap(path, dtype=dtype, mode="r")

@@ -1,11 +1,12 @@
 """From parallel sentences to batches: everything frozen is computed once and stored."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 import torch
 import transformers
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from torch import Tensor
 from langadapt.data.distill_batch import DistillBatch
 from langadapt.data.distinct import distinct
 from langadapt.data.parallel import ParallelSentences
-from langadapt.data.shared_rows import SharedRows, shared_rows
+from langadapt.data.shared_rows import Fill, SharedRows, shared_rows
 from langadapt.data.split import split_by_english
 from langadapt.data.store import StoreSpec, fingerprint, stored_rows
 from langadapt.data.texts import chosen, joined
@@ -122,21 +123,21 @@ def prepare(
 
 
 def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report: Report) -> SharedRows:
-    """The teacher's embeddings of English texts: each is computed once, whichever run needs it first."""
+    """The teacher's embeddings of distinct English texts: computed once, whichever run needs them first."""
     key = fingerprint(
         _CODE_VERSION,
         transformers.__version__,
+        tokenizers.__version__,
         teacher.source.revision,
         teacher.max_tokens,
         teacher.fixed_tokens,
         has_bf16(teacher.device),
     )
+    way = _way(teacher.text_path, teacher.device)
 
-    def compute(missing: NDArray[np.int64]) -> tuple[NDArray[np.int64], Callable[[int], Iterator[Tensor]]]:
-        known = (
-            f", {len(texts) - len(missing):,} of {len(texts):,} known" if len(missing) < len(texts) else ""
-        )
-        report(Progress(stage=f"teacher embeddings: {_way(teacher.text_path, teacher.device)}{known}"))
+    def compute(missing: NDArray[np.int64], left: int) -> tuple[NDArray[np.int64], Fill]:
+        before = len(texts) - left
+        report(Progress(stage=f"teacher embeddings: {way}, {before:,} of {len(texts):,} known"))
         tokens, place = teacher.tokenize(chosen(texts, missing)).by_length()
         fixed = teacher.fixed_tokens
         each = np.full_like(tokens.lengths, fixed) if fixed else tokens.lengths
@@ -146,7 +147,8 @@ def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report:
         def fill(done: int) -> Iterator[Tensor]:
             for rows in _chunks(done, each):
                 yield teacher.encode_texts(tokens, rows)
-                report(Progress(stage="teacher embeddings", done=int(rows[-1]) + 1, total=len(tokens)))
+                done = before + int(rows[-1]) + 1
+                report(Progress(stage="teacher embeddings", done=done, total=len(texts)))
 
         return order, fill
 

@@ -4,12 +4,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from langadapt.data.cleaning.pair_images import local_test_sets, without_test_images
+from langadapt.data.distinct import distinct
 from langadapt.data.pairs import join_pairs, load_pairs
 from langadapt.data.parallel import load_parallel
 from langadapt.data.store import cache_folder, fingerprint
+from langadapt.data.texts import chosen
 from langadapt.errors import RecipeError, TrainingError
 from langadapt.models import Artifact, LanguageModel, Student, load, read_artifact, write_artifact
 from langadapt.models.artifact import environment_facts
@@ -204,8 +204,7 @@ def _with_parallel(
             f"tune.distill_weight is {stage.distill_weight}, but {data.pairs.name} has no English sides; add "
             "a column `english`, or name parallel data: tune.distill_data"
         )
-    rows = teacher_targets(english, model.teacher, cache_folder(), report)
-    pool = ParallelPool(
-        tokens=model.student.text_model.tokenize(target), targets=rows.take(np.arange(len(english)))
-    )
+    same = distinct(english)
+    rows = teacher_targets(chosen(english, same.first), model.teacher, cache_folder(), report)
+    pool = ParallelPool(tokens=model.student.text_model.tokenize(target), targets=rows.take(same.index))
     return replace(data, pool=pool, pool_size=stage.distill_batch_size)

@@ -1,6 +1,8 @@
 """Rows of texts: computed once each, found by whoever needs them, and never taken from a damaged file."""
 
+import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +20,15 @@ def row(text: str) -> torch.Tensor:
 class Teacher:
     """Computes longer texts last, two at a time, and notes what it computed."""
 
-    def __init__(self, *, fails_after: int = 99) -> None:
+    def __init__(self, *, fails_after: int = 999) -> None:
         self.computed: list[str] = []
         self.fails_after = fails_after
 
     def rows(self, folder: Path, texts: list[str]) -> SharedRows:
-        def compute(missing: np.ndarray) -> tuple[np.ndarray, Callable[[int], Iterator[torch.Tensor]]]:
+        def compute(
+            missing: np.ndarray, left: int
+        ) -> tuple[np.ndarray, Callable[[int], Iterator[torch.Tensor]]]:
+            assert len(missing) <= left
             order = np.array(sorted(missing, key=lambda place: len(texts[place])))
 
             def fill(done: int) -> Iterator[torch.Tensor]:
@@ -83,3 +88,36 @@ def test_a_damaged_part_is_computed_again(tmp_path: Path, name: str) -> None:
         found = again.rows(tmp_path, ["cat", "house", "dog"])
     assert right(found, ["cat", "house", "dog"])
     assert sorted(again.computed) == ["cat", "dog", "house"]
+    again.computed.clear()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert right(again.rows(tmp_path, ["cat", "house", "dog"]), ["cat", "house", "dog"])
+    assert again.computed == []
+
+
+def test_an_interrupted_run_keeps_its_parts_whatever_came_between(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langadapt.data.shared_rows._TEXTS_PER_PART", 4)
+    texts = [letter * 3 for letter in "abcdefghij"]
+    with pytest.raises(KeyboardInterrupt):
+        Teacher(fails_after=6).rows(tmp_path, texts)
+    Teacher().rows(tmp_path, ["jjj", "other"])
+    again = Teacher()
+    assert right(again.rows(tmp_path, texts), texts)
+    assert again.computed == ["ggg", "hhh", "iii"], "six were kept, one is another run's"
+
+
+def test_processes_that_want_the_same_texts_share_one_computation(tmp_path: Path) -> None:
+    texts = [f"{number} text" for number in range(40)]
+    counts = []
+    with ThreadPoolExecutor(4) as pool:  # each opens the lock file anew, as a process does
+
+        def ask(_: int) -> bool:
+            teacher = Teacher()
+            found = teacher.rows(tmp_path, texts)
+            counts.append(len(teacher.computed))
+            return right(found, texts)
+
+        assert all(pool.map(ask, range(4)))
+    assert sorted(counts) == [0, 0, 0, 40]

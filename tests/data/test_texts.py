@@ -1,6 +1,8 @@
 """Texts and token ids on disk read as lists and arrays do, and leave nothing behind."""
 
 import os
+import resource
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 from langadapt.data import spool
 from langadapt.data.distinct import distinct
+from langadapt.data.spool import spooled
 from langadapt.data.texts import Texts, chosen, joined, on_disk
 from langadapt.data.tokens import Tokens, tokenize
 from langadapt.errors import DataError
@@ -90,3 +93,23 @@ def test_distinct_texts_in_order_of_appearance(texts: list[str]) -> None:
     places: dict[str, int] = {}
     assert found.index.tolist() == [places.setdefault(text, len(places)) for text in texts]
     assert found.first.tolist() == [texts.index(text) for text in places]
+
+
+def test_what_a_killed_process_left_goes_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANGADAPT_CACHE", str(tmp_path))
+    for name, age in (("spool-old", 90_000), ("spool-new", 60), ("other", 90_000)):
+        (tmp_path / name).write_bytes(b"x")
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    on_disk(ROWS, columns=2)
+    assert sorted(os.listdir(tmp_path)) == ["other", "spool-new"]
+
+
+def test_a_full_disk_is_noticed_by_its_last_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "_MEMORY_BYTES", 0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(DataError, match=r"File too large.*LANGADAPT_CACHE"):
+            spooled([np.arange(20, dtype=np.int32)] * 2, np.int32)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
