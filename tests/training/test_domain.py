@@ -12,7 +12,7 @@ from tiny_tune import stage as tune_stage
 
 import langadapt
 from langadapt.data.difficulty import DifficultyBank, SamplingRule
-from langadapt.errors import RecipeError
+from langadapt.errors import RecipeError, TrainingError
 from langadapt.hub import card_origin
 from langadapt.models import Artifact
 from langadapt.models.language_model import load_beside
@@ -194,6 +194,9 @@ def test_a_domain_stands_on_a_tuned_student(twice: tuple[Path, Artifact], pairs:
     assert card.index("distillation on") < card.index("Then it was tuned") < card.index("Then it was adapted")
     moved = np.array(artifact.training["domain"]["held_out"]["captions"])
     assert moved.sum() == artifact.training["held_out_rows"]
+    for chosen in (tune_stage(pairs), domain_stage(pairs)):
+        with pytest.raises(TrainingError, match="is adapted to a domain already"):
+            tuned(folder / "domain", folder / "again", chosen)
 
 
 def test_a_tuned_model_changes_nothing_in_models_beside_it(
