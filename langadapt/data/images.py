@@ -64,8 +64,6 @@ def open_image(path: ImageFile) -> Image.Image:
         if image.width * image.height > _MOST_PIXELS:
             raise DataError(f"{path}: {image.width} x {image.height} pixels are too many; scale it down")
         upright = ImageOps.exif_transpose(image)
-    except DataError:
-        raise
     except UnidentifiedImageError as error:
         found = "is empty" if not raw else "is not an image of a known kind"
         raise DataError(f"{path}: {found}; replace it or take it out of the captions") from error

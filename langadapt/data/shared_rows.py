@@ -46,11 +46,12 @@ class SharedRows:
         """Some rows, float32 `[len(rows), D]`."""
         places = self.places[rows]
         out = torch.empty(len(places), self.dim)
-        start = 0
-        for part in self.parts:
-            here = np.flatnonzero((places >= start) & (places < start + len(part)))
-            out[torch.from_numpy(here)] = part[torch.from_numpy(places[here] - start)]
-            start += len(part)
+        ends = np.cumsum([len(part) for part in self.parts])
+        number = np.searchsorted(ends, places, side="right")
+        for each in np.unique(number):  # a batch lies in few of many parts
+            part, here = self.parts[each], np.flatnonzero(number == each)
+            rows_there = places[here] - (ends[each] - len(part))
+            out[torch.from_numpy(here)] = part[torch.from_numpy(rows_there)]
         return out
 
     def weighted_sum(self, weights: NDArray[np.float64]) -> Tensor:
@@ -62,13 +63,7 @@ class SharedRows:
         return total
 
 
-def shared_rows(
-    folder: Path,
-    texts: Sequence[str],
-    *,
-    dim: int,
-    compute: Compute,
-) -> SharedRows:
+def shared_rows(folder: Path, texts: Sequence[str], *, dim: int, compute: Compute) -> SharedRows:
     """Looks texts up, and computes what no part has as new parts.
 
     One process of a machine computes at a time; the others wait, and then find what it has made.
