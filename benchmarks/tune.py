@@ -67,7 +67,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "text embeddings + projection": {"text": ["embeddings", "projection"]},
 }
 SETTINGS = {"batch_size": 128, "held_out_fraction": 0.2, "chunk_size": 512, "augment": False}
-EPOCHS = {100: 20, 500: 10, 2000: 4}
+EPOCHS = {100: 60, 500: 20, 2000: 8}
 """More passes over fewer pairs, so that the few steps of an epoch are enough of them."""
 
 
