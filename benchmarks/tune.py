@@ -67,6 +67,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "text embeddings + projection": {"text": ["embeddings", "projection"]},
 }
 SETTINGS = {"batch_size": 128, "held_out_fraction": 0.2, "chunk_size": 512, "augment": False}
+# Four times the defaults: of these and ten times, the best on held-out pairs for every method (TUNE.md).
+SETTINGS |= {"learning_rate": 2e-3, "pretrained_learning_rate": 2e-4}
 EPOCHS = {100: 60, 500: 20, 2000: 8}
 """More passes over fewer pairs, so that the few steps of an epoch are enough of them."""
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from langadapt.cli.options import AsJson, Device, Overwrite, TableImages
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import AlignStage, ModelRef, with_values
@@ -30,17 +31,13 @@ def align_command(
     text_model: Annotated[str, typer.Option("--text-model", help="Text encoder: folder, or org/name.")],
     pairs: Annotated[list[str], typer.Option("--pairs", help="Table, tar shard or pair recipe.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the model.")],
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of a table's images; its own folder unless said.")
-    ] = None,
+    images: TableImages = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value: epochs=5.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; best one unless said.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again in a used folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     if not pairs:
         raise RecipeError("name your images and captions: --pairs FILE")

@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from langadapt.cli.options import AsJson, Device
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import ClassificationRecipe, data_recipe
@@ -45,10 +46,8 @@ def classify_command(
         typer.Option("--classes", metavar="FILE", help="Class names, for templates without --prompts."),
     ] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Classes shown per image.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
-    ] = None,
+    as_json: AsJson = False,
+    device: Device = None,
 ) -> None:
     if (prompts is None) == (classes is None):
         raise DataError("say which classes there are: one of --prompts DIR and --classes FILE")

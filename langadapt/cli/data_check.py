@@ -1,11 +1,11 @@
 """`langadapt data check`."""
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from langadapt.cli.options import AsJson, TableImages
 from langadapt.cli.progress import console, progress_report
 from langadapt.errors import DataError
 from langadapt.recipes import RetrievalRecipe, data_recipe
@@ -28,13 +28,11 @@ def check_command(
     pairs: Annotated[
         str, typer.Argument(metavar="PAIRS", help="Table, tar shard, or pair recipe by name or path.")
     ],
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of a table's images; its own folder unless said.")
-    ] = None,
+    images: TableImages = None,
     against: Annotated[
         list[str] | None, typer.Option("--against", metavar="SET", help="Test set by name or path.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     from langadapt.data.cleaning.pair_images import leaks
     from langadapt.data.image_check import broken_images

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from langadapt.cli.options import Device
 from langadapt.cli.progress import console, progress_report
 from langadapt.stopping import Stopped
 
@@ -30,9 +31,7 @@ def demo_command(
         typer.Option("--index", metavar="DIR", help="Where the index lies; the cache unless said."),
     ] = None,
     top: Annotated[int, typer.Option("--top-k", min=1, max=500, help="How many images per query.")] = 24,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
-    ] = None,
+    device: Device = None,
 ) -> None:
     from langadapt.models import load
     from langadapt.models.device import chosen_device

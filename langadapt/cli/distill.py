@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from langadapt.cli.curve import training_curve
+from langadapt.cli.options import AsJson, Device, LanguageCode, Overwrite, RecipePath, Settings
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import LanguageRecipe, find_language, override
@@ -31,21 +32,17 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def distill_command(
-    lang: Annotated[str | None, typer.Option("--lang", help="Code of a shipped language.")] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="Path of your own language recipe.")] = None,
+    lang: LanguageCode = None,
+    recipe: RecipePath = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/CODE unless said.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")
-    ] = None,
+    settings: Settings = None,
     state_cache: Annotated[
         str,
         typer.Option("--state-cache", help="Disk budget of the frozen states, e.g. 20GB; 0 recomputes them."),
     ] = "8GB",
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; best one unless said.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again in a used run folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     found = override(chosen_recipe(lang, recipe), settings or [])
     budget = parse_bytes(state_cache)

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from langadapt.cli.distill import chosen_recipe
+from langadapt.cli.options import AsJson, LanguageCode, RecipePath, Settings
 from langadapt.cli.progress import print_result, progress_report
 from langadapt.recipes import override
 
@@ -30,15 +31,13 @@ Examples:
 
 
 def doctor_command(
-    lang: Annotated[str | None, typer.Option("--lang", help="Code of a shipped language.")] = None,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="Path of your own language recipe.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")
-    ] = None,
+    lang: LanguageCode = None,
+    recipe: RecipePath = None,
+    settings: Settings = None,
     device: Annotated[
         str | None, typer.Option("--device", help="cpu, cuda; where the probe runs, best one unless said.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     found = override(chosen_recipe(lang, recipe), settings or [])
     named = f"--recipe {recipe}" if recipe else f"--lang {lang}"

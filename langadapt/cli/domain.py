@@ -10,6 +10,7 @@ from rich.table import Table
 
 from langadapt.cli.curve import training_curve
 from langadapt.cli.evaluate import own_sets
+from langadapt.cli.options import AsJson, Device, LanguageCode, Overwrite, TableImages
 from langadapt.cli.pairs_stage import chosen_stage, named_pairs
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError, RecipeError
@@ -59,14 +60,12 @@ def domain_command(
             "--pairs", help="Table, tar shard or pair recipe; the recipe's domain.pairs unless said."
         ),
     ] = None,
-    lang: Annotated[str | None, typer.Option("--lang", help="Code of a shipped language.")] = None,
+    lang: LanguageCode = None,
     recipe: Annotated[
         str | None,
         typer.Option("--recipe", help="Recipe with a domain stage; the run's own unless said."),
     ] = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of a table's images; its own folder unless said.")
-    ] = None,
+    images: TableImages = None,
     start: Annotated[
         Path | None,
         typer.Option("--from", help="Run folder of the distilled or tuned student; runs/CODE unless said."),
@@ -85,11 +84,9 @@ def domain_command(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value: domain.epochs=5.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; best one unless said.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again in a used run folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     if start is None and lang is None:
         raise RecipeError("say which student to adapt: --from RUN, or --lang CODE for runs/CODE")

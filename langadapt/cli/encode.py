@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from langadapt.cli.options import Device
 from langadapt.cli.progress import console, shown
 from langadapt.errors import DataError
 
@@ -44,9 +45,7 @@ def encode_command(
         typer.Option("--language", help="Code of the texts' language; told from each unless said."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list per text.")] = False,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
-    ] = None,
+    device: Device = None,
 ) -> None:
     if (out is None) == (not as_json):
         raise DataError("say where the embeddings go: one of --out FILE.npy, FILE.parquet and --json")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from langadapt.cli.curve import training_curve
+from langadapt.cli.options import Device
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
@@ -86,9 +87,7 @@ def eval_command(
     page: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Report page; RUN/report.html unless said.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
-    ] = None,
+    device: Device = None,
 ) -> None:
     if classify is not None:
         if on or captions or images or image_free or translate_with:

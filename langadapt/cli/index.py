@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from langadapt.cli.options import Device
 from langadapt.cli.progress import console, progress_report, shown
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ def index_command(
         typer.Option("--approximate-from", min=1, help="Images from which a FAISS index is built as well."),
     ] = 1_000_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
-    ] = None,
+    device: Device = None,
 ) -> None:
     if export is not None:
         from langadapt.search.export import check_suffix

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from langadapt.cli import check_recipes
+from langadapt.cli.options import AsJson
 from langadapt.cli.progress import console, print_result, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import (
@@ -47,7 +48,7 @@ def list_command(
         str | None, typer.Option("--text-model", help="Part of the text model's name.")
     ] = None,
     images: Annotated[bool, typer.Option("--images", help="Only those with a test set of images.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     parallel = [found.recipe for found in all_data_recipes(ParallelRecipe)]
     retrieval = [found.recipe for found in all_data_recipes(RetrievalRecipe)]
@@ -113,7 +114,7 @@ def _row(recipe: LanguageRecipe, data: Available) -> dict[str, Any]:
 )
 def show_command(
     name: Annotated[str, typer.Argument(metavar="CODE", help="Code, or path of your own recipe.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     recipe = find_language(name).recipe
     typer.echo(recipe.model_dump_json(indent=2) if as_json else dump_recipe(recipe), nl=as_json)

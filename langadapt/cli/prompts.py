@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from langadapt.cli.options import Device, Settings
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import override
@@ -43,9 +44,7 @@ def prompts_command(
         Path | None, typer.Option("--out", help="Folder for the prompts; prompts/IMAGES unless said.")
     ] = None,
     tower: Annotated[str, typer.Option("--tower", help="student, or teacher for English names.")] = "student",
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")
-    ] = None,
+    settings: Settings = None,
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Learn the other methods too.")
     ] = True,
@@ -55,9 +54,7 @@ def prompts_command(
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores here; - prints them.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
-    ] = None,
+    device: Device = None,
 ) -> None:
     if tower not in ("student", "teacher"):
         raise RecipeError(f"--tower {tower}: expected student or teacher")

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from langadapt.cli.options import AsJson
 from langadapt.cli.progress import console, shown
 from langadapt.errors import PublishError
 
@@ -47,7 +48,7 @@ def publish_command(
         bool,
         typer.Option("--local-base-models", help="Publish though a base model is a folder that others lack."),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     if repo is None and out is None:
         raise PublishError("say where it goes: one of --repo ORG/NAME and --out DIR")

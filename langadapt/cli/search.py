@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from langadapt.cli.options import AsJson, Device
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError
 
@@ -48,10 +49,8 @@ def search_command(
     page: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Write a page of pictures.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print as JSON.")] = False,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
-    ] = None,
+    as_json: AsJson = False,
+    device: Device = None,
 ) -> None:
     texts, images = queries or [], pictures or []
     if not texts and not images:

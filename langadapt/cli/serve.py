@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from langadapt.cli.options import Device
 from langadapt.cli.progress import console, progress_report
 from langadapt.errors import DataError
 from langadapt.stopping import Stopped
@@ -39,9 +40,7 @@ def serve_command(
     queue: Annotated[int, typer.Option("--queue", min=1, help="Requests that may wait.")] = 32,
     batch: Annotated[int, typer.Option("--most-texts", min=1, help="Texts in one request.")] = 64,
     body: Annotated[int, typer.Option("--most-bytes", min=100, help="Bytes of one request.")] = 1_000_000,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
-    ] = None,
+    device: Device = None,
 ) -> None:
     try:
         import fastapi  # noqa: F401

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from langadapt.cli.options import AsJson, Device
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import ParallelRecipe, data_recipe, dump_recipe
@@ -57,10 +58,8 @@ def translate_command(
     measure: Annotated[
         str | None, typer.Option("--measure", metavar="RECIPE", help="Human translations to compare with.")
     ] = None,
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda; the best one unless said.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    device: Device = None,
+    as_json: AsJson = False,
 ) -> None:
     recipe_path = out.with_suffix(".yaml")
     _check_names(lang, out, recipe_path)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from langadapt.cli.curve import training_curve
+from langadapt.cli.options import AsJson, Device, LanguageCode, Overwrite, TableImages
 from langadapt.cli.pairs_stage import chosen_stage, named_pairs
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import RecipeError
@@ -36,7 +37,7 @@ the same command is given again.
 
 
 def tune_command(
-    lang: Annotated[str | None, typer.Option("--lang", help="Code of a shipped language.")] = None,
+    lang: LanguageCode = None,
     recipe: Annotated[
         str | None,
         typer.Option("--recipe", help="Recipe with a tune stage; the run's own unless said."),
@@ -45,9 +46,7 @@ def tune_command(
         list[str] | None,
         typer.Option("--pairs", help="Table, tar shard or pair recipe; the recipe's tune.pairs unless said."),
     ] = None,
-    images: Annotated[
-        Path | None, typer.Option("--images", help="Folder of a table's images; its own folder unless said.")
-    ] = None,
+    images: TableImages = None,
     start: Annotated[
         Path | None,
         typer.Option("--from", help="Run folder of the distilled student; runs/CODE unless said."),
@@ -59,11 +58,9 @@ def tune_command(
     fractions: Annotated[
         str, typer.Option("--pairs-fraction", help="Shares of the images, one run each: 0.1,0.3,1.")
     ] = "1",
-    device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; best one unless said.")
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Start again in a used run folder.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    device: Device = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     shares = _shares(fractions)
     if start is None and lang is None:

@@ -108,11 +108,15 @@ def _opened(folder: Path, wanted: NDArray[np.void], dim: int) -> tuple[NDArray[n
     places = np.full(len(wanted), -1, np.int64)
     parts: list[Tensor] = []
     start = 0
+    order = np.argsort(wanted["high"], kind="stable")
+    highs = wanted["high"][order]
     for path in sorted(folder.glob(f"*/{_DIGESTS}"), key=lambda path: (path.stat().st_mtime_ns, path)):
-        unknown = np.flatnonzero(places < 0)
         known = _known(path)
-        found, row = _looked_up(wanted[unknown], known)
-        if len(known) and not found.any():
+        near = np.searchsorted(highs, known["high"])
+        row = np.flatnonzero(near < len(wanted))
+        text = order[near[row]]
+        new = (wanted[text] == known[row]) & (places[text] < 0)
+        if len(known) and not new.any():
             continue
         spec = StoreSpec(kind=folder.name, fingerprint=path.parent.name, rows=len(known), dim=dim)
         rows = opened_rows(folder.parent, spec) if len(known) else None
@@ -120,7 +124,7 @@ def _opened(folder: Path, wanted: NDArray[np.void], dim: int) -> tuple[NDArray[n
             with contextlib.suppress(OSError):
                 path.unlink()  # a damaged part is no part any more
             continue
-        places[unknown[found]] = start + row[found]
+        places[text[new]] = start + row[new]
         parts.append(rows)
         start += len(rows)
     return places, parts
@@ -135,15 +139,3 @@ def _known(path: Path) -> NDArray[np.void]:
         warnings.warn(problem, LangadaptWarning, stacklevel=4)
         return np.zeros(0, DIGEST)
     return pairs.numpy().view(DIGEST).reshape(-1)
-
-
-def _looked_up(
-    wanted: NDArray[np.void], known: NDArray[np.void]
-) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
-    """Which digests are known, and where."""
-    if not len(known):
-        return np.zeros(len(wanted), np.bool_), np.zeros(len(wanted), np.int64)
-    order = np.argsort(known["high"], kind="stable")
-    near = np.searchsorted(known["high"], wanted["high"], sorter=order)
-    row = order[np.minimum(near, len(known) - 1)]
-    return known[row] == wanted, row
