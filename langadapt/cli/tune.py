@@ -8,11 +8,10 @@ import typer
 
 from langadapt.cli.curve import training_curve
 from langadapt.cli.options import AsJson, Device, LanguageCode, Overwrite, TableImages
-from langadapt.cli.pairs_stage import chosen_stage, named_pairs
+from langadapt.cli.pairs_stage import chosen_stage, chosen_student
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import RecipeError
-from langadapt.recipes import TuneStage, find_language
-from langadapt.recipes.find import Found
+from langadapt.recipes import TuneStage
 
 if TYPE_CHECKING:
     from langadapt.models import Artifact
@@ -63,20 +62,14 @@ def tune_command(
     as_json: AsJson = False,
 ) -> None:
     shares = _shares(fractions)
-    if start is None and lang is None:
-        raise RecipeError("say which student to tune: --from RUN, or --lang CODE for runs/CODE")
-    begin = start or Path("runs") / str(lang)
+    begin = chosen_student(start, lang)
     folder = out or begin.with_name(begin.name + "-tuned")
 
     from langadapt.evaluation.plots import save_svg
-    from langadapt.models import read_artifact
     from langadapt.models.device import chosen_device
     from langadapt.training import DistillOptions, tune
 
-    named_recipe = recipe or lang
-    found = None if named_recipe is None else find_language(named_recipe)
-    own = Found(recipe=read_artifact(begin).recipe, path=begin / "recipe.yaml", shipped=True)
-    stage = chosen_stage(TuneStage, found or own, own, named_pairs(pairs), settings or [])
+    _, stage = chosen_stage(TuneStage, begin, recipe or lang, pairs, settings)
     several = len(shares) > 1 and not overwrite
     options = DistillOptions(device=chosen_device(device), overwrite=overwrite, reuse_finished=several)
     made: dict[float, Artifact] = {}

@@ -23,7 +23,8 @@ from langadapt.progress import Progress, Report
 from langadapt.recipes import AlignStage, Method, ModelRef
 from langadapt.training.contrast import train_contrast
 from langadapt.training.contrast_data import prepare_pairs
-from langadapt.training.distill import DistillOptions, share_of_work, silent
+from langadapt.training.distill import DistillOptions
+from langadapt.training.processes import share_of_work, silent
 from langadapt.training.run_folder import RunFolder
 
 FACTS = "align.json"

@@ -16,9 +16,7 @@ from langadapt.data.batches import epoch_batches, steps_per_epoch
 from langadapt.data.distill_batch import DistillBatch
 from langadapt.data.parallel import load_parallel
 from langadapt.data.store import cache_folder, fingerprint
-from langadapt.data.tokens import by_length
-from langadapt.errors import RecipeError, TrainingError
-from langadapt.metrics.retrieval import mean_recall_text
+from langadapt.errors import RecipeError
 from langadapt.models import (
     Artifact,
     Student,
@@ -28,14 +26,11 @@ from langadapt.models import (
     write_artifact,
 )
 from langadapt.models.artifact import environment_facts
-from langadapt.models.device import best_device, device_name, has_bf16
+from langadapt.models.device import best_device, device_name
 from langadapt.models.trained import trained_weights
 from langadapt.models.vocabulary import new_rows
-from langadapt.nn import distillation_distance, info_nce
-from langadapt.nn.gather import gather_rows
 from langadapt.progress import Progress, Report
 from langadapt.recipes import (
-    DistillStage,
     LanguageRecipe,
     ParallelRecipe,
     data_recipe,
@@ -43,11 +38,13 @@ from langadapt.recipes import (
 )
 from langadapt.recipes.find import Found
 from langadapt.training.checkpoint import load_checkpoint, save_checkpoint, trained_parameters
-from langadapt.training.distill_data import DistillData, Examples, prepare
+from langadapt.training.distill_data import DistillData, prepare
+from langadapt.training.distill_objective import distill_loss, held_out_recall
 from langadapt.training.extend_vocabulary import extend_vocabulary
 from langadapt.training.finished import base_model, finished_samples, parallel_source
-from langadapt.training.loop import FitPlan, FitState, fit, start_fit
+from langadapt.training.loop import FitPlan, fit, start_fit
 from langadapt.training.memory import CutBatches
+from langadapt.training.processes import share_of_work, silent
 from langadapt.training.run_folder import RunFolder
 
 _STATED = {"licence", "licence_source"}
@@ -173,27 +170,6 @@ def distill(
     return artifact
 
 
-def share_of_work(device: torch.device, batch_size: int) -> Accelerator:
-    """Device, precision and processes of a run.
-
-    Raises:
-        TrainingError: the batch cannot be shared evenly.
-    """
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
-    found = Accelerator(mixed_precision="bf16" if has_bf16(device) else "no", cpu=device.type == "cpu")
-    if batch_size % found.num_processes:
-        raise TrainingError(
-            f"batch_size {batch_size} cannot be shared by {found.num_processes} processes; make it a "
-            "multiple of their number"
-        )
-    return found
-
-
-def silent(progress: Progress) -> None:
-    """Only the main process reports."""
-
-
 def _train(
     student: Student,
     data: DistillData,
@@ -233,7 +209,7 @@ def _train(
             yield data.batch(data.train, mine)
 
     def loss(model: nn.Module, batch: DistillBatch) -> Tensor:
-        return _distill_loss(model, batch, stage, state.accelerator)
+        return distill_loss(model, batch, stage, state.accelerator)
 
     log_lines: list[str] = []
     saved_at = time.monotonic()
@@ -252,7 +228,7 @@ def _train(
         report(Progress(stage="distil", done=log.step, total=plan.steps, note=note))
         epoch_ends = log.step % plan.steps_per_epoch == 0
         if epoch_ends:
-            recall = _held_out_recall(state, data)
+            recall = held_out_recall(state, data)
             improved = recall > best["held_out_recall"]
             best = {"held_out_recall": recall, "best_step": log.step} if improved else best
             log_lines.append(json.dumps({"kind": "held_out", "step": log.step, "recall": recall}))
@@ -270,38 +246,6 @@ def _train(
             value.copy_(weights[name])
     accelerator.wait_for_everyone()
     return {**best, "steps": plan.steps, "seconds": round(earlier + run.seconds, 1)}
-
-
-def _distill_loss(
-    model: nn.Module, batch: DistillBatch, stage: DistillStage, accelerator: Accelerator
-) -> Tensor:
-    with accelerator.autocast():
-        embedded = model(batch.text, batch.states)
-    # Each process sees the whole batch: its rows are one another's negatives.
-    targets = gather_rows(batch.targets.to(embedded.device))
-    # Outside autocast: equal targets are recognised by their product, which needs float32.
-    student = gather_rows(embedded.float())
-    value = distillation_distance(student, targets, stage.distance)
-    if stage.info_nce_weight:
-        value = value + stage.info_nce_weight * info_nce(student, targets, stage.temperature)
-    return value
-
-
-@torch.inference_mode()
-def _held_out_recall(state: FitState, data: DistillData) -> float:
-    """Mean of recall@1, 5 and 10, in percent, of held-out texts among the teacher's held-out English."""
-    model = state.model.eval()
-    examples: Examples = data.held_out
-    out = torch.zeros(len(examples), data.targets.dim)
-    for rows in by_length(data.tokens.lengths[examples.text], batch_tokens=8192):
-        batch = data.batch(examples, rows)
-        out[torch.from_numpy(np.ascontiguousarray(rows))] = model(batch.text, batch.states).float().cpu()
-    if not torch.isfinite(out).all():
-        raise TrainingError(
-            f"the student's embeddings are not finite after step {state.step}; the last checkpoint is kept: "
-            "lower distill.learning_rate or text_model.learning_rate"
-        )
-    return mean_recall_text(out, data.targets.take(examples.target))
 
 
 def _parameter_groups(student: Student, recipe: LanguageRecipe) -> list[dict[str, Any]]:

@@ -23,11 +23,12 @@ from langadapt.progress import Progress, Report
 from langadapt.recipes import DomainStage, LanguageRecipe, ParallelRecipe, TuneStage, data_recipe
 from langadapt.training.contrast import train_contrast
 from langadapt.training.contrast_data import ContrastData, ParallelPool, prepare_pairs
-from langadapt.training.distill import DistillOptions, share_of_work, silent
+from langadapt.training.distill import DistillOptions
 from langadapt.training.distill_data import teacher_targets
 from langadapt.training.domain_record import start_record
 from langadapt.training.finished import pairs_source
 from langadapt.training.held_out import held_out_recall
+from langadapt.training.processes import share_of_work, silent
 from langadapt.training.run_folder import RunFolder
 
 _BEFORE = {"tune": "the distilled student", "domain": "the student that it began with"}

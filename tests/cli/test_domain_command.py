@@ -70,7 +70,7 @@ def test_a_run_and_its_report(start: Path, shop: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--pairs", "x.jsonl"], "say which student to adapt: --from RUN, or --lang CODE"),
+        (["--pairs", "x.jsonl"], "say which student to begin with: --from RUN, or --lang CODE"),
         (["--from", "START"], "has no domain stage; name your images and captions: --pairs FILE"),
         (["--from", "START", "--pairs", "SHOP", "--general-images", "x"], "give --general FILE too"),
         (["--from", "START", "--pairs", "SHOP", "--set", "tune.epochs=2"], "such as domain.epochs=5"),

@@ -140,8 +140,8 @@ def test_out_of_memory_cuts_the_batch(
     module = sys.modules["langadapt.training.distill"]
     settings = ("distill.epochs=1", "distill.batch_size=10", *settings)
     run(language_folder, tmp_path / "whole", *settings)
-    small = NoMemory(module._distill_loss, 4)
-    monkeypatch.setattr(module, "_distill_loss", small)
+    small = NoMemory(module.distill_loss, 4)
+    monkeypatch.setattr(module, "distill_loss", small)
     said: list[str] = []
     out = tmp_path / "pieces"
     run(language_folder, out, *settings, report=lambda p: said.append(p.stage))
@@ -158,7 +158,7 @@ def test_a_batch_of_one_row_that_does_not_fit_ends_the_run(
     language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module = sys.modules["langadapt.training.distill"]
-    monkeypatch.setattr(module, "_distill_loss", NoMemory(module._distill_loss, 0))
+    monkeypatch.setattr(module, "distill_loss", NoMemory(module.distill_loss, 0))
     with pytest.raises(
         TrainingError, match=r"out of memory at step 1 \(batch 1 of epoch 1: '.*lower the stage"
     ):

@@ -101,7 +101,7 @@ def test_resumes_in_the_middle_of_an_epoch(
     same(whole("frozen"), tmp_path)
 
 
-@pytest.mark.parametrize("where", ["save_checkpoint", "write_artifact", "_held_out_recall"])
+@pytest.mark.parametrize("where", ["save_checkpoint", "write_artifact", "held_out_recall"])
 def test_resumed_after_a_stop_between_two_files(
     language_folder: Path,
     tmp_path: Path,
