@@ -1,16 +1,15 @@
 """A finished and scored run on the tiny models, and a stand-in of the Hub that this process talks to."""
 
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import constants
+from scored import score
 from stand_in import WRITER, OwnHub, hub
 
-from langadapt.cli import main
 from langadapt.data import hub_retry
 from langadapt.recipes import find_language, override
 from langadapt.training import DistillOptions, distill
@@ -24,10 +23,7 @@ def scored_run(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
         patch.setenv("LANGADAPT_CACHE", str(tmp_path_factory.mktemp("scored-cache")))
         options = DistillOptions(device=torch.device("cpu"))
         distill(found, out, report=lambda progress: None, options=options)
-        patch.setattr(sys, "argv", ["langadapt", "eval", str(out)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        assert stop.value.code == 0
+        score(out, patch)
     return out
 
 
