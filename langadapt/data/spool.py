@@ -41,6 +41,8 @@ def nameless_file() -> Iterator[Path]:
             # Windows keeps the name of a mapped file; there it stays in the cache.
             with contextlib.suppress(PermissionError):
                 os.unlink(name)
+    except (ConnectionError, TimeoutError):
+        raise  # not the disk's: of a source that is read while the file is written
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         problem = "the disk is full" if full else f"cannot write ({error.strerror})"
