@@ -57,6 +57,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "both bitfit + projection": {"text": ["bitfit", "projection"], "image": ["bitfit", "projection"]},
     "text full": {"text": "full"},
     "text adapters + layer_norm + projection": {"text": LILT},
+    "text adapters + layer_norm + projection, distilling on": {"text": LILT, "distill_weight": 1.0},
     "text layer + projection": {"text": ["layer", "projection"]},
     "text layer_norm + projection": {"text": ["layer_norm", "projection"]},
     "text bitfit + projection": {"text": ["bitfit", "projection"]},

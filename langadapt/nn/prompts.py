@@ -81,6 +81,7 @@ class PromptLearner(nn.Module):
         self.slots = slots
         self.token_scale = token_scale
         self.unseen_domain = spec.unseen_domain
+        self.instance_alone = spec.instance_alone
         self.places = {"general": general, "domain": domain, "instance": instance}
         self.general = nn.Parameter(torch.zeros(len(general), token_dim)) if spec.general else None
         self.domain = nn.Parameter(torch.zeros(classes, len(domain), token_dim)) if spec.domain else None
@@ -109,7 +110,9 @@ class PromptLearner(nn.Module):
         if self.instance is not None and patches is not None:
             places = self.places["instance"]
             made = self.instance(patches)[:, None].expand(-1, offsets.shape[1], -1, -1)
-            offsets = offsets + _spread(made, places, self.slots)
+            offsets = (offsets.detach() if self.instance_alone else offsets) + _spread(
+                made, places, self.slots
+            )
         return offsets * self.token_scale
 
     def _of_classes(self, classes: Tensor) -> Tensor:

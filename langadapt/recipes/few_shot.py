@@ -55,6 +55,9 @@ class FewShotStage(Spec):
     """Images of a step that are also seen with their instance contexts; the others save its cost."""
     instance_classes: PositiveInt = 4
     """Classes that such an image is contrasted with: its own and the most similar other ones."""
+    instance_alone: bool = True
+    """The instance context learns on top of the others, which learn without it. False: the others learn from
+    prompts with it, too, as in CoCoOp."""
     rescored_classes: PositiveInt = 5
     """Classes of an image that are scored with its instance context: those that score best without one. As
     many as there are classes is the full, dear way."""

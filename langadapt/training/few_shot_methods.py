@@ -21,7 +21,7 @@ CONTEXTS: dict[str, dict[str, bool]] = {
     "coop": {"general": True, "domain": False, "instance": False},
     "domain": {"general": True, "domain": True, "instance": False},
     "instance": {"general": False, "domain": False, "instance": True},
-    "cocoop": {"general": True, "domain": False, "instance": True},
+    "cocoop": {"general": True, "domain": False, "instance": True, "instance_alone": False},
 }
 """Which contexts a prompt method learns; `cocoop` is like CoCoOp: shared tokens moved by the image."""
 METHODS = ("template", "ensemble", "probe", "tip", "tip-f", *CONTEXTS)

@@ -132,6 +132,21 @@ def test_everything_frozen_stays_bitwise_and_every_context_learns(model: Languag
     assert all(moved.values()), moved
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_learns_from_prompts_with_an_instance_context(
+    model: LanguageModel, shots: Shots, alone: bool
+) -> None:
+    classifier = untrained(model, shots, ALL.model_copy(update={"instance_alone": alone}))
+    assert shots.patches is not None
+    classifier.image_rows(torch.arange(6).expand(2, -1), shots.patches[:2])[..., 0].sum().backward()
+    learner = classifier.learner
+    assert learner.instance is not None and learner.instance.gate.grad is not None
+    assert float(learner.instance.gate.grad.abs()) > 0
+    for context in (learner.general, learner.domain):
+        assert context is not None
+        assert (context.grad is None) == alone
+
+
 def test_an_instance_context_answers_to_the_image(model: LanguageModel, shots: Shots) -> None:
     classifier = trained(model, shots, ALL)
     one = torch.arange(6).expand(2, -1)
