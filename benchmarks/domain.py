@@ -397,6 +397,7 @@ def table(work: Path) -> Iterator[str]:
 
 COLOURS = {"frozen": "#6b7785", "adapter, uniform": "#3b82d6", "adapter, hard": "#c4542d"}
 COLOURS["adapter, hard by rank"] = "#b58ad6"
+COLOURS["hardest 20 % left to the floor"] = "#e2a23b"
 COLOURS["continued full training"] = "#2f9e6b"
 
 
@@ -404,6 +405,7 @@ def plot(work: Path, noise: float) -> str:
     """SVG: one dot per run, domain recall above general recall."""
     lines = [run for run in lines_of(work) if run["method"] in COLOURS and run["noise"] in (noise, 0.0)]
     lines = [run for run in lines if run["noise"] == noise or run["method"] == "frozen"]
+    colours = {method: colour for method, colour in COLOURS.items() if method in {r["method"] for r in lines}}
     bounds = {}
     for key in ("general", "domain"):
         values = [run[key] for run in lines]
@@ -422,7 +424,7 @@ def plot(work: Path, noise: float) -> str:
     legend = "".join(
         f'<circle cx="{66 + 205 * (number % 2)}" cy="{18 + 18 * (number // 2)}" r="5" fill="{colour}"/>'
         f'<text x="{76 + 205 * (number % 2)}" y="{22 + 18 * (number // 2)}">{method}</text>'
-        for number, (method, colour) in enumerate(COLOURS.items())
+        for number, (method, colour) in enumerate(colours.items())
     )
     marks = "".join(
         f'<text x="{60 + 400 * end}" y="268" text-anchor="middle">{bounds["general"][end]:.1f}</text>'
