@@ -25,8 +25,8 @@ class HardSampling(Spec):
     floor_fraction: Fraction = 0.3
     """Share of the draws (or of the loss, for `instance_strength`) that ignores the difficulty."""
     noise_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """The hardest share of the pairs gets the floor alone: about as much as you have wrong captions, which are
-    among them. Where captions are right this only loses what is hard."""
+    """The hardest share of the pairs gets the floor alone: set it to about the share of wrong captions, which
+    are among them. Where captions are right this only loses what is hard."""
     momentum: Fraction = 0.7
     """Share of the old difficulty that stays when a pair is measured again."""
     uniform_epochs: Annotated[int, Field(ge=0)] = 0

@@ -140,7 +140,8 @@ def test_what_learns_from_prompts_with_an_instance_context(
     assert shots.patches is not None
     classifier.image_rows(torch.arange(6).expand(2, -1), shots.patches[:2])[..., 0].sum().backward()
     learner = classifier.learner
-    assert learner.instance is not None and learner.instance.gate.grad is not None
+    assert learner.instance is not None
+    assert learner.instance.gate.grad is not None
     assert float(learner.instance.gate.grad.abs()) > 0
     for context in (learner.general, learner.domain):
         assert context is not None
