@@ -6,9 +6,9 @@
 
 `world` needs nothing: it draws its pairs, and distils the student that all runs begin with on few sentences.
 `lab` needs the lab kit and an artifact that `benchmarks/lab.py zh` made (of everyday sentences: a student of
-captions has nothing to learn there). One line is written per run
-(results.jsonl); a run whose line is there is not repeated. Each run is a process of its own, so that its peak
-memory is its own; the models' libraries are loaded before and count in it.
+captions has nothing to learn there). One line is written per run (results.jsonl); a run whose line is there is
+not repeated. Each run is a process of its own, so that its peak memory is its own; the models' libraries are
+loaded before and count in it.
 """
 
 import argparse
@@ -75,8 +75,8 @@ PLANS: dict[int, dict[str, Any]] = {
     500: {"epochs": 20, **FAST},
     2000: {"epochs": 8, **FAST},
 }
-"""Four times the default rates from 500 pairs on: of these, the defaults and ten times, best for most methods on
-held-out pairs of the embedded world. Twenty held-out images, all that 100 pairs leave, cannot tell (TUNE.md)."""
+"""Four times the default rates from 500 pairs on: of these, the defaults and ten times, best for most methods
+on held-out pairs of the world. Twenty held-out images, all that 100 pairs leave, cannot tell (TUNE.md)."""
 
 
 @dataclass(frozen=True, kw_only=True)
