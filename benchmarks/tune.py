@@ -6,9 +6,9 @@
 
 `world` needs nothing: it draws its pairs, and distils the student that all runs begin with on few sentences.
 `lab` needs the lab kit and an artifact that `benchmarks/lab.py zh` made (of everyday sentences: a student of
-captions has nothing to learn there). One line is written per run (results.jsonl); a run whose line is there is
-not repeated. Each run is a process of its own, so that its peak memory is its own; the models' libraries are
-loaded before and count in it.
+captions has nothing to learn there). One line is written per run (results.jsonl); a run whose line is there
+is not repeated. Each run is a process of its own, so that its peak memory is its own; the models' libraries
+are loaded before and count in it.
 """
 
 import argparse
