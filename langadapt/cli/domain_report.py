@@ -26,7 +26,6 @@ def scored(
     run: Path, sets: list[tuple[str, RetrievalSet]], device: torch.device, report: Report
 ) -> list[RetrievalScores]:
     """The student of a run on each set."""
-
     if not sets:
         return []
     model, found = load(run, device=device), []
@@ -44,7 +43,7 @@ def scored(
 def compared(
     sets: list[tuple[str, RetrievalSet]], before: list[RetrievalScores], after: list[RetrievalScores]
 ) -> list[BeforeAfter]:
-
+    """One row for each set, of the domain or general."""
     return [
         BeforeAfter(
             name=retrieval.name,
@@ -58,7 +57,7 @@ def compared(
 
 
 def held_out_row(facts: dict[str, Any]) -> BeforeAfter:
-
+    """What chose the checkpoint."""
     return BeforeAfter(
         name=f"{facts['held_out_rows']:,} held-out pairs",
         kind="domain",
@@ -71,7 +70,7 @@ def held_out_row(facts: dict[str, Any]) -> BeforeAfter:
 def write_report(
     place: Path, artifact: Artifact, rows: list[BeforeAfter], facts: dict[str, Any], images: Path | None
 ) -> None:
-
+    """Writes the page; the hardest pairs stand in it as pictures."""
     stage = artifact.recipe.domain
     assert stage is not None
     known = {str(image): image for name in stage.pairs for image in load_pairs(name, images=images).images}
@@ -89,6 +88,7 @@ def write_report(
 
 
 def score_table(rows: list[BeforeAfter]) -> Table:
+    """Before, after and change, for the terminal."""
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="")
     table.add_column("mR6")
     for header in ("before", "after", "change"):
