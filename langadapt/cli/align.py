@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from langadapt.cli.options import AsJson, Device, Overwrite, TableImages
+from langadapt.cli.pairs_stage import named_pairs
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import AlignStage, ModelRef, with_values
@@ -41,8 +42,7 @@ def align_command(
 ) -> None:
     if not pairs:
         raise RecipeError("name your images and captions: --pairs FILE")
-    named = tuple(str(Path(name).resolve()) if Path(name).exists() else name for name in pairs)
-    stage = with_values(AlignStage, AlignStage(pairs=named), settings or [])
+    stage = with_values(AlignStage, AlignStage(pairs=named_pairs(pairs)), settings or [])
 
     from langadapt.models.device import chosen_device
     from langadapt.training import DistillOptions, align

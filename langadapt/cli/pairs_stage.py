@@ -1,4 +1,4 @@
-"""What `tune` and `domain` have in common on the command line: from recipe and options to a stage."""
+"""What commands that learn from pairs have in common: from recipe and options to a stage."""
 
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -22,6 +22,11 @@ def chosen_student(start: Path | None, lang: str | None) -> Path:
     if start is None and lang is None:
         raise RecipeError("say which student to begin with: --from RUN, or --lang CODE for runs/CODE")
     return start or Path("runs") / str(lang)
+
+
+def named_pairs(pairs: list[str]) -> tuple[str, ...]:
+    """The pairs of the command line, those that are files as absolute paths."""
+    return tuple(str(Path(name).resolve()) if Path(name).exists() else name for name in pairs)
 
 
 def chosen_stage(
@@ -50,7 +55,7 @@ def chosen_stage(
         raise RecipeError(f"{found.path} is for '{found.recipe.code}', the student speaks '{theirs}'")
     stage = getattr(base, name)
     if pairs:
-        said = tuple(str(Path(item).resolve()) if Path(item).exists() else item for item in pairs)
+        said = named_pairs(pairs)
         stage = kind(pairs=said) if stage is None else stage.model_copy(update={"pairs": said})
     if stage is None:
         raise RecipeError(f"{found.path}: has no {name} stage; name your images and captions: --pairs FILE")
