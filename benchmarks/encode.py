@@ -30,7 +30,7 @@ from sentence_transformers import SentenceTransformer
 import langadapt
 from langadapt.errors import LangadaptError
 from langadapt.export import default_probes, export_sentence_transformers
-from langadapt.models.device import has_bf16
+from langadapt.models.device import uses_bf16
 
 sys.path.insert(0, str(Path(__file__).parent))
 from random_models import SIZES, random_run
@@ -60,7 +60,7 @@ def compare(run: Path, texts: list[str], rounds: int, work: Path) -> dict[str, A
     folder = work / f"{run.name}-st"
     export_sentence_transformers(model, folder, probes=default_probes(model), overwrite=True)
     other = SentenceTransformer(str(folder), trust_remote_code=True, device="cpu")
-    half = has_bf16(torch.device("cpu"))
+    half = uses_bf16(torch.device("cpu"))
 
     def best() -> torch.Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
@@ -157,7 +157,7 @@ def main() -> None:
     facts = {
         "machine": platform.processor() or platform.machine(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "bf16_in_hardware": has_bf16(torch.device("cpu")),
+        "bf16_in_hardware": uses_bf16(torch.device("cpu")),
         "threads": given.threads,
         "torch": torch.__version__,
     }

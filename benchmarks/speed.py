@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from langadapt.models.device import has_bf16
+from langadapt.models.device import uses_bf16
 
 sys.path.insert(0, str(Path(__file__).parent))
 from speed_work import STUDENTS, TEACHER, flops, sentences
@@ -42,7 +42,7 @@ def product_peak(threads: int) -> dict[str, float]:
     torch.set_num_threads(threads)
     found = {}
     for name, kind in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
-        if kind == torch.bfloat16 and not has_bf16(torch.device("cpu")):
+        if kind == torch.bfloat16 and not uses_bf16(torch.device("cpu")):
             continue
         rows, weight = torch.randn(2048, 768, dtype=kind), torch.randn(3072, 768, dtype=kind)
         best = float("inf")
@@ -126,7 +126,7 @@ def main() -> None:
     facts = {
         "machine": platform.processor() or platform.machine(),
         "capability": torch.backends.cpu.get_cpu_capability(),
-        "bf16_in_hardware": has_bf16(torch.device("cpu")),
+        "bf16_in_hardware": uses_bf16(torch.device("cpu")),
         "threads": given.threads,
         "torch": torch.__version__,
         "seconds": given.seconds,

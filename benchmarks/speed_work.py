@@ -36,7 +36,7 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from langadapt.models.device import has_bf16
+from langadapt.models.device import uses_bf16
 
 # Width, feed-forward, layers, heads, pieces of the real vocabulary (in the recipe its table trains).
 STUDENTS = {"minilm": (384, 1536, 12, 12, 250037), "xlm-roberta-base": (768, 3072, 12, 12, 250002)}
@@ -181,7 +181,7 @@ def run_recipe(work: Path, student: str, pairs: int, batch: int, side: str) -> C
     if side == "recipe-frozen":
         body.requires_grad_(False)
     best = side == "recipe-best"
-    half = best and has_bf16(torch.device("cpu"))
+    half = best and uses_bf16(torch.device("cpu"))
     clock = Clock()
     with torch.autocast("cpu", torch.bfloat16, enabled=half):
         labels = teacher.encode(english, batch_size=128 if best else 32)

@@ -11,6 +11,8 @@ import pytest
 
 # Before torch is imported. Tiny models: more threads only wait for each other, here and in what tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
+# The same numbers on every processor; what bfloat16 changes is asked by tests that set it themselves.
+os.environ["LANGADAPT_PRECISION"] = "float32"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from langadapt.data.packed_rows import PackedBatch, pack
 from langadapt.data.spool import spooled
 from langadapt.errors import DataError
 
@@ -34,41 +35,6 @@ class TextBatch:
     def cut(self, tokens: int) -> "TextBatch":
         """Without what stands behind the first `tokens` places."""
         return TextBatch(input_ids=self.input_ids[:, :tokens], mask=self.mask[:, :tokens])
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackedBatch:
-    """Texts one behind another, without padding: `ids [N]` int64; `lengths [B]` int64, none zero."""
-
-    ids: Tensor
-    lengths: NDArray[np.int64]
-
-    @property
-    def runs(self) -> list["Run"]:
-        """Neighbours of one length, in order."""
-        changes = np.flatnonzero(np.diff(self.lengths)) + 1
-        ends = [*changes.tolist(), len(self.lengths)]
-        starts = [0, *ends[:-1]]
-        return [Run(texts=b - a, tokens=int(self.lengths[a])) for a, b in zip(starts, ends, strict=True)]
-
-    def padded(self, *, pad_id: int) -> TextBatch:
-        """The same texts with padding."""
-        offsets = np.zeros(len(self.lengths) + 1, np.int64)
-        np.cumsum(self.lengths, out=offsets[1:])
-        index, mask = ragged_index(offsets, np.arange(len(self.lengths)))
-        filled = torch.from_numpy(mask)
-        return TextBatch(
-            input_ids=self.ids[torch.from_numpy(index)].masked_fill(~filled, pad_id), mask=filled
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """Neighbouring texts of a packed batch that are equally long."""
-
-    texts: int
-    tokens: int
-    """Of each text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +85,9 @@ class Tokens:
         return np.repeat(self.offsets[rows] - (ends - lengths), lengths) + np.arange(ends[-1])
 
     def packed(self, rows: NDArray[np.int64]) -> PackedBatch:
-        """Some texts without padding; the fewer changes of length between neighbours, the better."""
-        ids = self.ids[self._positions(rows)].astype(np.int64)
-        return PackedBatch(ids=torch.from_numpy(ids), lengths=self.offsets[rows + 1] - self.offsets[rows])
+        """Some texts, several in a row; texts of many lengths fill rows best."""
+        ids = self.ids[self._positions(rows)]
+        return pack(ids, self.offsets[rows + 1] - self.offsets[rows], pad_id=self.pad_id)
 
 
 def ragged_index(
@@ -141,12 +107,6 @@ def ragged_index(
     steps = np.arange(length or int(lengths.max()))
     mask = steps < lengths[:, None]
     return np.where(mask, starts[:, None] + steps, starts[:, None]), mask
-
-
-def blocks(rows: Tensor, runs: list[Run]) -> list[Tensor]:
-    """Something `[N, ...]` of each token as one `[texts, tokens, ...]` block a run."""
-    parts = torch.split(rows, [run.texts * run.tokens for run in runs])
-    return [part.view(run.texts, run.tokens, *rows.shape[1:]) for part, run in zip(parts, runs, strict=True)]
 
 
 def tokenize(
@@ -221,3 +181,14 @@ def by_length(lengths: NDArray[np.int64], *, batch_tokens: int) -> Iterator[NDAr
         rows = max(1, batch_tokens // max(1, int(lengths[order[start]])))
         yield order[start : start + rows]
         start += rows
+
+
+def in_order(lengths: NDArray[np.int64], *, batch_tokens: int, first: int = 0) -> Iterator[NDArray[np.int64]]:
+    """Row numbers from `first` on as they stand, in batches within a budget of tokens."""
+    ends = np.cumsum(lengths)
+    start = first
+    while start < len(lengths):
+        before = ends[start] - lengths[start]
+        end = int(np.searchsorted(ends, before + batch_tokens, side="right"))
+        yield np.arange(start, max(end, start + 1))
+        start = max(end, start + 1)

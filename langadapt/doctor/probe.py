@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from langadapt.data.tokens import TextBatch, Tokens
+from langadapt.data.tokens import Tokens
 from langadapt.models import Student, Teacher, TextModel
-from langadapt.models.device import device_name
+from langadapt.models.device import device_name, uses_bf16
 from langadapt.models.new_pieces import learn_vocabulary
 from langadapt.models.vocabulary import extend_text_model
-from langadapt.nn import distillation_distance, info_nce
+from langadapt.nn import distillation_distance, info_nce, normed
 from langadapt.recipes import LanguageRecipe
 
 _BATCH_TEXTS = 64
@@ -83,12 +83,12 @@ def estimate(
     device = text_model.device
     said, tokens = teacher.tokenize(english), text_model.tokenize(target)
     few = np.arange(min(_BATCH_TEXTS, len(target)))
-    per_target = _seconds(lambda: teacher.embed_texts(teacher.batch(said, few)), device) / len(few)
+    per_target = _seconds(lambda: teacher.encode_texts(said, few), device) / len(few)
     texts = rows * (1 + stage.identity_fraction)
     width = text_model.check_layers(student.layers) * text_model.state_dim
     state_bytes = int(texts * float(tokens.lengths.mean()) * width * 2)
     cached = student.states_are_fixed and state_bytes <= state_cache_bytes
-    per_state = _seconds(lambda: _states(student, tokens.batch(few)), device) / len(few) if cached else 0.0
+    per_state = _seconds(lambda: student.frozen_states(tokens, few), device) / len(few) if cached else 0.0
     per_step = _step_seconds(student, tokens, recipe, cached=cached)
     steps = stage.epochs * max(1, int(texts) // stage.batch_size)
     counts = student.parameter_counts()
@@ -107,25 +107,23 @@ def estimate(
     )
 
 
-@torch.no_grad()
-def _states(student: Student, batch: TextBatch) -> torch.Tensor:
-    return student.text_model.states(batch, student.layers)
-
-
 def _step_seconds(student: Student, tokens: Tokens, recipe: LanguageRecipe, *, cached: bool) -> float:
     stage = recipe.distill
+    device = student.text_model.device
     batch = tokens.batch(np.arange(stage.batch_size) % len(tokens))
-    states = _states(student, batch) if cached else None
+    states = None
+    if cached:
+        with torch.no_grad():
+            states = normed(student.text_model.states(batch, student.layers)).bfloat16()
     width = student.adapter.up.out_features
-    targets = torch.nn.functional.normalize(torch.randn(stage.batch_size, width), dim=-1).to(
-        student.text_model.device
-    )
+    targets = torch.nn.functional.normalize(torch.randn(stage.batch_size, width), dim=-1).to(device)
     weights = [weight for weight in student.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=0.0)
     student.train()
 
     def step() -> None:
-        embedded = student(batch, states).float()
+        with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(device)):
+            embedded = student(batch, states).float()
         loss = distillation_distance(embedded, targets, stage.distance)
         if stage.info_nce_weight:
             loss = loss + stage.info_nce_weight * info_nce(embedded, targets, stage.temperature)
@@ -133,7 +131,7 @@ def _step_seconds(student: Student, tokens: Tokens, recipe: LanguageRecipe, *, c
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 
-    return _seconds(step, student.text_model.device)
+    return _seconds(step, device)
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from langadapt.data.retrieval_set import RetrievalSet
-from langadapt.data.tokens import by_length
 from langadapt.evaluation.cards import ScoreCard
 from langadapt.metrics.retrieval import RetrievalScores, retrieval_scores
 from langadapt.metrics.signature import Signature
@@ -107,10 +105,7 @@ def teacher_texts(teacher: Teacher, texts: Sequence[str]) -> Tensor:
     """The teacher's own embeddings of texts: `[len(texts), D]` float32 unit rows on the CPU."""
     tokens = teacher.tokenize(texts)
     out = torch.zeros(len(texts), teacher.dim)
-    lengths = tokens.lengths
-    if teacher.fixed_tokens is not None:
-        lengths = np.full_like(lengths, teacher.fixed_tokens)
-    for rows in by_length(lengths, batch_tokens=2048):
+    for rows in teacher.text_batches(tokens):
         out[torch.from_numpy(rows.copy())] = teacher.encode_texts(tokens, rows).cpu()
     return out
 

@@ -21,7 +21,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 from langadapt.export.put_weights import add_layers, added_weights, merge_pieces, put_pieces, put_weights
 from langadapt.models.pieces import Vocabulary
 from langadapt.models.towers import MODEL_FILES, image_rows, layer_states, read_module, unit_rows
-from langadapt.nn.adapter import Adapter
+from langadapt.nn.adapter import Adapter, normed
 from langadapt.nn.bottleneck import TopLayer
 
 CONFIG, WEIGHTS, PIECES = "langadapt_module.json", "adapter.safetensors", "vocabulary.json"
@@ -176,7 +176,8 @@ class LanguageAndImages(nn.Module):
         mask = attention_mask.bool()
         for top in self._tops:
             top.mask = mask
-        return unit_rows(self.adapter(layer_states(self.encoder, input_ids, mask, self.layers), mask))
+        states = normed(layer_states(self.encoder, input_ids, mask, self.layers))
+        return unit_rows(self.adapter(states, mask))
 
     def get_embedding_dimension(self) -> int:
         """D."""

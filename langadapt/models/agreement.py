@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from langadapt.data.tokens import blocks, by_length
 from langadapt.models.resolve import resolve_model
 from langadapt.models.text_model import TextModel, load_text_model
 from langadapt.recipes import TextModelRef
@@ -42,9 +41,9 @@ def load_agreement(name: str, *, device: torch.device | None = None) -> Agreemen
 def _means(model: TextModel, texts: Sequence[str]) -> torch.Tensor:
     tokens = model.tokenize(texts)
     out = torch.zeros(len(texts), model.state_dim)
-    for rows in by_length(tokens.lengths, batch_tokens=2048):
-        batch = tokens.packed(rows)
-        states = model.packed_states(batch, "last")[:, 0].float().cpu()
-        means = [part.mean(dim=1) for part in blocks(states, batch.runs)]
-        out[torch.from_numpy(rows.copy())] = torch.cat(means)
+    for rows in model.engine.batches(tokens):
+        states = model.packed_states(tokens, rows, "last")[:, 0].float().cpu()
+        parts = torch.split(states, tokens.lengths[rows].tolist())
+        means = [text.mean(dim=0) for text in parts]
+        out[torch.from_numpy(rows)] = torch.stack(means)
     return torch.nn.functional.normalize(out, dim=1)

@@ -1,5 +1,7 @@
 """What the machine offers."""
 
+import os
+
 import torch
 
 from langadapt.errors import ModelError
@@ -37,8 +39,19 @@ def device_name(device: torch.device) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)
 
 
-def has_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 products run in hardware there; elsewhere they are slower than float32."""
+def uses_bf16(device: torch.device) -> bool:
+    """Whether models compute in bfloat16 there: where it runs in hardware; elsewhere float32 is faster.
+
+    `LANGADAPT_PRECISION`, `float32` or `bfloat16`, decides instead where it is set.
+
+    Raises:
+        ModelError: the variable says something else.
+    """
+    chosen = os.environ.get("LANGADAPT_PRECISION")
+    if chosen:
+        if chosen not in ("float32", "bfloat16"):
+            raise ModelError(f"LANGADAPT_PRECISION={chosen}: expected float32 or bfloat16")
+        return chosen == "bfloat16"
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":

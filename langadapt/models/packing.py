@@ -1,8 +1,7 @@
-"""Texts of several lengths in one forward pass without padding.
+"""Several texts in each row of a forward pass, kept apart by the mask and by their positions.
 
-The tokens of a batch are one row of `N` tokens for the model's linear layers and norms; only attention is
-told where one text ends and the next begins. Transformers lets an attention function be named by the model's
-configuration and hands extra arguments on to it, so no layer is written anew.
+Transformers takes both from the caller, so no layer is written anew. Which texts share a row is decided in
+`data/packed_rows.py`.
 """
 
 from inspect import signature
@@ -10,104 +9,63 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
-from langadapt.data.tokens import PackedBatch, Run, blocks
+from langadapt.data.packed_rows import PackedBatch
 from langadapt.nn.bottleneck import TopLayer
 
-_NAME = "langadapt_packed"
-# Families whose attention goes through transformers' interface and whose forward pass takes positions.
+# Families that take a finished mask of four dimensions, and positions.
 _FROM_ZERO = {"bert", "distilbert", "modernbert", "chinese_clip_text_model"}
 _BEHIND_PADDING = {"camembert", "roberta", "xlm-roberta", "altclip_text_model"}
 FAMILIES = _FROM_ZERO | _BEHIND_PADDING
 """Model types that `packed_output` knows."""
 
 
-def make_packable(encoder: nn.Module) -> None:
-    """Lets a text encoder take packed batches beside padded ones.
+def takes_packed(encoder: nn.Module) -> bool:
+    """Whether rows may hold several texts now.
 
-    Padded batches are computed as before, by PyTorch's scaled dot product attention.
-
-    Args:
-        encoder: a text encoder of transformers, as loaded. One that was given another attention keeps it.
+    Not for an attention that somebody else chose, which may read the mask in its own way, and not with a
+    layer that tuning put on top, which attends on its own.
     """
     config: Any = encoder.config
-    if config._attn_implementation == "sdpa":
-        AttentionInterface.register(_NAME, _attend)
-        AttentionMaskInterface.register(_NAME, sdpa_mask)
-        config._attn_implementation = _NAME
-
-
-def takes_packed(encoder: nn.Module) -> bool:
-    """Whether it can be given a packed batch now; a layer that tuning put on top attends on its own."""
-    config: Any = encoder.config
     top = any(isinstance(module, TopLayer) for module in encoder.modules())
-    return config._attn_implementation == _NAME and not top
+    return config._attn_implementation == "sdpa" and not top
 
 
 def packed_output(encoder: nn.Module, batch: PackedBatch, *, hidden_states: bool) -> Any:
-    """What a text encoder says of a packed batch, as transformers returns it, with `[1, N, H]` states."""
-    ids = batch.ids.to(next(encoder.parameters()).device)[None]
-    positions = torch.cat([_positions(encoder, part) for part in blocks(ids[0], batch.runs)])[None]
-    options: dict[str, Any] = {"output_hidden_states": hidden_states, "packed_runs": batch.runs}
+    """What a text encoder says of a packed batch, as transformers returns it, with `[R, W, H]` states."""
+    config: Any = encoder.config
+    mask: Any = packed_mask(encoder, batch, causal=False)
+    ids = batch.ids.to(mask.device)
+    if config.model_type == "modernbert":
+        mask = {"full_attention": mask, "sliding_attention": _near(mask, config.sliding_window)}
+    options: dict[str, Any] = {"output_hidden_states": hidden_states}
     if "token_type_ids" in signature(encoder.forward).parameters:
-        # Some families would cut theirs from a table that is one text long.
+        # Some families would look theirs up by position.
         options["token_type_ids"] = torch.zeros_like(ids)
     module: Any = encoder
-    return module(input_ids=ids, position_ids=positions, attention_mask=no_mask(ids), **options)
+    return module(
+        input_ids=ids, position_ids=_positions(config, batch).to(ids.device), attention_mask=mask, **options
+    )
 
 
-def no_mask(like: Tensor) -> Tensor:
-    """A finished mask, so that transformers does not build one of `[N, N]`; packed attention ignores it."""
-    return torch.zeros(1, 1, 1, 1, device=like.device)
+def packed_mask(module: nn.Module, batch: PackedBatch, *, causal: bool) -> Tensor:
+    """The mask of a batch where a module's weights are, of their dtype."""
+    weight = next(module.parameters())
+    return batch.mask(causal=causal, dtype=weight.dtype).to(weight.device)
 
 
-def _positions(encoder: nn.Module, ids: Tensor) -> Tensor:
-    config: Any = encoder.config
+def _positions(config: Any, batch: PackedBatch) -> Tensor:
     if config.model_type in _FROM_ZERO:
-        return torch.arange(ids.shape[1], device=ids.device).repeat(len(ids))
+        return batch.positions
     # The tokens of a text that are padding's own (a text may spell "<pad>") take no position.
-    real = ids != config.pad_token_id
-    places: Tensor = real.long().cumsum(dim=1) * real + config.pad_token_id
-    return places.flatten()
+    real = (batch.ids != config.pad_token_id).long()
+    first = torch.arange(batch.ids.shape[1]) - batch.positions
+    before = (real.cumsum(dim=1) - real).gather(1, first)
+    places: Tensor = (real.cumsum(dim=1) - before) * real + config.pad_token_id
+    return places
 
 
-def _attend(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    *,
-    packed_runs: list[Run] | None = None,
-    **options: Any,
-) -> tuple[Tensor, None]:
-    """Attention `[1, heads, N, d]` inside each text; of a padded batch what transformers does by itself."""
-    if packed_runs is None:
-        done: tuple[Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, **options
-        )
-        return done
-    causal = options.get("is_causal")
-    causal = bool(getattr(module, "is_causal", True) if causal is None else causal)
-    window = options.get("sliding_window")
-    attended, start = [], 0
-    for run in packed_runs:
-        end = start + run.texts * run.tokens
-        shape = (query.shape[1], run.texts, run.tokens, query.shape[3])
-        own = [states[0, :, start:end].reshape(shape).transpose(0, 1) for states in (query, key, value)]
-        mask = _near(run.tokens, window, query.device) if window and run.tokens > window else None
-        rows = F.scaled_dot_product_attention(
-            own[0], own[1], own[2], mask, scale=options.get("scaling"), is_causal=causal and mask is None
-        )
-        attended.append(rows.transpose(1, 2).flatten(0, 1))
-        start = end
-    return torch.cat(attended)[None], None
-
-
-def _near(tokens: int, window: int, device: torch.device) -> Tensor:
-    place = torch.arange(tokens, device=device)
-    return (place[:, None] - place).abs() < window
+def _near(mask: Tensor, window: int) -> Tensor:
+    """The mask without tokens that are farther apart than `window`."""
+    place = torch.arange(mask.shape[-1], device=mask.device)
+    return mask.masked_fill((place[:, None] - place).abs() > window, float("-inf"))

@@ -13,6 +13,7 @@ from langadapt.data.tokens import TextBatch, require_text
 from langadapt.errors import DataError, ModelError
 from langadapt.models.student import Student
 from langadapt.models.teacher import Teacher
+from langadapt.nn import normed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ def student_tower(student: Student, label: str) -> TextTower:
     model = student.text_model
 
     def forward(batch: TextBatch) -> Tensor:
-        states = model.states(batch, student.layers)
+        states = normed(model.states(batch, student.layers))
         embedding: Tensor = student.adapter(states, batch.mask.to(states.device))
         return embedding
 

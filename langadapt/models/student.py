@@ -1,17 +1,19 @@
 """Text model and adapter as one module."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from langadapt.data.tokens import PackedBatch, TextBatch, blocks, by_length, length_groups
+from langadapt.data.tokens import TextBatch, Tokens, length_groups, ragged_index
 from langadapt.models.text_model import TextModel
 from langadapt.models.trained import choose_trained
-from langadapt.nn import Adapter
+from langadapt.nn import Adapter, normed
 from langadapt.recipes import AdapterSpec
 from langadapt.recipes.language import Trains
 
@@ -56,7 +58,7 @@ class Student(nn.Module):
 
         Args:
             batch: `[B, T]` ids and mask.
-            states: `[B, T, L, H]` of the frozen text model, where they are known already.
+            states: `[B, T, L, H]` of the frozen text model, normed, where they are known already.
         """
         # What tuning put on top was told the whole batch's mask, so it must see the whole batch.
         parts = [] if self._forward_pre_hooks else length_groups(batch.mask.sum(dim=1))
@@ -70,13 +72,12 @@ class Student(nn.Module):
         return out
 
     def _embed(self, batch: TextBatch, states: Tensor | None) -> Tensor:
-        if states is not None:
-            states = states.to(self.text_model.device).float()
-        elif self.states_are_fixed:
-            with torch.no_grad():
-                states = self.text_model.states(batch, self.layers)
-        else:
-            states = self.text_model.states(batch, self.layers)
+        if states is None:
+            with torch.no_grad() if self.states_are_fixed else nullcontext():
+                states = normed(self.text_model.states(batch, self.layers))
+        states = states.to(self.text_model.device)
+        if not torch.is_autocast_enabled(states.device.type):
+            states = states.float()
         embedding: Tensor = self.adapter(states, batch.mask.to(states.device))
         return embedding
 
@@ -107,23 +108,31 @@ class Student(nn.Module):
         self.eval()
         tokens = self.text_model.tokenize(texts)
         out = torch.zeros(len(texts), self.adapter.up.out_features)
-        for rows in by_length(tokens.lengths, batch_tokens=batch_tokens):
-            embedded = self._embed_packed(tokens.packed(rows), exact=exact)
+        for rows in self.text_model.engine.batches(tokens, batch_tokens=batch_tokens):
+            embedded = self._embed_frozen(tokens, rows, exact=exact)
             out[torch.from_numpy(np.ascontiguousarray(rows))] = F.normalize(embedded, dim=-1).cpu()
         self.train(was_training)
         return out
 
-    def _embed_packed(self, batch: PackedBatch, *, exact: bool) -> Tensor:
-        """The adapter runs once for each length in the batch, so that nothing is padded: `[B, D]` float32."""
+    def _embed_frozen(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool) -> Tensor:
+        """Some texts through the text engine: `[len(rows), D]` float32, not normalised."""
+        batch = tokens.batch(rows)
         if self._forward_pre_hooks:
             # What tuning put on top is told the mask of a whole padded batch.
-            padded: Tensor = self(batch.padded(pad_id=self.text_model.engine.pad_id))
+            padded: Tensor = self(batch)
             return padded
-        states = self.text_model.packed_states(batch, self.layers, exact=exact)
+        states = self.frozen_states(tokens, rows, exact=exact)
+        lengths = batch.mask.sum(dim=1).numpy()
+        index, _ = ragged_index(np.append(0, lengths.cumsum()), np.arange(len(rows)))
         half = states.dtype == torch.bfloat16
-        embedded = []
         with torch.autocast(states.device.type, torch.bfloat16, enabled=half):
-            for ids, part in zip(blocks(batch.ids, batch.runs), blocks(states, batch.runs), strict=True):
-                text = TextBatch(input_ids=ids, mask=torch.ones_like(ids, dtype=torch.bool))
-                embedded.append(self(text, part))
-        return torch.cat(embedded).float()
+            embedded: Tensor = self(batch, states[torch.from_numpy(index).to(states.device)])
+        return embedded.float()
+
+    def frozen_states(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
+        """What the adapter takes of some texts, without gradients.
+
+        Returns:
+            `[N, L, H]`, the N tokens one text behind another, normed; see `TextEngine.states`.
+        """
+        return normed(self.text_model.packed_states(tokens, rows, self.layers, exact=exact))

@@ -1,6 +1,6 @@
 """The frozen English image-text model: text tower and image tower into one space."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor, nn
 
-from langadapt.data.tokens import TextBatch, Tokens, tokenize
+from langadapt.data.tokens import TextBatch, Tokens, by_length, in_order, tokenize
 from langadapt.errors import ModelError
-from langadapt.models.device import has_bf16
+from langadapt.models.device import uses_bf16
+from langadapt.models.half_precision import HalfPrecision
 from langadapt.models.pretrained import (
     load_config,
     load_image_processor,
@@ -21,8 +22,8 @@ from langadapt.models.pretrained import (
     position_limit,
 )
 from langadapt.models.resolve import ResolvedModel
-from langadapt.models.teacher_engine import make_text_packable, packed_text_rows, packs_texts, text_parts
-from langadapt.models.text_engine import HalfPrecision, TextPath
+from langadapt.models.teacher_engine import packed_text_rows, packs_texts, text_parts
+from langadapt.models.text_engine import BATCH_TOKENS, TextPath
 from langadapt.models.towers import image_rows, unit_rows
 
 # These text towers were trained on texts padded to one length without a mask: padding is part of the input.
@@ -44,7 +45,9 @@ class Teacher:
     dim: int
     max_tokens: int
     fixed_tokens: int | None
-    half: HalfPrecision[nn.ModuleDict] = field(default_factory=HalfPrecision, compare=False, repr=False)
+    half: HalfPrecision[nn.ModuleDict] = field(
+        default_factory=lambda: HalfPrecision(prepacked=True), compare=False, repr=False
+    )
 
     @property
     def device(self) -> torch.device:
@@ -68,20 +71,30 @@ class Teacher:
         """How `encode_texts` runs: `packed`, or `padded` for families that are not known or need padding."""
         return "packed" if self.fixed_tokens is None and packs_texts(self.module) else "padded"
 
+    def text_batches(self, tokens: Tokens) -> Iterator[NDArray[np.int64]]:
+        """Row numbers in the batches that `encode_texts` is fastest with, each row once."""
+        if self.text_path == "packed":
+            return in_order(tokens.lengths, batch_tokens=BATCH_TOKENS)
+        return by_length(self.padded_lengths(tokens), batch_tokens=BATCH_TOKENS)
+
+    def padded_lengths(self, tokens: Tokens) -> NDArray[np.int64]:
+        """Tokens that each text is to the tower, int64 `[len(tokens)]`."""
+        return tokens.lengths if self.fixed_tokens is None else np.full(len(tokens), self.fixed_tokens)
+
     @torch.inference_mode()
     def encode_texts(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
         """Some English texts to `[len(rows), D]` float32 unit rows on the tower's device.
 
         Args:
             tokens: from `tokenize`.
-            rows: texts of like length, neighbours of equal length first.
+            rows: which of them. On the padded path they should be of like length, on the packed one of many.
             exact: float32 even where the device is faster in bfloat16.
         """
-        fast = not exact and has_bf16(self.device)
+        fast = not exact and uses_bf16(self.device)
         if self.text_path == "packed":
             parts = text_parts(self.module)
             half = self.half.of(parts) if fast else parts
-            return unit_rows(packed_text_rows(half, tokens.packed(rows)))
+            return unit_rows(packed_text_rows(half, tokens, rows))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
             return self.embed_texts(self.batch(tokens, rows))
 
@@ -130,7 +143,6 @@ def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -
             f"{source.repo} ({config.model_type}) does not embed {' or '.join(lacks)}; a teacher embeds both "
             "into one space (CLIP, SigLIP, AltCLIP, ChineseCLIP or a VisionTextDualEncoderModel)"
         )
-    make_text_packable(module)
     tokenizer = load_tokenizer(source)
     text_config = getattr(config, "text_config", config)
     text_tower = getattr(module, "text_model", module)

@@ -1,18 +1,22 @@
 """A frozen text encoder over many texts: packed where it can be, in bfloat16 where that is fast."""
 
-import copy
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Iterator
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from langadapt.data.tokens import PackedBatch
-from langadapt.models.device import has_bf16
-from langadapt.models.packing import FAMILIES, make_packable, packed_output, takes_packed
+from langadapt.data.tokens import Tokens, by_length, in_order
+from langadapt.models.device import uses_bf16
+from langadapt.models.half_precision import HalfPrecision
+from langadapt.models.packing import FAMILIES, packed_output, takes_packed
 from langadapt.models.towers import chosen_states, layer_states
 
-Module = TypeVar("Module", bound=nn.Module)
 TextPath = Literal["packed", "padded"]
+BATCH_TOKENS = 2048
+"""Tokens of a forward pass: enough for the matrix units, few enough for the caches."""
 
 
 class TextEngine:
@@ -23,19 +27,15 @@ class TextEngine:
 
     Args:
         encoder: in eval mode whenever the engine is asked; its weights may change between calls.
-        pad_id: fills padded batches.
     """
 
-    def __init__(self, encoder: nn.Module, *, pad_id: int) -> None:
+    def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder
-        self.pad_id = pad_id
-        self.half: HalfPrecision[nn.Module] = HalfPrecision()
-        if self._known():
-            make_packable(encoder)
+        self.half: HalfPrecision[nn.Module] = HalfPrecision(prepacked=self._known())
 
     @property
     def path(self) -> TextPath:
-        """`packed` without padding, or `padded`: the plain forward pass, for families that are not known."""
+        """`packed`, hardly with padding, or `padded`: the plain forward pass, for families not known."""
         return "packed" if self._known() and takes_packed(self.encoder) else "padded"
 
     def _known(self) -> bool:
@@ -44,58 +44,44 @@ class TextEngine:
 
     def precision(self, *, exact: bool) -> torch.dtype:
         """What it computes in: bfloat16 where the device has it and exactness is not asked for."""
-        return torch.bfloat16 if not exact and has_bf16(_device(self.encoder)) else torch.float32
+        return torch.bfloat16 if not exact and uses_bf16(_device(self.encoder)) else torch.float32
 
-    def states(self, batch: PackedBatch, layers: str | tuple[int, ...], *, exact: bool = False) -> Tensor:
-        """States of the layers that `layers` means (see `layer_states`).
+    def batches(self, tokens: Tokens, *, batch_tokens: int = BATCH_TOKENS) -> Iterator[NDArray[np.int64]]:
+        """Row numbers in the batches that `states` is fastest with, each row once."""
+        cut = in_order if self.path == "packed" else by_length
+        return cut(tokens.lengths, batch_tokens=batch_tokens)
+
+    def states(
+        self,
+        tokens: Tokens,
+        rows: NDArray[np.int64],
+        layers: str | tuple[int, ...],
+        *,
+        exact: bool = False,
+    ) -> Tensor:
+        """States of the layers that `layers` means (see `layer_states`), text by text.
 
         Args:
-            batch: N tokens of texts; texts of one length should be neighbours.
+            tokens: of many texts.
+            rows: which of them. On the padded path they should be of like length, on the packed one of many.
             layers: `last`, `all`, or indices.
             exact: float32 whatever the device offers.
 
         Returns:
-            `[N, L, H]` on the encoder's device, float32 or bfloat16.
+            `[N, L, H]`, the N tokens of the rows' texts, on the encoder's device, float32 or bfloat16.
         """
         encoder = self.encoder
         if self.precision(exact=exact) == torch.bfloat16:
             encoder = self.half.of(encoder)
         if self.path == "padded":
-            given = batch.padded(pad_id=self.pad_id).to(_device(encoder))
+            given = tokens.batch(rows).to(_device(encoder))
             return layer_states(encoder, given.input_ids, given.mask, layers)[given.mask]
 
+        batch = tokens.packed(rows)
         output = packed_output(encoder, batch, hidden_states=layers != "last")
-        return chosen_states(output, layers)[0]
-
-
-class HalfPrecision(Generic[Module]):
-    """A bfloat16 copy of a module, made again when a weight of it has changed."""
-
-    def __init__(self) -> None:
-        self._copy: Module | None = None
-        self._made_of: list[tuple[int, int]] = []
-
-    def of(self, module: Module) -> Module:
-        """The copy, in eval mode."""
-        now = [(value.data_ptr(), value._version) for value in module.parameters()]
-        if self._copy is None or now != self._made_of:
-            self._copy, self._made_of = None, []
-            self._copy = copy.deepcopy(module).eval().requires_grad_(False)
-            for name, part in self._copy.named_modules():
-                # Rotary angles are position times frequency: in bfloat16 far positions would point elsewhere.
-                if not name.endswith("rotary_emb"):
-                    _round_weights(part)
-            self._made_of = now
-        return self._copy
-
-
-def _round_weights(module: nn.Module) -> None:
-    value: Tensor
-    for value in module.parameters(recurse=False):
-        value.data = value.detach().to(torch.bfloat16)
-    for name, value in module.named_buffers(recurse=False):
-        if value.is_floating_point():
-            setattr(module, name, value.to(torch.bfloat16))
+        places = batch.places().to(_device(encoder))
+        chosen = chosen_states(output, layers)
+        return torch.stack([state.flatten(0, 1).index_select(0, places) for state in chosen], dim=1)
 
 
 def _device(module: nn.Module) -> torch.device:

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from langadapt.data.tokens import PackedBatch, TextBatch, Tokens, tokenize
+from langadapt.data.tokens import TextBatch, Tokens, tokenize
 from langadapt.errors import ModelError, RecipeError
 from langadapt.models.pretrained import load_config, load_module, load_tokenizer, position_limit
 from langadapt.models.resolve import ResolvedModel
@@ -37,7 +39,7 @@ class TextModel(nn.Module):
         self.tokenizer = tokenizer
         self.prefix = prefix
         self.max_tokens = max_tokens
-        self.engine = TextEngine(encoder, pad_id=tokenizer.pad_token_id)
+        self.engine = TextEngine(encoder)
         self.untrained_embeddings: Tensor | None = None
         """Token embeddings before training, kept where they train: only changed rows are saved."""
         probe = TextBatch(input_ids=torch.tensor([[5, 6]]), mask=torch.ones(1, 2, dtype=torch.bool))
@@ -82,15 +84,20 @@ class TextModel(nn.Module):
         return layer_states(self.encoder, given.input_ids, given.mask, layers)
 
     def packed_states(
-        self, batch: PackedBatch, layers: str | tuple[int, ...], *, exact: bool = False
+        self,
+        tokens: Tokens,
+        rows: NDArray[np.int64],
+        layers: str | tuple[int, ...],
+        *,
+        exact: bool = False,
     ) -> Tensor:
-        """Layer states of texts without padding, without gradients; see `TextEngine.states`.
+        """Layer states of texts one behind another, without gradients; see `TextEngine.states`.
 
         Returns:
             `[N, L, H]` float32, or bfloat16 where the device is faster in it and `exact` is not asked for.
         """
         with torch.no_grad():
-            return self.engine.states(batch, layers, exact=exact)
+            return self.engine.states(tokens, rows, layers, exact=exact)
 
     def check_layers(self, layers: str | tuple[int, ...]) -> int:
         """Number of states that `layers` means for this model.

@@ -68,19 +68,17 @@ def layer_states(
         `[B, T, L, H]` in the encoder's dtype.
     """
     output = encoder(input_ids=input_ids, attention_mask=mask.long(), output_hidden_states=layers != "last")
-    return chosen_states(output, layers)
+    return torch.stack(chosen_states(output, layers), dim=2)
 
 
-def chosen_states(output: Any, layers: str | tuple[int, ...]) -> Tensor:
-    """States of the layers that are meant, `[B, T, L, H]`, out of an encoder's output."""
+def chosen_states(output: Any, layers: str | tuple[int, ...]) -> list[Tensor]:
+    """States of the layers that are meant, `[B, T, H]` each, out of an encoder's output."""
     last: Tensor = output.last_hidden_state
     if layers == "last":
-        return last.unsqueeze(2)
+        return [last]
     # Some families put a final norm behind the last hidden state; the finished one is meant.
     states = [*output.hidden_states[:-1], last]
-    if layers != "all":
-        states = [states[i] for i in layers if isinstance(i, int)]
-    return torch.stack(states, dim=2)
+    return states if layers == "all" else [states[i] for i in layers if isinstance(i, int)]
 
 
 def image_rows(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:

@@ -9,6 +9,14 @@ from langadapt.nn.transformer import TransformerLayer
 from langadapt.recipes import AdapterSpec
 
 
+def normed(states: Tensor) -> Tensor:
+    """Each state `[..., H]` with mean 0 and variance 1: what the adapter mixes.
+
+    Frozen states are normed once, before they are stored.
+    """
+    return F.layer_norm(states, states.shape[-1:])
+
+
 class Adapter(nn.Module):
     """Maps a text model's token states into the teacher's embedding space.
 
@@ -51,16 +59,16 @@ class Adapter(nn.Module):
         """Embeds texts.
 
         Args:
-            states: `[B, T, L, H]` floating; what stands behind the mask does not matter.
+            states: `[B, T, L, H]` floating, `normed`; what stands behind the mask does not matter.
             mask: `[B, T]` bool, True at tokens; no row all False.
 
         Returns:
             `[B, D]` float32, not normalised.
         """
         weights = torch.softmax(self.mix, dim=0).to(states.dtype)
-        normed = F.layer_norm(states, (self.down.in_features,)).flatten(0, 1)
+        flat = states.flatten(0, 1)
         # A product for each token; einsum would first copy all states into another order.
-        mixed = torch.bmm(weights.expand(normed.shape[0], 1, -1), normed)
+        mixed = torch.bmm(weights.expand(flat.shape[0], 1, -1), flat)
         x = mixed.view(states.shape[0], states.shape[1], -1)
         x = self.dropout(self.down(x))
         if not self.layers:

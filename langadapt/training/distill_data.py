@@ -19,16 +19,15 @@ from langadapt.data.shared_rows import Fill, SharedRows, shared_rows
 from langadapt.data.split import split_by_english
 from langadapt.data.store import StoreSpec, fingerprint, stored_rows
 from langadapt.data.texts import chosen, joined
-from langadapt.data.tokens import Tokens, ragged_index
+from langadapt.data.tokens import Tokens, in_order, ragged_index
 from langadapt.models import Student, Teacher
-from langadapt.models.device import has_bf16
-from langadapt.models.text_engine import TextPath
+from langadapt.models.device import uses_bf16
+from langadapt.models.text_engine import BATCH_TOKENS, TextPath
 from langadapt.progress import Progress, Report
 from langadapt.recipes import DistillStage
 
 # Part of every store's fingerprint: raise it when a change here or in the towers changes their output.
-_CODE_VERSION = 2
-_TOKENS_PER_CHUNK = 2048
+_CODE_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +45,8 @@ class Examples:
 class DistillData:
     """Distinct texts and targets, and the examples that connect them.
 
-    `targets` are unit rows, one per distinct English text; `states [N, L * H]` bfloat16, one row per token,
-    or None if they are computed anew in each step.
+    `targets` are unit rows, one per distinct English text; `states [N, L * H]` bfloat16, normed, one row per
+    token, or None if they are computed anew in each step.
     """
 
     tokens: Tokens
@@ -105,7 +104,7 @@ def prepare(
     texts = chosen(learnt, places.first)
 
     targets = teacher_targets(chosen(english, sources.first), teacher, cache, report)
-    tokens, text_row = student.text_model.tokenize(texts).by_length()
+    tokens, text_row = _in_store_order(student.text_model.tokenize(texts), student.text_model.engine.path)
     english_of = sources.index
     target_of = text_row[places.index]
     states = _states(tokens, student, cache, state_cache_bytes, report)
@@ -131,21 +130,20 @@ def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report:
         teacher.source.revision,
         teacher.max_tokens,
         teacher.fixed_tokens,
-        has_bf16(teacher.device),
+        uses_bf16(teacher.device),
     )
     way = _way(teacher.text_path, teacher.device)
 
     def compute(missing: NDArray[np.int64], left: int) -> tuple[NDArray[np.int64], Fill]:
         before = len(texts) - left
         report(Progress(stage=f"teacher embeddings: {way}, {before:,} of {len(texts):,} known"))
-        tokens, place = teacher.tokenize(chosen(texts, missing)).by_length()
-        fixed = teacher.fixed_tokens
-        each = np.full_like(tokens.lengths, fixed) if fixed else tokens.lengths
+        tokens, place = _in_store_order(teacher.tokenize(chosen(texts, missing)), teacher.text_path)
+        lengths = teacher.padded_lengths(tokens)
         order = np.empty_like(missing)
         order[place] = missing
 
         def fill(done: int) -> Iterator[Tensor]:
-            for rows in _chunks(done, each):
+            for rows in in_order(lengths, batch_tokens=BATCH_TOKENS, first=done):
                 yield teacher.encode_texts(tokens, rows)
                 done = before + int(rows[-1]) + 1
                 report(Progress(stage="teacher embeddings", done=done, total=len(texts)))
@@ -167,7 +165,7 @@ def _states(tokens: Tokens, student: Student, cache: Path, budget: int, report: 
         transformers.__version__,
         encoder.source.revision,
         student.layers,
-        has_bf16(encoder.device),
+        uses_bf16(encoder.device),
         tokens.ids,
         tokens.offsets,
     )
@@ -187,25 +185,22 @@ def _states(tokens: Tokens, student: Student, cache: Path, budget: int, report: 
     def compute(done: int) -> Iterator[Tensor]:
         first = int(np.searchsorted(tokens.offsets, done))
         report(Progress(stage=f"frozen states: {_way(encoder.engine.path, encoder.device)}"))
-        for rows in _chunks(first, tokens.lengths):
-            yield encoder.packed_states(tokens.packed(rows), student.layers).flatten(1)
+        for rows in in_order(tokens.lengths, batch_tokens=BATCH_TOKENS, first=first):
+            yield student.frozen_states(tokens, rows).flatten(1)
             report(Progress(stage="frozen states", done=int(rows[-1]) + 1, total=len(tokens)))
 
     return stored_rows(cache, spec, compute)
 
 
+def _in_store_order(tokens: Tokens, path: TextPath) -> tuple[Tokens, NDArray[np.int64]]:
+    """Texts as a store holds them, and the place of each in it (int64 `[len(tokens)]`).
+
+    Padded batches are cut from texts that are sorted by length; packed ones want neighbours of many lengths.
+    """
+    return tokens.by_length() if path == "padded" else (tokens, np.arange(len(tokens)))
+
+
 def _way(path: TextPath, device: torch.device) -> str:
     """How a tower runs, for people."""
-    how = "texts packed without padding" if path == "packed" else "transformers' own forward pass, padded"
-    return f"{how}, {'bfloat16' if has_bf16(device) else 'float32'}"
-
-
-def _chunks(first: int, lengths: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """Row numbers from `first` on, a budget of tokens at a time."""
-    ends = np.cumsum(lengths)
-    start = first
-    while start < len(lengths):
-        before = ends[start] - lengths[start]
-        end = int(np.searchsorted(ends, before + _TOKENS_PER_CHUNK, side="right"))
-        yield np.arange(start, max(end, start + 1))
-        start = max(end, start + 1)
+    how = "texts packed, several in a row" if path == "packed" else "transformers' own forward pass, padded"
+    return f"{how}, {'bfloat16' if uses_bf16(device) else 'float32'}"

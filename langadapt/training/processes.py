@@ -4,7 +4,7 @@ import torch
 from accelerate import Accelerator
 
 from langadapt.errors import TrainingError
-from langadapt.models.device import has_bf16
+from langadapt.models.device import uses_bf16
 from langadapt.progress import Progress
 
 
@@ -16,7 +16,7 @@ def share_of_work(device: torch.device, batch_size: int) -> Accelerator:
     """
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
-    found = Accelerator(mixed_precision="bf16" if has_bf16(device) else "no", cpu=device.type == "cpu")
+    found = Accelerator(mixed_precision="bf16" if uses_bf16(device) else "no", cpu=device.type == "cpu")
     if batch_size % found.num_processes:
         raise TrainingError(
             f"batch_size {batch_size} cannot be shared by {found.num_processes} processes; make it a "

@@ -176,7 +176,7 @@ def test_texts_in_bfloat16_are_near(family: tuple[str, Teacher], monkeypatch: py
     name, teacher = family
     assert teacher.text_path == ("packed" if name in PACKED else "padded")
     exact = teacher_texts(teacher, TEXTS)
-    monkeypatch.setattr("langadapt.models.teacher.has_bf16", lambda _: True)
+    monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
     half = teacher_texts(teacher, TEXTS)
     cosine = (half * exact).sum(dim=1)
     assert 0.999 <= cosine.min() < 1 - 1e-7, "near, and not computed in float32"

@@ -39,7 +39,7 @@ WORDS = [f"w{i}" for i in range(40)]
 IDS = {"vocab_size": 44, "bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2}
 SIZE = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 2}
 TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11"]
-# Neighbours of one length and of others; padding's own token inside a text is a token like any other.
+# One row holds them all but the first; padding's own token inside a text is a token like any other.
 PACKED = ["w5 w6 w7 w8 w9 w10 w11", "w1 w2 w3", "w1 <pad> w3", "w9 w3 w1", "w4", "w2 w7 w8"]
 WITHOUT_PACKING = {"m2m100", "mpnet"}
 
@@ -143,7 +143,7 @@ def test_packed_states_equal_the_plain_ones(
     assert model.engine.path == ("padded" if name in WITHOUT_PACKING else "packed")
     with torch.no_grad():
         alone = [model.states(batch(model, [text]), layers)[0] for text in PACKED]
-    states = model.packed_states(model.tokenize(PACKED).packed(np.arange(6)), layers)
+    states = model.packed_states(model.tokenize(PACKED), np.arange(6), layers)
     assert states.dtype == torch.float32
     torch.testing.assert_close(states, torch.cat(alone), rtol=0, atol=1e-5)
     assert (states[:3] - states[9:12]).abs().max() > 0.1, "the texts differ"
@@ -153,27 +153,27 @@ def test_states_in_bfloat16_are_near_the_plain_ones(
     family: tuple[Any, TextModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, model = family
-    tokens = model.tokenize(PACKED).packed(np.arange(6))
-    exact = model.packed_states(tokens, "last")[:, 0]
-    monkeypatch.setattr("langadapt.models.text_engine.has_bf16", lambda _: True)
-    half = model.packed_states(tokens, "last")[:, 0]
+    tokens, rows = model.tokenize(PACKED), np.arange(6)
+    exact = model.packed_states(tokens, rows, "last")[:, 0]
+    monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
+    half = model.packed_states(tokens, rows, "last")[:, 0]
     assert half.dtype == torch.bfloat16
     cosine = torch.nn.functional.cosine_similarity(half.float(), exact, dim=1)
     assert 0.999 <= cosine.min() < 1 - 1e-7, "near even token by token, and not computed in float32"
-    torch.testing.assert_close(model.packed_states(tokens, "last", exact=True)[:, 0], exact)
+    torch.testing.assert_close(model.packed_states(tokens, rows, "last", exact=True)[:, 0], exact)
 
 
 def test_bfloat16_follows_a_changed_weight(text_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("langadapt.models.text_engine.has_bf16", lambda _: True)
+    monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
     model = load(text_model_folder)
-    tokens = model.tokenize(["cat dog", "sea"]).packed(np.arange(2))
-    before = model.packed_states(tokens, "last")
-    assert torch.equal(before, model.packed_states(tokens, "last"))
+    tokens, rows = model.tokenize(["cat dog", "sea"]), np.arange(2)
+    before = model.packed_states(tokens, rows, "last")
+    assert torch.equal(before, model.packed_states(tokens, rows, "last"))
     with torch.no_grad():
         next(model.encoder.parameters()).mul_(-1)
-    changed = model.packed_states(tokens, "last")
+    changed = model.packed_states(tokens, rows, "last")
     assert (changed.float() - before.float()).abs().max() > 0.1
-    exact = model.packed_states(tokens, "last", exact=True)
+    exact = model.packed_states(tokens, rows, "last", exact=True)
     torch.testing.assert_close(changed.float(), exact, rtol=0, atol=0.1)
 
 

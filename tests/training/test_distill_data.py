@@ -12,6 +12,7 @@ from tiny_run import silent
 from langadapt.data.parallel import ParallelSentences
 from langadapt.evaluation.retrieval import teacher_texts
 from langadapt.models import Student, Teacher, load_teacher, load_text_model, resolve_model
+from langadapt.nn import normed
 from langadapt.recipes import AdapterSpec, DistillStage, ModelRef, TextModelRef
 from langadapt.training.distill_data import DistillData, prepare
 
@@ -69,7 +70,7 @@ def test_examples_hold_what_belongs_together(teacher: Teacher, student: Student,
             seen[side].append((english[number], text))
             with torch.no_grad():
                 expected = encoder.states(encoder.tokenize([text]).batch(np.zeros(1, np.int64)), "all")[0]
-            torch.testing.assert_close(states[mask], expected.bfloat16(), rtol=0.01, atol=0.01)
+            torch.testing.assert_close(states[mask], normed(expected).bfloat16(), rtol=0.02, atol=0.02)
 
     held_out = {a for a, _ in seen["held out"]}
     assert len(held_out) == len(seen["held out"]) == 6
@@ -84,7 +85,6 @@ def test_examples_hold_what_belongs_together(teacher: Teacher, student: Student,
 def test_each_distinct_text_is_encoded_once(teacher: Teacher, student: Student, tmp_path: Path) -> None:
     data = prepared(teacher, student, tmp_path)
     assert len(data.targets) == len({a for a, _ in ROWS}) == 72
-    assert np.all(np.diff(data.tokens.lengths) >= 0), "neighbours in the store are of like length"
     texts = {tuple(data.tokens.batch(np.array([i])).input_ids[0].tolist()) for i in range(len(data.tokens))}
     assert len(texts) == len(data.tokens)
 

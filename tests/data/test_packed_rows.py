@@ -1,0 +1,63 @@
+"""Texts laid into rows: each token once, texts whole, kept apart, hardly any empty place."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from langadapt.data.packed_rows import PackedBatch, pack
+
+
+def packed(lengths: list[int]) -> PackedBatch:
+    ids = np.arange(100, 100 + sum(lengths), dtype=np.int32)
+    return pack(ids, np.array(lengths), pad_id=7)
+
+
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=40))
+def test_each_text_lies_whole_in_one_row(lengths: list[int]) -> None:
+    batch = packed(lengths)
+    width = batch.ids.shape[1]
+    assert batch.ids.flatten()[batch.places()].tolist() == list(range(100, 100 + sum(lengths)))
+    for text, (start, length) in enumerate(zip(batch.starts, lengths, strict=True)):
+        row, column = divmod(int(start), width)
+        assert column + length <= width
+        assert batch.texts[row, column : column + length].tolist() == [text] * length
+        assert batch.positions[row, column : column + length].tolist() == list(range(length))
+    empty = batch.texts == -1
+    assert int((~empty).sum()) == sum(lengths)
+    assert (batch.ids[empty] == 7).all()
+
+
+def test_a_mask_keeps_texts_apart_and_leaves_no_place_alone() -> None:
+    batch = packed([3, 30, 2, 31])
+    rows, width = batch.ids.shape
+    for causal in (False, True):
+        mask = batch.mask(causal=causal, dtype=torch.float32)
+        assert mask.shape == (rows, 1, width, width)
+        for row in range(rows):
+            for one in range(width):
+                for other in range(width):
+                    seen = batch.texts[row, one] == batch.texts[row, other] and (other <= one or not causal)
+                    assert mask[row, 0, one, other] == (0 if seen else float("-inf"))
+        assert (mask == 0).any(dim=-1).all(), "a softmax over nothing is not a number"
+    assert batch.mask(causal=False, dtype=torch.bfloat16).dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(("median", "least"), [(8, 0.95), (15.5, 0.9), (40, 0.88)])
+def test_rows_of_many_lengths_are_nearly_full(median: float, least: float) -> None:
+    draws = np.random.default_rng(0).lognormal(np.log(median), 0.36, 200)
+    lengths = np.clip(draws.round(), 4, 77).astype(int).tolist()
+    batch = packed(lengths)
+    assert sum(lengths) >= least * batch.ids.numel()
+    assert batch.ids.shape[1] <= 160, "wide rows cost attention"
+
+
+def test_texts_of_one_awkward_length_share_a_wider_row() -> None:
+    assert 0.8 * packed([17] * 60).ids.numel() < 17 * 60
+
+
+def test_few_tokens_are_one_row_without_empty_places() -> None:
+    assert packed([16]).ids.shape == (1, 16)
+    assert packed([300]).ids.shape == (1, 300)
+    assert packed([5, 9]).ids.shape == (1, 14)
