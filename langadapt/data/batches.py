@@ -1,10 +1,16 @@
 """The order in which training sees its rows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+Item = TypeVar("Item")
+Batch = TypeVar("Batch")
 
 
 def epoch_batches(
@@ -50,3 +56,14 @@ def epoch_batches(
 def steps_per_epoch(rows: int, batch_size: int) -> int:
     """Number of batches that `epoch_batches` yields for so many rows."""
     return max(1, rows // batch_size)
+
+
+def ahead(make: Callable[[Item], Batch], items: Iterator[Item]) -> Iterator[Batch]:
+    """Applies `make` one item ahead of the consumer, in a thread."""
+    with ThreadPoolExecutor(1) as worker:
+        waiting = [worker.submit(make, item) for item in islice(items, 1)]
+        for item in items:
+            waiting.append(worker.submit(make, item))
+            yield waiting.pop(0).result()
+        for last in waiting:
+            yield last.result()

@@ -7,6 +7,7 @@ from langadapt import __version__
 
 MODULE_FILE, MODULE_CLASS = "langadapt_module.py", "LanguageAndImages"
 _PARTS = (
+    "nn/dropout.py",
     "nn/pooling.py",
     "nn/transformer.py",
     "nn/adapter.py",

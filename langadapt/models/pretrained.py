@@ -8,6 +8,7 @@ from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from langadapt.errors import ModelError
+from langadapt.models.device import keep_freed_memory
 from langadapt.models.resolve import ResolvedModel
 from langadapt.models.towers import read_module
 
@@ -54,6 +55,7 @@ def load_module(model: ResolvedModel, config: Any, *, auto: Any = AutoModel) -> 
     A random pooler is never made: where the class can leave it out, it is left out. `auto` is the class of
     transformers that knows which class the model has.
     """
+    keep_freed_memory()
     with _Refusing(f"{model.repo}: cannot load its weights"):
         module, missing = read_module(model.path, config, auto=auto)
     if missing:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from langadapt.nn.dropout import Dropout
 from langadapt.nn.pooling import AttentionPooling, mean_pooling
 from langadapt.nn.transformer import TransformerLayer
 from langadapt.recipes import AdapterSpec
@@ -14,7 +15,8 @@ def normed(states: Tensor) -> Tensor:
 
     Frozen states are normed once, before they are stored.
     """
-    return F.layer_norm(states, states.shape[-1:])
+    width = int(states.shape[-1])  # a plain number: ONNX wants it constant
+    return F.layer_norm(states, (width,))
 
 
 class Adapter(nn.Module):
@@ -44,7 +46,7 @@ class Adapter(nn.Module):
         self.pool = AttentionPooling(dim=width, heads=spec.heads) if spec.pooling == "attention" else None
         self.norm = nn.LayerNorm(width)
         self.up = nn.Linear(width, target_dim)
-        self.dropout = nn.Dropout(spec.dropout)
+        self.dropout = Dropout(spec.dropout)
         # Not so small that the first outputs are the mean target alone: texts that all look alike at first
         # learn more slowly (embedded world, two epochs: held-out recall 45 instead of 74).
         nn.init.normal_(self.up.weight, std=0.02)

@@ -3,6 +3,8 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from langadapt.nn.dropout import Dropout
+
 
 class TransformerLayer(nn.Module):
     """Self-attention and feed-forward, each behind a LayerNorm and a residual connection.
@@ -28,7 +30,7 @@ class TransformerLayer(nn.Module):
         self.feedforward_norm = nn.LayerNorm(dim)
         self.feedforward_in = nn.Linear(dim, feedforward_dim)
         self.feedforward_out = nn.Linear(feedforward_dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Maps `x [B, T, dim]` under `mask [B, T]` (bool, True at tokens) to `[B, T, dim]`."""

@@ -3,8 +3,6 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -12,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from langadapt.data.augment import random_view
-from langadapt.data.batches import epoch_batches, steps_per_epoch
+from langadapt.data.batches import ahead, epoch_batches, steps_per_epoch
 from langadapt.data.contrast_batch import ContrastBatch
 from langadapt.data.distill_batch import DistillBatch
 from langadapt.data.image_check import broken_images
@@ -27,7 +25,6 @@ from langadapt.progress import Progress, Report
 from langadapt.recipes import ContrastStage
 
 _WORKERS = 4
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +99,7 @@ class ContrastData:
             step = epoch * self.steps_per_epoch + first + number
             return self.batch(rows, share=share, epoch=epoch, step=step)
 
-        yield from _ahead(make, enumerate(order))
+        yield from ahead(make, enumerate(order))
 
     def batch(self, rows: NDArray[np.int64], *, share: Share, epoch: int | None, step: int) -> ContrastBatch:
         """The share of some pairs as one batch, images augmented where the tower learns."""
@@ -217,14 +214,3 @@ def without_broken(pairs: Pairs, *, skip: bool, report: Report) -> Pairs:
 def _numbered(values: Sequence[str]) -> NDArray[np.int64]:
     places: dict[str, int] = {}
     return np.array([places.setdefault(value, len(places)) for value in values], np.int64)
-
-
-def _ahead(make: Callable[[Item], ContrastBatch], items: Iterator[Item]) -> Iterator[ContrastBatch]:
-    """Applies `make` one item ahead of the consumer, in a thread."""
-    with ThreadPoolExecutor(1) as worker:
-        waiting = [worker.submit(make, item) for item in islice(items, 1)]
-        for item in items:
-            waiting.append(worker.submit(make, item))
-            yield waiting.pop(0).result()
-        for last in waiting:
-            yield last.result()

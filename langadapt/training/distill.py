@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from langadapt.data.batches import epoch_batches, steps_per_epoch
+from langadapt.data.batches import ahead, epoch_batches, steps_per_epoch
 from langadapt.data.distill_batch import DistillBatch
 from langadapt.data.parallel import load_parallel
 from langadapt.data.store import cache_folder, fingerprint
@@ -202,11 +203,12 @@ def _train(
 
     def batches(epoch: int, first: int) -> Iterator[DistillBatch]:
         order = epoch_batches(lengths, batch_size=stage.batch_size, seed=stage.seed, epoch=epoch, first=first)
-        for rows in order:
-            # All processes get equally many, or one would wait for rows that never come.
-            even = rows[: len(rows) // accelerator.num_processes * accelerator.num_processes]
-            mine = even[accelerator.process_index :: accelerator.num_processes]
-            yield data.batch(data.train, mine)
+        yield from ahead(own_share, order)
+
+    def own_share(rows: NDArray[np.int64]) -> DistillBatch:
+        # All processes get equally many, or one would wait for rows that never come.
+        even = rows[: len(rows) // accelerator.num_processes * accelerator.num_processes]
+        return data.batch(data.train, even[accelerator.process_index :: accelerator.num_processes])
 
     def loss(model: nn.Module, batch: DistillBatch) -> Tensor:
         return distill_loss(model, batch, stage, state.accelerator)

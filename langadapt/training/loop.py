@@ -114,6 +114,7 @@ def fit(
     plan, accelerator = state.plan, state.accelerator
     busy_seconds, first = 0.0, state.step
     watch = LossWatch()
+    state.model.train()
     with stops_between_steps() as noted:
         while state.step < plan.steps:
             epoch, done = divmod(state.step, plan.steps_per_epoch)
@@ -148,7 +149,8 @@ def _step(
     plan, accelerator = state.plan, state.accelerator
     for group in state.optimizer.param_groups:
         group["lr"] = group["peak_lr"] * plan.rate_factor(state.step)
-    state.model.train()
+    if not state.model.training:  # the caller has scored it
+        state.model.train()
     while True:
         pieces = [Piece(batch, 1.0)] if memory is None else memory.pieces(batch)
         try:
@@ -176,7 +178,8 @@ def _step(
             "last checkpoint is kept: lower the stage's learning rates (and text_model.learning_rate), or "
             "raise its temperature"
         )
-    accelerator.clip_grad_norm_(state.model.parameters(), plan.gradient_clip_norm)
+    trained = [weight for group in state.optimizer.param_groups for weight in group["params"]]
+    accelerator.clip_grad_norm_(trained, plan.gradient_clip_norm)
     state.optimizer.step()
     state.optimizer.zero_grad(set_to_none=True)
     return value

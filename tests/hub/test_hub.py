@@ -27,7 +27,7 @@ import langadapt
 said = json.loads(sys.argv[1])
 model = langadapt.load(**said)
 samples = model.artifact.samples
-rows = model.encode_text(list(samples.texts))
+rows = model.encode_text(list(samples.texts), exact=True)
 print(json.dumps({"rows": rows.tolist(), "texts": samples.texts}))
 """
 UPLOAD = """

@@ -1,10 +1,11 @@
 """An interrupted run ends bit for bit where an uninterrupted one ends; no folder is taken by mistake."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from accelerate.state import AcceleratorState
 from tiny_run import run
 
 from langadapt.data.store import cache_folder
@@ -77,6 +78,34 @@ def test_resumed_equals_uninterrupted(
     run(language_folder, tmp_path, *SETTINGS[name], report=lambda p: said.append(p.stage))
     assert f"resumed at step {(stops[-1] - 1) // 10 * 10} of 30" in said
     same(whole(name), tmp_path)
+
+
+@pytest.fixture
+def half_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """bfloat16 as on a processor that has it; accelerate settles its precision once a process."""
+    monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
+    AcceleratorState._reset_state(True)
+    yield
+    AcceleratorState._reset_state(True)
+
+
+@pytest.mark.usefixtures("half_precision")
+@pytest.mark.parametrize("trains", ["frozen", "embeddings"])
+def test_in_bfloat16_a_run_learns_as_much_and_resumes_to_the_bit(
+    language_folder: Path, tmp_path: Path, whole: Callable[[str], Path], trains: str
+) -> None:
+    with pytest.raises(Stopped):
+        run(language_folder, tmp_path / "cut", *SETTINGS[trains], report=stop_at(13))
+    run(language_folder, tmp_path / "cut", *SETTINGS[trains])
+    run(language_folder, tmp_path / "whole", *SETTINGS[trains])
+    same(tmp_path / "whole", tmp_path / "cut")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LANGADAPT_PRECISION", "float32")
+        AcceleratorState._reset_state(True)
+        exact = whole(trains)
+    losses = [[log.loss for log in read_log(folder)[0]] for folder in (exact, tmp_path / "whole")]
+    assert losses[1] != losses[0], "not computed in float32"
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)
 
 
 def test_the_time_of_all_starts_is_counted(
