@@ -61,6 +61,10 @@ class Tokens:
         """Tokens of each text, int64 `[len(self)]`."""
         return np.diff(self.offsets)
 
+    def lengths_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tokens of some texts, int64 `[len(rows)]`; `lengths` would count all of them."""
+        return self.offsets[rows + 1] - self.offsets[rows]
+
     def batch(self, rows: NDArray[np.int64], *, length: int | None = None) -> TextBatch:
         """Pads some texts to their longest, or to `length` tokens where a model insists on one."""
         index, mask = ragged_index(self.offsets, rows, length=length)
@@ -80,14 +84,14 @@ class Tokens:
 
     def _positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where the tokens of some texts stand, one text behind another."""
-        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        lengths = self.lengths_of(rows)
         ends = np.cumsum(lengths)
         return np.repeat(self.offsets[rows] - (ends - lengths), lengths) + np.arange(ends[-1])
 
     def packed(self, rows: NDArray[np.int64]) -> PackedBatch:
         """Some texts, several in a row; texts of many lengths fill rows best."""
         ids = self.ids[self._positions(rows)]
-        return pack(ids, self.offsets[rows + 1] - self.offsets[rows], pad_id=self.pad_id)
+        return pack(ids, self.lengths_of(rows), pad_id=self.pad_id)
 
 
 def ragged_index(

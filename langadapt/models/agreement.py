@@ -43,7 +43,7 @@ def _means(model: TextModel, texts: Sequence[str]) -> torch.Tensor:
     out = torch.zeros(len(texts), model.state_dim)
     for rows in model.engine.batches(tokens):
         states = model.packed_states(tokens, rows, "last")[:, 0].float().cpu()
-        parts = torch.split(states, tokens.lengths[rows].tolist())
+        parts = torch.split(states, tokens.lengths_of(rows).tolist())
         means = [text.mean(dim=0) for text in parts]
         out[torch.from_numpy(rows)] = torch.stack(means)
     return torch.nn.functional.normalize(out, dim=1)

@@ -4,6 +4,8 @@ Transformers takes both from the caller, so no layer is written anew. Which text
 `data/packed_rows.py`.
 """
 
+from collections.abc import Callable
+from functools import cache
 from inspect import signature
 from typing import Any
 
@@ -11,13 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from langadapt.data.packed_rows import PackedBatch
+from langadapt.models.half_layers import HalfLayers
+from langadapt.models.half_precision import walk
+from langadapt.models.towers import chosen_layers, chosen_states
 from langadapt.nn.bottleneck import TopLayer
 
 # Families that take a finished mask of four dimensions, and positions.
 _FROM_ZERO = {"bert", "distilbert", "modernbert", "chinese_clip_text_model"}
 _BEHIND_PADDING = {"camembert", "roberta", "xlm-roberta", "altclip_text_model"}
 FAMILIES = _FROM_ZERO | _BEHIND_PADDING
-"""Model types that `packed_output` knows."""
+"""Model types that `packed_states` knows."""
 
 
 def takes_packed(encoder: nn.Module) -> bool:
@@ -27,25 +32,34 @@ def takes_packed(encoder: nn.Module) -> bool:
     layer that tuning put on top, which attends on its own.
     """
     config: Any = encoder.config
-    top = any(isinstance(module, TopLayer) for module in encoder.modules())
+    top = any(isinstance(module, TopLayer) for module in walk(encoder))
     return config._attn_implementation == "sdpa" and not top
 
 
-def packed_output(encoder: nn.Module, batch: PackedBatch, *, hidden_states: bool) -> Any:
-    """What a text encoder says of a packed batch, as transformers returns it, with `[R, W, H]` states."""
-    config: Any = encoder.config
+def packed_states(encoder: nn.Module, batch: PackedBatch, layers: str | tuple[int, ...]) -> list[Tensor]:
+    """States `[R, W, H]` of a packed batch, of the layers that `layers` means (see `layer_states`)."""
+    module: Any = encoder
+    config = module.config
     mask: Any = packed_mask(encoder, batch, causal=False)
-    ids = batch.ids.to(mask.device)
-    if config.model_type == "modernbert":
-        mask = {"full_attention": mask, "sliding_attention": _near(mask, config.sliding_window)}
-    options: dict[str, Any] = {"output_hidden_states": hidden_states}
-    if "token_type_ids" in signature(encoder.forward).parameters:
+    ids, positions = batch.ids.to(mask.device), _positions(config, batch).to(mask.device)
+    options = {"input_ids": ids, "position_ids": positions}
+    if _has_token_types(type(encoder).forward):
         # Some families would look theirs up by position.
         options["token_type_ids"] = torch.zeros_like(ids)
-    module: Any = encoder
-    return module(
-        input_ids=ids, position_ids=_positions(config, batch).to(ids.device), attention_mask=mask, **options
-    )
+    fused = getattr(getattr(module, "encoder", None), "layer", None)
+    if isinstance(fused, HalfLayers):
+        first = module.embeddings(**options)
+        states = [first, *(state.view_as(first) for state in fused(first, mask))]
+        return chosen_layers(states, layers)
+    if config.model_type == "modernbert":
+        mask = {"full_attention": mask, "sliding_attention": _near(mask, config.sliding_window)}
+    output = module(attention_mask=mask, output_hidden_states=layers != "last", **options)
+    return chosen_states(output, layers)
+
+
+@cache
+def _has_token_types(forward: Callable[..., Any]) -> bool:
+    return "token_type_ids" in signature(forward).parameters
 
 
 def packed_mask(module: nn.Module, batch: PackedBatch, *, causal: bool) -> Tensor:

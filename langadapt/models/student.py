@@ -105,29 +105,35 @@ class Student(nn.Module):
             DataError: an empty or whitespace text, with its row number.
         """
         was_training = self.training
-        self.eval()
+        if was_training:
+            self.eval()
         tokens = self.text_model.tokenize(texts)
         out = torch.zeros(len(texts), self.adapter.up.out_features)
         for rows in self.text_model.engine.batches(tokens, batch_tokens=batch_tokens):
             embedded = self._embed_frozen(tokens, rows, exact=exact)
             out[torch.from_numpy(np.ascontiguousarray(rows))] = F.normalize(embedded, dim=-1).cpu()
-        self.train(was_training)
+        if was_training:
+            self.train()
         return out
 
     def _embed_frozen(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool) -> Tensor:
         """Some texts through the text engine: `[len(rows), D]` float32, not normalised."""
-        batch = tokens.batch(rows)
         if self._forward_pre_hooks:
             # What tuning put on top is told the mask of a whole padded batch.
-            padded: Tensor = self(batch)
-            return padded
+            whole: Tensor = self(tokens.batch(rows))
+            return whole
         states = self.frozen_states(tokens, rows, exact=exact)
-        lengths = batch.mask.sum(dim=1).numpy()
-        index, _ = ragged_index(np.append(0, lengths.cumsum()), np.arange(len(rows)))
+        lengths = tokens.lengths_of(rows)
+        offsets = np.append(0, lengths.cumsum())
+        out = torch.empty(len(rows), self.adapter.up.out_features, device=states.device)
         half = states.dtype == torch.bfloat16
         with torch.autocast(states.device.type, torch.bfloat16, enabled=half):
-            embedded: Tensor = self(batch, states[torch.from_numpy(index).to(states.device)])
-        return embedded.float()
+            entered = self.adapter.enter(states)
+            for part in length_groups(torch.from_numpy(lengths)):
+                index, mask = (torch.from_numpy(x) for x in ragged_index(offsets, part.rows.numpy()))
+                padded = entered[index.to(states.device)]
+                out[part.rows.to(out.device)] = self.adapter.embed(padded, mask.to(states.device))
+        return out
 
     def frozen_states(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
         """What the adapter takes of some texts, without gradients.

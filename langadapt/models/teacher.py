@@ -46,7 +46,7 @@ class Teacher:
     max_tokens: int
     fixed_tokens: int | None
     half: HalfPrecision[nn.ModuleDict] = field(
-        default_factory=lambda: HalfPrecision(prepacked=True), compare=False, repr=False
+        default_factory=lambda: HalfPrecision(fused=True), compare=False, repr=False
     )
 
     @property

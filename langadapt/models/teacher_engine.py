@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from langadapt.data.tokens import Tokens
-from langadapt.models.packing import packed_mask, packed_output, takes_packed
+from langadapt.models.half_layers import HalfLayers
+from langadapt.models.packing import packed_mask, packed_states, takes_packed
 
 # How `get_text_features` of these families pools: the end token of CLIP, the first token of the others.
 _END_TOKEN, _FIRST_TOKEN = {"clip"}, {"altclip", "chinese_clip"}
@@ -41,17 +42,14 @@ def packed_text_rows(parts: nn.ModuleDict, tokens: Tokens, rows: NDArray[np.int6
         pooled = _clip_end_states(text_model, tokens, rows)
     else:
         batch = tokens.packed(rows)
-        states = packed_output(text_model, batch, hidden_states=False).last_hidden_state
+        (states,) = packed_states(text_model, batch, "last")
         pooled = states.flatten(0, 1)[torch.from_numpy(batch.starts).to(states.device)]
     embedded: Tensor = parts["text_projection"](pooled)
     return embedded
 
 
 def _clip_end_states(text_model: Any, tokens: Tokens, rows: NDArray[np.int64]) -> Tensor:
-    """State of each text's end token after CLIP's last norm, `[B, H]`.
-
-    In the last layer what follows attention runs for the end tokens alone.
-    """
+    """State of each text's end token after CLIP's last norm, `[B, H]`."""
     batch = tokens.packed(rows)
     mask = packed_mask(text_model, batch, causal=True)
     device = mask.device
@@ -59,14 +57,16 @@ def _clip_end_states(text_model: Any, tokens: Tokens, rows: NDArray[np.int64]) -
     # Not its own forward pass: it refuses a row of more places than one text may have tokens.
     states = embeddings.token_embedding(batch.ids.to(device))
     states = states + embeddings.position_embedding(batch.positions.to(device))
-    *layers, last = text_model.encoder.layers
-    for layer in layers:
-        states = layer(states, mask, is_causal=False)
     ends = torch.from_numpy(batch.starts) + _end_places(tokens.batch(rows).input_ids, text_model.eos_token_id)
     ends = ends.to(device)
-    attended, _ = last.self_attn(last.layer_norm1(states), mask, is_causal=False)
-    x = (states + attended).flatten(0, 1)[ends]
-    out: Tensor = text_model.final_layer_norm(x + last.mlp(last.layer_norm2(x)))
+    layers = text_model.encoder.layers
+    if isinstance(layers, HalfLayers):
+        at_ends = layers(states, mask, only=ends)[-1]
+    else:
+        for layer in layers:
+            states = layer(states, mask, is_causal=False)
+        at_ends = states.flatten(0, 1)[ends]
+    out: Tensor = text_model.final_layer_norm(at_ends)
     return out
 
 

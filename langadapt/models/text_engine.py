@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from langadapt.data.tokens import Tokens, by_length, in_order
 from langadapt.models.device import uses_bf16
 from langadapt.models.half_precision import HalfPrecision
-from langadapt.models.packing import FAMILIES, packed_output, takes_packed
-from langadapt.models.towers import chosen_states, layer_states
+from langadapt.models.packing import FAMILIES, packed_states, takes_packed
+from langadapt.models.towers import layer_states
 
 TextPath = Literal["packed", "padded"]
 BATCH_TOKENS = 2048
@@ -31,7 +31,7 @@ class TextEngine:
 
     def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder
-        self.half: HalfPrecision[nn.Module] = HalfPrecision(prepacked=self._known())
+        self.half: HalfPrecision[nn.Module] = HalfPrecision(fused=self._known())
 
     @property
     def path(self) -> TextPath:
@@ -78,9 +78,8 @@ class TextEngine:
             return layer_states(encoder, given.input_ids, given.mask, layers)[given.mask]
 
         batch = tokens.packed(rows)
-        output = packed_output(encoder, batch, hidden_states=layers != "last")
         places = batch.places().to(_device(encoder))
-        chosen = chosen_states(output, layers)
+        chosen = packed_states(encoder, batch, layers)
         return torch.stack([state.flatten(0, 1).index_select(0, places) for state in chosen], dim=1)
 
 

@@ -78,6 +78,13 @@ def chosen_states(output: Any, layers: str | tuple[int, ...]) -> list[Tensor]:
         return [last]
     # Some families put a final norm behind the last hidden state; the finished one is meant.
     states = [*output.hidden_states[:-1], last]
+    return chosen_layers(states, layers)
+
+
+def chosen_layers(states: list[Tensor], layers: str | tuple[int, ...]) -> list[Tensor]:
+    """Those of all layers' states that are meant."""
+    if layers == "last":
+        return states[-1:]
     return states if layers == "all" else [states[i] for i in layers if isinstance(i, int)]
 
 

@@ -67,14 +67,20 @@ class Adapter(nn.Module):
         Returns:
             `[B, D]` float32, not normalised.
         """
+        return self.embed(self.enter(states), mask)
+
+    def enter(self, states: Tensor) -> Tensor:
+        """The part that looks at each token alone, mix and Down: `[..., L, H]` to `[..., width]`."""
         weights = torch.softmax(self.mix, dim=0).to(states.dtype)
-        flat = states.flatten(0, 1)
+        flat = states.flatten(0, -3)
         # A product for each token; einsum would first copy all states into another order.
         mixed = torch.bmm(weights.expand(flat.shape[0], 1, -1), flat)
-        x = mixed.view(states.shape[0], states.shape[1], -1)
-        x = self.dropout(self.down(x))
-        if not self.layers:
-            x = F.gelu(x)
+        x = self.down(mixed.view(*states.shape[:-2], -1))
+        x = self.dropout(x)
+        return x if self.layers else F.gelu(x)
+
+    def embed(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Layers, pooling and Up: `x [B, T, width]` under `mask [B, T]` to `[B, D]` float32."""
         for layer in self.layers:
             x = layer(x, mask)
         pooled = mean_pooling(x, mask) if self.pool is None else self.pool(x, mask)

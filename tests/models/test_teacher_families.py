@@ -34,6 +34,8 @@ from transformers import (
 from langadapt.errors import ModelError
 from langadapt.evaluation.retrieval import teacher_texts
 from langadapt.models import Teacher, load_teacher, resolve_model
+from langadapt.models.half_layers import HalfLayers
+from langadapt.models.teacher_engine import text_parts
 from langadapt.recipes import ModelRef
 
 WORDS = ["a", "at", *COLOURS, *THINGS, *PLACES]
@@ -181,6 +183,10 @@ def test_texts_in_bfloat16_are_near(family: tuple[str, Teacher], monkeypatch: py
     cosine = (half * exact).sum(dim=1)
     assert 0.999 <= cosine.min() < 1 - 1e-7, "near, and not computed in float32"
     assert half.dtype == torch.float32
+    if name in PACKED:
+        parts = teacher.half.of(text_parts(teacher.module)).modules()
+        fused = sum(isinstance(part, HalfLayers) for part in parts)
+        assert fused == (0 if name == "altclip" else 1)
     order = np.arange(len(TEXTS))
     tokens = teacher.tokenize(TEXTS)
     torch.testing.assert_close(teacher.encode_texts(tokens, order, exact=True), exact, rtol=0, atol=1e-5)

@@ -32,7 +32,8 @@ from transformers import (
 from langadapt.data.tokens import TextBatch
 from langadapt.errors import DataError, ModelError, RecipeError
 from langadapt.models import TextModel, load_text_model, resolve_model
-from langadapt.nn.sublayers import add_top_layer, transformer_layers
+from langadapt.models.half_layers import HalfLayers
+from langadapt.nn.sublayers import add_bottlenecks, add_top_layer, transformer_layers
 from langadapt.recipes import ModelRef, TextModelRef
 
 WORDS = [f"w{i}" for i in range(40)]
@@ -150,17 +151,37 @@ def test_packed_states_equal_the_plain_ones(
 
 
 def test_states_in_bfloat16_are_near_the_plain_ones(
-    family: tuple[Any, TextModel], monkeypatch: pytest.MonkeyPatch
+    family: tuple[Any, TextModel], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, model = family
     tokens, rows = model.tokenize(PACKED), np.arange(6)
-    exact = model.packed_states(tokens, rows, "last")[:, 0]
+    exact = model.packed_states(tokens, rows, "all")
     monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
-    half = model.packed_states(tokens, rows, "last")[:, 0]
+    half = model.packed_states(tokens, rows, "all")
     assert half.dtype == torch.bfloat16
-    cosine = torch.nn.functional.cosine_similarity(half.float(), exact, dim=1)
-    assert 0.999 <= cosine.min() < 1 - 1e-7, "near even token by token, and not computed in float32"
-    torch.testing.assert_close(model.packed_states(tokens, rows, "last", exact=True)[:, 0], exact)
+    cosine = torch.nn.functional.cosine_similarity(half.float(), exact, dim=2)
+    assert 0.999 <= cosine.min() < 1 - 1e-7, "near token by token and layer by layer, and not in float32"
+    torch.testing.assert_close(model.packed_states(tokens, rows, (-1, 1)), half[:, [-1, 1]])
+    torch.testing.assert_close(model.packed_states(tokens, rows, "last"), half[:, -1:])
+    torch.testing.assert_close(model.packed_states(tokens, rows, "all", exact=True), exact)
+    fused = [part for part in model.engine.half.of(model.encoder).modules() if isinstance(part, HalfLayers)]
+    assert len(fused) == (1 if request.node.callspec.params["family"] in ("bert", "xlm-roberta") else 0)
+
+
+def test_bfloat16_runs_what_tuning_has_put_into_a_layer(
+    text_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load(text_model_folder)
+    given = batch(model, ["cat dog", "sea"])
+    layers = transformer_layers(model.encoder, lambda: model.states(given, "last"))
+    with torch.no_grad():
+        for added in add_bottlenecks(layers):
+            added.up.weight.normal_(std=0.3)
+    tokens, rows = model.tokenize(["cat dog", "sea"]), np.arange(2)
+    exact = model.packed_states(tokens, rows, "last")
+    monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
+    half = model.packed_states(tokens, rows, "last").float()
+    assert torch.nn.functional.cosine_similarity(half, exact, dim=2).min() > 0.999
 
 
 def test_bfloat16_follows_a_changed_weight(text_model_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
