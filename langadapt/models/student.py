@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from langadapt.data.tokens import TextBatch, Tokens, length_groups, ragged_index
+from langadapt.models.half_precision import HalfPrecision
 from langadapt.models.text_model import TextModel
 from langadapt.models.trained import choose_trained
 from langadapt.nn import Adapter, normed
@@ -39,6 +40,7 @@ class Student(nn.Module):
             state_count=text_model.check_layers(spec.states),
             target_dim=target_dim,
         ).to(text_model.device)
+        self.half_adapter: HalfPrecision[Adapter] = HalfPrecision(fused=False)
         choose_trained(text_model, trains)
 
     def train(self, mode: bool = True) -> "Student":
@@ -126,13 +128,12 @@ class Student(nn.Module):
         lengths = tokens.lengths_of(rows)
         offsets = np.append(0, lengths.cumsum())
         out = torch.empty(len(rows), self.adapter.up.out_features, device=states.device)
-        half = states.dtype == torch.bfloat16
-        with torch.autocast(states.device.type, torch.bfloat16, enabled=half):
-            entered = self.adapter.enter(states)
-            for part in length_groups(torch.from_numpy(lengths)):
-                index, mask = (torch.from_numpy(x) for x in ragged_index(offsets, part.rows.numpy()))
-                padded = entered[index.to(states.device)]
-                out[part.rows.to(out.device)] = self.adapter.embed(padded, mask.to(states.device))
+        adapter = self.half_adapter.of(self.adapter) if states.dtype == torch.bfloat16 else self.adapter
+        entered = adapter.enter(states)
+        for part in length_groups(torch.from_numpy(lengths)):
+            index, mask = (torch.from_numpy(x) for x in ragged_index(offsets, part.rows.numpy()))
+            padded = entered[index.to(states.device)]
+            out[part.rows.to(out.device)] = adapter.embed(padded, mask.to(states.device))
         return out
 
     def frozen_states(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
