@@ -60,6 +60,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "text adapters + layer_norm + projection": {"text": LILT},
     "text adapters + layer_norm + projection, distilling on": {"text": LILT, "distill_weight": 1.0},
     "text layer + projection": {"text": ["layer", "projection"]},
+    "text layer + lora 8 + layer_norm + projection": {
+        "text": ["layer", {"lora": {"rank": 8}}, "layer_norm", "projection"]
+    },
     "text layer_norm + projection": {"text": ["layer_norm", "projection"]},
     "text bitfit + projection": {"text": ["bitfit", "projection"]},
     "text projection": {"text": "projection"},

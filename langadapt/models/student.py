@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from langadapt.data.tokens import TextBatch, Tokens, length_groups, ragged_index
 from langadapt.models.half_precision import HalfPrecision
+from langadapt.models.text_engine import BATCH_TOKENS
 from langadapt.models.text_model import TextModel
 from langadapt.models.trained import choose_trained
 from langadapt.nn import Adapter, normed
@@ -92,7 +93,9 @@ class Student(nn.Module):
         }
 
     @torch.inference_mode()
-    def encode(self, texts: Sequence[str], *, batch_tokens: int = 2048, exact: bool = False) -> Tensor:
+    def encode(
+        self, texts: Sequence[str], *, batch_tokens: int = BATCH_TOKENS, exact: bool = False
+    ) -> Tensor:
         """Encodes texts in their order.
 
         Args:
