@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from langadapt.errors import DataError
@@ -36,8 +38,8 @@ def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives, tile_ro
     rank.
 
     Args:
-        text: `[T, D]` floating point, any length of rows.
-        image: `[I, D]` floating point, any length of rows.
+        text: `[T, D]` floating point on the CPU, any length of rows.
+        image: `[I, D]`, likewise.
         positives: every text and every image occurs at least once.
         tile_rows: texts scored at a time; memory is `tile_rows * I` scores.
 
@@ -71,8 +73,10 @@ def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives, tile_ro
     for start in range(0, len(texts), tile_rows):
         rows = slice(start, start + tile_rows)
         tile = _Tile(text=texts[rows], image=images)
-        t2i[rows] += tile.at_least(best_of_text[rows, None]).sum(dim=1, dtype=torch.int32)
-        i2t += tile.at_least(best_of_image[None]).sum(dim=0, dtype=torch.int32)
+        reached = tile.at_least(best_of_text[rows, None].numpy())
+        t2i[rows] += torch.from_numpy(reached.view(np.uint8).sum(axis=1, dtype=np.int32))
+        reached = tile.at_least(best_of_image[None].numpy())
+        i2t += torch.from_numpy(reached.view(np.uint8).sum(axis=0, dtype=np.int32))
     return Ranks(t2i=t2i, i2t=i2t)
 
 
@@ -90,34 +94,36 @@ class _Tile:
 
     def __init__(self, *, text: Tensor, image: Tensor) -> None:
         self.text, self.image = text, image
-        self.scores = text @ image.T
+        # NumPy compares and counts bools several times faster than torch does.
+        self.scores: NDArray[np.float32] = (text @ image.T).numpy()
         self.exact = torch.get_float32_matmul_precision() != "highest"
         if self.exact:
             self._sum_exactly()
 
-    def at_least(self, bound: Tensor) -> Tensor:
+    def at_least(self, bound: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Which scores reach `bound`, float32 `[t, 1]` or `[1, I]`: bool `[t, I]`."""
         if not self.exact:
             # D rounded products and sums of rows of norm 1, in whatever order (Higham, 2002, eq. 3.7); the
             # exact score and the bounds are rounded besides.
-            margin = (self.text.shape[1] + 8) * 2.0**-24
-            sure = self.scores >= bound + margin
+            margin = np.float32((self.text.shape[1] + 8) * 2.0**-24)
+            sure: NDArray[np.bool_] = self.scores >= bound + margin
             doubtful = self.scores >= bound - margin
             doubtful ^= sure
-            if int(doubtful.count_nonzero()) <= doubtful.numel() // 64:
-                place = doubtful.nonzero()
-                for block in _blocks(place):
-                    text, image = block.unbind(dim=1)
+            if np.count_nonzero(doubtful) <= doubtful.size // 64:
+                wanted = np.broadcast_to(bound, sure.shape)
+                for block in _blocks(torch.from_numpy(np.flatnonzero(doubtful))):
+                    text, image = (torch.from_numpy(x) for x in np.divmod(block.numpy(), sure.shape[1]))
                     scores = (self.text[text].double() * self.image[image].double()).sum(dim=1).float()
-                    sure[text, image] = scores >= bound.expand_as(sure)[text, image]
+                    sure[text, image] = scores.numpy() >= wanted[text, image]
                 return sure
             self._sum_exactly()
-        return self.scores >= bound
+        reached: NDArray[np.bool_] = self.scores >= bound
+        return reached
 
     def _sum_exactly(self) -> None:
         for start in range(0, len(self.image), 4096):
             part = slice(start, start + 4096)
-            self.scores[:, part] = (self.text.double() @ self.image[part].double().T).float()
+            self.scores[:, part] = (self.text.double() @ self.image[part].double().T).float().numpy()
         self.exact = True
 
 

@@ -9,6 +9,7 @@ from langadapt.errors import DataError
 # sum exceeds about 1: all fit into the 53 bits of float64. The sum is then the same in whatever order and in
 # whatever tile it is taken. The grid moves a score by about 1e-8, less than float32 can show near 1.
 _GRID = 2.0**25
+_ROWS = 4096
 
 
 def exact_unit_rows(rows: Tensor, name: str) -> Tensor:
@@ -29,20 +30,21 @@ def exact_unit_rows(rows: Tensor, name: str) -> Tensor:
             f"{name} embeddings: expected a float matrix with rows, got {rows.dtype} {list(rows.shape)}"
         )
     rows = rows.detach()
-    finite = rows.isfinite().all(dim=1)
+    blocks = torch.split(rows, _ROWS)  # nothing as large as all rows is made but the answer
+    finite = torch.cat([block.isfinite().all(dim=1) for block in blocks])
     if not finite.all():
         raise DataError(
             f"{name} embeddings: row {_first(~finite)} has NaN or inf; a broken model has no score"
         )
-    largest = rows.abs().amax(dim=1, keepdim=True).double()
+    largest = torch.cat([block.abs().amax(dim=1, keepdim=True) for block in blocks]).double()
     if not (largest > 0).all():
         raise DataError(
             f"{name} embeddings: row {_first(largest[:, 0] == 0)} is all zeros and has no direction"
         )
     unit = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
-    for start in range(0, len(rows), 4096):
-        block = rows[start : start + 4096].double() / largest[start : start + 4096]
-        unit[start : start + 4096] = block / block.norm(dim=1, keepdim=True)
+    for start, rows_there in zip(range(0, len(rows), _ROWS), blocks, strict=True):
+        block = rows_there.double() / largest[start : start + _ROWS]
+        unit[start : start + _ROWS] = block / block.norm(dim=1, keepdim=True)
     return unit.mul_(_GRID).round_().div_(_GRID)
 
 
