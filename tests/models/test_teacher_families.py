@@ -118,6 +118,8 @@ def save(model: Any, processor: dict[str, Any], folder: Path) -> Path:
         for weight in model.parameters():
             if weight.dim() > 1:
                 weight.normal_(std=0.25, generator=generator)
+            else:  # biases and norms matter, too
+                weight += 0.1 * torch.randn(weight.shape, generator=generator)
     model.save_pretrained(folder)
     save_tokenizer(folder, WORDS, max_tokens=10**30)
     if isinstance(model, Siglip2Model):  # always its own class: letters, padded on the left

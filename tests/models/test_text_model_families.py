@@ -83,6 +83,8 @@ def save(model: Any, folder: Path, *, seed: int = 0) -> Path:
         for weight in model.parameters():
             if weight.dim() > 1:
                 weight.normal_(std=0.2, generator=generator)
+            else:  # biases and norms matter, too
+                weight += 0.1 * torch.randn(weight.shape, generator=generator)
     model.save_pretrained(folder)
     save_tokenizer(folder, WORDS, max_tokens=10**30)
     return folder
