@@ -178,7 +178,7 @@ def test_bfloat16_runs_what_tuning_has_put_into_a_layer(
     layers = transformer_layers(model.encoder, lambda: model.states(given, "last"))
     with torch.no_grad():
         for added in add_bottlenecks(layers):
-            added.up.weight.normal_(std=0.3)
+            added.up.bias.normal_()
     tokens, rows = model.tokenize(["cat dog", "sea"]), np.arange(2)
     exact = model.packed_states(tokens, rows, "last")
     monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
