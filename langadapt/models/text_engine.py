@@ -31,7 +31,7 @@ class TextEngine:
 
     def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder
-        self.half: HalfPrecision[nn.Module] = HalfPrecision(fused=self._known())
+        self.half: HalfPrecision[nn.Module] = HalfPrecision(fused=self.path == "packed")
 
     @property
     def path(self) -> TextPath:

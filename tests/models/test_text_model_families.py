@@ -33,6 +33,7 @@ from langadapt.data.tokens import TextBatch
 from langadapt.errors import DataError, ModelError, RecipeError
 from langadapt.models import TextModel, load_text_model, resolve_model
 from langadapt.models.half_layers import HalfLayers
+from langadapt.models.text_engine import TextEngine
 from langadapt.nn.sublayers import add_bottlenecks, add_top_layer, transformer_layers
 from langadapt.recipes import ModelRef, TextModelRef
 
@@ -168,6 +169,22 @@ def test_states_in_bfloat16_are_near_the_plain_ones(
     torch.testing.assert_close(model.packed_states(tokens, rows, "all", exact=True), exact)
     fused = [part for part in model.engine.half.of(model.encoder).modules() if isinstance(part, HalfLayers)]
     assert len(fused) == (1 if request.node.callspec.params["family"] in ("bert", "xlm-roberta") else 0)
+
+
+def test_bfloat16_with_an_attention_that_somebody_else_chose(
+    text_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is padded, so transformers' own forward pass must find its own layers."""
+    encoder = load(text_model_folder).encoder
+    encoder.config._attn_implementation = "eager"
+    engine = TextEngine(encoder)
+    assert engine.path == "padded"
+    tokens, rows = load(text_model_folder).tokenize(["cat dog", "sea"]), np.arange(2)
+    with torch.no_grad():
+        exact = engine.states(tokens, rows, "all")
+        monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
+        half = engine.states(tokens, rows, "all").float()
+    assert torch.nn.functional.cosine_similarity(half, exact, dim=2).min() > 0.999
 
 
 def test_bfloat16_runs_what_tuning_has_put_into_a_layer(
