@@ -1,7 +1,7 @@
-"""Several texts in one row: the layout in which text encoders run without much padding.
+"""Several texts in one row: the layout in which Transformers run without much padding.
 
-Attention costs a text encoder little as long as rows are short, so rows are made just wide enough that a few
-texts fill each of them. A mask keeps the texts of a row apart.
+Attention costs little as long as rows are short, so rows are made just wide enough that a few texts fill each
+of them. A mask keeps the texts of a row apart.
 """
 
 from dataclasses import dataclass
@@ -20,30 +20,59 @@ _WIDTH_COST = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class PackedBatch:
-    """B texts in R rows of W places.
+class TextRows:
+    """Where the N tokens of B texts stand in R rows of W places.
 
-    `ids`, `positions` and `texts` are int64 `[R, W]`: the token of each place, its position in its text, and
-    the number of the text; -1 where nothing stands. `starts` and `lengths`, int64 `[B]`, say where a text
-    begins, counted through all rows, and how many tokens it has.
+    `texts`, int64 `[R, W]`, is the number of the text at each place, -1 where nothing stands. `starts` and
+    `lengths`, int64 `[B]`, say where a text begins, counted through all rows, and how many tokens it has.
     """
 
-    ids: Tensor
-    positions: Tensor
     texts: Tensor
     starts: NDArray[np.int64]
     lengths: NDArray[np.int64]
 
     def places(self) -> Tensor:
         """Where the tokens of the first text stand, then those of the second, and so on: int64 `[N]`."""
-        return torch.from_numpy(_places(self.starts, self.lengths))
+        return torch.from_numpy(consecutive(self.starts, self.lengths))
+
+    def tokens(self) -> Tensor:
+        """Which of the N tokens stands at each place, int64 `[R, W]`; the first one where nothing stands."""
+        found = torch.zeros_like(self.texts)
+        found.view(-1)[self.places()] = torch.arange(int(self.lengths.sum()))
+        return found
+
+    def together(self) -> Tensor:
+        """Whether two places of a row belong to the same text, bool `[R, W, W]`; empty ones do, too."""
+        return self.texts[:, :, None] == self.texts[:, None, :]
+
+    def by_text(self) -> tuple[Tensor, Tensor]:
+        """Places of each text's tokens, int64 `[B, T]`, and which of them are real, bool `[B, T]`."""
+        index, mask = padded_index(self.starts, self.lengths)
+        return torch.from_numpy(index), torch.from_numpy(mask)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedBatch:
+    """Texts in rows: `ids` and `positions`, int64 `[R, W]`, are tokens and their positions in their texts."""
+
+    ids: Tensor
+    positions: Tensor
+    rows: TextRows
 
     def mask(self, *, causal: bool, dtype: torch.dtype) -> Tensor:
         """What is added to attention scores, `[R, 1, W, W]`: 0 inside a text, minus infinity elsewhere."""
-        together = self.texts[:, :, None] == self.texts[:, None, :]
+        together = self.rows.together()
         if causal:
             together = together.tril()
         return torch.zeros(together.shape, dtype=dtype).masked_fill_(~together, float("-inf"))[:, None]
+
+
+def in_rows(lengths: NDArray[np.int64]) -> TextRows:
+    """Lays texts of `lengths` (int64 `[B]`, none zero) into rows."""
+    layout = _best_layout(lengths)
+    texts = np.full((layout.rows, layout.width), -1)
+    texts.reshape(-1)[consecutive(layout.starts, lengths)] = np.repeat(np.arange(len(lengths)), lengths)
+    return TextRows(texts=torch.from_numpy(texts), starts=layout.starts, lengths=lengths)
 
 
 def pack(ids: NDArray[np.int32], lengths: NDArray[np.int64], *, pad_id: int) -> PackedBatch:
@@ -54,20 +83,31 @@ def pack(ids: NDArray[np.int32], lengths: NDArray[np.int64], *, pad_id: int) -> 
         lengths: int64 `[B]`, none zero.
         pad_id: stands where no text does.
     """
-    layout = _best_layout(lengths)
-    places = _places(layout.starts, lengths)
-    shape = (layout.rows, layout.width)
-    filled, positions, texts = np.full(shape, pad_id), np.zeros(shape, np.int64), np.full(shape, -1)
+    rows = in_rows(lengths)
+    places, shape = rows.places().numpy(), rows.texts.shape
+    filled, positions = np.full(shape, pad_id), np.zeros(shape, np.int64)
     filled.reshape(-1)[places] = ids
-    positions.reshape(-1)[places] = _places(np.zeros_like(lengths), lengths)
-    texts.reshape(-1)[places] = np.repeat(np.arange(len(lengths)), lengths)
-    return PackedBatch(
-        ids=torch.from_numpy(filled),
-        positions=torch.from_numpy(positions),
-        texts=torch.from_numpy(texts),
-        starts=layout.starts,
-        lengths=lengths,
-    )
+    positions.reshape(-1)[places] = consecutive(np.zeros_like(lengths), lengths)
+    return PackedBatch(ids=torch.from_numpy(filled), positions=torch.from_numpy(positions), rows=rows)
+
+
+def consecutive(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`starts[i], starts[i] + 1, ...`, as many as `lengths[i]`, for each text, one behind another."""
+    before = np.cumsum(lengths) - lengths
+    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
+
+
+def padded_index(
+    starts: NDArray[np.int64], lengths: NDArray[np.int64], *, length: int | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """The same as a table, padded to the longest text or to `length`.
+
+    Returns:
+        Positions int64 `[B, T]` (padding points at its text's first token) and mask bool `[B, T]`.
+    """
+    steps = np.arange(length or int(lengths.max()))
+    mask = steps < lengths[:, None]
+    return np.where(mask, starts[:, None] + steps, starts[:, None]), mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +148,3 @@ def _layout(lengths: NDArray[np.int64], width: int) -> _Layout:
         starts[text] = row * width + width - free
         room[free - need].append(row)
     return _Layout(rows=rows, width=width, starts=starts)
-
-
-def _places(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`starts[i], starts[i] + 1, ...`, as many as `lengths[i]`, for each text."""
-    before = np.cumsum(lengths) - lengths
-    return np.repeat(starts - before, lengths) + np.arange(lengths.sum())

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from langadapt.data.packed_rows import PackedBatch, pack
+from langadapt.data.packed_rows import PackedBatch, consecutive, pack, padded_index
 from langadapt.data.spool import spooled
 from langadapt.errors import DataError
 
@@ -67,7 +67,7 @@ class Tokens:
 
     def batch(self, rows: NDArray[np.int64], *, length: int | None = None) -> TextBatch:
         """Pads some texts to their longest, or to `length` tokens where a model insists on one."""
-        index, mask = ragged_index(self.offsets, rows, length=length)
+        index, mask = padded_index(self.offsets[rows], self.lengths_of(rows), length=length)
         ids = torch.from_numpy(np.where(mask, self.ids[index], self.pad_id).astype(np.int64))
         return TextBatch(input_ids=ids, mask=torch.from_numpy(mask))
 
@@ -77,40 +77,19 @@ class Tokens:
         offsets = np.zeros(len(self) + 1, np.int64)
         np.cumsum(self.lengths[order], out=offsets[1:])
         chunks = (order[start : start + _TEXTS] for start in range(0, len(order), _TEXTS))
-        ids = spooled((self.ids[self._positions(rows)] for rows in chunks), np.int32)
+        ids = spooled((self.ids[self.positions(rows)] for rows in chunks), np.int32)
         place = np.empty(len(self), np.int64)
         place[order] = np.arange(len(self))
         return replace(self, ids=ids, offsets=offsets), place
 
-    def _positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where the tokens of some texts stand, one text behind another."""
-        lengths = self.lengths_of(rows)
-        ends = np.cumsum(lengths)
-        return np.repeat(self.offsets[rows] - (ends - lengths), lengths) + np.arange(ends[-1])
+    def positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Where the tokens of some texts stand among all, int64 `[N]`, one text behind another."""
+        return consecutive(self.offsets[rows], self.lengths_of(rows))
 
     def packed(self, rows: NDArray[np.int64]) -> PackedBatch:
         """Some texts, several in a row; texts of many lengths fill rows best."""
-        ids = self.ids[self._positions(rows)]
+        ids = self.ids[self.positions(rows)]
         return pack(ids, self.lengths_of(rows), pad_id=self.pad_id)
-
-
-def ragged_index(
-    offsets: NDArray[np.int64], rows: NDArray[np.int64], *, length: int | None = None
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Positions of the tokens of some texts in a ragged array, and which of them are real.
-
-    Args:
-        offsets: int64 `[texts + 1]`.
-        rows: int64 `[B]`, which texts.
-        length: T; None is the longest of `rows`.
-
-    Returns:
-        Positions int64 `[B, T]` (padding points at a position that exists) and mask bool `[B, T]`.
-    """
-    starts, lengths = offsets[rows], offsets[rows + 1] - offsets[rows]
-    steps = np.arange(length or int(lengths.max()))
-    mask = steps < lengths[:, None]
-    return np.where(mask, starts[:, None] + steps, starts[:, None]), mask
 
 
 def tokenize(

@@ -14,7 +14,7 @@ from langadapt.models import Student, Teacher, TextModel
 from langadapt.models.device import device_name, uses_bf16
 from langadapt.models.new_pieces import learn_vocabulary
 from langadapt.models.vocabulary import extend_text_model
-from langadapt.nn import distillation_distance, info_nce, normed
+from langadapt.nn import distillation_distance, info_nce
 from langadapt.recipes import LanguageRecipe
 
 _BATCH_TEXTS = 64
@@ -110,11 +110,9 @@ def estimate(
 def _step_seconds(student: Student, tokens: Tokens, recipe: LanguageRecipe, *, cached: bool) -> float:
     stage = recipe.distill
     device = student.text_model.device
-    batch = tokens.batch(np.arange(stage.batch_size) % len(tokens))
-    states = None
-    if cached:
-        with torch.no_grad():
-            states = normed(student.text_model.states(batch, student.layers)).bfloat16()
+    rows = np.arange(stage.batch_size) % len(tokens)
+    batch = tokens.batch(rows)
+    states = student.frozen_states(tokens, rows).bfloat16() if cached else None
     width = student.adapter.up.out_features
     targets = torch.nn.functional.normalize(torch.randn(stage.batch_size, width), dim=-1).to(device)
     weights = [weight for weight in student.parameters() if weight.requires_grad]

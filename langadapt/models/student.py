@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from langadapt.data.tokens import TextBatch, Tokens, length_groups, ragged_index
+from langadapt.data.packed_rows import in_rows
+from langadapt.data.tokens import TextBatch, Tokens, length_groups
 from langadapt.models.half_precision import HalfPrecision
 from langadapt.models.text_engine import BATCH_TOKENS
 from langadapt.models.text_model import TextModel
@@ -61,28 +62,33 @@ class Student(nn.Module):
 
         Args:
             batch: `[B, T]` ids and mask.
-            states: `[B, T, L, H]` of the frozen text model, normed, where they are known already.
+            states: `[N, L, H]` of the frozen text model, normed, where they are known already; a row for each
+                token, one text behind another.
         """
-        # What tuning put on top was told the whole batch's mask, so it must see the whole batch.
-        parts = [] if self._forward_pre_hooks else length_groups(batch.mask.sum(dim=1))
-        if len(parts) < 2:
-            return self._embed(batch, states)
+        if self._forward_pre_hooks:
+            # What tuning put on top was told the whole batch's mask, so it must see the whole batch.
+            padded = self._states(batch)
+            whole: Tensor = self.adapter(padded, batch.mask.to(padded.device))
+            return whole
+        if states is not None:
+            return self._embed(states, batch)
         out = torch.zeros(len(batch.mask), self.adapter.up.out_features, device=self.text_model.device)
-        for part in parts:
-            own = None if states is None else states[part.rows.to(states.device), : part.tokens]
-            embedded = self._embed(batch.rows(part.rows).cut(part.tokens), own)
+        for part in length_groups(batch.mask.sum(dim=1)):
+            own = batch.rows(part.rows).cut(part.tokens)
+            embedded = self._embed(self._states(own)[own.mask.to(out.device)], own)
             out = out.index_copy(0, part.rows.to(out.device), embedded)
         return out
 
-    def _embed(self, batch: TextBatch, states: Tensor | None) -> Tensor:
-        if states is None:
-            with torch.no_grad() if self.states_are_fixed else nullcontext():
-                states = normed(self.text_model.states(batch, self.layers))
+    def _states(self, batch: TextBatch) -> Tensor:
+        """What the adapter takes of a padded batch, `[B, T, L, H]`."""
+        with torch.no_grad() if self.states_are_fixed else nullcontext():
+            return normed(self.text_model.states(batch, self.layers))
+
+    def _embed(self, states: Tensor, batch: TextBatch) -> Tensor:
         states = states.to(self.text_model.device)
         if not torch.is_autocast_enabled(states.device.type):
             states = states.float()
-        embedding: Tensor = self.adapter(states, batch.mask.to(states.device))
-        return embedding
+        return _packed(self.adapter, states, batch.mask.sum(dim=1).cpu().numpy())
 
     def parameter_counts(self) -> dict[str, int]:
         """`trained` and `total` number of weights; the total counts the text model and the adapter."""
@@ -128,16 +134,8 @@ class Student(nn.Module):
             whole: Tensor = self(tokens.batch(rows))
             return whole
         states = self.frozen_states(tokens, rows, exact=exact)
-        lengths = tokens.lengths_of(rows)
-        offsets = np.append(0, lengths.cumsum())
-        out = torch.empty(len(rows), self.adapter.up.out_features, device=states.device)
         adapter = self.half_adapter.of(self.adapter) if states.dtype == torch.bfloat16 else self.adapter
-        entered = adapter.enter(states)
-        for part in length_groups(torch.from_numpy(lengths)):
-            index, mask = (torch.from_numpy(x) for x in ragged_index(offsets, part.rows.numpy()))
-            padded = entered[index.to(states.device)]
-            out[part.rows.to(out.device)] = adapter.embed(padded, mask.to(states.device))
-        return out
+        return _packed(adapter, states, tokens.lengths_of(rows))
 
     def frozen_states(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
         """What the adapter takes of some texts, without gradients.
@@ -146,3 +144,23 @@ class Student(nn.Module):
             `[N, L, H]`, the N tokens one text behind another, normed; see `TextEngine.states`.
         """
         return normed(self.text_model.packed_states(tokens, rows, self.layers, exact=exact))
+
+
+def _packed(adapter: Adapter, states: Tensor, lengths: NDArray[np.int64]) -> Tensor:
+    """An adapter's answers with several texts in a row: fewer operations, and larger ones, than padded.
+
+    Args:
+        adapter: on the states' device.
+        states: `[N, L, H]` of the N tokens of B texts, one text behind another, normed.
+        lengths: tokens of each text, int64 `[B]`.
+
+    Returns:
+        `[B, D]` float32.
+    """
+    rows, device = in_rows(lengths), states.device
+    x = adapter.enter(states)
+    x = x.index_select(0, rows.tokens().flatten().to(device)).view(*rows.texts.shape, -1)
+    x = adapter.attend(x, rows.together().to(device)).flatten(0, 1)
+    places, mask = rows.by_text()
+    x = x.index_select(0, places.flatten().to(device)).view(*places.shape, -1)
+    return adapter.leave(x, mask.to(device))

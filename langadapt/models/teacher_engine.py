@@ -43,7 +43,7 @@ def packed_text_rows(parts: nn.ModuleDict, tokens: Tokens, rows: NDArray[np.int6
     else:
         batch = tokens.packed(rows)
         (states,) = packed_states(text_model, batch, "last")
-        pooled = states.flatten(0, 1)[torch.from_numpy(batch.starts).to(states.device)]
+        pooled = states.flatten(0, 1)[torch.from_numpy(batch.rows.starts).to(states.device)]
     embedded: Tensor = parts["text_projection"](pooled)
     return embedded
 
@@ -57,7 +57,9 @@ def _clip_end_states(text_model: Any, tokens: Tokens, rows: NDArray[np.int64]) -
     # Not its own forward pass: it refuses a row of more places than one text may have tokens.
     states = embeddings.token_embedding(batch.ids.to(device))
     states = states + embeddings.position_embedding(batch.positions.to(device))
-    ends = torch.from_numpy(batch.starts) + _end_places(tokens.batch(rows).input_ids, text_model.eos_token_id)
+    ends = torch.from_numpy(batch.rows.starts) + _end_places(
+        tokens.batch(rows).input_ids, text_model.eos_token_id
+    )
     ends = ends.to(device)
     layers = text_model.encoder.layers
     if isinstance(layers, HalfLayers):

@@ -78,7 +78,7 @@ class TextEngine:
             return layer_states(encoder, given.input_ids, given.mask, layers)[given.mask]
 
         batch = tokens.packed(rows)
-        places = batch.places().to(_device(encoder))
+        places = batch.rows.places().to(_device(encoder))
         chosen = packed_states(encoder, batch, layers)
         return torch.stack([state.flatten(0, 1).index_select(0, places) for state in chosen], dim=1)
 

@@ -67,7 +67,7 @@ class Adapter(nn.Module):
         Returns:
             `[B, D]` float32, not normalised.
         """
-        return self.embed(self.enter(states), mask)
+        return self.leave(self.attend(self.enter(states), mask), mask)
 
     def enter(self, states: Tensor) -> Tensor:
         """The part that looks at each token alone, mix and Down: `[..., L, H]` to `[..., width]`."""
@@ -79,10 +79,14 @@ class Adapter(nn.Module):
         x = self.dropout(x)
         return x if self.layers else F.gelu(x)
 
-    def embed(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Layers, pooling and Up: `x [B, T, width]` under `mask [B, T]` to `[B, D]` float32."""
+    def attend(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The Transformer layers: `x [B, T, width]` to the same shape; `mask` as they take it."""
         for layer in self.layers:
             x = layer(x, mask)
+        return x
+
+    def leave(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Pooling and Up: `x [B, T, width]` under `mask [B, T]` to `[B, D]` float32."""
         pooled = mean_pooling(x, mask) if self.pool is None else self.pool(x, mask)
         embedding: Tensor = self.up(self.norm(pooled))
         return embedding.float()

@@ -1,5 +1,6 @@
 """One pre-norm Transformer layer that never lets padding reach a token."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,7 +34,13 @@ class TransformerLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Maps `x [B, T, dim]` under `mask [B, T]` (bool, True at tokens) to `[B, T, dim]`."""
+        """Maps `x [B, T, dim]` to `[B, T, dim]`.
+
+        Args:
+            x: token states.
+            mask: bool, True at what may be looked at: `[B, T]` by every token of a row, or `[B, T, T]` by the
+                token of the second dimension.
+        """
         x = x + self.dropout(self._attend(self.attention_norm(x), mask))
         hidden = F.gelu(self.feedforward_in(self.feedforward_norm(x)))
         out: Tensor = x + self.dropout(self.feedforward_out(hidden))
@@ -44,7 +51,10 @@ class TransformerLayer(nn.Module):
         split = self.query_key_value(x).view(rows, tokens, 3, self.heads, dim // self.heads)
         query, key, value = split.permute(2, 0, 3, 1, 4)
         scores = query @ key.transpose(-1, -2) * (dim // self.heads) ** -0.5
-        scores = scores.masked_fill(~mask[:, None, None, :], float("-inf"))
+        # A sum, whose backward pass costs nothing.
+        bias = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device)
+        bias = bias.masked_fill(~mask, float("-inf"))
+        scores = scores + bias.view(rows, 1, -1, tokens)
         attended = scores.softmax(dim=-1) @ value
         out: Tensor = self.attention_out(attended.transpose(1, 2).reshape(rows, tokens, dim))
         return out

@@ -19,7 +19,7 @@ from langadapt.data.shared_rows import Fill, SharedRows, shared_rows
 from langadapt.data.split import split_by_english
 from langadapt.data.store import StoreSpec, fingerprint, stored_rows
 from langadapt.data.texts import chosen, joined
-from langadapt.data.tokens import Tokens, in_order, ragged_index
+from langadapt.data.tokens import Tokens, in_order
 from langadapt.models import Student, Teacher
 from langadapt.models.device import uses_bf16
 from langadapt.models.text_engine import BATCH_TOKENS, TextPath
@@ -57,15 +57,14 @@ class DistillData:
     held_out: Examples
 
     def batch(self, examples: Examples, rows: NDArray[np.int64]) -> DistillBatch:
-        """Some examples as one padded batch."""
+        """Some examples as one batch."""
         text = examples.text[rows]
-        batch = self.tokens.batch(text)
         states = None
         if self.states is not None:
-            index, _ = ragged_index(self.tokens.offsets, text)
-            flat = self.states.index_select(0, torch.from_numpy(index.reshape(-1)))
-            states = flat.view(*index.shape, *self.state_shape)
-        return DistillBatch(text=batch, targets=self.targets.take(examples.target[rows]), states=states)
+            flat = self.states.index_select(0, torch.from_numpy(self.tokens.positions(text)))
+            states = flat.view(-1, *self.state_shape)
+        targets = self.targets.take(examples.target[rows])
+        return DistillBatch(text=self.tokens.batch(text), targets=targets, states=states)
 
 
 def prepare(

@@ -112,5 +112,8 @@ def _rows(batch: DistillBatch, rows: torch.Tensor) -> DistillBatch:
     if bool(text.mask[:, longest:].any()):  # padded on the left
         longest = text.mask.shape[1]
     text = replace(text, input_ids=text.input_ids[:, :longest], mask=text.mask[:, :longest])
-    states = None if batch.states is None else batch.states[rows][:, :longest]
+    states = None
+    if batch.states is not None:
+        owner = torch.arange(len(batch.text.mask)).repeat_interleave(batch.text.mask.sum(dim=1))
+        states = batch.states[torch.isin(owner, rows).to(batch.states.device)]
     return DistillBatch(text=text, targets=batch.targets[rows], states=states)

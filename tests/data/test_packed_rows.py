@@ -18,15 +18,20 @@ def packed(lengths: list[int]) -> PackedBatch:
 def test_each_text_lies_whole_in_one_row(lengths: list[int]) -> None:
     batch = packed(lengths)
     width = batch.ids.shape[1]
-    assert batch.ids.flatten()[batch.places()].tolist() == list(range(100, 100 + sum(lengths)))
-    for text, (start, length) in enumerate(zip(batch.starts, lengths, strict=True)):
+    rows = batch.rows
+    assert batch.ids.flatten()[rows.places()].tolist() == list(range(100, 100 + sum(lengths)))
+    for text, (start, length) in enumerate(zip(rows.starts, lengths, strict=True)):
         row, column = divmod(int(start), width)
         assert column + length <= width
-        assert batch.texts[row, column : column + length].tolist() == [text] * length
+        assert rows.texts[row, column : column + length].tolist() == [text] * length
         assert batch.positions[row, column : column + length].tolist() == list(range(length))
-    empty = batch.texts == -1
+    empty = rows.texts == -1
     assert int((~empty).sum()) == sum(lengths)
     assert (batch.ids[empty] == 7).all()
+    assert torch.equal(rows.tokens()[~empty] + 100, batch.ids[~empty])
+    places, mask = rows.by_text()
+    assert mask.sum(dim=1).tolist() == lengths
+    assert batch.ids.flatten()[places[mask]].tolist() == list(range(100, 100 + sum(lengths)))
 
 
 def test_a_mask_keeps_texts_apart_and_leaves_no_place_alone() -> None:
@@ -38,7 +43,8 @@ def test_a_mask_keeps_texts_apart_and_leaves_no_place_alone() -> None:
         for row in range(rows):
             for one in range(width):
                 for other in range(width):
-                    seen = batch.texts[row, one] == batch.texts[row, other] and (other <= one or not causal)
+                    texts = batch.rows.texts[row]
+                    seen = texts[one] == texts[other] and (other <= one or not causal)
                     assert mask[row, 0, one, other] == (0 if seen else float("-inf"))
         assert (mask == 0).any(dim=-1).all(), "a softmax over nothing is not a number"
     assert batch.mask(causal=False, dtype=torch.bfloat16).dtype == torch.bfloat16

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from langadapt.data.tokens import Tokens, by_length, ragged_index, require_text, tokenize
+from langadapt.data.packed_rows import padded_index
+from langadapt.data.tokens import Tokens, by_length, require_text, tokenize
 from langadapt.errors import DataError
 
 TEXTS = ["a b c", "d", "e f"]
@@ -37,7 +38,7 @@ def test_a_batch_is_trimmed_to_its_longest_or_of_the_asked_length() -> None:
 
 def test_padding_points_at_a_position_that_exists() -> None:
     made = tokens()
-    index, mask = ragged_index(made.offsets, np.array([1, 2]), length=5)
+    index, mask = padded_index(made.offsets[1:3], made.lengths[1:3], length=5)
     assert index[mask].tolist() == [3, 4, 5]
     assert index.max() < len(made.ids)
     assert index.min() >= 0

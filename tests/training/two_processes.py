@@ -14,7 +14,7 @@ from tiny_run import run
 from tiny_tune import domain_stage, stage, tuned
 from torch import multiprocessing, nn
 
-from langadapt.nn import Adapter
+from langadapt.models import Student
 from langadapt.nn.gather import gather_rows
 
 BOTH = {"text": ["head"], "image": ["layer_norm", "projection"], "batch_size": 12, "chunk_size": 4}
@@ -37,7 +37,7 @@ def train(
     rows: list[int] = []
 
     def count(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        if isinstance(module, Adapter) and module.training:
+        if isinstance(module, Student) and module.training:
             rows.append(len(output))
 
     counting = nn.modules.module.register_module_forward_hook(count)
