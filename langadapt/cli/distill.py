@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -40,6 +40,9 @@ def distill_command(
         str,
         typer.Option("--state-cache", help="Disk budget of the frozen states, e.g. 20GB; 0 recomputes them."),
     ] = "8GB",
+    state_bits: Annotated[
+        Literal["16", "8"], typer.Option("--state-bits", help="Of a number in them: 8 halves their disk.")
+    ] = "16",
     device: Device = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -52,7 +55,12 @@ def distill_command(
     from langadapt.models.device import chosen_device
     from langadapt.training import DistillOptions, distill
 
-    options = DistillOptions(state_cache_bytes=budget, device=chosen_device(device), overwrite=overwrite)
+    options = DistillOptions(
+        state_cache_bytes=budget,
+        state_bits=8 if state_bits == "8" else 16,
+        device=chosen_device(device),
+        overwrite=overwrite,
+    )
     with progress_report() as report:
         artifact = distill(found, folder, report=report, options=options)
     save_svg(folder / "curve.svg", training_curve(folder))

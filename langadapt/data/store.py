@@ -27,10 +27,14 @@ from torch import Tensor
 from langadapt.data.write_text import write_text
 from langadapt.errors import DataError, LangadaptWarning
 
-_NUMPY: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(np.int16)}
+_NUMPY: dict[str, np.dtype[Any]] = {
+    "float32": np.dtype(np.float32),
+    "bfloat16": np.dtype(np.int16),
+    "int8": np.dtype(np.int8),
+}
 _SUM = "rows.crc"
 _BLOCK_BYTES = 1 << 22
-_TORCH = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_TORCH = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
 
 
 @dataclass(frozen=True, kw_only=True)

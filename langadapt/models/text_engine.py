@@ -83,5 +83,11 @@ class TextEngine:
         return torch.stack([state.flatten(0, 1).index_select(0, places) for state in chosen], dim=1)
 
 
+def how_it_runs(path: TextPath, device: torch.device) -> str:
+    """For people."""
+    how = "texts packed, several in a row" if path == "packed" else "transformers' own forward pass, padded"
+    return f"{how}, {'bfloat16' if uses_bf16(device) else 'float32'}"
+
+
 def _device(module: nn.Module) -> torch.device:
     return next(module.parameters()).device

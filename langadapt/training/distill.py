@@ -43,6 +43,7 @@ from langadapt.training.distill_data import DistillData, prepare
 from langadapt.training.distill_objective import distill_loss, held_out_recall
 from langadapt.training.extend_vocabulary import extend_vocabulary
 from langadapt.training.finished import base_model, finished_samples, parallel_source
+from langadapt.training.frozen_states import StateBits
 from langadapt.training.loop import FitPlan, fit, start_fit
 from langadapt.training.memory import CutBatches
 from langadapt.training.processes import share_of_work, silent
@@ -57,6 +58,7 @@ class DistillOptions:
     """What a recipe should not hold."""
 
     state_cache_bytes: int = 8_000_000_000
+    state_bits: StateBits = 16
     device: torch.device | None = None
     """None takes the best one."""
     overwrite: bool = False
@@ -135,6 +137,7 @@ def distill(
         student=student,
         cache=cache_folder(),
         state_cache_bytes=options.state_cache_bytes,
+        state_bits=options.state_bits,
         report=report,
     )
     target_dim = teacher.dim

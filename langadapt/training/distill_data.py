@@ -1,6 +1,5 @@
 """From parallel sentences to batches: everything frozen is computed once and stored."""
 
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,17 @@ from langadapt.data.distinct import distinct
 from langadapt.data.parallel import ParallelSentences
 from langadapt.data.shared_rows import Fill, SharedRows, shared_rows
 from langadapt.data.split import split_by_english
-from langadapt.data.store import StoreSpec, fingerprint, stored_rows
+from langadapt.data.store import fingerprint
 from langadapt.data.texts import chosen, joined
 from langadapt.data.tokens import Tokens, in_order
 from langadapt.models import Student, Teacher
 from langadapt.models.device import uses_bf16
-from langadapt.models.text_engine import BATCH_TOKENS, TextPath
+from langadapt.models.text_engine import BATCH_TOKENS, TextPath, how_it_runs
 from langadapt.progress import Progress, Report
 from langadapt.recipes import DistillStage
+from langadapt.training.frozen_states import FrozenStates, StateBits, frozen_states
 
-# Part of every store's fingerprint: raise it when a change here or in the towers changes their output.
+# Part of the store's fingerprint: raise it when a change here or in the tower changes its rows.
 _CODE_VERSION = 3
 
 
@@ -45,24 +45,20 @@ class Examples:
 class DistillData:
     """Distinct texts and targets, and the examples that connect them.
 
-    `targets` are unit rows, one per distinct English text; `states [N, L * H]` bfloat16, normed, one row per
-    token, or None if they are computed anew in each step.
+    `targets` are unit rows, one per distinct English text; `states` are those of the frozen text model, or
+    None if they are computed anew in each step.
     """
 
     tokens: Tokens
     targets: SharedRows
-    states: Tensor | None
-    state_shape: tuple[int, int]
+    states: FrozenStates | None
     train: Examples
     held_out: Examples
 
     def batch(self, examples: Examples, rows: NDArray[np.int64]) -> DistillBatch:
         """Some examples as one batch."""
         text = examples.text[rows]
-        states = None
-        if self.states is not None:
-            flat = self.states.index_select(0, torch.from_numpy(self.tokens.positions(text)))
-            states = flat.view(-1, *self.state_shape)
+        states = None if self.states is None else self.states.take(self.tokens.positions(text))
         targets = self.targets.take(examples.target[rows])
         return DistillBatch(text=self.tokens.batch(text), targets=targets, states=states)
 
@@ -75,6 +71,7 @@ def prepare(
     student: Student,
     cache: Path,
     state_cache_bytes: int,
+    state_bits: StateBits,
     report: Report,
 ) -> DistillData:
     """Splits, tokenises and encodes parallel sentences.
@@ -86,6 +83,7 @@ def prepare(
         student: its text model's states are cached where it is frozen and they fit.
         cache: folder of the stores.
         state_cache_bytes: budget of the state store.
+        state_bits: of a number in it.
         report: told what is done.
     """
     english = joined(corpus.english for corpus in corpora)
@@ -106,12 +104,13 @@ def prepare(
     tokens, text_row = _in_store_order(student.text_model.tokenize(texts), student.text_model.engine.path)
     english_of = sources.index
     target_of = text_row[places.index]
-    states = _states(tokens, student, cache, state_cache_bytes, report)
+    states = frozen_states(
+        tokens, student, cache=cache, budget=state_cache_bytes, bits=state_bits, report=report
+    )
     return DistillData(
         tokens=tokens,
         targets=targets,
         states=states,
-        state_shape=(student.text_model.check_layers(student.layers), student.text_model.state_dim),
         train=Examples(
             text=np.concatenate([target_of[split.train], target_of[len(target) :]]),
             target=np.concatenate([english_of[split.train], english_of[identity]]),
@@ -131,7 +130,7 @@ def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report:
         teacher.fixed_tokens,
         uses_bf16(teacher.device),
     )
-    way = _way(teacher.text_path, teacher.device)
+    way = how_it_runs(teacher.text_path, teacher.device)
 
     def compute(missing: NDArray[np.int64], left: int) -> tuple[NDArray[np.int64], Fill]:
         before = len(texts) - left
@@ -152,54 +151,9 @@ def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report:
     return shared_rows(cache / "teacher-text" / key, texts, dim=teacher.dim, compute=compute)
 
 
-def _states(tokens: Tokens, student: Student, cache: Path, budget: int, report: Report) -> Tensor | None:
-    if not student.states_are_fixed:
-        what = "new pieces" if student.trains == "frozen" else student.trains
-        report(Progress(stage=f"text model: trains {what}, so its states are computed in each step"))
-        return None
-    encoder = student.text_model
-    width = encoder.check_layers(student.layers) * encoder.state_dim
-    key = fingerprint(
-        _CODE_VERSION,
-        transformers.__version__,
-        encoder.source.revision,
-        student.layers,
-        uses_bf16(encoder.device),
-        tokens.ids,
-        tokens.offsets,
-    )
-    spec = StoreSpec(
-        kind="states", fingerprint=key, rows=int(tokens.offsets[-1]), dim=width, dtype="bfloat16"
-    )
-    cache.mkdir(parents=True, exist_ok=True)
-    have = budget > 0 and (cache / spec.kind / key / "rows.bin").exists()
-    free = shutil.disk_usage(cache).free
-    size = f"{spec.bytes / 1e9:.2f} GB"
-    if not have and (spec.bytes > budget or spec.bytes > 0.9 * free):
-        limit = f"budget {budget / 1e9:.2f} GB" if spec.bytes > budget else f"free disk {free / 1e9:.2f} GB"
-        report(Progress(stage=f"frozen states: computed in each step ({size} to cache, {limit})"))
-        return None
-    report(Progress(stage=f"frozen states: cached, {size} of a budget of {budget / 1e9:.2f} GB"))
-
-    def compute(done: int) -> Iterator[Tensor]:
-        first = int(np.searchsorted(tokens.offsets, done))
-        report(Progress(stage=f"frozen states: {_way(encoder.engine.path, encoder.device)}"))
-        for rows in in_order(tokens.lengths, batch_tokens=BATCH_TOKENS, first=first):
-            yield student.frozen_states(tokens, rows).flatten(1)
-            report(Progress(stage="frozen states", done=int(rows[-1]) + 1, total=len(tokens)))
-
-    return stored_rows(cache, spec, compute)
-
-
 def _in_store_order(tokens: Tokens, path: TextPath) -> tuple[Tokens, NDArray[np.int64]]:
     """Texts as a store holds them, and the place of each in it (int64 `[len(tokens)]`).
 
     Padded batches are cut from texts that are sorted by length; packed ones want neighbours of many lengths.
     """
     return tokens.by_length() if path == "padded" else (tokens, np.arange(len(tokens)))
-
-
-def _way(path: TextPath, device: torch.device) -> str:
-    """How a tower runs, for people."""
-    how = "texts packed, several in a row" if path == "packed" else "transformers' own forward pass, padded"
-    return f"{how}, {'bfloat16' if uses_bf16(device) else 'float32'}"

@@ -10,12 +10,17 @@ import torch
 import langadapt as package
 
 
-def test_distil_score_search_and_encode(langadapt, language_folder: Path, tmp_path: Path) -> None:
+def test_distil_score_search_and_encode(
+    langadapt, language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGADAPT_CACHE", str(tmp_path / "cache"))
     run = tmp_path / "run"
     done = langadapt(
-        "distill", "--recipe", language_folder / "es", "--out", run, "--set", "distill.epochs=2", "--json"
-    )
+        "distill", "--recipe", language_folder / "es", "--out", run, "--set", "distill.epochs=2", "--json",
+        "--state-cache", "10MB", "--state-bits", "8",
+    )  # fmt: skip
     assert done.code == 0, done.err
+    assert {kind.name for kind in (tmp_path / "cache").iterdir()} >= {"teacher-text", "states-8-bits"}
     said = json.loads(done.out)
     # 144 rows, 14 held out, a quarter of the rest again in English; batches of 16.
     assert (said["rows"], said["held_out_rows"], said["steps"]) == (130 + 32, 14, 20)

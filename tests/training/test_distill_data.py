@@ -13,8 +13,10 @@ from langadapt.data.parallel import ParallelSentences
 from langadapt.evaluation.retrieval import teacher_texts
 from langadapt.models import Student, Teacher, load_teacher, load_text_model, resolve_model
 from langadapt.nn import normed
+from langadapt.progress import Report
 from langadapt.recipes import AdapterSpec, DistillStage, ModelRef, TextModelRef
 from langadapt.training.distill_data import DistillData, prepare
+from langadapt.training.frozen_states import StateBits
 
 SHORT = [(f"{c} {t}", f"{t2} {c2}") for c, c2 in COLOURS.items() for t, t2 in THINGS.items()]
 # Of several lengths in no order, some sentences twice, some with two translations.
@@ -35,7 +37,15 @@ def student(text_model_folder: Path) -> Student:
     return Student(text_model=encoder, spec=AdapterSpec(), trains="frozen", target_dim=24)
 
 
-def prepared(teacher: Teacher, student: Student, cache: Path) -> DistillData:
+def prepared(
+    teacher: Teacher,
+    student: Student,
+    cache: Path,
+    *,
+    budget: int = 10**9,
+    bits: StateBits = 16,
+    report: Report = silent,
+) -> DistillData:
     corpora = [
         ParallelSentences(name=name, language="es", english=[a for a, _ in rows], target=[b for _, b in rows])
         for name, rows in (("one", ROWS[:50]), ("two", ROWS[50:]))
@@ -46,8 +56,9 @@ def prepared(teacher: Teacher, student: Student, cache: Path) -> DistillData:
         teacher=teacher,
         student=student,
         cache=cache,
-        state_cache_bytes=10**9,
-        report=silent,
+        state_cache_bytes=budget,
+        state_bits=bits,
+        report=report,
     )
 
 
@@ -108,3 +119,34 @@ def test_other_models_never_read_these_stores(teacher: Teacher, student: Student
         "states": 2,
         "teacher-text": 2,
     }
+
+
+def test_eight_bits_are_near_and_take_half(teacher: Teacher, student: Student, tmp_path: Path) -> None:
+    exact, rounded = (prepared(teacher, student, tmp_path, bits=bits).states for bits in (16, 8))
+    assert exact is not None
+    assert rounded is not None
+    every = np.random.default_rng(0).permutation(len(exact.rows))
+    near, expected = rounded.take(every).float(), exact.take(every).float()
+    largest = expected.abs().amax(dim=-1, keepdim=True)
+    # Half a step of 127, and bfloat16 rounds scale and number to 1/256 each.
+    assert ((near - expected).abs() <= largest / 254 + expected.abs() / 100).all()
+    assert (near - expected).abs().max() > 0.002
+    sizes = [next(tmp_path.glob(f"{kind}/*/rows.bin")).stat().st_size for kind in ("states", "states-8-bits")]
+    assert sizes[1] < 0.55 * sizes[0]
+
+
+def test_what_does_not_fit_is_not_cached_and_the_way_out_is_named(
+    teacher: Teacher, student: Student, tmp_path: Path
+) -> None:
+    whole = prepared(teacher, student, tmp_path / "whole").states
+    assert whole is not None
+    budget = int(0.7 * whole.rows.numel() * 2)
+    said: list[str] = []
+    cache = tmp_path / "cache"
+    data = prepared(teacher, student, cache, budget=budget, report=lambda p: said.append(p.stage))
+    assert data.states is None
+    assert any("computed in each step" in line and "GB with --state-bits 8" in line for line in said)
+    assert prepared(teacher, student, cache, budget=budget, bits=8).states is not None
+    said.clear()
+    prepared(teacher, student, tmp_path / "other", budget=1000, report=lambda p: said.append(p.stage))
+    assert not any("--state-bits" in line for line in said), "it would not fit either"
