@@ -20,7 +20,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
 from langadapt.export.put_weights import add_layers, added_weights, merge_pieces, put_pieces, put_weights
 from langadapt.models.pieces import Vocabulary
-from langadapt.models.towers import MODEL_FILES, image_rows, layer_states, read_module, unit_rows
+from langadapt.models.towers import MODEL_FILES, Layers, image_rows, layer_states, read_module, unit_rows
 from langadapt.nn.adapter import Adapter, normed
 from langadapt.nn.bottleneck import TopLayer
 
@@ -63,7 +63,7 @@ class LanguageAndImages(nn.Module):
         )
         self.max_seq_length: int = config["max_tokens"]
         states = config["adapter"]["states"]
-        self.layers: str | tuple[int, ...] = states if isinstance(states, str) else tuple(states)
+        self.layers: Layers = tuple(states) if isinstance(states, list) else states
         own = _part(weights, "adapter")
         spec: Any = SimpleNamespace(**config["adapter"])
         with torch.random.fork_rng(devices=[]):  # new layers draw weights, which the stored ones replace

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from langadapt.data.packed_rows import PackedBatch
 from langadapt.models.half_layers import HalfLayers
 from langadapt.models.half_precision import walk
-from langadapt.models.towers import chosen_layers, chosen_states
+from langadapt.models.towers import Layers, chosen_layers, chosen_states
 from langadapt.nn.bottleneck import TopLayer
 
 # Families that take a finished mask of four dimensions, and positions.
@@ -36,7 +36,7 @@ def takes_packed(encoder: nn.Module) -> bool:
     return config._attn_implementation == "sdpa" and not top
 
 
-def packed_states(encoder: nn.Module, batch: PackedBatch, layers: str | tuple[int, ...]) -> list[Tensor]:
+def packed_states(encoder: nn.Module, batch: PackedBatch, layers: Layers) -> list[Tensor]:
     """States `[R, W, H]` of a packed batch, of the layers that `layers` means (see `layer_states`)."""
     module: Any = encoder
     config = module.config

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Literal
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from langadapt.data.tokens import TextBatch, Tokens, length_groups
 from langadapt.models.half_precision import HalfPrecision
 from langadapt.models.text_engine import BATCH_TOKENS
 from langadapt.models.text_model import TextModel
+from langadapt.models.towers import Layers
 from langadapt.models.trained import choose_trained
 from langadapt.nn import Adapter, normed
 from langadapt.recipes import AdapterSpec
@@ -33,7 +33,7 @@ class Student(nn.Module):
 
     def __init__(self, *, text_model: TextModel, spec: AdapterSpec, trains: Trains, target_dim: int) -> None:
         super().__init__()
-        self.layers: Literal["last", "all"] | tuple[int, ...] = spec.states
+        self.layers: Layers = spec.states
         self.trains = trains
         self.text_model = text_model
         self.adapter = Adapter(

@@ -12,7 +12,7 @@ from langadapt.data.tokens import Tokens, by_length, in_order
 from langadapt.models.device import uses_bf16
 from langadapt.models.half_precision import HalfPrecision
 from langadapt.models.packing import FAMILIES, packed_states, takes_packed
-from langadapt.models.towers import layer_states
+from langadapt.models.towers import Layers, layer_states
 
 TextPath = Literal["packed", "padded"]
 BATCH_TOKENS = 2048
@@ -55,7 +55,7 @@ class TextEngine:
         self,
         tokens: Tokens,
         rows: NDArray[np.int64],
-        layers: str | tuple[int, ...],
+        layers: Layers,
         *,
         exact: bool = False,
     ) -> Tensor:
@@ -64,7 +64,7 @@ class TextEngine:
         Args:
             tokens: of many texts.
             rows: which of them. On the padded path they should be of like length, on the packed one of many.
-            layers: `last`, `all`, or indices.
+            layers: see `Layers`.
             exact: float32 whatever the device offers.
 
         Returns:

@@ -15,7 +15,7 @@ from langadapt.models.pretrained import load_config, load_module, load_tokenizer
 from langadapt.models.resolve import ResolvedModel
 from langadapt.models.teacher import token_ids
 from langadapt.models.text_engine import TextEngine
-from langadapt.models.towers import layer_states
+from langadapt.models.towers import Layers, layer_states, spread
 from langadapt.recipes import TextModelRef
 
 
@@ -70,12 +70,12 @@ class TextModel(nn.Module):
         more = ", ..." if len(batch.input_ids) > count else ""
         return ", ".join(f"'{text}'" for text in texts) + more
 
-    def states(self, batch: TextBatch, layers: str | tuple[int, ...]) -> Tensor:
+    def states(self, batch: TextBatch, layers: Layers) -> Tensor:
         """Layer states of a batch.
 
         Args:
             batch: `[B, T]` ids and mask.
-            layers: `last`, `all`, or indices; 0 is the token embeddings, -1 the last layer.
+            layers: see `Layers`.
 
         Returns:
             `[B, T, L, H]` in the encoder's dtype.
@@ -87,7 +87,7 @@ class TextModel(nn.Module):
         self,
         tokens: Tokens,
         rows: NDArray[np.int64],
-        layers: str | tuple[int, ...],
+        layers: Layers,
         *,
         exact: bool = False,
     ) -> Tensor:
@@ -99,12 +99,14 @@ class TextModel(nn.Module):
         with torch.no_grad():
             return self.engine.states(tokens, rows, layers, exact=exact)
 
-    def check_layers(self, layers: str | tuple[int, ...]) -> int:
+    def check_layers(self, layers: Layers) -> int:
         """Number of states that `layers` means for this model.
 
         Raises:
             RecipeError: an index that the model does not have.
         """
+        if isinstance(layers, int):
+            return len(spread(layers, self.state_count))
         if layers in ("last", "all"):
             return 1 if layers == "last" else self.state_count
         for i in layers:

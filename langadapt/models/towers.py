@@ -15,6 +15,8 @@ from transformers.utils import logging as transformers_logging
 
 MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.tiktoken"]
 """What of a model's repository is needed; pickled weights are not among it."""
+Layers = str | int | tuple[int, ...]
+"""Whose states: `last`, `all`, how many (see `spread`), or indices; 0: token embeddings, -1: last layer."""
 
 
 def read_module(folder: Path, config: Any, *, auto: Any = AutoModel) -> tuple[nn.Module, list[str]]:
@@ -53,16 +55,14 @@ def read_module(folder: Path, config: Any, *, auto: Any = AutoModel) -> tuple[nn
     return module.eval().requires_grad_(False), sorted(info["missing_keys"])
 
 
-def layer_states(
-    encoder: nn.Module, input_ids: Tensor, mask: Tensor, layers: str | tuple[int, ...]
-) -> Tensor:
+def layer_states(encoder: nn.Module, input_ids: Tensor, mask: Tensor, layers: Layers) -> Tensor:
     """States of a text encoder's layers.
 
     Args:
         encoder: any encoder of transformers that returns hidden states.
         input_ids: `[B, T]` int64.
         mask: `[B, T]` bool, True at tokens.
-        layers: `last`, `all`, or indices; 0 is the token embeddings, -1 the last layer.
+        layers: see `Layers`.
 
     Returns:
         `[B, T, L, H]` in the encoder's dtype.
@@ -71,7 +71,7 @@ def layer_states(
     return torch.stack(chosen_states(output, layers), dim=2)
 
 
-def chosen_states(output: Any, layers: str | tuple[int, ...]) -> list[Tensor]:
+def chosen_states(output: Any, layers: Layers) -> list[Tensor]:
     """States of the layers that are meant, `[B, T, H]` each, out of an encoder's output."""
     last: Tensor = output.last_hidden_state
     if layers == "last":
@@ -81,11 +81,20 @@ def chosen_states(output: Any, layers: str | tuple[int, ...]) -> list[Tensor]:
     return chosen_layers(states, layers)
 
 
-def chosen_layers(states: list[Tensor], layers: str | tuple[int, ...]) -> list[Tensor]:
+def chosen_layers(states: list[Tensor], layers: Layers) -> list[Tensor]:
     """Those of all layers' states that are meant."""
     if layers == "last":
         return states[-1:]
+    if isinstance(layers, int):
+        layers = spread(layers, len(states))
     return states if layers == "all" else [states[i] for i in layers if isinstance(i, int)]
+
+
+def spread(count: int, states: int) -> tuple[int, ...]:
+    """So many states at even distances, first and last among them, as indices; all if there are no more."""
+    if count >= states:
+        return tuple(range(states))
+    return tuple(round(i * (states - 1) / (count - 1)) for i in range(count))
 
 
 def image_rows(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:

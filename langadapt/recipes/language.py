@@ -93,8 +93,9 @@ class AdapterSpec(Spec):
     heads: PositiveInt = 4
     feedforward_dim: PositiveInt = 1024
     dropout: Fraction = 0.1
-    states: Literal["last", "all"] | tuple[int, ...] = "all"
-    """Layers whose states are mixed: `last`, `all`, or indices (0: token embeddings, -1: last layer)."""
+    states: Literal["last", "all"] | Annotated[int, Field(ge=2)] | tuple[int, ...] = 4
+    """Layers whose states are mixed: how many at even distances (0 to 12: 0, 4, 8, 12), `last`, `all`, or
+    indices. 0 is the token embeddings, -1 the last layer."""
     pooling: Literal["mean", "attention"] = "attention"
 
     @model_validator(mode="after")

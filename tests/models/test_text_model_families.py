@@ -34,6 +34,7 @@ from langadapt.errors import DataError, ModelError, RecipeError
 from langadapt.models import TextModel, load_text_model, resolve_model
 from langadapt.models.half_layers import HalfLayers
 from langadapt.models.text_engine import TextEngine
+from langadapt.models.towers import Layers, spread
 from langadapt.nn.sublayers import add_bottlenecks, add_top_layer, transformer_layers
 from langadapt.recipes import ModelRef, TextModelRef
 
@@ -124,6 +125,7 @@ def test_last_state_is_the_last_hidden_state(family: tuple[Any, TextModel]) -> N
         torch.testing.assert_close(every[:, :, 3][given.mask], expected)
         torch.testing.assert_close(model.states(given, "last")[:, :, 0][given.mask], expected)
         torch.testing.assert_close(model.states(given, (-1, 0)), every[:, :, [3, 0]])
+        torch.testing.assert_close(model.states(given, 3), every[:, :, [0, 2, 3]])
         first = encoder(**inputs, output_hidden_states=True).hidden_states[0]
         torch.testing.assert_close(every[:, :, 0], first)
 
@@ -138,9 +140,9 @@ def test_texts_in_a_batch_equal_texts_one_by_one(family: tuple[Any, TextModel]) 
             torch.testing.assert_close(together[i, : len(alone)], alone, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("layers", ["last", "all", (-1, 0)])
+@pytest.mark.parametrize("layers", ["last", "all", 2, (-1, 0)])
 def test_packed_states_equal_the_plain_ones(
-    family: tuple[Any, TextModel], request: pytest.FixtureRequest, layers: str | tuple[int, ...]
+    family: tuple[Any, TextModel], request: pytest.FixtureRequest, layers: Layers
 ) -> None:
     _, model = family
     name = request.node.callspec.params["family"]
@@ -271,9 +273,17 @@ def test_source_language_stands_before_the_text(tmp_path: Path) -> None:
 
 def test_states_that_the_model_does_not_have_are_refused(text_model_folder: Path) -> None:
     model = load(text_model_folder)
-    assert model.check_layers((-4, 3)) == 2
+    assert [model.check_layers(layers) for layers in ((-4, 3), 3, 9)] == [2, 3, 4]
     with pytest.raises(RecipeError, match=r"has states 0 to 3, got 4"):
         model.check_layers((0, 4))
+
+
+@pytest.mark.parametrize(
+    ("count", "states", "expected"),
+    [(4, 13, (0, 4, 8, 12)), (4, 7, (0, 2, 4, 6)), (2, 25, (0, 24)), (4, 3, (0, 1, 2)), (4, 4, (0, 1, 2, 3))],
+)
+def test_states_at_even_distances(count: int, states: int, expected: tuple[int, ...]) -> None:
+    assert spread(count, states) == expected
 
 
 def change_weights(source: Path, folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
