@@ -22,7 +22,7 @@ def epoch_batches(
     first: int = 0,
     pool_batches: int = 50,
 ) -> Iterator[NDArray[np.int64]]:
-    """Row numbers of one epoch in batches of like length.
+    """Row numbers of one epoch in batches, of like length unless `pool_batches` is 1.
 
     Rows are shuffled, sorted by length inside pools of `pool_batches` batches, and the batches are shuffled
     again: little padding, and each epoch brings other neighbours. The order depends on seed and epoch alone,
@@ -35,7 +35,7 @@ def epoch_batches(
         seed: of the run.
         epoch: counted from 0.
         first: batches to pass over, for a run that goes on in the middle of an epoch.
-        pool_batches: batches that share one sorting.
+        pool_batches: batches that share one sorting; with 1 they are drawn at random.
 
     Yields:
         Row numbers, int64 `[min(batch_size, rows)]`.

@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 from typing import TypeVar
 
 import torch
@@ -11,7 +12,7 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _WORKERS = 8
-"""More than so many Python threads wait for each other."""
+"""More Python threads than these wait for each other."""
 
 
 def side_by_side(
@@ -19,23 +20,27 @@ def side_by_side(
 ) -> Iterator[Result]:
     """Results of `work` in the order of the items.
 
-    A core that works alone on a batch waits for nobody; cores that share each operation wait for one
-    another at the end of each, most of all where something else runs on one of them.
+    A core that has a batch for itself waits for nobody. Cores that share every operation wait for one another
+    at its end, the longer the more another program disturbs one of them.
 
     Args:
-        work: without gradients; what it needs of a thread's state (inference mode) it sets itself.
-        items: taken as they are needed, a few ahead.
-        device: where `work` computes; on anything but a CPU it is called for one item after the other.
+        work: sets by itself what belongs to a thread (inference mode).
+        items: taken as they are needed, a few ahead. The first one, and few ones, run on all cores.
+        device: where `work` computes; elsewhere than on a CPU one item runs after the other.
     """
     threads = torch.get_num_threads()
     each = -(-threads // _WORKERS)
     workers = threads // each
-    if device.type != "cpu" or workers == 1:
-        yield from map(work, items)
+    left = iter(items)
+    soon = list(islice(left, 2 * workers))
+    if device.type != "cpu" or workers == 1 or len(soon) < 2 * workers:
+        yield from map(work, chain(soon, left))
         return
+    yield work(soon[0])  # alone: it may make what the others share
     started = threading.Barrier(workers + 1)
 
     def start() -> None:
+        torch.get_num_threads()  # a thread's first question would undo what was set before it
         torch.set_num_threads(each)
         started.wait()
 
@@ -44,9 +49,9 @@ def side_by_side(
         for _ in range(workers):
             pool.submit(start)
         started.wait()
-        torch.set_num_threads(threads)  # what threads that begin from now on have
+        torch.set_num_threads(threads)  # threads that begin from now on have what they had before
         try:
-            for item in items:
+            for item in chain(soon[1:], left):
                 waiting.append(pool.submit(work, item))
                 if len(waiting) > workers:
                     yield waiting.popleft().result()

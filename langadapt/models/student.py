@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from langadapt.data.packed_rows import in_rows
 from langadapt.data.tokens import TextBatch, Tokens, length_groups
 from langadapt.models.half_precision import HalfPrecision
+from langadapt.models.side_by_side import side_by_side
 from langadapt.models.text_engine import BATCH_TOKENS
 from langadapt.models.text_model import TextModel
 from langadapt.models.towers import Layers
@@ -120,9 +121,17 @@ class Student(nn.Module):
             self.eval()
         tokens = self.text_model.tokenize(texts)
         out = torch.zeros(len(texts), self.adapter.up.out_features)
-        for rows in self.text_model.engine.batches(tokens, batch_tokens=batch_tokens):
-            embedded = self._embed_frozen(tokens, rows, exact=exact)
-            out[torch.from_numpy(np.ascontiguousarray(rows))] = F.normalize(embedded, dim=-1).cpu()
+
+        @torch.inference_mode()
+        def embedded(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Tensor]:
+            return rows, F.normalize(self._embed_frozen(tokens, rows, exact=exact), dim=-1).cpu()
+
+        batches = self.text_model.engine.batches(tokens, batch_tokens=batch_tokens)
+        # What tuning put on top is told the mask of one batch at a time.
+        alone = bool(self._forward_pre_hooks)
+        found = map(embedded, batches) if alone else side_by_side(embedded, batches, self.text_model.device)
+        for rows, units in found:
+            out[torch.from_numpy(np.ascontiguousarray(rows))] = units
         if was_training:
             self.train()
         return out

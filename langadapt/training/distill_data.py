@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from langadapt.data.texts import chosen, joined
 from langadapt.data.tokens import Tokens, in_order
 from langadapt.models import Student, Teacher
 from langadapt.models.device import uses_bf16
+from langadapt.models.side_by_side import side_by_side
 from langadapt.models.text_engine import BATCH_TOKENS, TextPath, how_it_runs
 from langadapt.progress import Progress, Report
 from langadapt.recipes import DistillStage
@@ -45,8 +47,8 @@ class Examples:
 class DistillData:
     """Distinct texts and targets, and the examples that connect them.
 
-    `targets` are unit rows, one per distinct English text; `states` are those of the frozen text model, or
-    None if they are computed anew in each step.
+    `targets` are unit rows, one per distinct English text; `states` are those of the text model where it is
+    frozen.
     """
 
     tokens: Tokens
@@ -58,7 +60,7 @@ class DistillData:
     def batch(self, examples: Examples, rows: NDArray[np.int64]) -> DistillBatch:
         """Some examples as one batch."""
         text = examples.text[rows]
-        states = None if self.states is None else self.states.take(self.tokens.positions(text))
+        states = None if self.states is None else self.states.of(text)
         targets = self.targets.take(examples.target[rows])
         return DistillBatch(text=self.tokens.batch(text), targets=targets, states=states)
 
@@ -141,10 +143,11 @@ def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report:
         order[place] = missing
 
         def fill(done: int) -> Iterator[Tensor]:
-            for rows in in_order(lengths, batch_tokens=BATCH_TOKENS, first=done):
-                yield teacher.encode_texts(tokens, rows)
-                done = before + int(rows[-1]) + 1
-                report(Progress(stage="teacher embeddings", done=done, total=len(texts)))
+            batches = in_order(lengths, batch_tokens=BATCH_TOKENS, first=done)
+            for embedded in side_by_side(partial(teacher.encode_texts, tokens), batches, teacher.device):
+                yield embedded
+                done += len(embedded)
+                report(Progress(stage="teacher embeddings", done=before + done, total=len(texts)))
 
         return order, fill
 

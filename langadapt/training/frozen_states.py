@@ -1,10 +1,10 @@
-"""The frozen text model's states of all texts: computed once into a store, if that fits the budget."""
+"""The frozen text model's states of all texts: computed once into a store, or anew in each step."""
 
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from langadapt.data.store import StoreSpec, fingerprint, stored_rows
 from langadapt.data.tokens import Tokens, in_order
 from langadapt.models import Student
 from langadapt.models.device import uses_bf16
+from langadapt.models.side_by_side import side_by_side
 from langadapt.models.text_engine import BATCH_TOKENS, how_it_runs
 from langadapt.progress import Progress, Report
 
@@ -25,26 +26,43 @@ StateBits = Literal[16, 8]
 """What a stored number takes: bfloat16, or int8 beside one bfloat16 scale for each state."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FrozenStates:
-    """Normed states of many tokens: `rows` is mapped, one row a token, of `count` states of `width`."""
+class FrozenStates(Protocol):
+    """Where the states of texts come from."""
 
+    def of(self, texts: NDArray[np.int64]) -> Tensor:
+        """Normed states of some texts, bfloat16 `[N, L, H]`: of their N tokens, one text behind another."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredStates:
+    """States in a store: `rows` is mapped, one row for each token of all texts, of `count` states."""
+
+    tokens: Tokens
     rows: Tensor
     count: int
-    width: int
 
-    def take(self, tokens: NDArray[np.int64]) -> Tensor:
-        """Those of some tokens, bfloat16 `[len(tokens), count, width]`."""
-        rows = self.rows.index_select(0, torch.from_numpy(tokens))
-        if rows.dtype == torch.bfloat16:
-            return rows.view(-1, self.count, self.width)
-        return _wide(rows, self.count)
+    def of(self, texts: NDArray[np.int64]) -> Tensor:
+        """See `FrozenStates`."""
+        rows = self.rows.index_select(0, torch.from_numpy(self.tokens.positions(texts)))
+        return _wide(rows, self.count) if rows.dtype == torch.int8 else rows.view(len(rows), self.count, -1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputedStates:
+    """States that are computed whenever they are asked for."""
+
+    tokens: Tokens
+    student: Student
+
+    def of(self, texts: NDArray[np.int64]) -> Tensor:
+        """See `FrozenStates`."""
+        return self.student.frozen_states(self.tokens, texts).bfloat16()
 
 
 def frozen_states(
     tokens: Tokens, student: Student, *, cache: Path, budget: int, bits: StateBits, report: Report
 ) -> FrozenStates | None:
-    """Computes what the adapter takes of every text, or finds it in the cache.
+    """Computes what the adapter takes of every text, or finds it in the cache, or puts it off.
 
     Args:
         tokens: of all texts.
@@ -55,7 +73,7 @@ def frozen_states(
         report: told what is done, and why not.
 
     Returns:
-        None where the states change in training or do not fit.
+        None where the states change in training.
 
     Raises:
         DataError: the disk is full or not writable.
@@ -85,18 +103,22 @@ def frozen_states(
         if bits == 16 and half.bytes <= min(budget, 0.9 * free):
             limit += f"; {half.bytes / 1e9:.2f} GB with --state-bits 8"
         report(Progress(stage=f"frozen states: computed in each step ({size} to cache, {limit})"))
-        return None
+        return ComputedStates(tokens=tokens, student=student)
     report(Progress(stage=f"frozen states: cached, {size} of a budget of {budget / 1e9:.2f} GB"))
+
+    def asked(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Tensor]:
+        states = student.frozen_states(tokens, rows)
+        return rows, states.flatten(1) if bits == 16 else _narrow(states)
 
     def compute(done: int) -> Iterator[Tensor]:
         first = int(np.searchsorted(tokens.offsets, done))
         report(Progress(stage=f"frozen states: {how_it_runs(encoder.engine.path, encoder.device)}"))
-        for rows in in_order(tokens.lengths, batch_tokens=BATCH_TOKENS, first=first):
-            states = student.frozen_states(tokens, rows)
-            yield states.flatten(1) if bits == 16 else _narrow(states)
+        batches = in_order(tokens.lengths, batch_tokens=BATCH_TOKENS, first=first)
+        for rows, stored in side_by_side(asked, batches, encoder.device):
+            yield stored
             report(Progress(stage="frozen states", done=int(rows[-1]) + 1, total=len(tokens)))
 
-    return FrozenStates(rows=stored_rows(cache, spec, compute), count=count, width=width)
+    return StoredStates(tokens=tokens, rows=stored_rows(cache, spec, compute), count=count)
 
 
 def _spec(key: str, rows: int, count: int, width: int, bits: StateBits) -> StoreSpec:
