@@ -185,6 +185,15 @@ def test_a_top_layer_does_not_read_padding(text_model_folder: Path) -> None:
         alone, together = student.encode([short]), student.encode([short, long])
         torch.testing.assert_close(together[:1], alone, rtol=0, atol=1e-5)
 
+        many = [short, long, "gato"] * 20
+        expected = student.encode(many, batch_tokens=9)
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        try:
+            torch.testing.assert_close(student.encode(many, batch_tokens=9), expected, rtol=0, atol=1e-5)
+        finally:
+            torch.set_num_threads(before)
+
 
 def test_changes_survive_half_precision(student: Student, text_model_folder: Path) -> None:
     tuned = apply_methods(student_tower(student), ("layer_norm",), seed=0)

@@ -54,6 +54,19 @@ def test_encoding_equals_the_plain_forward_pass(
     torch.testing.assert_close(model.encode(texts, exact=True), expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("trains", ["frozen", "full"])
+def test_two_cores_say_what_one_says(text_model_folder: Path, trains: Trains) -> None:
+    model = student(text_model_folder, trains)
+    expected = model.encode(TEXTS, batch_tokens=9)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = model.encode(TEXTS, batch_tokens=9)
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("known", [True, False], ids=["states known", "states computed"])
 def test_a_batch_of_mixed_lengths_is_cut_and_means_the_same(text_model_folder: Path, known: bool) -> None:
     model = student(text_model_folder, "frozen").eval()
