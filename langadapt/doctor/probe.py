@@ -112,7 +112,7 @@ def _step_seconds(student: Student, tokens: Tokens, recipe: LanguageRecipe, *, c
     device = student.text_model.device
     rows = np.arange(stage.batch_size) % len(tokens)
     batch = tokens.batch(rows)
-    known = student.frozen_states(tokens, rows).bfloat16() if cached else None
+    states = student.frozen_states(tokens, rows).bfloat16() if cached else None
     width = student.adapter.up.out_features
     targets = torch.nn.functional.normalize(torch.randn(stage.batch_size, width), dim=-1).to(device)
     weights = [weight for weight in student.parameters() if weight.requires_grad]
@@ -120,9 +120,6 @@ def _step_seconds(student: Student, tokens: Tokens, recipe: LanguageRecipe, *, c
     student.train()
 
     def step() -> None:
-        states = known
-        if states is None and student.states_are_fixed:
-            states = student.frozen_states(tokens, rows).bfloat16()
         with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(device)):
             embedded = student(batch, states).float()
         loss = distillation_distance(embedded, targets, stage.distance)

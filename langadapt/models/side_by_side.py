@@ -46,9 +46,13 @@ def side_by_side(
 
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        for _ in range(workers):
-            pool.submit(start)
-        started.wait()
+        try:
+            for _ in range(workers):
+                pool.submit(start)
+            started.wait()
+        except BaseException:  # a thread that cannot start, or Ctrl-C
+            started.abort()
+            raise
         torch.set_num_threads(threads)  # threads that begin from now on have what they had before
         try:
             for item in chain(soon[1:], left):

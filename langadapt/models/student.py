@@ -64,13 +64,15 @@ class Student(nn.Module):
         Args:
             batch: `[B, T]` ids and mask.
             states: `[N, L, H]` of the frozen text model, normed, where they are known already; a row for each
-                token, one text behind another.
+                token, one text behind another. Unused where tuning put something on top.
         """
         if self._forward_pre_hooks:
             # What tuning put on top was told the whole batch's mask, so it must see the whole batch.
             padded = self._states(batch)
             whole: Tensor = self.adapter(padded, batch.mask.to(padded.device))
             return whole
+        if states is None and self.states_are_fixed and self.text_model.engine.path == "packed":
+            states = self._packed_states(batch)
         if states is not None:
             return self._embed(states, batch)
         out = torch.zeros(len(batch.mask), self.adapter.up.out_features, device=self.text_model.device)
@@ -84,6 +86,14 @@ class Student(nn.Module):
         """What the adapter takes of a padded batch, `[B, T, L, H]`."""
         with torch.no_grad() if self.states_are_fixed else nullcontext():
             return normed(self.text_model.states(batch, self.layers))
+
+    def _packed_states(self, batch: TextBatch) -> Tensor:
+        """The same of a frozen text model without padding, `[N, L, H]`."""
+        lengths = batch.mask.sum(dim=1).cpu().numpy()
+        ids = batch.input_ids[batch.mask].int().cpu().numpy()
+        tokens = Tokens(ids=ids, offsets=np.append(0, lengths.cumsum()), pad_id=0)
+        with torch.autocast(self.text_model.device.type, enabled=False):
+            return self.frozen_states(tokens, np.arange(len(lengths)))
 
     def _embed(self, states: Tensor, batch: TextBatch) -> Tensor:
         states = states.to(self.text_model.device)

@@ -91,7 +91,7 @@ def chosen_layers(states: list[Tensor], layers: Layers) -> list[Tensor]:
 
 
 def spread(count: int, states: int) -> tuple[int, ...]:
-    """So many states at even distances, first and last among them, as indices; all if there are no more."""
+    """Indices of so many states at nearly even distances, first and last among them; all if no more exist."""
     if count >= states:
         return tuple(range(states))
     return tuple(round(i * (states - 1) / (count - 1)) for i in range(count))

@@ -43,7 +43,7 @@ from langadapt.training.distill_data import DistillData, prepare
 from langadapt.training.distill_objective import distill_loss, held_out_recall
 from langadapt.training.extend_vocabulary import extend_vocabulary
 from langadapt.training.finished import base_model, finished_samples, parallel_source
-from langadapt.training.frozen_states import ComputedStates, StateBits
+from langadapt.training.frozen_states import StateBits
 from langadapt.training.loop import FitPlan, fit, start_fit
 from langadapt.training.memory import CutBatches
 from langadapt.training.processes import share_of_work, silent
@@ -113,6 +113,7 @@ def distill(
         teacher_source.revision,
         text_source.revision,
         *(c.fingerprint for c in corpora),
+        *([] if options.state_bits == 16 else [f"states of {options.state_bits} bits"]),
     )
     run = RunFolder(folder=out, key=key, started=started)
     if accelerator.is_main_process:
@@ -162,6 +163,7 @@ def distill(
             "device": str(device),
             "data": {corpus.name: corpus.fingerprint for corpus in corpora},
             "blank_rows": sum(corpus.blank_rows for corpus in corpora),
+            "state_bits": options.state_bits,
             "new_pieces": len(vocabulary.pieces) if vocabulary else 0,
         },
         environment={**environment_facts(), "device": device_name(device)},
@@ -203,15 +205,10 @@ def _train(
         report(Progress(stage=f"resumed at step {state.step} of {plan.steps}"))
 
     lengths, device = data.tokens.lengths[data.train.text], accelerator.device
-    # Where the text model runs on padded batches in each step, texts of like length share one.
-    padded = data.states is None or (
-        isinstance(data.states, ComputedStates) and student.text_model.engine.path == "padded"
-    )
-    pool = 50 if padded else 1
 
     def batches(epoch: int, first: int) -> Iterator[DistillBatch]:
         order = epoch_batches(
-            lengths, batch_size=stage.batch_size, seed=stage.seed, epoch=epoch, first=first, pool_batches=pool
+            lengths, batch_size=stage.batch_size, seed=stage.seed, epoch=epoch, first=first, pool_batches=1
         )
         # On a CPU the thread that reads ahead takes a core from the step: a third slower, measured.
         yield from map(own_share, order) if device.type == "cpu" else ahead(own_share, order)

@@ -114,6 +114,7 @@ def _rows(batch: DistillBatch, rows: torch.Tensor) -> DistillBatch:
     text = replace(text, input_ids=text.input_ids[:, :longest], mask=text.mask[:, :longest])
     states = None
     if batch.states is not None:
-        owner = torch.arange(len(batch.text.mask)).repeat_interleave(batch.text.mask.sum(dim=1))
-        states = batch.states[torch.isin(owner, rows).to(batch.states.device)]
+        ends = batch.text.mask.sum(dim=1).cumsum(dim=0).tolist()  # the rows of a piece are neighbours
+        first, last = int(rows[0]), int(rows[-1])
+        states = batch.states[ends[first - 1] if first else 0 : ends[last]]
     return DistillBatch(text=text, targets=batch.targets[rows], states=states)
