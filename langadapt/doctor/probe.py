@@ -112,7 +112,8 @@ def _step_seconds(student: Student, tokens: Tokens, recipe: LanguageRecipe, *, c
     device = student.text_model.device
     rows = np.arange(stage.batch_size) % len(tokens)
     batch = tokens.batch(rows)
-    states = student.frozen_states(tokens, rows).bfloat16() if cached else None
+    known = student.frozen_states(tokens, rows).bfloat16() if cached else None
+    packed = student.states_are_fixed and student.text_model.engine.path == "packed"
     width = student.adapter.up.out_features
     targets = torch.nn.functional.normalize(torch.randn(stage.batch_size, width), dim=-1).to(device)
     weights = [weight for weight in student.parameters() if weight.requires_grad]
@@ -120,6 +121,7 @@ def _step_seconds(student: Student, tokens: Tokens, recipe: LanguageRecipe, *, c
     student.train()
 
     def step() -> None:
+        states = student.packed_states(batch) if packed and known is None else known
         with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(device)):
             embedded = student(batch, states).float()
         loss = distillation_distance(embedded, targets, stage.distance)

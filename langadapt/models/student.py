@@ -71,8 +71,6 @@ class Student(nn.Module):
             padded = self._states(batch)
             whole: Tensor = self.adapter(padded, batch.mask.to(padded.device))
             return whole
-        if states is None and self.states_are_fixed and self.text_model.engine.path == "packed":
-            states = self._packed_states(batch)
         if states is not None:
             return self._embed(states, batch)
         out = torch.zeros(len(batch.mask), self.adapter.up.out_features, device=self.text_model.device)
@@ -87,8 +85,8 @@ class Student(nn.Module):
         with torch.no_grad() if self.states_are_fixed else nullcontext():
             return normed(self.text_model.states(batch, self.layers))
 
-    def _packed_states(self, batch: TextBatch) -> Tensor:
-        """The same of a frozen text model without padding, `[N, L, H]`."""
+    def packed_states(self, batch: TextBatch) -> Tensor:
+        """What `forward` takes as states, `[N, L, H]`: through the text engine, so without gradients."""
         lengths = batch.mask.sum(dim=1).cpu().numpy()
         ids = batch.input_ids[batch.mask].int().cpu().numpy()
         tokens = Tokens(ids=ids, offsets=np.append(0, lengths.cumsum()), pad_id=0)

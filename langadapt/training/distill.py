@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +218,11 @@ def _train(
         even = rows[: len(rows) // accelerator.num_processes * accelerator.num_processes]
         return data.batch(data.train, even[accelerator.process_index :: accelerator.num_processes])
 
+    packed = student.states_are_fixed and student.text_model.engine.path == "packed"
+
     def loss(model: nn.Module, batch: DistillBatch) -> Tensor:
+        if packed and batch.states is None:
+            batch = replace(batch, states=student.packed_states(batch.text))
         return distill_loss(model, batch, stage, state.accelerator)
 
     log_lines: list[str] = []

@@ -195,6 +195,16 @@ def test_a_top_layer_does_not_read_padding(text_model_folder: Path) -> None:
             torch.set_num_threads(before)
 
 
+def test_layers_are_found_where_the_text_engine_has_its_own(
+    student: Student, text_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = set(apply_methods(student_tower(student), ("adapters",), seed=0).trained())
+    monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
+    other = make_student(text_model_folder)
+    assert set(apply_methods(student_tower(other), ("adapters",), seed=0).trained()) == expected
+    assert any("encoder" in name for name in expected)
+
+
 def test_changes_survive_half_precision(student: Student, text_model_folder: Path) -> None:
     tuned = apply_methods(student_tower(student), ("layer_norm",), seed=0)
     with torch.no_grad():

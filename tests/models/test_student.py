@@ -67,6 +67,22 @@ def test_two_cores_say_what_one_says(text_model_folder: Path, trains: Trains) ->
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
 
 
+def test_states_for_training_are_the_plain_ones_without_padding(
+    text_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = student(text_model_folder, "frozen").train()
+    batch = model.text_model.tokenize(TEXTS).batch(np.arange(len(TEXTS))[::-1].copy())
+    expected = normed(model.text_model.states(batch, "all"))[batch.mask]
+    torch.testing.assert_close(model.packed_states(batch), expected, rtol=0, atol=1e-4)
+    monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
+    with torch.autocast("cpu", torch.bfloat16):
+        half = model.packed_states(batch)
+        model(batch, half).sum().backward()
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), expected, rtol=0.1, atol=0.1)
+    assert model.adapter.down.weight.grad is not None
+
+
 @pytest.mark.parametrize("known", [True, False], ids=["states known", "states computed"])
 def test_a_batch_of_mixed_lengths_is_cut_and_means_the_same(text_model_folder: Path, known: bool) -> None:
     model = student(text_model_folder, "frozen").eval()
