@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from itertools import chain, islice
 from typing import TypeVar
 
@@ -46,13 +47,12 @@ def side_by_side(
 
     waiting: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(workers) as pool:
-        try:
+        with ExitStack() as undo:
+            undo.callback(started.abort)  # a thread that cannot start, or Ctrl-C: the others must not wait
             for _ in range(workers):
                 pool.submit(start)
             started.wait()
-        except BaseException:  # a thread that cannot start, or Ctrl-C
-            started.abort()
-            raise
+            undo.pop_all()
         torch.set_num_threads(threads)  # threads that begin from now on have what they had before
         try:
             for item in chain(soon[1:], left):
