@@ -93,13 +93,15 @@ class AdapterSpec(Spec):
     heads: PositiveInt = 4
     feedforward_dim: PositiveInt = 1024
     dropout: Fraction = 0.1
-    states: Literal["last", "all"] | Annotated[int, Field(ge=2)] | tuple[int, ...] = 4
+    states: Literal["last", "all"] | int | tuple[int, ...] = 4
     """Layers whose states are mixed: how many at even distances (0 to 12: 0, 4, 8, 12), `last`, `all`, or
     indices. 0 is the token embeddings, -1 the last layer."""
     pooling: Literal["mean", "attention"] = "attention"
 
     @model_validator(mode="after")
-    def _heads_fit(self) -> "AdapterSpec":
+    def _fits(self) -> "AdapterSpec":
+        if isinstance(self.states, int) and self.states < 2:
+            raise ValueError(f"states {self.states}: give 2 or more, `last`, `all`, or indices like [0, -1]")
         if self.bottleneck_dim % self.heads:
             raise ValueError(f"heads {self.heads} must divide bottleneck_dim {self.bottleneck_dim}")
         return self

@@ -39,6 +39,7 @@ def test_neither_language_nor_recipe(langadapt) -> None:
 
 def test_a_setting_that_is_not_in_the_recipe(langadapt, own: Path) -> None:
     refused(langadapt("distill", "--recipe", own / "es", "--set", "distill.epoch=3"), "did you mean 'epochs'")
+    refused(langadapt("distill", "--recipe", own / "es", "--set", "adapter.states=1"), "give 2 or more")
     refused(
         langadapt("distill", "--recipe", own / "es", "--set", "distill.epochs=2.5"), "expected int, got 2.5"
     )
