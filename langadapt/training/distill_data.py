@@ -48,7 +48,7 @@ class DistillData:
     """Distinct texts and targets, and the examples that connect them.
 
     `targets` are unit rows, one per distinct English text; `states` are those of the text model where it is
-    frozen.
+    frozen and they are stored.
     """
 
     tokens: Tokens
