@@ -18,7 +18,7 @@ import time
 from itertools import accumulate
 from pathlib import Path
 
-from langadapt.progress import Progress
+from langadapt.errors import Progress
 
 _ENGLISH = ["an", "ber", "col", "der", "est", "fin", "gra", "hol", "ing", "jus", "ker", "lin", "mon", "per"]
 _TARGET = ["ka", "mu", "te", "shi", "ro", "pa", "ndo", "zi", "wa", "le", "ngu", "bi", "yo", "ha", "vu", "kwe"]
@@ -78,9 +78,9 @@ def write_rows(path: Path, count: int, seed: int) -> list[tuple[str, str]]:
 
 def main() -> None:
     # Here, because each worker process reads this file again and needs none of them.
-    from langadapt.data.cleaning.build import BuildPlan, build_parallel
-    from langadapt.data.cleaning.contamination import Captions
-    from langadapt.data.cleaning.sources import Source
+    from langadapt.cleaning.build import BuildPlan, build_parallel
+    from langadapt.cleaning.chunks import Source
+    from langadapt.cleaning.contamination import Captions
     from langadapt.recipes import ParallelRecipe, data_recipe
 
     parser = argparse.ArgumentParser(description=__doc__)

@@ -32,14 +32,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from langadapt.data.difficulty import DifficultyBank, SamplingRule
-from langadapt.data.retrieval import retrieval_from_files
-from langadapt.data.retrieval_set import RetrievalSet
-from langadapt.errors import LangadaptError
+from langadapt.data.retrieval import RetrievalSet, retrieval_from_files
+from langadapt.errors import LangadaptError, Progress
 from langadapt.metrics.retrieval import retrieval_scores
 from langadapt.models import LanguageModel, load
-from langadapt.models.image_store import stored_images, tuned_images
-from langadapt.progress import Progress
+from langadapt.models.caches import stored_images, tuned_images
 from langadapt.quickstart.attributes import splits_of
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.languages import CAPTIONS
@@ -47,8 +44,9 @@ from langadapt.quickstart.plans import Plan, sample_plan
 from langadapt.quickstart.scenes import RELATIONS, SIZES, Scene, Shape, Thing, training_scenes
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import DomainStage, TuneStage, find_language
-from langadapt.recipes.strict_yaml import parse
+from langadapt.recipes.yaml import parse
 from langadapt.training import DistillOptions, distill, tune
+from langadapt.training.difficulty import DifficultyBank, SamplingRule
 from langadapt.training.hard_sampling import HardSampler
 
 SHOP: tuple[Shape, ...] = ("cup", "hat", "book", "bell")

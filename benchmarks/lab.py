@@ -23,11 +23,10 @@ from pathlib import Path
 import torch
 
 from langadapt.data.retrieval import load_retrieval
-from langadapt.errors import LangadaptError
-from langadapt.evaluation.report import score_report
+from langadapt.errors import LangadaptError, Progress
 from langadapt.evaluation.retrieval import evaluate_retrieval
+from langadapt.evaluation.terminal import score_report
 from langadapt.models import load
-from langadapt.progress import Progress
 from langadapt.recipes import RetrievalRecipe, data_recipe, find_language, override
 from langadapt.training import DistillOptions, distill
 

@@ -83,7 +83,7 @@ def distil(folder: Path, pairs: int, state_cache: float) -> None:
     write_corpus(folder, pairs)
     import torch
 
-    from langadapt.progress import Progress
+    from langadapt.errors import Progress
     from langadapt.recipes import find_language, override
     from langadapt.training import DistillOptions, distill
 

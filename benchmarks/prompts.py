@@ -25,19 +25,22 @@ from typing import Any
 
 import torch
 
-from langadapt.cli.few_shot_run import Seen, few_shot_task, score_method
-from langadapt.data.classification import ClassificationSet, classification_from_folder
-from langadapt.data.few_shot import base_and_novel, draw_shots
-from langadapt.data.write_text import write_text
+from langadapt.data.classification import (
+    ClassificationSet,
+    base_and_novel,
+    classification_from_folder,
+    draw_shots,
+)
+from langadapt.files.atomic import write_text
 from langadapt.models import LanguageModel, load
-from langadapt.models.image_store import stored_images
-from langadapt.models.patches import stored_patches
+from langadapt.models.caches import stored_images, stored_patches
 from langadapt.quickstart.attributes import attribute_sets, write_attribute_set
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import find_language
-from langadapt.recipes.few_shot import FewShotStage
+from langadapt.recipes.stages import FewShotStage
 from langadapt.training import distill
-from langadapt.training.few_shot_methods import CONTEXTS, SHOWN, learn
+from langadapt.training.few_shot import CONTEXTS, SHOWN, learn
+from langadapt.training.few_shot_run import Seen, few_shot_task, score_method
 
 SHOTS = (1, 2, 4, 8, 16)
 PLAIN = ("template", "ensemble", "probe", "tip", "tip-f")

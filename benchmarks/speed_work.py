@@ -120,7 +120,7 @@ class Clock:
 
 def run_langadapt(work: Path, student: str, pairs: int, batch: int) -> Clock:
     """`langadapt distill`, two epochs."""
-    from langadapt.progress import Progress
+    from langadapt.errors import Progress
     from langadapt.recipes import find_language
     from langadapt.training import DistillOptions, distill
 

@@ -93,7 +93,7 @@ def run_langadapt(work: Path, lang: str, changes: list[str]) -> list[tuple[float
     from langadapt.quickstart.world import write_world
     from langadapt.recipes import find_language, override
     from langadapt.training import DistillOptions, distill
-    from langadapt.training.run_folder import read_log
+    from langadapt.training.run import read_log
 
     world = write_world(work / "world")
     settings = [f"distill.held_out_sentences={_HELD_OUT}", "distill.seed=0", *changes]
@@ -123,7 +123,7 @@ def run_recipe(work: Path, lang: str, epochs: int, side: str, rate: float) -> li
     from sentence_transformers.sentence_transformer.modules import Pooling
     from transformers import TrainerCallback
 
-    from langadapt.data.split import split_by_english
+    from langadapt.data.parallel import split_by_english
     from langadapt.metrics.retrieval import mean_recall_text
 
     lines = (work / "world" / f"parallel.en-{lang}.tsv").read_text(encoding="utf-8").splitlines()[1:]

@@ -30,21 +30,19 @@ from typing import Any
 
 import torch
 
-from langadapt.data.retrieval import retrieval_from_files
-from langadapt.data.retrieval_set import RetrievalSet
-from langadapt.errors import LangadaptError
-from langadapt.evaluation.retrieval import teacher_texts
+from langadapt.data.retrieval import RetrievalSet, retrieval_from_files
+from langadapt.errors import LangadaptError, Progress
 from langadapt.metrics.retrieval import retrieval_scores
 from langadapt.models import LanguageModel, load
-from langadapt.models.image_store import stored_images
-from langadapt.progress import Progress
+from langadapt.models.caches import stored_images
+from langadapt.models.teacher import teacher_texts
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.languages import CAPTIONS
 from langadapt.quickstart.plans import sample_plan
 from langadapt.quickstart.scenes import training_scenes
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import TuneStage, find_language, override
-from langadapt.recipes.strict_yaml import parse
+from langadapt.recipes.yaml import parse
 from langadapt.training import DistillOptions, distill, tune
 
 LILT = ["adapters", "layer_norm", "projection"]

@@ -1,5 +1,12 @@
 """What a user can do something about. Everything else is a bug and shows its traceback."""
 
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
 
 class LangadaptError(Exception):
     """One clear line: what is wrong, where, and the way out. The command line prints it and exits with 2."""
@@ -31,3 +38,81 @@ class PublishError(LangadaptError):
 
 class LangadaptWarning(UserWarning):
     """Something was not as it should be and was mended: one line says what, and what was done."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """One line of progress: `done` of `total` units of a stage; a line without total is a plain message."""
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    note: str = ""
+
+
+Report = Callable[[Progress], None]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(BaseException):
+    """The process was asked to stop. No `Exception`: what handles faults on the way must not take it.
+
+    Args:
+        number: of the signal.
+        said: what was kept, where something had to be saved first.
+    """
+
+    def __init__(self, number: int, said: str = "") -> None:
+        super().__init__(number, said)
+        self.number = number
+        self.said = said
+
+    @property
+    def name(self) -> str:
+        """SIGINT or SIGTERM."""
+        return signal.Signals(self.number).name
+
+
+@contextmanager
+def stops_at_once() -> Iterator[None]:
+    """While inside, SIGINT and SIGTERM raise `Stopped`."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Stopped(number)
+
+    with _handled(stop):
+        yield
+
+
+@contextmanager
+def stops_between_steps() -> Iterator[Callable[[], int]]:
+    """While inside, a first signal is only noted; a second one raises `Stopped`.
+
+    Yields:
+        A function that gives the number of the noted signal, 0 for none.
+    """
+    noted = 0
+
+    def note(number: int, frame: FrameType | None) -> None:
+        nonlocal noted
+        if noted:
+            raise Stopped(number)
+        noted = number
+
+    with _handled(note):
+        yield lambda: noted
+
+
+@contextmanager
+def _handled(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python hands signals to the main thread alone
+        return
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, old in before.items():
+                signal.signal(number, old)

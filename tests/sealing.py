@@ -4,7 +4,7 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
-from langadapt.models.artifact_folder import sealed
+from langadapt.models.artifact import sealed
 
 
 def reseal(run: Path, **changes: object) -> None:

@@ -14,12 +14,15 @@ import langadapt
 PACKAGE = Path(langadapt.__file__).parent
 # Lowest first; what stands in one line does not import one another.
 LAYERS = [
-    {"errors", "progress", "stopping"},
+    {"errors"},
+    {"files"},
     {"recipes"},
     {"nn", "metrics"},
     {"data"},
+    {"cleaning"},
     {"models"},
-    {"evaluation", "training"},
+    {"training"},
+    {"evaluation"},
     {"export", "search"},
     {"hub"},
     {"doctor"},

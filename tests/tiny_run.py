@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from langadapt.errors import Progress, Report
 from langadapt.models import Artifact
-from langadapt.progress import Progress, Report
 from langadapt.recipes import find_language, override
 from langadapt.training import DistillOptions, distill
 

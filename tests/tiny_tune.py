@@ -9,12 +9,12 @@ from PIL import Image, ImageDraw
 from tiny_language import COLOURS, sentences
 from tiny_run import run, silent
 
+from langadapt.errors import Report
 from langadapt.models import Artifact
-from langadapt.progress import Report
 from langadapt.recipes import DomainStage, TuneStage
-from langadapt.recipes.strict_yaml import parse
+from langadapt.recipes.yaml import parse
 from langadapt.training import DistillOptions, tune
-from langadapt.training.domain_record import HARD_PAIRS
+from langadapt.training.hard_sampling import HARD_PAIRS
 
 LOCKED = {"text": ["projection"], "image": "locked"}
 

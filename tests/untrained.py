@@ -6,11 +6,10 @@ import torch
 from tiny_language import sentences
 
 from langadapt.models import Artifact, Student, load_teacher, load_text_model, resolve_model, write_artifact
-from langadapt.models.methods import TunedTower
 from langadapt.models.new_pieces import learn_vocabulary
 from langadapt.models.provenance import BaseModel
-from langadapt.models.trained import trained_weights
-from langadapt.models.tuning import STAGES, tunable_towers, tuned_weights
+from langadapt.models.trainable import TunedTower, trained_weights
+from langadapt.models.tuned import STAGES, tunable_towers, tuned_weights
 from langadapt.models.vocabulary import extend_text_model
 from langadapt.recipes import find_language, override, with_absolute_paths
 

@@ -18,20 +18,17 @@ from fuzz import Reader
 from PIL import Image
 from small_world import small_artifact, small_index, small_prompts, small_teacher, small_text_model
 
-from langadapt.data.aligned import read_aligned
-from langadapt.data.class_names import read_class_names, read_label_list
+from langadapt.data.classification import read_class_names, read_label_list
 from langadapt.data.images import open_image
 from langadapt.data.pairs import load_pairs
 from langadapt.data.parallel import load_parallel
-from langadapt.data.parquet import contamination_metadata
+from langadapt.data.readers import read_aligned, read_table
 from langadapt.data.retrieval import load_retrieval
-from langadapt.data.tables import read_table
+from langadapt.data.rows import contamination_metadata
 from langadapt.errors import DataError
-from langadapt.models.artifact import read_artifact
-from langadapt.models.artifact_folder import sealed
-from langadapt.models.pretrained import load_config, load_image_processor, load_tokenizer
+from langadapt.models.artifact import read_artifact, sealed
+from langadapt.models.load import load_config, load_image_processor, load_tokenizer, resolve_model
 from langadapt.models.prompts_artifact import read_facts
-from langadapt.models.resolve import resolve_model
 from langadapt.models.teacher import load_teacher
 from langadapt.models.text_model import load_text_model
 from langadapt.recipes import (

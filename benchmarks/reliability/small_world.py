@@ -21,10 +21,9 @@ from transformers import (
 from langadapt.models import Artifact, write_artifact
 from langadapt.models.provenance import BaseModel, Samples
 from langadapt.recipes import LanguageRecipe
-from langadapt.recipes.few_shot import FewShotStage
-from langadapt.recipes.strict_yaml import parse
-from langadapt.search.build import update_index
-from langadapt.search.tower import ImageTower
+from langadapt.recipes.stages import FewShotStage
+from langadapt.recipes.yaml import parse
+from langadapt.search.build import ImageTower, update_index
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 from tiny_language import COLOURS, PLACES, THINGS, save_tokenizer

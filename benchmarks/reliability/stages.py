@@ -12,15 +12,14 @@ from small_world import small_teacher, small_text_model, small_vision
 from tiny_language import sentences
 from tiny_marian import make_marian
 
-import langadapt.cli.few_shot_run
-import langadapt.evaluation.plots
-import langadapt.search.session  # noqa: F401
+from langadapt.cleaning import build  # noqa: F401
+from langadapt.cleaning import chunks as sources
 from langadapt.cli import main as command_line
-from langadapt.data import shared_rows, translated
-from langadapt.data.cleaning import build, sources  # noqa: F401
+from langadapt.data import translated
 from langadapt.errors import LangadaptError
-from langadapt.models import image_store, translator  # noqa: F401
-from langadapt.models.resolve import resolve_model
+from langadapt.files import shared_rows
+from langadapt.models import caches as image_store
+from langadapt.models.load import resolve_model
 from langadapt.models.teacher import load_teacher
 from langadapt.recipes import ModelRef
 from langadapt.search import build as search_build

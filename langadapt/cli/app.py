@@ -6,11 +6,8 @@ import typer
 
 from langadapt import __version__
 from langadapt.cli import (
-    align,
     classify,
-    data_build,
-    data_check,
-    demo,
+    data,
     distill,
     doctor,
     domain,
@@ -19,11 +16,9 @@ from langadapt.cli import (
     export,
     index,
     languages,
-    prompts,
     publish,
     quickstart,
     search,
-    serve,
     translate,
     tune,
 )
@@ -56,24 +51,24 @@ def _options(
 app.command("quickstart", help=quickstart.HELP)(quickstart.quickstart)
 app.command("doctor", help=doctor.HELP)(doctor.doctor_command)
 app.command("distill", help=distill.HELP)(distill.distill_command)
-app.command("tune", help=tune.HELP)(tune.tune_command)
+app.command("tune", help=tune.TUNE_HELP)(tune.tune_command)
 app.command("domain", help=domain.HELP)(domain.domain_command)
-app.command("align", help=align.HELP)(align.align_command)
+app.command("align", help=tune.ALIGN_HELP)(tune.align_command)
 app.command("eval", help=evaluate.HELP)(evaluate.eval_command)
 app.command("index", help=index.HELP)(index.index_command)
-app.command("demo", help=demo.HELP)(demo.demo_command)
-app.command("prompts", help=prompts.HELP)(prompts.prompts_command)
-app.command("classify", help=classify.HELP)(classify.classify_command)
-app.command("search", help=search.HELP)(search.search_command)
-app.command("serve", help=serve.HELP)(serve.serve_command)
+app.command("demo", help=search.DEMO_HELP)(search.demo_command)
+app.command("prompts", help=classify.PROMPTS_HELP)(classify.prompts_command)
+app.command("classify", help=classify.CLASSIFY_HELP)(classify.classify_command)
+app.command("search", help=search.SEARCH_HELP)(search.search_command)
+app.command("serve", help=search.SERVE_HELP)(search.serve_command)
 app.command("encode", help=encode.HELP)(encode.encode_command)
 app.command("publish", help=publish.HELP)(publish.publish_command)
 app.command("export", help=export.HELP)(export.export_command)
 app.add_typer(languages.app, name="languages", help="The languages: list, show, start another, check.")
 
-data = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-data.callback()(lambda: None)
-data.command("build", help=data_build.HELP)(data_build.build_command)
-data.command("check", help=data_check.HELP)(data_check.check_command)
-data.command("translate", help=translate.HELP)(translate.translate_command)
-app.add_typer(data, name="data", help="Training data: clean parallel sentences, check pairs, translate.")
+data_app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+data_app.callback()(lambda: None)
+data_app.command("build", help=data.BUILD_HELP)(data.build_command)
+data_app.command("check", help=data.CHECK_HELP)(data.check_command)
+data_app.command("translate", help=translate.HELP)(translate.translate_command)
+app.add_typer(data_app, name="data", help="Training data: clean parallel sentences, check pairs, translate.")

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from langadapt.cli.curve import training_curve
 from langadapt.cli.options import AsJson, Device, LanguageCode, Overwrite, RecipePath, Settings
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import RecipeError
@@ -51,7 +50,7 @@ def distill_command(
     budget = parse_bytes(state_cache)
     folder = out or Path("runs") / found.recipe.code
 
-    from langadapt.evaluation.plots import save_svg
+    from langadapt.evaluation.plots import save_svg, training_curve
     from langadapt.models.device import chosen_device
     from langadapt.training import DistillOptions, distill
 

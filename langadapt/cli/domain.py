@@ -9,8 +9,8 @@ import typer
 
 from langadapt.cli.evaluate import own_sets
 from langadapt.cli.options import AsJson, Device, LanguageCode, Overwrite, TableImages
-from langadapt.cli.pairs_stage import chosen_stage, chosen_student
 from langadapt.cli.progress import console, print_result, progress_report, shown
+from langadapt.cli.tune import chosen_stage, chosen_student
 from langadapt.errors import DataError
 from langadapt.recipes import DomainStage
 
@@ -81,9 +81,9 @@ def domain_command(
     begin = chosen_student(start, lang)
     place = out or begin.with_name(begin.name + "-domain")
 
-    from langadapt.cli.domain_report import compared, held_out_row, score_table, scored, write_report
     from langadapt.data.retrieval import retrieval_from_files
-    from langadapt.data.write_text import write_text
+    from langadapt.evaluation.domain import compared, held_out_row, score_table, scored, write_report
+    from langadapt.files.atomic import write_text
     from langadapt.models.artifact import FACTS
     from langadapt.models.device import chosen_device
     from langadapt.training import DistillOptions, tune

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langadapt.cli.curve import training_curve
 from langadapt.cli.options import Device
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
 
 if TYPE_CHECKING:
-    from langadapt.data.retrieval_set import RetrievalSet
+    from langadapt.data.retrieval import RetrievalSet
     from langadapt.evaluation.cards import ScoreCard
     from langadapt.models import LanguageModel
     from langadapt.models.translator import Translator
@@ -131,8 +130,8 @@ def eval_command(
     own = (captions, images, image_free)
     cards = score(model, on or [], own=own, run=run, page=page, translator=translator)
 
-    from langadapt.data.write_text import write_text
-    from langadapt.evaluation.report import score_json, score_report
+    from langadapt.evaluation.terminal import score_json, score_report
+    from langadapt.files.atomic import write_text
 
     text = score_json(cards)
     if json_file is not None and str(json_file) == "-":
@@ -156,11 +155,12 @@ def score(
 
     Where `run` is a folder, its scores.json keeps the newest card of every set that it was scored on.
     """
+    from langadapt.errors import Progress
     from langadapt.evaluation.page import Page, write_page
+    from langadapt.evaluation.plots import training_curve
     from langadapt.evaluation.retrieval import evaluate_retrieval
     from langadapt.evaluation.summary import example_searches, run_facts
     from langadapt.models.artifact import SCORES
-    from langadapt.progress import Progress
 
     sets = _sets(model, on, own)
     cards, searches = [], []
@@ -191,9 +191,9 @@ def score(
 
 
 def _keep_scores(path: Path, cards: "list[ScoreCard]") -> None:
-    from langadapt.data.write_text import write_text
     from langadapt.evaluation.cards import ScoreCard
-    from langadapt.evaluation.report import score_json
+    from langadapt.evaluation.terminal import score_json
+    from langadapt.files.atomic import write_text
 
     earlier = json.loads(path.read_text(encoding="utf-8"))["cards"] if path.is_file() else []
     new = {(card.name, card.image_free) for card in cards}

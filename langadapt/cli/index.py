@@ -13,7 +13,7 @@ from langadapt.cli.progress import console, progress_report, shown
 if TYPE_CHECKING:
     from langadapt.search.approximate import ApproximateFacts
     from langadapt.search.build import Update
-    from langadapt.search.session import SearchSession
+    from langadapt.search.search import SearchSession
 
 HELP = """Encode the images of a folder, once: later only new and changed ones.
 
@@ -57,11 +57,10 @@ def index_command(
         check_suffix(export, "--export")
     from langadapt.models import load
     from langadapt.models.device import chosen_device
-    from langadapt.search.build import update_index
+    from langadapt.search.build import image_tower, update_index
+    from langadapt.search.catalogue import scan_images
     from langadapt.search.index import open_index
-    from langadapt.search.scan import scan_images
-    from langadapt.search.session import SearchSession
-    from langadapt.search.tower import image_tower
+    from langadapt.search.search import SearchSession
 
     scan_images(folder)  # a wrong folder is said before the model loads
     loaded = load(model, device=chosen_device(device))
@@ -104,7 +103,7 @@ def _approximate(session: "SearchSession", least: int) -> "tuple[ApproximateFact
 
 
 def _as_dict(update: "Update", facts: "ApproximateFacts | None") -> dict[str, Any]:
-    from langadapt.search.scan import shown_name
+    from langadapt.search.catalogue import shown_name
 
     return {
         "index": str(update.place),
@@ -120,7 +119,7 @@ def _as_dict(update: "Update", facts: "ApproximateFacts | None") -> dict[str, An
 
 
 def _print(update: "Update") -> None:
-    from langadapt.search.scan import shown_name
+    from langadapt.search.catalogue import shown_name
 
     console.print(
         f"{update.images:,} images: {update.encoded:,} encoded, {update.same:,} known, "

@@ -2,26 +2,31 @@
 
 import json
 from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from langadapt.cli import check_recipes
 from langadapt.cli.options import AsJson
-from langadapt.cli.progress import console, print_result, shown
-from langadapt.errors import RecipeError
+from langadapt.cli.progress import console, print_result, progress_report, shown
+from langadapt.errors import Progress, RecipeError
 from langadapt.recipes import (
+    ClassificationRecipe,
+    DataCard,
     LanguageRecipe,
+    PairsRecipe,
     ParallelRecipe,
     RetrievalRecipe,
     all_data_recipes,
+    data_recipe,
     dump_recipe,
     find_language,
     language_codes,
 )
-from langadapt.recipes.available import Available, available
+from langadapt.recipes.authoring import Available, available
+from langadapt.recipes.find import Found
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -137,8 +142,8 @@ def new_command(
     code: Annotated[str, typer.Argument(metavar="CODE", help="ISO 639-1 where it exists, else ISO 639-3.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to write into.")] = Path(),
 ) -> None:
-    from langadapt.data.write_text import write_text
-    from langadapt.recipes.template import new_recipe_texts
+    from langadapt.files.atomic import write_text
+    from langadapt.recipes.authoring import new_recipe_texts
 
     texts = new_recipe_texts(code)
     if out.exists() and not out.is_dir():
@@ -173,8 +178,8 @@ def schema_command(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write all of them into.")] = None,
 ) -> None:
-    from langadapt.data.write_text import write_text
-    from langadapt.recipes.json_schema import KINDS, recipe_schema
+    from langadapt.files.atomic import write_text
+    from langadapt.recipes.authoring import KINDS, recipe_schema
 
     if (kind is None) == (out is None):
         raise RecipeError("give one of --kind, to print a schema, and --out, to write all into a folder")
@@ -188,4 +193,82 @@ def schema_command(
     console.print(f"{len(KINDS)} schemas in {shown(Path(out or '.'))}")
 
 
-app.command("check", help=check_recipes.HELP)(check_recipes.check_command)
+_CHECK_HELP = """Compare recipes with the Hub: ids, revisions, configs, splits, columns, rows and licences.
+
+Examples:
+
+  langadapt languages check
+
+  langadapt languages check sw my/sn.yaml --json
+
+Without a code: all shipped languages and all shipped data recipes. It says which facts are wrong and which
+`unverified: true` may be removed. What does not lie on the Hub stays open. Exit code 0: nothing is wrong; 1:
+something is; 2: the Hub is out of reach.
+"""
+
+
+@app.command("check", help=_CHECK_HELP)
+def check_command(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[CODE]...", help="Codes, or paths of your own recipes.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print every fact as JSON.")] = False,
+) -> None:
+    languages = [find_language(name) for name in names or language_codes()]
+    data = _data_of(names, languages)
+
+    from huggingface_hub import HfApi
+
+    from langadapt.hub.recipe_check import Checked, check_data, check_language, hub_lookup
+
+    look = hub_lookup(HfApi())
+    checked: list[Checked] = []
+    total = len(languages) + len(data)
+    with progress_report() as report:
+        for number, language in enumerate(languages, start=1):
+            checked += check_language(language, look)
+            report(Progress(stage="recipes", done=number, total=total))
+        for number, card in enumerate(data, start=len(languages) + 1):
+            checked.append(check_data(card, look))
+            report(Progress(stage="recipes", done=number, total=total))
+
+    if as_json:
+        typer.echo(json.dumps([_check_row(item) for item in checked], ensure_ascii=False, indent=2))
+    for item in checked:
+        for fact in item.wrong:
+            console.print(f"{shown(item.path)}: {item.name}: {fact.key}: says {fact.says}; {fact.hub}")
+        if item.mark_can_go:
+            console.print(f"{shown(item.path)}: {item.name}: confirmed; `unverified: true` may be removed")
+    wrong = sum(bool(item.wrong) for item in checked)
+    confirmed = sum(item.confirmed for item in checked)
+    console.print(
+        f"{confirmed} confirmed, {wrong} wrong, {len(checked) - confirmed - wrong} open (not on the Hub, or "
+        "it does not say); --json lists every fact"
+    )
+    if wrong:
+        raise typer.Exit(1)
+
+
+def _data_of(names: list[str] | None, languages: list[Any]) -> list[Found[DataCard]]:
+    """Every shipped data recipe, or those that the given languages name."""
+    if not names:
+        kinds = (ParallelRecipe, PairsRecipe, RetrievalRecipe, ClassificationRecipe)
+        return [found for kind in kinds for found in all_data_recipes(kind)]
+    asked: dict[tuple[str, str], Found[DataCard]] = {}
+    for language in languages:
+        folder = None if language.shipped else language.folder
+        for name in language.recipe.distill.data:
+            asked["parallel", f"{folder}/{name}"] = data_recipe(ParallelRecipe, name, folder=folder)
+        for name in language.recipe.evaluate:
+            asked["retrieval", f"{folder}/{name}"] = data_recipe(RetrievalRecipe, name, folder=folder)
+    return list(asked.values())
+
+
+def _check_row(item: Any) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "path": str(item.path),
+        "unverified": item.unverified,
+        "mark_can_go": item.mark_can_go,
+        "facts": [asdict(fact) for fact in item.facts],
+    }

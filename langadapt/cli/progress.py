@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.progress import Progress as Bars
 from rich.text import Text
 
-from langadapt.progress import Progress, Report
+from langadapt.errors import Progress, Report
 
 # Messages and bars go to stderr: stdout is for results.
 console = Console(stderr=True, highlight=False)

@@ -57,8 +57,7 @@ def publish_command(
     if permission is not None and not permission.strip():
         raise PublishError("--permission: say who allowed it; the text goes into the card")
 
-    from langadapt.hub.publish import publish
-    from langadapt.hub.stage import StageOptions
+    from langadapt.hub.stage import StageOptions, publish
 
     options = StageOptions(
         repo=repo or "org/name", permission=permission, local_base_models=local_base_models

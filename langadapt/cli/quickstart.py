@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from langadapt.cli.curve import training_curve
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import find_language
@@ -46,8 +45,8 @@ def quickstart(
         return
 
     from langadapt.cli.evaluate import score
-    from langadapt.evaluation.plots import save_svg
-    from langadapt.evaluation.report import score_json, score_report
+    from langadapt.evaluation.plots import save_svg, training_curve
+    from langadapt.evaluation.terminal import score_json, score_report
     from langadapt.models import load
     from langadapt.training import distill
 

@@ -65,12 +65,12 @@ def translate_command(
     _check_names(lang, out, recipe_path)
 
     from langadapt.data.translated import write_translated
-    from langadapt.data.write_text import write_text
+    from langadapt.errors import Progress
+    from langadapt.files.atomic import write_text
     from langadapt.metrics.translation import translation_scores
     from langadapt.models import resolve_model
     from langadapt.models.device import chosen_device
     from langadapt.models.translator import load_translator, named_model
-    from langadapt.progress import Progress
 
     texts, title, said_licence = _english(english, column)
     human = _human(measure) if measure is not None else None
@@ -139,7 +139,7 @@ def _check_names(lang: str, out: Path, recipe: Path) -> None:
 def _english(name: str, column: str) -> tuple[list[str], str, str | None]:
     """Distinct texts in order, what they are called, and the licence that their recipe states."""
     from langadapt.data.parallel import load_parallel
-    from langadapt.data.tables import read_table
+    from langadapt.data.readers import read_table
 
     if Path(name).is_file() and not name.endswith((".yaml", ".yml")):
         texts = [row.values[0] for row in read_table(Path(name), (column,))]

@@ -2,14 +2,19 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from langadapt.data.tokens import TextBatch
 
 Item = TypeVar("Item")
+
 Batch = TypeVar("Batch")
 
 
@@ -67,3 +72,36 @@ def ahead(make: Callable[[Item], Batch], items: Iterator[Item]) -> Iterator[Batc
             yield waiting.pop(0).result()
         for last in waiting:
             yield last.result()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillBatch:
+    """Texts of the student and what the teacher says of their English sides.
+
+    `targets [B, D]` float32 unit rows; `states [N, L, H]` are the frozen text model's of the N tokens, one
+    text behind another, where they are known, so that only the adapter has to run.
+    """
+
+    text: TextBatch
+    targets: Tensor
+    states: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContrastBatch:
+    """Captions and their images: this process's share of a batch.
+
+    `images` are `[M, D]` float32 unit rows of a locked tower under the key `rows`, or what the image
+    processor made of M distinct images; `image_index [B]` int64 leads from each caption to its image.
+    `image_ids` and `caption_ids`, `[processes * B]` int64, name images and caption texts of the whole batch,
+    one process after the other; `pairs`, in the same order, are its numbers among all pairs. `parallel` are
+    sentences of the distillation term.
+    """
+
+    text: TextBatch
+    images: dict[str, Tensor]
+    image_index: Tensor
+    image_ids: Tensor
+    caption_ids: Tensor
+    pairs: NDArray[np.int64]
+    parallel: DistillBatch | None = None

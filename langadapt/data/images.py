@@ -1,22 +1,32 @@
 """Images from files: upright, RGB, or an error that names the file."""
 
 import io
+import json
+import math
 import os
 import struct
 import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from langadapt.data.lines import unreadable
+from langadapt.data.rows import unreadable
 from langadapt.errors import DataError
+from langadapt.files.atomic import write_text
+from langadapt.files.store import cache_folder
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
 # EPS is left out on purpose: opening one starts Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
 _MOST_PIXELS = 89_478_485
+
 _MOST_16_BITS = 65_535
 
 
@@ -41,6 +51,7 @@ class PackedImage:
 
 
 ImageFile = Path | PackedImage
+
 # What Pillow's readers were seen to raise on damaged bytes, and its kin.
 _DAMAGED = (
     *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error),
@@ -105,3 +116,79 @@ def list_images(folder: Path) -> list[Path]:
     if not found:
         raise DataError(f"{folder}: holds no images; expected files ending in {', '.join(SUFFIXES)}")
     return sorted(found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BrokenImage:
+    """An image that cannot be read; `number` counts within its data set, `reason` is one line."""
+
+    number: int
+    reason: str
+
+
+def broken_images(
+    images: Sequence[ImageFile],
+    *,
+    fingerprint: str | None = None,
+    workers: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[BrokenImage]:
+    """Decodes all images in worker threads.
+
+    Args:
+        images: what to open.
+        fingerprint: of the whole data set; its result is kept in the cache and not computed twice.
+        workers: threads; decoding runs outside Python's lock.
+        progress: told how many of how many are done.
+
+    Returns:
+        All that are broken, in order.
+    """
+    known = None if fingerprint is None else cache_folder() / "checked-images" / f"{fingerprint}.json"
+    if known is not None and known.is_file():
+        return [BrokenImage(**item) for item in json.loads(known.read_text(encoding="utf-8"))]
+    found: list[BrokenImage] = []
+    with ThreadPoolExecutor(workers) as pool:
+        for number, reason in enumerate(pool.map(_fault, images)):
+            if reason is not None:
+                found.append(BrokenImage(number=number, reason=reason))
+            if progress:
+                progress(number + 1, len(images))
+    if known is not None:
+        write_text(known, json.dumps([{"number": item.number, "reason": item.reason} for item in found]))
+    return found
+
+
+def _fault(image: ImageFile) -> str | None:
+    try:
+        open_image(image)
+    except DataError as error:
+        return str(error)
+    return None
+
+
+_LEAST_AREA = 0.5
+
+_RATIO = math.log(4 / 3)
+
+
+def random_view(image: Image.Image, *, flip: bool, generator: torch.Generator) -> Image.Image:
+    """A random part of an image, at least half of it, sometimes mirrored.
+
+    The part's sides differ by at most a third more than the image's own; what the model's image processor
+    does (resize, crop, normalise) comes after it.
+
+    Args:
+        image: RGB.
+        flip: mirror with probability one half.
+        generator: decides.
+    """
+    draws = torch.rand(5, generator=generator).tolist()
+    area = (_LEAST_AREA + (1 - _LEAST_AREA) * draws[0]) * image.width * image.height
+    ratio = image.width / image.height * math.exp(_RATIO * (2 * draws[1] - 1))
+    width = max(1, min(image.width, round(math.sqrt(area * ratio))))
+    height = max(1, min(image.height, round(math.sqrt(area / ratio))))
+    left = int(draws[2] * (image.width - width + 1))
+    top = int(draws[3] * (image.height - height + 1))
+    part = image.crop((left, top, left + width, top + height))
+    return ImageOps.mirror(part) if flip and draws[4] < 0.5 else part

@@ -1,21 +1,24 @@
 """Images with captions to train on: from a table beside a folder, tar shards, or the Hub."""
 
 import hashlib
+import json
+import os
+import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import datasets
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.data.hub_images import read_hub_images
-from langadapt.data.images import ImageFile, PackedImage
-from langadapt.data.local_files import inside, local_path
-from langadapt.data.rows import Row, check_text
-from langadapt.data.tables import column_names, read_values
-from langadapt.data.tar_shards import has_english, read_shard
+from langadapt.data.images import SUFFIXES, ImageFile, PackedImage
+from langadapt.data.readers import column_names, inside, load_hub, local_path, read_values
+from langadapt.data.rows import Row, check_text, missing_column, reach, unreadable
 from langadapt.errors import DataError, MissingDataError
+from langadapt.files.store import cache_folder, fingerprint
 from langadapt.recipes.data import CaptionColumns, HubSource, PairsRecipe, TableFiles, TarShards
 from langadapt.recipes.find import Found, data_recipe
 
@@ -183,3 +186,150 @@ def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
         image_of_text=np.array(owners, np.int64),
         english=tuple(english) if english else None,
     )
+
+
+def read_hub_images(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
+    """Streams rows of a Hub data set whose first column holds images.
+
+    The images are copied undecoded into one file of the cache, once per revision; nothing is unpacked.
+
+    Args:
+        source: repository (or a local folder laid out like one), config, split, revision.
+        columns: the image column, then text columns; dotted names reach into nested columns.
+
+    Raises:
+        DataError: as `read_hub`; the first column holds no images.
+    """
+    data = load_hub(source)
+    where = f"{source.repo}, split {source.split}"
+    names: list[str] = data.column_names
+    image, *texts = columns
+    for column in columns:
+        if column not in names and column.partition(".")[0] not in names:
+            raise missing_column(column, names, where)
+    if not isinstance(data.features.get(image), datasets.Image):
+        raise DataError(f"{where}: column '{image}' holds no images; name the one that does")
+    roots = list(dict.fromkeys(c if c in names else c.partition(".")[0] for c in texts))
+    places = _pack(data.select_columns([image]).cast_column(image, datasets.Image(decode=False)), image)
+    for number, record in enumerate(data.select_columns(roots), start=1):
+        place = f"{where}: row {number}"
+        yield Row(place, (places[number - 1], *(reach(record, column, place) for column in texts)))
+
+
+def _pack(data: Any, column: str) -> list[PackedImage]:
+    folder = cache_folder() / "hub-images"
+    stem = fingerprint(data._fingerprint, column, len(data))
+    packed, index = folder / f"{stem}.bin", folder / f"{stem}.json"
+    if not (index.is_file() and packed.is_file()):
+        folder.mkdir(parents=True, exist_ok=True)
+        sizes: list[int] = []
+        temporary = folder / f".{stem}.{os.getpid()}.tmp"
+        with temporary.open("wb") as file:
+            for record in data:
+                raw = record[column]["bytes"]
+                if raw is None:
+                    raw = Path(record[column]["path"]).read_bytes()
+                sizes.append(file.write(raw))
+        os.replace(temporary, packed)
+        listing = index.with_name(f".{stem}.{os.getpid()}.json")
+        listing.write_text(json.dumps(sizes), encoding="utf-8")
+        os.replace(listing, index)
+    sizes = json.loads(index.read_text(encoding="utf-8"))
+    found, offset = [], 0
+    for number, size in enumerate(sizes, start=1):
+        found.append(PackedImage(packed, f"row {number}", offset, size))
+        offset += size
+    return found
+
+
+def read_shard(path: Path, columns: CaptionColumns) -> Iterator[Row]:
+    """Streams the samples of one shard; images stay where they are and are read when they are needed.
+
+    A sample is a run of members whose names differ only behind the first dot: `0001.jpg` with `0001.json`,
+    whose keys are the columns, or with `0001.txt` (the caption) and perhaps `0001.en.txt` (its English side).
+
+    Args:
+        path: .tar, not compressed: members could not be found again in a compressed one.
+        columns: names of the caption and its English side in `.json` members.
+
+    Yields:
+        Rows with image, caption and, where `columns.english` is named, the English side.
+
+    Raises:
+        DataError: unreadable or compressed file, a sample without image or caption, no samples.
+    """
+    empty = True
+    for key, members in _samples(path):
+        empty = False
+        yield _row(path, key, members, columns)
+    if empty:
+        raise DataError(f"{path}: holds no samples; check that it was written completely")
+
+
+def has_english(path: Path) -> bool:
+    """Whether the first sample of a shard names the caption's English side."""
+    for _, members in _samples(path):
+        if "json" in members:
+            return "english" in _record(members["json"])
+        return "en.txt" in members
+    return False
+
+
+def _samples(path: Path) -> Iterator[tuple[str, dict[str, PackedImage]]]:
+    try:
+        with tarfile.open(path, "r:") as tar:
+            key, members = "", dict[str, PackedImage]()
+            for member in tar:
+                folder, _, name = member.name.rpartition("/")
+                if not member.isfile() or name.startswith("."):
+                    continue
+                stem, _, kind = name.partition(".")
+                own = f"{folder}/{stem}" if folder else stem
+                if own != key and members:
+                    yield key, members
+                    members = {}
+                key = own
+                members[kind.lower()] = PackedImage(path, member.name, member.offset_data, member.size)
+            if members:
+                yield key, members
+    except tarfile.TarError as error:
+        raise DataError(f"{path}: not a plain tar file ({error}); unpack compressed shards") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _row(path: Path, key: str, members: dict[str, PackedImage], columns: CaptionColumns) -> Row:
+    place = f"{path}: sample {key}"
+    image = next((item for kind, item in members.items() if f".{kind}" in SUFFIXES), None)
+    if image is None:
+        raise DataError(f"{place}: no image in it; expected one of {', '.join(SUFFIXES)}")
+    if "json" in members:
+        record = _record(members["json"])
+        texts = [reach(record, columns.caption, place)]
+        texts += [reach(record, columns.english, place)] if columns.english else []
+    elif "txt" in members:
+        texts = [_text(members["txt"])]
+        if columns.english:
+            if "en.txt" not in members:
+                raise DataError(f"{place}: no {key}.en.txt beside {key}.txt for its English side")
+            texts.append(_text(members["en.txt"]))
+    else:
+        raise DataError(f"{place}: no caption in it; expected {key}.txt or {key}.json")
+    return Row(place, (image, *texts))
+
+
+def _record(member: PackedImage) -> dict[str, Any]:
+    try:
+        found = json.loads(_text(member))
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{member}: is not valid JSON: {str(error).splitlines()[0]}; correct it") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{member}: expected a JSON object, got {type(found).__name__}")
+    return found
+
+
+def _text(member: PackedImage) -> str:
+    try:
+        return member.read_bytes().decode("utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{member}: byte {error.start} is not UTF-8; save it as UTF-8") from error

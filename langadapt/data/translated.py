@@ -12,9 +12,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from langadapt.data.store import fingerprint
-from langadapt.data.write_text import write_text
 from langadapt.errors import DataError
+from langadapt.files.atomic import write_text
+from langadapt.files.store import fingerprint
 
 _CHUNK_ROWS = 256
 

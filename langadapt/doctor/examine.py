@@ -7,33 +7,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-from langadapt.data.cleaning.build import BuildPlan, build_parallel
-from langadapt.data.cleaning.output import PAIRS
-from langadapt.data.cleaning.own_tests import OwnTests, own_tests
-from langadapt.data.cleaning.sources import Source
+from langadapt.cleaning.build import PAIRS, BuildPlan, build_parallel
+from langadapt.cleaning.chunks import Source
+from langadapt.cleaning.contamination import OwnTests, own_tests
 from langadapt.data.parallel import parallel_rows
-from langadapt.data.store import cache_folder
-from langadapt.data.tables import read_table
-from langadapt.doctor.candidates import examine_candidates
-from langadapt.doctor.findings import Findings, Licences, Pairs
+from langadapt.data.readers import read_table
+from langadapt.doctor.findings import Candidate, Findings, Licences, Pairs, measure_coverage
 from langadapt.doctor.probe import Estimate, estimate
-from langadapt.errors import DataError, MissingDataError, ModelError
+from langadapt.errors import DataError, MissingDataError, ModelError, Progress, Report
+from langadapt.files.store import cache_folder
 from langadapt.hub.licences import licence_sum, objections
 from langadapt.models import ResolvedModel, load_teacher, load_text_model, resolve_model
+from langadapt.models.load import load_tokenizer
 from langadapt.models.provenance import BaseModel, data_source
-from langadapt.progress import Progress, Report
+from langadapt.models.towers import MODEL_FILES
 from langadapt.recipes import (
     HubSource,
     LanguageRecipe,
     ModelRef,
     ParallelRecipe,
+    TextModelRef,
     data_recipe,
+    find_language,
+    language_codes,
     with_absolute_paths,
 )
 from langadapt.recipes.find import Found
 
 _SAMPLE = 2_000
+
 """Sentences on which tokenizers are measured, spread over all clean pairs."""
 
 
@@ -206,3 +211,80 @@ def _licences(recipe: LanguageRecipe, corpora: Sequence[Found[ParallelRecipe]]) 
         noncommercial=total.noncommercial,
         objections=tuple(objections(data, models, stored=[models[1]] if trains else [])),
     )
+
+
+def shipped_text_models() -> list[TextModelRef]:
+    """The text models of the shipped languages, the most used first."""
+    refs = [find_language(code).recipe.text_model for code in language_codes()]
+    uses: dict[tuple[str, str | None], list[TextModelRef]] = {}
+    for ref in refs:
+        uses.setdefault((ref.repo, ref.revision), []).append(ref)
+    return [same[0] for same in sorted(uses.values(), key=len, reverse=True)]
+
+
+def examine_candidates(
+    own: TextModelRef,
+    source: ResolvedModel | None,
+    why_not: str | None,
+    target: Sequence[str],
+    english: Sequence[str] | None,
+) -> list[Candidate]:
+    """The recipe's own text model first, then those of the shipped languages.
+
+    Args:
+        own: as the recipe names it.
+        source: where it lies; None if it cannot be had.
+        why_not: the reason then.
+        target: sentences of the language.
+        english: their English sides, where they are known.
+    """
+    found = [_candidate(own, source, why_not, target, english, is_own=True)]
+    for ref in shipped_text_models():
+        if (ref.repo, ref.revision) == (own.repo, own.revision):
+            continue
+        place = _cached(ref)
+        reason = None if place else "not available here"
+        found.append(_candidate(ref, place, reason, target, english, is_own=False))
+    return found
+
+
+def _candidate(
+    ref: TextModelRef,
+    source: ResolvedModel | None,
+    why_not: str | None,
+    target: Sequence[str],
+    english: Sequence[str] | None,
+    *,
+    is_own: bool,
+) -> Candidate:
+    coverage = None
+    if source is not None and target:
+        # The language code of the shipped recipe would be the one of another language: it adds a token only.
+        options = {"src_lang": ref.tokenizer_language} if ref.tokenizer_language and is_own else {}
+        try:
+            coverage = measure_coverage(load_tokenizer(source, **options), target, english)
+        except ModelError as error:
+            why_not = str(error)
+    elif source is not None:
+        why_not = "no text of the language is here to measure it on"
+    return Candidate(
+        repo=ref.repo,
+        revision=source.revision if source else ref.revision,
+        own=is_own,
+        licence=ref.licence,
+        coverage=coverage,
+        missing=why_not,
+    )
+
+
+def _cached(ref: TextModelRef) -> ResolvedModel | None:
+    """A Hub model that was fetched before; nothing is fetched now."""
+    try:
+        path = Path(
+            snapshot_download(
+                ref.repo, revision=ref.revision, allow_patterns=MODEL_FILES, local_files_only=True
+            )
+        )
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+    return ResolvedModel(repo=ref.repo, revision=path.name, path=path)

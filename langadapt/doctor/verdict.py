@@ -6,8 +6,7 @@ The limits are judgement, not measurement: they say where experience and common 
 from dataclasses import dataclass
 from typing import Literal
 
-from langadapt.doctor.coverage import Coverage
-from langadapt.doctor.findings import Findings
+from langadapt.doctor.findings import Coverage, Findings
 
 UNKNOWN_PERCENT = 1.0
 """More unknown tokens than this hide words."""

@@ -8,18 +8,14 @@ import torch
 from torch import Tensor
 
 from langadapt.data.classification import ClassificationSet
-from langadapt.data.store import fingerprint
 from langadapt.errors import RecipeError
-from langadapt.evaluation.class_texts import class_embeddings, prompts_label
-from langadapt.evaluation.retrieval import teacher_texts
-from langadapt.metrics.classification import (
-    ClassificationScores,
-    class_similarities,
-    classification_scores,
-)
+from langadapt.files.store import fingerprint
+from langadapt.metrics.classification import ClassificationScores, class_similarities, classification_scores
 from langadapt.metrics.signature import ClassSignature
 from langadapt.models import LanguageModel
-from langadapt.models.image_store import ImageProgress, stored_images
+from langadapt.models.caches import ImageProgress, stored_images
+from langadapt.models.prompts import class_embeddings, prompts_label
+from langadapt.models.teacher import teacher_texts
 
 
 @dataclass(frozen=True, kw_only=True)

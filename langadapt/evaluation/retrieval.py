@@ -6,13 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from langadapt.data.retrieval_set import RetrievalSet
+from langadapt.data.retrieval import RetrievalSet
 from langadapt.evaluation.cards import ScoreCard
 from langadapt.metrics.retrieval import RetrievalScores, retrieval_scores
 from langadapt.metrics.signature import Signature
 from langadapt.metrics.translation import translation_scores
-from langadapt.models import LanguageModel, Teacher
-from langadapt.models.image_store import ImageProgress, stored_images
+from langadapt.models import LanguageModel
+from langadapt.models.caches import ImageProgress, stored_images
+from langadapt.models.teacher import teacher_texts
 from langadapt.models.translator import Translator
 
 
@@ -99,15 +100,6 @@ def evaluate_retrieval(
         translation=translation,
     )
     return Evaluation(card=card, text=text, gallery=gallery)
-
-
-def teacher_texts(teacher: Teacher, texts: Sequence[str]) -> Tensor:
-    """The teacher's own embeddings of texts: `[len(texts), D]` float32 unit rows on the CPU."""
-    tokens = teacher.tokenize(texts)
-    out = torch.zeros(len(texts), teacher.dim)
-    for rows in teacher.text_batches(tokens):
-        out[torch.from_numpy(rows.copy())] = teacher.encode_texts(tokens, rows).cpu()
-    return out
 
 
 def best_images(evaluation: Evaluation, rows: Sequence[int], *, count: int) -> list[list[int]]:

@@ -3,10 +3,10 @@
 import random
 from pathlib import Path
 
-from langadapt.data.retrieval_set import RetrievalSet
+from langadapt.data.retrieval import RetrievalSet
 from langadapt.evaluation.page import Search
 from langadapt.evaluation.retrieval import Evaluation, best_images
-from langadapt.evaluation.thumbnails import Thumbnail
+from langadapt.evaluation.sections import Thumbnail
 from langadapt.models.artifact import Artifact
 from langadapt.recipes import LanguageRecipe
 

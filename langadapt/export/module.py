@@ -22,7 +22,7 @@ from langadapt.export.put_weights import add_layers, added_weights, merge_pieces
 from langadapt.models.pieces import Vocabulary
 from langadapt.models.towers import MODEL_FILES, Layers, image_rows, layer_states, read_module, unit_rows
 from langadapt.nn.adapter import Adapter, normed
-from langadapt.nn.bottleneck import TopLayer
+from langadapt.nn.peft_modules import TopLayer
 
 CONFIG, WEIGHTS, PIECES = "langadapt_module.json", "adapter.safetensors", "vocabulary.json"
 

@@ -7,12 +7,8 @@ from langadapt import __version__
 
 MODULE_FILE, MODULE_CLASS = "langadapt_module.py", "LanguageAndImages"
 _PARTS = (
-    "nn/dropout.py",
-    "nn/pooling.py",
-    "nn/transformer.py",
     "nn/adapter.py",
-    "nn/bottleneck.py",
-    "nn/extended_embedding.py",
+    "nn/peft_modules.py",
     "models/towers.py",
     "models/pieces.py",
     "export/put_weights.py",

@@ -14,13 +14,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from langadapt.data.write_text import write_text
 from langadapt.errors import ModelError
 from langadapt.export.agreement import Agreement, Probes, check_tokenizer, difference
 from langadapt.export.module import LanguageAndImages
 from langadapt.export.readme import onnx_readme
 from langadapt.export.sentence_transformers import merged_module
 from langadapt.export.whole_folder import whole_folder
+from langadapt.files.atomic import write_text
 from langadapt.models import LanguageModel
 from langadapt.models.towers import image_rows
 

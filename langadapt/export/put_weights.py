@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from langadapt.models.pieces import Vocabulary, extended_model
-from langadapt.nn.bottleneck import Bottleneck, TopLayer, append
-from langadapt.nn.extended_embedding import ExtendedEmbedding
+from langadapt.nn.peft_modules import Bottleneck, ExtendedEmbedding, TopLayer, append
 
 _ADDED: dict[str, tuple[Any, str]] = {
     "bottleneck": (Bottleneck, "up.bias"),

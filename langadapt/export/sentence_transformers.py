@@ -10,16 +10,16 @@ import torch
 from PIL import Image
 from transformers.utils import logging as transformers_logging
 
-from langadapt.data.write_text import write_text
 from langadapt.export.agreement import Probes, agreement, check_tokenizer
 from langadapt.export.module import CONFIG, WEIGHTS, LanguageAndImages
 from langadapt.export.module_source import MODULE_CLASS, MODULE_FILE, module_source
 from langadapt.export.readme import sentence_transformers_readme
 from langadapt.export.whole_folder import whole_folder
+from langadapt.files.atomic import write_text
 from langadapt.models import LanguageModel
-from langadapt.models.pretrained import load_config
+from langadapt.models.load import load_config
 from langadapt.models.provenance import BaseModel
-from langadapt.models.tuning import STAGES, has_stage
+from langadapt.models.tuned import STAGES, has_stage
 from langadapt.recipes import Lora, Method
 from langadapt.recipes.language import Trains
 

@@ -1,24 +1,33 @@
 """A run folder becomes the folder that is published: what belongs there and no more, and checked."""
 
 import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from langadapt.data.write_text import write_text
 from langadapt.errors import PublishError
 from langadapt.evaluation.cards import ScoreCard
-from langadapt.evaluation.report import score_json
-from langadapt.hub.card import CardFacts, model_card
+from langadapt.evaluation.terminal import score_json
+from langadapt.export import default_probes, write_module_files
+from langadapt.export.agreement import agreement
+from langadapt.export.sentence_transformers import MODULE_FILES, merged_module
+from langadapt.files.atomic import write_text
+from langadapt.hub.card import CardFacts, Usage, model_card
 from langadapt.hub.licences import Sum, changed_models, objections
-from langadapt.hub.tools import TOOLS
+from langadapt.hub.upload import upload
 from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
-from langadapt.models.artifact import FACTS, SCORES, WEIGHTS
-from langadapt.models.artifact_folder import FILES
+from langadapt.models.artifact import FACTS, FILES, SCORES, WEIGHTS
 from langadapt.models.provenance import BaseModel
 
 CARD = "README.md"
+
 PUBLISHED = {*FILES, SCORES, CARD}
+
 TOLERANCE = 1e-5
+
 # What the commands write into a run folder beside the artifact.
 _OF_A_RUN = {*PUBLISHED, "log.jsonl", "curve.svg", "report.html"}
 
@@ -189,3 +198,136 @@ def _portable_model(model: BaseModel) -> BaseModel:
 
 def _name(recipe: str) -> str:
     return Path(recipe).stem if "/" in recipe or recipe.endswith((".yaml", ".yml")) else recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Publication:
+    """What was published."""
+
+    staged: Staged
+    sizes: dict[str, int]
+    """Bytes of each file."""
+    commit: str | None
+    """Hash on the Hub; None where nothing was uploaded."""
+
+
+def publish(
+    run: Path,
+    *,
+    options: StageOptions,
+    out: Path | None = None,
+    private: bool = False,
+    send: bool = True,
+) -> Publication:
+    """Publishes a run.
+
+    Args:
+        run: folder of a finished and scored run.
+        options: repository, and what the publisher states.
+        out: write the folder here instead of uploading it; it must not exist, or be empty.
+        private: whether a new repository is private.
+        send: False stages and checks only.
+
+    Raises:
+        LangadaptError: see `stage` and `upload`.
+    """
+    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise PublishError(f"--out {out}: exists and is not an empty folder; choose another one")
+    parent = out.resolve().parent if out is not None else None
+    if parent is not None:
+        parent.mkdir(parents=True, exist_ok=True)
+    # Beside its final place, so that it gets there in one move.
+    temporary = Path(tempfile.mkdtemp(prefix=".langadapt-", dir=parent))
+    try:
+        staged = stage(run, temporary, options)
+        sizes = {name: (temporary / name).stat().st_size for name in staged.files}
+        commit = None
+        if out is not None:
+            temporary.chmod(0o755)
+            os.replace(temporary, out)
+        elif send:
+            commit = upload(
+                temporary,
+                staged.files,
+                repo=options.repo,
+                private=private,
+                marker=FACTS,
+                message="Publish a langadapt adapter",
+            )
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return Publication(staged=staged, sizes=sizes, commit=commit)
+
+
+def _langadapt(folder: Path, model: LanguageModel, repo: str) -> Usage:
+    artifact = model.artifact
+    places = "".join(
+        f', {role}="path/of/{base.repo}"'
+        for role, base in (("teacher", artifact.teacher), ("text_model", artifact.text_model))
+        if base.local
+    )
+    return Usage(
+        title="langadapt",
+        text=f"""```bash
+pip install langadapt
+```
+
+```python
+import langadapt
+
+model = langadapt.load("{repo}"{places})  # revision="..." pins a commit
+text = model.encode_text({_example(model)})  # float32 [1, {artifact.target_dim}], unit rows
+images = model.encode_images(["a.jpg", "b.jpg"])  # float32 [2, {artifact.target_dim}]
+print(text @ images.T)
+```""",
+    )
+
+
+def _sentence_transformers(folder: Path, model: LanguageModel, repo: str) -> Usage:
+    """Adds the module's files where it embeds as the model does; says so where it cannot."""
+    if model.artifact.teacher.local or model.artifact.text_model.local:
+        return Usage(
+            title="sentence-transformers",
+            text="Not from this repository: a base model is a folder that is not on the Hub. Whoever has "
+            "it can write a folder that holds everything: `langadapt export`, below.",
+        )
+    agreement(model, merged_module(model), default_probes(model)).within(
+        TOLERANCE, what="the sentence-transformers module"
+    )
+    write_module_files(folder, model)
+    return Usage(
+        title="sentence-transformers",
+        text=f"""Without langadapt. `trust_remote_code=True` runs `langadapt_module.py` of this repository;
+read it first.
+
+```python
+from PIL import Image
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("{repo}", trust_remote_code=True)
+texts = model.encode({_example(model)})
+images = model.encode([Image.open("photo.jpg")])
+print(model.similarity(texts, images))
+```""",
+        files=MODULE_FILES,
+    )
+
+
+def _onnx(folder: Path, model: LanguageModel, repo: str) -> Usage:
+    return Usage(
+        title="ONNX, and a folder with everything inside",
+        text=f"""```bash
+langadapt export {repo} --format onnx --out onnx
+langadapt export {repo} --format sentence-transformers --out with-base-models
+```""",
+    )
+
+
+def _example(model: LanguageModel) -> str:
+    samples = model.artifact.samples
+    return json.dumps(list(samples.texts[:1] if samples else ()), ensure_ascii=False)
+
+
+TOOLS: tuple[Callable[[Path, LanguageModel, str], Usage], ...] = (_langadapt, _sentence_transformers, _onnx)
+
+"""Each gets the folder, the adapter loaded from it, and the repository's name; it writes its files there."""

@@ -13,8 +13,8 @@ from huggingface_hub.errors import (
 )
 
 from langadapt import __version__
-from langadapt.data.hub_retry import one_line, with_backoff
 from langadapt.errors import PublishError
+from langadapt.files.hub import one_line, with_backoff
 
 _GIT = ".gitattributes"
 T = TypeVar("T")

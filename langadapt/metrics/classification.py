@@ -9,7 +9,7 @@ from torch import Tensor
 
 from langadapt.errors import DataError
 from langadapt.metrics.intervals import Interval, mean_interval
-from langadapt.metrics.rows import exact_unit_rows
+from langadapt.metrics.ranks import exact_unit_rows
 
 
 @dataclass(frozen=True, kw_only=True)

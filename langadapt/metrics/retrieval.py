@@ -9,8 +9,7 @@ from torch import Tensor
 
 from langadapt.errors import DataError
 from langadapt.metrics.intervals import Interval, bootstrap_interval
-from langadapt.metrics.ranks import Positives, positive_ranks
-from langadapt.metrics.rows import exact_unit_rows
+from langadapt.metrics.ranks import Positives, exact_unit_rows, positive_ranks
 
 CUTOFFS = (1, 5, 10)
 

@@ -3,7 +3,7 @@
 from langadapt.models.artifact import Artifact, read_artifact, write_artifact
 from langadapt.models.language_model import LanguageModel, load
 from langadapt.models.language_set import LanguageSet, load_set
-from langadapt.models.resolve import ResolvedModel, resolve_model
+from langadapt.models.load import ResolvedModel, resolve_model
 from langadapt.models.student import Student
 from langadapt.models.teacher import Teacher, load_teacher
 from langadapt.models.text_model import TextModel, load_text_model

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from langadapt.models.resolve import resolve_model
+from langadapt.models.load import resolve_model
 from langadapt.models.text_model import TextModel, load_text_model
 from langadapt.recipes import TextModelRef
 

@@ -8,11 +8,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from langadapt.data.contrast_batch import ContrastBatch
+from langadapt.data.batches import ContrastBatch
 from langadapt.data.tokens import TextBatch
-from langadapt.models.methods import TunedTower, tower_weights
 from langadapt.models.student import Student
-from langadapt.nn.contrast import Temperature
+from langadapt.models.trainable import TunedTower, tower_weights
+from langadapt.nn.losses import Temperature
 
 
 class Embedded(NamedTuple):

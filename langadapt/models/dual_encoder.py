@@ -11,11 +11,15 @@ from transformers import AutoModel, CLIPVisionModel, VisionTextDualEncoderModel
 from transformers.utils import logging as transformers_logging
 
 from langadapt.errors import ModelError
-from langadapt.models.methods import Tower
-from langadapt.models.pretrained import load_config, load_image_processor, load_tokenizer, position_limit
-from langadapt.models.resolve import ResolvedModel
-from langadapt.models.teacher import Teacher
-from langadapt.models.tower_views import image_tower, text_tower
+from langadapt.models.load import (
+    ResolvedModel,
+    load_config,
+    load_image_processor,
+    load_tokenizer,
+    position_limit,
+)
+from langadapt.models.teacher import Teacher, image_tower, text_tower
+from langadapt.models.trainable import Tower
 
 
 @dataclass(frozen=True, kw_only=True)

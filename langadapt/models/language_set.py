@@ -9,8 +9,7 @@ from torch import Tensor
 
 from langadapt.data.tokens import require_text
 from langadapt.errors import ModelError
-from langadapt.models.detection import detect
-from langadapt.models.language_model import LanguageModel, load_beside
+from langadapt.models.language_model import LanguageModel, detect, load_beside
 from langadapt.models.teacher import Teacher
 
 

@@ -10,15 +10,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from langadapt.data.class_names import ClassNames
-from langadapt.data.write_tensors import write_tensors
-from langadapt.data.write_text import write_text
+from langadapt.data.classification import ClassNames
 from langadapt.errors import ModelError
+from langadapt.files.atomic import write_tensors, write_text
 from langadapt.models.language_model import LanguageModel
-from langadapt.models.prompt_classifier import PromptClassifier
-from langadapt.models.prompted import TextTower, prompt_texts, student_tower, teacher_tower
+from langadapt.models.prompts import PromptClassifier, TextTower, prompt_texts, student_tower, teacher_tower
 from langadapt.nn.prompts import PromptLearner
-from langadapt.recipes.few_shot import FewShotStage
+from langadapt.recipes.stages import FewShotStage
 
 FORMAT_VERSION = 1
 WEIGHTS, FACTS = "prompts.safetensors", "prompts.json"

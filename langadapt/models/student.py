@@ -9,14 +9,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from langadapt.data.packed_rows import in_rows
-from langadapt.data.tokens import TextBatch, Tokens, length_groups
-from langadapt.models.half_precision import HalfPrecision
-from langadapt.models.side_by_side import side_by_side
-from langadapt.models.text_engine import BATCH_TOKENS
+from langadapt.data.tokens import TextBatch, Tokens, in_rows, length_groups
+from langadapt.models.bfloat16 import HalfPrecision
+from langadapt.models.device import side_by_side
+from langadapt.models.frozen_text import BATCH_TOKENS
 from langadapt.models.text_model import TextModel
 from langadapt.models.towers import Layers
-from langadapt.models.trained import choose_trained
+from langadapt.models.trainable import PROBE_IDS, Tower, choose_trained, embedding_table
 from langadapt.nn import Adapter, normed
 from langadapt.recipes import AdapterSpec
 from langadapt.recipes.language import Trains
@@ -181,3 +180,20 @@ def _packed(adapter: Adapter, states: Tensor, lengths: NDArray[np.int64]) -> Ten
     places, mask = rows.by_text()
     x = x.index_select(0, places.flatten().to(device)).view(*places.shape, -1)
     return adapter.leave(x, mask.to(device))
+
+
+def student_tower(student: Student) -> Tower:
+    """A student's text model and adapter."""
+    encoder = student.text_model.encoder
+    probe = TextBatch(input_ids=torch.tensor(PROBE_IDS), mask=torch.ones(1, 2, dtype=torch.bool))
+    return Tower(
+        label=f"{student.text_model.source.repo} (text tower)",
+        module=student,
+        parts=(student,),
+        encoder=encoder,
+        projection=student.adapter.up,
+        embeddings=embedding_table(encoder),
+        run=lambda: student(probe),
+        entrance=student,
+        mask=lambda args, _: args[0].mask,
+    )

@@ -1,30 +1,31 @@
 """The frozen English image-text model: text tower and image tower into one space."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL.Image import Image
+from PIL import Image
 from torch import Tensor, nn
 
 from langadapt.data.tokens import TextBatch, Tokens, by_length, in_order, tokenize
 from langadapt.errors import ModelError
+from langadapt.models.bfloat16 import HalfPrecision
 from langadapt.models.device import uses_bf16
-from langadapt.models.half_precision import HalfPrecision
-from langadapt.models.pretrained import (
+from langadapt.models.frozen_text import BATCH_TOKENS, TextPath, packed_text_rows, packs_texts, text_parts
+from langadapt.models.load import (
+    ResolvedModel,
     load_config,
     load_image_processor,
     load_module,
     load_tokenizer,
     position_limit,
+    token_ids,
 )
-from langadapt.models.resolve import ResolvedModel
-from langadapt.models.teacher_engine import packed_text_rows, packs_texts, text_parts
-from langadapt.models.text_engine import BATCH_TOKENS, TextPath
 from langadapt.models.towers import image_rows, unit_rows
+from langadapt.models.trainable import PROBE_IDS, Tower, attention_mask, embedding_table, no_mask
 
 # These text towers were trained on texts padded to one length without a mask: padding is part of the input.
 _FIXED_LENGTH_FAMILIES = {"siglip", "siglip2"}
@@ -107,12 +108,12 @@ class Teacher:
             given["attention_mask"] = inputs.mask.long()
         return unit_rows(self.module.get_text_features(**given))  # type: ignore[operator]
 
-    def pixels(self, images: Sequence[Image]) -> dict[str, Tensor]:
+    def pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
         """What the image tower takes of RGB images, on its device."""
         return dict(self.image_processor(list(images), return_tensors="pt").to(self.device))
 
     @torch.inference_mode()
-    def embed_images(self, images: Sequence[Image]) -> Tensor:
+    def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
         """RGB images to `[B, D]` float32 unit rows."""
         return image_rows(self.module, self.pixels(images))
 
@@ -161,12 +162,45 @@ def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -
     return replace(teacher, dim=probe.shape[1])
 
 
-def token_ids(tokenizer: Any, max_tokens: int) -> Callable[[list[str]], list[list[int]]]:
-    """A tokenizer's batch call as a plain function, texts to ids with special tokens, cut at `max_tokens`."""
+def image_tower(teacher: Teacher) -> Tower:
+    """The image half of an image-text model."""
+    module: Any = teacher.module
+    projection = getattr(module, "visual_projection", None)
+    pixels = teacher.pixels([Image.new("RGB", (64, 64))])
+    return Tower(
+        label=f"{teacher.source.repo} (image tower)",
+        module=module,
+        parts=(module.vision_model,) if projection is None else (module.vision_model, projection),
+        encoder=module.vision_model,
+        projection=projection,
+        embeddings=None,
+        run=lambda: module.get_image_features(**pixels),
+        entrance=module.vision_model,
+        mask=no_mask,
+    )
 
-    def encode(texts: list[str]) -> list[list[int]]:
-        found = tokenizer(texts, truncation=True, max_length=max_tokens, return_attention_mask=False)
-        rows: list[list[int]] = found["input_ids"]
-        return rows
 
-    return encode
+def text_tower(teacher: Teacher) -> Tower:
+    """The text half of an image-text model."""
+    module: Any = teacher.module
+    ids = torch.tensor(PROBE_IDS, device=teacher.device)
+    return Tower(
+        label=f"{teacher.source.repo} (text tower)",
+        module=module,
+        parts=(module.text_model, module.text_projection),
+        encoder=module.text_model,
+        projection=module.text_projection,
+        embeddings=embedding_table(module.text_model),
+        run=lambda: module.get_text_features(input_ids=ids, attention_mask=torch.ones_like(ids)),
+        entrance=module.text_model,
+        mask=attention_mask,
+    )
+
+
+def teacher_texts(teacher: Teacher, texts: Sequence[str]) -> Tensor:
+    """The teacher's own embeddings of texts: `[len(texts), D]` float32 unit rows on the CPU."""
+    tokens = teacher.tokenize(texts)
+    out = torch.zeros(len(texts), teacher.dim)
+    for rows in teacher.text_batches(tokens):
+        out[torch.from_numpy(rows.copy())] = teacher.encode_texts(tokens, rows).cpu()
+    return out

@@ -11,10 +11,15 @@ from torch import Tensor, nn
 
 from langadapt.data.tokens import TextBatch, Tokens, tokenize
 from langadapt.errors import ModelError, RecipeError
-from langadapt.models.pretrained import load_config, load_module, load_tokenizer, position_limit
-from langadapt.models.resolve import ResolvedModel
-from langadapt.models.teacher import token_ids
-from langadapt.models.text_engine import TextEngine
+from langadapt.models.frozen_text import TextEngine
+from langadapt.models.load import (
+    ResolvedModel,
+    load_config,
+    load_module,
+    load_tokenizer,
+    position_limit,
+    token_ids,
+)
 from langadapt.models.towers import Layers, layer_states, spread
 from langadapt.recipes import TextModelRef
 

@@ -11,9 +11,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from langadapt.data.tokens import by_length, require_text, tokenize
 from langadapt.errors import ModelError
-from langadapt.models.pretrained import load_config, load_module, load_tokenizer
-from langadapt.models.resolve import ResolvedModel
-from langadapt.models.teacher import token_ids
+from langadapt.models.load import ResolvedModel, load_config, load_module, load_tokenizer, token_ids
 from langadapt.recipes import ModelRef
 
 _LONGEST = 128

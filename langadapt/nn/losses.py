@@ -1,9 +1,10 @@
 """Losses of distillation: plain functions of tensors."""
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
 
@@ -45,3 +46,127 @@ def info_nce(student: Tensor, targets: Tensor, temperature: float) -> Tensor:
     logits = logits.masked_fill(same, float("-inf"))
     own = torch.arange(len(logits), device=logits.device)
     return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+
+
+_LEAST, _MOST = 0.01, 1.0
+
+
+class Temperature(nn.Module):
+    """What similarities are divided by, learned within 0.01 and 1; for the sigmoid loss also a bias.
+
+    Args:
+        start: initial temperature.
+        loss: `sigmoid` adds the bias, which starts at SigLIP's -10.
+    """
+
+    def __init__(self, *, start: float, loss: Literal["softmax", "sigmoid"]) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.tensor(-math.log(start)))
+        self.bias = nn.Parameter(torch.tensor(-10.0)) if loss == "sigmoid" else None
+
+    def forward(self, similarity: Tensor) -> Tensor:
+        """Logits of cosine similarities, same shape."""
+        with torch.no_grad():  # on the weight itself: a clamp of the value would have no gradient outside
+            self.log_scale.clamp_(-math.log(_MOST), -math.log(_LEAST))
+        logits = similarity * self.log_scale.exp()
+        return logits if self.bias is None else logits + self.bias
+
+
+def duplicates(images: Tensor, captions: Tensor) -> Tensor:
+    """Which pairs of a batch are no negatives of each other: same image or same caption.
+
+    Args:
+        images: `[B]` int64, number of each pair's image.
+        captions: `[B]` int64, number of each pair's caption text.
+
+    Returns:
+        `[B, B]` bool, the diagonal False.
+    """
+    same = (images[:, None] == images) | (captions[:, None] == captions)
+    return same.fill_diagonal_(False)
+
+
+def softmax_contrast(logits: Tensor, ignored: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Symmetric InfoNCE of a batch.
+
+    Args:
+        logits: `[B, B]`, text i against image j; the diagonal holds the pairs.
+        ignored: `[B, B]` bool, neither positive nor negative.
+        weights: `[B]`, of each pair's own terms, 1 on average; None: all alike.
+
+    Returns:
+        Scalar.
+
+    Source: Radford et al., 2021.
+    """
+    logits = logits.masked_fill(ignored, float("-inf"))
+    own = torch.arange(len(logits), device=logits.device)
+    if weights is None:
+        return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    t2i, i2t = (F.cross_entropy(side, own, reduction="none") for side in (logits, logits.T))
+    return (weights * (t2i + i2t)).mean() / 2
+
+
+def sigmoid_contrast(logits: Tensor, ignored: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Each text-image pair of a batch judged by itself; arguments as in `softmax_contrast`.
+
+    Source: Zhai et al., 2023, eq. 1 and algorithm 1: the sum over all pairs, divided by B.
+    """
+    sign = 2 * torch.eye(len(logits), device=logits.device) - 1
+    each = -F.logsigmoid(sign * logits).masked_fill(ignored, 0.0)
+    if weights is None:
+        return each.sum() / len(logits)
+    return (weights * (each.sum(dim=0) + each.sum(dim=1))).mean() / 2
+
+
+def missed(logits: Tensor, ignored: Tensor, by: Literal["rank", "chance"]) -> Tensor:
+    """How far each pair of a batch is from being found among the others, from 0 to 1.
+
+    Args:
+        logits: `[B, B]`, text i against image j; the diagonal holds the pairs.
+        ignored: `[B, B]` bool, not counted.
+        by: `rank`: one minus the reciprocal rank, of equal ones the last; `chance`: one minus the softmax
+            probability.
+
+    Returns:
+        `[B]` float32, the mean of both directions.
+    """
+    logits = logits.masked_fill(ignored, float("-inf"))
+    own = logits.diagonal()[:, None]
+    if by == "rank":
+        t2i, i2t = (1.0 / (side >= own).sum(dim=1) for side in (logits, logits.T))
+    else:
+        t2i, i2t = (side.softmax(dim=1).diagonal() for side in (logits, logits.T))
+    return (1.0 - (t2i + i2t) / 2).float().clamp(0.0, 1.0)
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Rows of all processes, one process after the other; gradients find their way back.
+
+    Each process computes the whole loss. Its gradients for foreign rows are sent to their owners and summed,
+    so that after the mean over processes a weight's gradient is that of one process with the whole batch.
+
+    Args:
+        rows: `[B, D]`, the same shape in each process.
+
+    Returns:
+        `[processes * B, D]`; `rows` itself in a single process.
+    """
+    if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
+        return rows
+    gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        summed = gradients[0].contiguous().clone()
+        distributed.all_reduce(summed)
+        return summed.chunk(distributed.get_world_size())[distributed.get_rank()]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from langadapt.data.write_text import write_text
+from langadapt.files.atomic import write_text
 from langadapt.quickstart.captions import chinese, english
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene, Shape, Size, Thing

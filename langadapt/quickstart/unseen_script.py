@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from langadapt.data.write_text import write_text
+from langadapt.files.atomic import write_text
 from langadapt.quickstart.recipes import LANGUAGES, Language, recipe_files
 
 CODE = "qsw"

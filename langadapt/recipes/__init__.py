@@ -11,14 +11,16 @@ from langadapt.recipes.data import (
     TableFiles,
     TarShards,
 )
-from langadapt.recipes.domain import DomainStage, HardSampling
 from langadapt.recipes.find import (
     all_data_recipes,
     data_recipe,
     find_language,
     language_codes,
+    override,
     shipped_data_recipes,
     shipped_folder,
+    with_absolute_paths,
+    with_values,
 )
 from langadapt.recipes.language import (
     AdapterSpec,
@@ -28,10 +30,17 @@ from langadapt.recipes.language import (
     ModelRef,
     TextModelRef,
 )
-from langadapt.recipes.override import override, with_absolute_paths, with_values
-from langadapt.recipes.strict_yaml import dump_recipe, read_yaml
-from langadapt.recipes.trains import LastLayers, Lora
-from langadapt.recipes.tune import AlignStage, ContrastStage, Method, TuneStage
+from langadapt.recipes.stages import (
+    AlignStage,
+    ContrastStage,
+    DomainStage,
+    HardSampling,
+    LastLayers,
+    Lora,
+    Method,
+    TuneStage,
+)
+from langadapt.recipes.yaml import dump_recipe, read_yaml
 
 __all__ = [
     "AdapterSpec",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from langadapt.recipes.strict_yaml import Spec
+from langadapt.recipes.yaml import Spec
 
 
 class HubSource(Spec):

@@ -5,12 +5,17 @@ from typing import Annotated, Literal
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from langadapt.recipes.domain import DomainStage
-from langadapt.recipes.few_shot import FewShotStage
-from langadapt.recipes.numbers import Fraction, PositiveFloat, PositiveInt
-from langadapt.recipes.strict_yaml import Spec
-from langadapt.recipes.trains import LastLayers, Lora
-from langadapt.recipes.tune import TuneStage
+from langadapt.recipes.stages import (
+    DomainStage,
+    FewShotStage,
+    Fraction,
+    LastLayers,
+    Lora,
+    PositiveFloat,
+    PositiveInt,
+    TuneStage,
+)
+from langadapt.recipes.yaml import Spec
 
 
 class ModelRef(Spec):

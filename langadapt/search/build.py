@@ -1,33 +1,44 @@
 """Brings an index up to date with its folder: only what is new or changed is encoded."""
 
 import errno
+import hashlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import PIL
+import torch
+import transformers
 from filelock import FileLock, Timeout
+from PIL.Image import Image
+from torch import Tensor
 
-from langadapt.data.store import cache_folder, fingerprint
-from langadapt.errors import DataError
-from langadapt.progress import Progress, Report
+from langadapt.data.images import open_image
+from langadapt.errors import DataError, Progress, Report
+from langadapt.files.store import cache_folder, fingerprint
+from langadapt.models import LanguageModel
 from langadapt.search.catalogue import (
     CATALOGUE,
     LOCK,
+    Failure,
+    ImageFile,
     Meta,
+    Scan,
     check_rows,
     create,
     opened,
     read_meta,
+    scan_images,
 )
-from langadapt.search.reading import read_batch
-from langadapt.search.scan import Failure, ImageFile, Scan, scan_images
-from langadapt.search.tower import ImageTower
 from langadapt.search.writer import Entry, Known, Writer
 
 _BATCH = 64
+
 _OWN_FILES = (CATALOGUE, f".{CATALOGUE}", LOCK, "rows-", "approximate")
+
 # A file that was written less than this before it was read may change again without a new time.
 _RACY_NS = 2_000_000_000
 
@@ -47,6 +58,21 @@ class Update:
     removed: int
     """Were in the index and are not in the folder any more."""
     failed: list[Failure] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTower:
+    """An image tower with its preprocessing.
+
+    Two models with the same fingerprint give the same rows, whatever language they speak.
+    """
+
+    fingerprint: str
+    label: str
+    """For people: model and short revision."""
+    dim: int
+    encode: Callable[[list[Image]], Tensor]
+    """RGB images to `[B, D]` float32 unit rows on the CPU."""
 
 
 def default_place(folder: Path, tower: ImageTower) -> Path:
@@ -182,3 +208,95 @@ def _same(image: ImageFile, known: Known | None) -> bool:
         and (known.size_bytes, known.mtime_ns) == (image.size_bytes, image.mtime_ns)
         and known.seen_ns - image.mtime_ns >= _RACY_NS
     )
+
+
+_CODE_VERSION = 2
+
+
+def image_tower(model: LanguageModel) -> ImageTower:
+    """The image side of a language model."""
+    teacher = model.teacher
+    versions = (_CODE_VERSION, transformers.__version__, PIL.__version__)
+    return ImageTower(
+        fingerprint=fingerprint(*versions, model.image_identity),
+        label=teacher.source.label,
+        dim=teacher.dim,
+        encode=lambda images: teacher.embed_images(images).cpu(),
+    )
+
+
+# Towers scale the short side to a few hundred pixels: one pixel by ten thousand would fill the memory.
+_MOST_OBLONG = 200
+
+
+def read_batch(
+    images: Sequence[ImageFile],
+    folder: Path,
+    tower: ImageTower,
+    *,
+    known_slot: Callable[[bytes], int | None],
+) -> list[Entry]:
+    """Reads some files and encodes those whose content is new.
+
+    Args:
+        images: the files.
+        folder: where their names start.
+        tower: encodes them.
+        known_slot: the row of a content's SHA-256, where the index has it.
+
+    Returns:
+        One entry per file: with a row if its content is new, else with what is known, or with a reason.
+    """
+    entries: list[Entry] = []
+    pictures: dict[int, Image] = {}
+    read: set[bytes] = set()
+    for image in images:
+        path = Path(os.fsdecode(os.path.join(os.fsencode(folder), image.name)))
+        entry = Entry(file=image, seen_ns=time.time_ns())
+        try:
+            content = _content(path)
+            slot = known_slot(content)
+            entry = replace(entry, sha256=content, slot=slot)
+            if slot is None and content not in read:
+                pictures[len(entries)] = _picture(path)
+                read.add(content)
+            _check_unchanged(path, image)
+        except DataError as error:
+            pictures.pop(len(entries), None)
+            said, _, mend = str(error).removeprefix(f"{path}: ").rpartition("; ")
+            entry = Entry(file=image, seen_ns=entry.seen_ns, reason=said or mend)
+        entries.append(entry)
+    if pictures:
+        rows = tower.encode(list(pictures.values()))
+        for place, row in zip(pictures, rows, strict=True):
+            if not torch.isfinite(row).all():
+                reason = "the image model gives no finite numbers for it"
+                entries[place] = replace(entries[place], sha256=None, reason=reason)
+            else:
+                entries[place] = replace(entries[place], row=row.numpy())
+    return entries
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; see its rights") from error
+
+
+def _picture(path: Path) -> Image:
+    picture = open_image(path)
+    long, short = max(picture.size), min(picture.size)
+    if long > _MOST_OBLONG * short:
+        raise DataError(f"{path}: {picture.width} x {picture.height} pixels are too oblong; crop it")
+    return picture
+
+
+def _check_unchanged(path: Path, image: ImageFile) -> None:
+    try:
+        now = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; see its rights") from error
+    if (now.st_size, now.st_mtime_ns) != (image.size_bytes, image.mtime_ns):
+        raise DataError(f"{path}: changed while it was read; index it again")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.data.write_text import write_text
+from langadapt.files.atomic import write_text
 from langadapt.search.approximate import (
     FACTS,
     FILE,
@@ -25,8 +25,7 @@ from langadapt.search.approximate import (
     faiss_module,
 )
 from langadapt.search.catalogue import Rows
-from langadapt.search.exact import best_rows, exact
-from langadapt.search.index import ImageIndex
+from langadapt.search.index import ImageIndex, best_rows, exact
 
 TARGET_RECALL = 0.95
 _SAMPLED_QUERIES = 200

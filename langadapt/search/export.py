@@ -10,11 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from langadapt.data.write_text import write_text
 from langadapt.errors import DataError
-from langadapt.search.catalogue import Rows
+from langadapt.files.atomic import write_text
+from langadapt.search.catalogue import Rows, shown_name
 from langadapt.search.index import ImageIndex
-from langadapt.search.scan import shown_name
 
 SUFFIXES = (".npy", ".parquet")
 _BATCH = 8192

@@ -9,8 +9,17 @@ from typing import Self
 
 import numpy as np
 
-from langadapt.search.catalogue import Meta, Rows, mapped_rows, row_checksum, rows_path, write_meta
-from langadapt.search.scan import Failure, ImageFile, Scan
+from langadapt.search.catalogue import (
+    Failure,
+    ImageFile,
+    Meta,
+    Rows,
+    Scan,
+    mapped_rows,
+    row_checksum,
+    rows_path,
+    write_meta,
+)
 
 _LEAST_GAPS = 1024
 

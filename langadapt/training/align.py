@@ -9,23 +9,21 @@ from typing import Any
 from transformers import VisionTextDualEncoderProcessor
 
 from langadapt.data.pairs import join_pairs, load_pairs
-from langadapt.data.store import fingerprint
-from langadapt.data.write_text import write_text
-from langadapt.errors import RecipeError, TrainingError
+from langadapt.errors import Progress, RecipeError, Report, TrainingError
+from langadapt.files.atomic import write_text
+from langadapt.files.store import fingerprint
 from langadapt.models import resolve_model
 from langadapt.models.artifact import environment_facts
 from langadapt.models.contrast_model import ContrastModel
 from langadapt.models.device import best_device, device_name
 from langadapt.models.dual_encoder import DualEncoder, new_dual_encoder
-from langadapt.models.methods import apply_methods, merge_lora
-from langadapt.nn.contrast import Temperature
-from langadapt.progress import Progress, Report
+from langadapt.models.trainable import apply_methods, merge_lora
+from langadapt.nn.losses import Temperature
 from langadapt.recipes import AlignStage, Method, ModelRef
 from langadapt.training.contrast import train_contrast
 from langadapt.training.contrast_data import prepare_pairs
 from langadapt.training.distill import DistillOptions
-from langadapt.training.processes import share_of_work, silent
-from langadapt.training.run_folder import RunFolder
+from langadapt.training.run import RunFolder, share_of_work, silent
 
 FACTS = "align.json"
 

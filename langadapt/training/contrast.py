@@ -11,20 +11,18 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from langadapt.data.contrast_batch import ContrastBatch
+from langadapt.data.batches import ContrastBatch
+from langadapt.errors import Progress, Report
 from langadapt.models.contrast_model import ContrastModel, Embedded
 from langadapt.nn import distillation_distance
-from langadapt.nn.contrast import duplicates, sigmoid_contrast, softmax_contrast
-from langadapt.nn.gather import gather_rows
-from langadapt.progress import Progress, Report
+from langadapt.nn.losses import duplicates, gather_rows, sigmoid_contrast, softmax_contrast
 from langadapt.recipes import ContrastStage
-from langadapt.training.checkpoint import load_checkpoint, save_checkpoint, trained_parameters
 from langadapt.training.contrast_data import ContrastData, Share
 from langadapt.training.hard_sampling import HardSampler
 from langadapt.training.held_out import held_out_recall
 from langadapt.training.loop import FitPlan, fit, start_fit
 from langadapt.training.memory import SmallerChunks
-from langadapt.training.run_folder import RunFolder
+from langadapt.training.run import RunFolder, load_checkpoint, save_checkpoint, trained_parameters
 
 
 def train_contrast(

@@ -9,19 +9,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from langadapt.data.augment import random_view
-from langadapt.data.batches import ahead, epoch_batches, steps_per_epoch
-from langadapt.data.contrast_batch import ContrastBatch
-from langadapt.data.distill_batch import DistillBatch
-from langadapt.data.image_check import broken_images
-from langadapt.data.images import open_image
+from langadapt.data.batches import ContrastBatch, DistillBatch, ahead, epoch_batches, steps_per_epoch
+from langadapt.data.images import broken_images, open_image, random_view
 from langadapt.data.pairs import Pairs
-from langadapt.data.split import Split, split_by_image
+from langadapt.data.parallel import Split, split_by_image
 from langadapt.data.tokens import Tokens
-from langadapt.errors import DataError
+from langadapt.errors import DataError, Progress, Report
 from langadapt.models import Teacher
-from langadapt.models.image_store import stored_images
-from langadapt.progress import Progress, Report
+from langadapt.models.caches import stored_images
 from langadapt.recipes import ContrastStage
 
 _WORKERS = 4

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,17 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from langadapt.data.batches import ahead, epoch_batches, steps_per_epoch
-from langadapt.data.distill_batch import DistillBatch
-from langadapt.data.parallel import load_parallel
-from langadapt.data.store import cache_folder, fingerprint
-from langadapt.errors import RecipeError
+from langadapt.data.batches import DistillBatch, ahead, epoch_batches, steps_per_epoch
+from langadapt.data.parallel import ParallelSentences, load_parallel
+from langadapt.data.tokens import by_length
+from langadapt.errors import Progress, RecipeError, Report, TrainingError
+from langadapt.files.atomic import write_text
+from langadapt.files.store import cache_folder, fingerprint
+from langadapt.metrics.retrieval import mean_recall_text
 from langadapt.models import (
     Artifact,
     Student,
+    TextModel,
     load_teacher,
     load_text_model,
     resolve_model,
@@ -28,28 +31,31 @@ from langadapt.models import (
 )
 from langadapt.models.artifact import environment_facts
 from langadapt.models.device import best_device, device_name
-from langadapt.models.trained import trained_weights
-from langadapt.models.vocabulary import new_rows
-from langadapt.progress import Progress, Report
-from langadapt.recipes import (
-    LanguageRecipe,
-    ParallelRecipe,
-    data_recipe,
-    with_absolute_paths,
-)
+from langadapt.models.new_pieces import learn_vocabulary
+from langadapt.models.pieces import Vocabulary
+from langadapt.models.trainable import trained_weights
+from langadapt.models.vocabulary import extend_text_model, new_rows
+from langadapt.nn import distillation_distance, info_nce
+from langadapt.nn.losses import gather_rows
+from langadapt.recipes import DistillStage, LanguageRecipe, ParallelRecipe, data_recipe, with_absolute_paths
 from langadapt.recipes.find import Found
-from langadapt.training.checkpoint import load_checkpoint, save_checkpoint, trained_parameters
-from langadapt.training.distill_data import DistillData, prepare
-from langadapt.training.distill_objective import distill_loss, held_out_recall
-from langadapt.training.extend_vocabulary import extend_vocabulary
-from langadapt.training.finished import base_model, finished_samples, parallel_source
-from langadapt.training.frozen_states import StateBits
-from langadapt.training.loop import FitPlan, fit, start_fit
+from langadapt.training.distill_data import DistillData, Examples, StateBits, prepare
+from langadapt.training.loop import FitPlan, FitState, fit, start_fit
 from langadapt.training.memory import CutBatches
-from langadapt.training.processes import share_of_work, silent
-from langadapt.training.run_folder import RunFolder
+from langadapt.training.run import (
+    RunFolder,
+    base_model,
+    finished_samples,
+    load_checkpoint,
+    parallel_source,
+    save_checkpoint,
+    share_of_work,
+    silent,
+    trained_parameters,
+)
 
 _STATED = {"licence", "licence_source"}
+
 """What a recipe says of a base model that changes nothing in the run."""
 
 
@@ -286,3 +292,77 @@ def _artifact_weights(student: Student) -> dict[str, Tensor]:
     adapter = {f"adapter.{name}": value.detach() for name, value in student.adapter.state_dict().items()}
     trained = trained_weights(student.text_model, student.trains)
     return {**adapter, **{f"text_model.{name}": value for name, value in trained.items()}}
+
+
+def distill_loss(
+    model: nn.Module, batch: DistillBatch, stage: DistillStage, accelerator: Accelerator
+) -> Tensor:
+    """The student's distance from the teacher, and their contrast over the rows of all processes."""
+    with accelerator.autocast():
+        embedded = model(batch.text, batch.states)
+    # Each process sees the whole batch: its rows are one another's negatives.
+    targets = gather_rows(batch.targets.to(embedded.device))
+    # Outside autocast: equal targets are recognised by their product, which needs float32.
+    student = gather_rows(embedded.float())
+    value = distillation_distance(student, targets, stage.distance)
+    if stage.info_nce_weight:
+        value = value + stage.info_nce_weight * info_nce(student, targets, stage.temperature)
+    return value
+
+
+@torch.inference_mode()
+def held_out_recall(state: FitState, data: DistillData) -> float:
+    """Mean of recall@1, 5 and 10, in percent, of held-out texts among the teacher's held-out English."""
+    model = state.model.eval()
+    examples: Examples = data.held_out
+    out = torch.zeros(len(examples), data.targets.dim)
+    for rows in by_length(data.tokens.lengths[examples.text], batch_tokens=8192):
+        batch = data.batch(examples, rows)
+        out[torch.from_numpy(np.ascontiguousarray(rows))] = model(batch.text, batch.states).float().cpu()
+    if not torch.isfinite(out).all():
+        raise TrainingError(
+            f"the student's embeddings are not finite after step {state.step}; the last checkpoint is kept: "
+            "lower distill.learning_rate or text_model.learning_rate"
+        )
+    return mean_recall_text(out, data.targets.take(examples.target))
+
+
+def extend_vocabulary(
+    text_model: TextModel,
+    recipe: LanguageRecipe,
+    corpora: Sequence[ParallelSentences],
+    run: RunFolder,
+    *,
+    accelerator: Accelerator,
+    report: Report,
+) -> Vocabulary | None:
+    """Learns the recipe's new pieces, or reads those that the run began with, and extends the text model.
+
+    Args:
+        text_model: extended in place.
+        recipe: says whether, and how many.
+        corpora: the pieces are learnt on their target sides.
+        run: keeps the pieces for when it is resumed.
+        accelerator: its main process learns, the others read.
+        report: told what was learnt.
+
+    Returns:
+        The pieces, or None where the recipe asks for none.
+    """
+    extension = recipe.text_model.extend_vocabulary
+    if extension is None:
+        return None
+    if accelerator.is_main_process and not run.vocabulary.is_file():
+        learnt = learn_vocabulary(
+            text_model,
+            (text for corpus in corpora for text in corpus.target),
+            (text for corpus in corpora for text in corpus.english),
+            pieces=extension.pieces,
+        )
+        write_text(run.vocabulary, learnt.to_json())
+    accelerator.wait_for_everyone()
+    vocabulary = Vocabulary.from_json(run.vocabulary.read_text(encoding="utf-8"))
+    extend_text_model(text_model, vocabulary, seed=recipe.distill.seed)
+    letters = sum(piece.merge is None for piece in vocabulary.pieces)
+    report(Progress(stage=f"tokenizer: {len(vocabulary.pieces)} new pieces, {letters} of them new letters"))
+    return vocabulary

@@ -14,7 +14,7 @@ from langadapt.errors import TrainingError
 from langadapt.metrics.ranks import Positives, positive_ranks
 from langadapt.metrics.retrieval import CUTOFFS
 from langadapt.models.contrast_model import ContrastModel
-from langadapt.nn.contrast import duplicates, sigmoid_contrast, softmax_contrast
+from langadapt.nn.losses import duplicates, sigmoid_contrast, softmax_contrast
 from langadapt.training.contrast_data import ContrastData
 
 _IMAGES_PER_CHUNK = 64

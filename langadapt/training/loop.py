@@ -2,7 +2,9 @@
 
 import math
 import signal
+import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,10 +13,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from langadapt.errors import TrainingError
-from langadapt.stopping import Stopped, stops_between_steps
+from langadapt.errors import Stopped, TrainingError, stops_between_steps
 from langadapt.training.memory import Memory, Piece, ran_out
-from langadapt.training.spikes import LossWatch
 
 Batch = TypeVar("Batch")
 
@@ -137,6 +137,34 @@ def fit(
     accelerator.wait_for_everyone()
 
 
+class LossWatch:
+    """Knows the losses of a run, or of its part since it was resumed.
+
+    A spike is a loss of more than 10 times the median of the last 64 that is also above every one of the
+    first 8: the step would make the model worse than it was before it learned anything. Fewer than 32 losses
+    are no ground to judge on.
+    """
+
+    def __init__(self) -> None:
+        self._first: list[float] = []
+        self._recent: deque[float] = deque(maxlen=_RECENT)
+
+    def is_spike(self, loss: float) -> bool:
+        """Whether a step's loss is one; it is remembered if it is not."""
+        usual = self.usual
+        if usual is not None and loss > _TIMES * usual and loss > max(self._first):
+            return True
+        if len(self._first) < _BEGINNING:
+            self._first.append(loss)
+        self._recent.append(loss)
+        return False
+
+    @property
+    def usual(self) -> float | None:
+        """Median of the last losses; None where there are too few."""
+        return statistics.median(self._recent) if len(self._recent) >= _LEAST else None
+
+
 def _step(
     state: FitState,
     batch: Batch,
@@ -218,3 +246,6 @@ def _place(state: FitState, batch: Batch, shown: Callable[[Batch], str] | None) 
     epoch, done = divmod(state.step, state.plan.steps_per_epoch)
     text = f"step {state.step + 1} (batch {done + 1} of epoch {epoch + 1}"
     return f"{text}: {shown(batch)})" if shown else f"{text})"
+
+
+_BEGINNING, _RECENT, _LEAST, _TIMES = 8, 64, 32, 10.0

@@ -5,9 +5,9 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 
-from langadapt.data.distill_batch import DistillBatch
+from langadapt.data.batches import DistillBatch
+from langadapt.errors import Progress, Report
 from langadapt.models.contrast_model import ContrastModel
-from langadapt.progress import Progress, Report
 
 Batch = TypeVar("Batch")
 _CPU_WORDS = "not enough memory"

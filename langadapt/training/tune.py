@@ -4,32 +4,27 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from langadapt.data.cleaning.pair_images import local_test_sets, without_test_images
-from langadapt.data.distinct import distinct
+from langadapt.cleaning.contamination import local_test_sets, without_test_images
 from langadapt.data.pairs import join_pairs, load_pairs
-from langadapt.data.parallel import load_parallel
-from langadapt.data.store import cache_folder, fingerprint
-from langadapt.data.texts import chosen
-from langadapt.errors import RecipeError, TrainingError
+from langadapt.data.parallel import chosen, load_parallel
+from langadapt.errors import Progress, RecipeError, Report, TrainingError
+from langadapt.files.store import cache_folder, distinct, fingerprint
 from langadapt.models import Artifact, LanguageModel, Student, load, read_artifact, write_artifact
 from langadapt.models.artifact import environment_facts
 from langadapt.models.contrast_model import ContrastModel
 from langadapt.models.device import best_device, device_name
-from langadapt.models.methods import blend_changes
 from langadapt.models.provenance import Samples, sample_texts
-from langadapt.models.tuning import Stage, has_stage, tunable_towers, tuned_weights
-from langadapt.nn.contrast import Temperature
-from langadapt.progress import Progress, Report
+from langadapt.models.trainable import blend_changes
+from langadapt.models.tuned import Stage, has_stage, tunable_towers, tuned_weights
+from langadapt.nn.losses import Temperature
 from langadapt.recipes import DomainStage, LanguageRecipe, ParallelRecipe, TuneStage, data_recipe
 from langadapt.training.contrast import train_contrast
 from langadapt.training.contrast_data import ContrastData, ParallelPool, prepare_pairs
 from langadapt.training.distill import DistillOptions
 from langadapt.training.distill_data import teacher_targets
-from langadapt.training.domain_record import start_record
-from langadapt.training.finished import pairs_source
+from langadapt.training.hard_sampling import start_record
 from langadapt.training.held_out import held_out_recall
-from langadapt.training.processes import share_of_work, silent
-from langadapt.training.run_folder import RunFolder
+from langadapt.training.run import RunFolder, pairs_source, share_of_work, silent
 
 _BEFORE = {"tune": "the distilled student", "domain": "the student that it began with"}
 _FACTS_BEFORE = {"tune": "distilled", "domain": "before"}

@@ -7,7 +7,7 @@ import jsonschema
 import pytest
 
 from langadapt.recipes import find_language, read_yaml, shipped_folder
-from langadapt.recipes.json_schema import KINDS, recipe_schema
+from langadapt.recipes.authoring import KINDS, recipe_schema
 
 
 def listed(langadapt, *options: str) -> dict[str, dict[str, object]]:

@@ -118,7 +118,7 @@ def test_an_index_of_another_teacher_is_refused(
     import safetensors.torch
 
     from langadapt.models.artifact import read_artifact
-    from langadapt.models.resolve import folder_hash
+    from langadapt.models.load import folder_hash
 
     place = tmp_path / "index"
     assert langadapt("index", photos, "--model", run_folder, "--index", place).code == 0

@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from langadapt.data.class_names import ClassNames, read_class_names, read_label_list
-from langadapt.data.classification import classification_from_folder, load_classification
+from langadapt.data.classification import (
+    ClassNames,
+    classification_from_folder,
+    load_classification,
+    read_class_names,
+    read_label_list,
+)
 from langadapt.errors import DataError, MissingDataError
 from langadapt.recipes import ClassificationRecipe, data_recipe
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from langadapt.data.difficulty import DifficultyBank, SamplingRule
 from langadapt.errors import DataError
+from langadapt.training.difficulty import DifficultyBank, SamplingRule
 
 
 def bank(tmp_path: Path, values: list[float], **rule: float) -> DifficultyBank:

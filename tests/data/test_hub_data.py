@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from langadapt.data.hub_data import read_hub
+from langadapt.data.readers import read_hub
 from langadapt.errors import DataError
 from langadapt.recipes import HubSource
 

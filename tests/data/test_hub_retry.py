@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 from huggingface_hub.errors import HTTPError
 
-from langadapt.data.hub_retry import WrongHashError, fetched, with_backoff
 from langadapt.errors import LangadaptWarning
+from langadapt.files.hub import WrongHashError, fetched, with_backoff
 
 
 class Answered(OSError):
@@ -30,7 +30,7 @@ class ConnectError(HTTPError):
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
     monkeypatch.setattr(time, "sleep", found.append)
-    monkeypatch.setattr("langadapt.data.hub_retry._FIRST_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr("langadapt.files.hub._FIRST_WAIT_SECONDS", 1.0)
     return found
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from langadapt.data.tables import column_names, read_table
+from langadapt.data.readers import column_names, read_table
 
 pytestmark = pytest.mark.lab
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langadapt.data.packed_rows import PackedBatch, pack
+from langadapt.data.tokens import PackedBatch, pack
 
 
 def packed(lengths: list[int]) -> PackedBatch:

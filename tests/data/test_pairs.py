@@ -10,9 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from langadapt.data.augment import random_view
-from langadapt.data.image_check import broken_images
-from langadapt.data.images import open_image
+from langadapt.data.images import broken_images, open_image, random_view
 from langadapt.data.pairs import Pairs, join_pairs, load_pairs
 from langadapt.errors import DataError
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from langadapt.data.aligned import read_aligned
 from langadapt.data.parallel import ParallelSentences, load_parallel
+from langadapt.data.readers import read_aligned
 from langadapt.errors import DataError
 from langadapt.recipes import ParallelRecipe
 from langadapt.recipes.find import Found

@@ -5,8 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from langadapt.data.retrieval import load_retrieval, retrieval_from_files
-from langadapt.data.retrieval_set import RetrievalSet
+from langadapt.data.retrieval import RetrievalSet, load_retrieval, retrieval_from_files
 from langadapt.errors import DataError
 from langadapt.recipes import RetrievalRecipe
 from langadapt.recipes.data import CaptionColumns

@@ -7,9 +7,8 @@ from typing import Any, get_args
 
 import pytest
 
-from langadapt.data.retrieval import load_retrieval
+from langadapt.data.retrieval import RetrievalSet, load_retrieval
 from langadapt.data.retrieval_formats import READERS
-from langadapt.data.retrieval_set import RetrievalSet
 from langadapt.errors import DataError
 from langadapt.recipes import RetrievalRecipe, data_recipe
 from langadapt.recipes.find import Found

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from langadapt.data.split import Split, split_by_english
+from langadapt.data.parallel import Split, split_by_english
 from langadapt.errors import DataError
 
 

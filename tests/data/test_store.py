@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from langadapt.data.store import StoreSpec, cache_folder, fingerprint, stored_rows
 from langadapt.errors import DataError, LangadaptWarning
+from langadapt.files.store import StoreSpec, cache_folder, fingerprint, stored_rows
 
 ROWS = torch.randn(10, 4, generator=torch.Generator().manual_seed(0))
 SPEC = StoreSpec(kind="test", fingerprint="abc", rows=10, dim=4)

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from langadapt.data.tables import column_names, read_table
+from langadapt.data.readers import column_names, read_table
 from langadapt.errors import DataError
 
 COLUMNS = ("english", "target")

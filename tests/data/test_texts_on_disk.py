@@ -10,19 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langadapt.data import spool
-from langadapt.data.distinct import distinct
-from langadapt.data.spool import spooled
-from langadapt.data.texts import Texts, chosen, joined, on_disk
+from langadapt.data.parallel import Texts, chosen, joined, on_disk
 from langadapt.data.tokens import Tokens, tokenize
 from langadapt.errors import DataError
+from langadapt.files import store as spool
+from langadapt.files.store import distinct, spooled
 
 ROWS = [(f"english {number}", f"língua {number % 7}\n\t") for number in range(40)]
 
 
 @pytest.fixture
 def columns(monkeypatch: pytest.MonkeyPatch) -> list[Texts]:
-    monkeypatch.setattr("langadapt.data.texts._ROWS", 9)  # several record batches
+    monkeypatch.setattr("langadapt.data.parallel._ROWS", 9)  # several record batches
     return on_disk(iter(ROWS), columns=2)
 
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from langadapt.data.packed_rows import padded_index
-from langadapt.data.tokens import Tokens, by_length, require_text, tokenize
+from langadapt.data.tokens import Tokens, by_length, padded_index, require_text, tokenize
 from langadapt.errors import DataError
 
 TEXTS = ["a b c", "d", "e f"]

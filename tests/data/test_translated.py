@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from langadapt.data import translated
-from langadapt.data.tables import read_table
+from langadapt.data.readers import read_table
 from langadapt.data.translated import write_translated
 from langadapt.errors import DataError
 

@@ -5,8 +5,7 @@ from typing import Any
 
 import pytest
 
-from langadapt.doctor.coverage import Coverage
-from langadapt.doctor.findings import Candidate, Findings, Licences, Pairs
+from langadapt.doctor.findings import Candidate, Coverage, Findings, Licences, Pairs
 from langadapt.doctor.probe import Estimate
 from langadapt.doctor.verdict import verdict
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from langadapt.evaluation.cards import ScoreCard, card_warnings
-from langadapt.evaluation.report import score_json, score_report
+from langadapt.evaluation.terminal import score_json, score_report
 from langadapt.metrics.intervals import Interval
 from langadapt.metrics.retrieval import Recalls, RetrievalScores
 

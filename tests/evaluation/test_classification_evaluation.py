@@ -11,18 +11,13 @@ from tiny_language import COLOURS
 from torch.nn import functional as F
 
 import langadapt
-from langadapt.data.class_names import ClassNames
-from langadapt.data.classification import ClassificationSet
+from langadapt.data.classification import ClassificationSet, ClassNames
 from langadapt.errors import RecipeError
-from langadapt.evaluation.class_texts import class_embeddings
 from langadapt.evaluation.classification import LearnedScorer, evaluate_classification
-from langadapt.evaluation.classification_report import (
-    classification_json,
-    classification_section,
-    worst_classes,
-)
-from langadapt.evaluation.confusion import confusion_svg
+from langadapt.evaluation.plots import confusion_svg
+from langadapt.evaluation.sections import classification_json, classification_section, worst_classes
 from langadapt.models import LanguageModel
+from langadapt.models.prompts import class_embeddings
 from langadapt.recipes import find_language, override
 from langadapt.training import DistillOptions, distill
 

@@ -11,14 +11,14 @@ from PIL import Image
 from tiny_language import sentences
 
 import langadapt
-from langadapt.data.retrieval_set import RetrievalSet
+from langadapt.data.retrieval import RetrievalSet
 from langadapt.errors import DataError
 from langadapt.evaluation.cards import ScoreCard, card_warnings
 from langadapt.evaluation.retrieval import best_images, evaluate_retrieval
 from langadapt.metrics.retrieval import RetrievalScores
 from langadapt.metrics.signature import Signature
 from langadapt.models import LanguageModel
-from langadapt.models.image_store import stored_images
+from langadapt.models.caches import stored_images
 from langadapt.recipes import find_language, override
 from langadapt.training import DistillOptions, distill
 

@@ -25,7 +25,7 @@ from untrained import untrained_run
 import langadapt
 from langadapt.errors import ModelError
 from langadapt.export import default_probes, export_onnx, export_sentence_transformers, write_module_files
-from langadapt.hub.tools import TOOLS
+from langadapt.hub.stage import TOOLS
 from langadapt.models.vocabulary import new_rows
 
 TEXTS = ["gato", *(target for _, target in sentences()[::9]), "perro azul en mar " * 9]

@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from scored import score
 from stand_in import WRITER, OwnHub, hub
 
-from langadapt.data import hub_retry
+from langadapt.files import hub as hub_retry
 from langadapt.recipes import find_language, override
 from langadapt.training import DistillOptions, distill
 

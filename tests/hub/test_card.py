@@ -11,10 +11,9 @@ import yaml
 from huggingface_hub import ModelCard
 from stand_in import card_faults
 
-from langadapt.hub.card_origin import contamination, licences, training
 from langadapt.hub.licences import changed_models, licence_sum, objections
-from langadapt.hub.publish import publish
-from langadapt.hub.stage import StageOptions
+from langadapt.hub.origin import contamination, licences, training
+from langadapt.hub.stage import StageOptions, publish
 from langadapt.models import read_artifact
 from langadapt.models.provenance import DataSource
 

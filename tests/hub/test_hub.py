@@ -13,8 +13,7 @@ from sealing import reseal
 from stand_in import READER, WRITER, OwnHub
 
 from langadapt.errors import PublishError
-from langadapt.hub.publish import Publication, publish
-from langadapt.hub.stage import StageOptions
+from langadapt.hub.stage import Publication, StageOptions, publish
 from langadapt.hub.upload import upload
 
 pytestmark = pytest.mark.hub

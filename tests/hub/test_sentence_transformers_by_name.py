@@ -17,8 +17,7 @@ from stand_in import OwnHub
 from tiny_tune import stage, tuned, write_pairs
 
 import langadapt
-from langadapt.hub.publish import publish
-from langadapt.hub.stage import StageOptions
+from langadapt.hub.stage import StageOptions, publish
 
 pytestmark = pytest.mark.hub
 LORA = {"lora": {"rank": 2}}

@@ -10,8 +10,7 @@ from sealing import reseal
 
 import langadapt
 from langadapt.errors import LangadaptError, ModelError, PublishError
-from langadapt.hub.publish import Publication, publish
-from langadapt.hub.stage import StageOptions
+from langadapt.hub.stage import Publication, StageOptions, publish
 
 
 def staged(run: Path, out: Path, permission: str | None = None) -> Publication:

@@ -7,11 +7,7 @@ import torch
 from torch import Tensor
 
 from langadapt.errors import DataError
-from langadapt.metrics.classification import (
-    ClassificationScores,
-    class_similarities,
-    classification_scores,
-)
+from langadapt.metrics.classification import ClassificationScores, class_similarities, classification_scores
 from langadapt.metrics.intervals import mean_interval
 from langadapt.metrics.signature import ClassSignature, comparable
 

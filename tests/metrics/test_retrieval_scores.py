@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from langadapt.errors import DataError
-from langadapt.metrics.duplicates import duplicate_positives
+from langadapt.metrics.ranks import duplicate_positives
 from langadapt.metrics.retrieval import RetrievalScores, mean_recall_text, retrieval_scores
 
 SIGNATURE = "benchmark:test"

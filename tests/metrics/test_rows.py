@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from langadapt.metrics.rows import exact_unit_rows
+from langadapt.metrics.ranks import exact_unit_rows
 
 
 @pytest.mark.parametrize("width", [3, 512])

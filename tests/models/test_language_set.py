@@ -9,7 +9,7 @@ from untrained import untrained_run
 
 import langadapt
 from langadapt.errors import DataError, ModelError
-from langadapt.models.detection import detect, most_common_script
+from langadapt.models.language_model import detect, most_common_script
 from langadapt.recipes import LanguageRecipe
 
 TEXTS = [target for _, target in sentences()[::11]]

@@ -11,18 +11,16 @@ from tiny_language import COLOURS, THINGS
 from torch.nn import functional as F
 
 import langadapt
-from langadapt.data.class_names import ClassNames
+from langadapt.data.classification import ClassNames
 from langadapt.errors import DataError, ModelError, RecipeError
 from langadapt.models import LanguageModel
-from langadapt.models.patches import patch_states, stored_patches
-from langadapt.models.prompt_classifier import PromptClassifier
-from langadapt.models.prompted import prompt_texts, student_tower, teacher_tower
+from langadapt.models.caches import patch_states, stored_patches
+from langadapt.models.prompts import PromptClassifier, prompt_texts, student_tower, teacher_tower
 from langadapt.models.prompts_artifact import PromptFacts, load_prompts, read_facts, write_prompts
 from langadapt.recipes import find_language, override
-from langadapt.recipes.few_shot import FewShotStage
+from langadapt.recipes.stages import FewShotStage
 from langadapt.training import DistillOptions, distill
-from langadapt.training.few_shot import Shots, new_learner, train_prompts
-from langadapt.training.few_shot_methods import CONTEXTS
+from langadapt.training.few_shot import CONTEXTS, Shots, new_learner, train_prompts
 
 NAMES = list(COLOURS.values())
 TEMPLATE = "un gato pardo {label} en mar"

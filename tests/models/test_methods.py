@@ -14,7 +14,9 @@ from transformers import BertConfig, BertModel, MobileNetV2Model, VisionTextDual
 
 from langadapt.errors import ModelError
 from langadapt.models import Student, Teacher, load_teacher, load_text_model, resolve_model
-from langadapt.models.methods import (
+from langadapt.models.student import student_tower
+from langadapt.models.teacher import image_tower
+from langadapt.models.trainable import (
     Tower,
     TunedTower,
     apply_methods,
@@ -22,7 +24,6 @@ from langadapt.models.methods import (
     tower_weights,
     weight_changes,
 )
-from langadapt.models.tower_views import image_tower, student_tower
 from langadapt.recipes import AdapterSpec, LastLayers, Lora, Method, ModelRef, TextModelRef
 
 TEXTS = [target for _, target in sentences()[::19]]

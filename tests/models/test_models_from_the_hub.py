@@ -14,7 +14,7 @@ from own_endpoint import use_endpoint
 
 from langadapt.errors import ModelError
 from langadapt.models import load_teacher, resolve_model
-from langadapt.models.resolve import ResolvedModel
+from langadapt.models.load import ResolvedModel
 from langadapt.recipes import ModelRef
 
 REVISION = "0123456789" * 4

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from langadapt.models.side_by_side import side_by_side
+from langadapt.models.device import side_by_side
 
 CPU = torch.device("cpu")
 

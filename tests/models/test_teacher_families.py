@@ -32,10 +32,10 @@ from transformers import (
 )
 
 from langadapt.errors import ModelError
-from langadapt.evaluation.retrieval import teacher_texts
 from langadapt.models import Teacher, load_teacher, resolve_model
-from langadapt.models.half_layers import HalfLayers
-from langadapt.models.teacher_engine import text_parts
+from langadapt.models.bfloat16 import HalfLayers
+from langadapt.models.frozen_text import text_parts
+from langadapt.models.teacher import teacher_texts
 from langadapt.recipes import ModelRef
 
 WORDS = ["a", "at", *COLOURS, *THINGS, *PLACES]

@@ -32,10 +32,10 @@ from transformers import (
 from langadapt.data.tokens import TextBatch
 from langadapt.errors import DataError, ModelError, RecipeError
 from langadapt.models import TextModel, load_text_model, resolve_model
-from langadapt.models.half_layers import HalfLayers
-from langadapt.models.text_engine import TextEngine
+from langadapt.models.bfloat16 import HalfLayers
+from langadapt.models.frozen_text import TextEngine
 from langadapt.models.towers import Layers, spread
-from langadapt.nn.sublayers import add_bottlenecks, add_top_layer, transformer_layers
+from langadapt.nn.peft_modules import add_bottlenecks, add_top_layer, transformer_layers
 from langadapt.recipes import ModelRef, TextModelRef
 
 WORDS = [f"w{i}" for i in range(40)]

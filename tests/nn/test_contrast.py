@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from langadapt.nn.contrast import Temperature, duplicates, missed, sigmoid_contrast, softmax_contrast
+from langadapt.nn.losses import Temperature, duplicates, missed, sigmoid_contrast, softmax_contrast
 
 IMAGES = torch.tensor([0, 1, 0, 2, 3])
 CAPTIONS = torch.tensor([5, 6, 7, 6, 8])  # pairs 0 and 2 share the image, 1 and 3 the caption

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from langadapt.nn.dropout import Dropout
+from langadapt.nn.adapter import Dropout
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

@@ -8,7 +8,7 @@ import torch
 import transformers
 from torch import nn
 
-from langadapt.nn.sublayers import add_bottlenecks, add_top_layer, transformer_layers
+from langadapt.nn.peft_modules import add_bottlenecks, add_top_layer, transformer_layers
 
 TEXT = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
 IMAGE = {**TEXT, "image_size": 32, "patch_size": 16}

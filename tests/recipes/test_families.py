@@ -6,7 +6,7 @@ import pytest
 
 from langadapt.errors import RecipeError
 from langadapt.recipes import ParallelRecipe, RetrievalRecipe, data_recipe, find
-from langadapt.recipes.family import expand, is_family
+from langadapt.recipes.find import expand, is_family
 
 FAMILY = """
 name: news-en-{code}

@@ -22,7 +22,7 @@ from langadapt.recipes import (
 )
 from langadapt.recipes.find import Found
 from langadapt.recipes.language import LanguageRecipe
-from langadapt.recipes.strict_yaml import parse
+from langadapt.recipes.yaml import parse
 
 LANGUAGES = sorted(shipped_folder("languages").rglob("*.y*ml"))
 FILES = sorted(shipped_folder("data_recipes").rglob("*.y*ml"))

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from langadapt.errors import RecipeError
 from langadapt.recipes import LanguageRecipe, ParallelRecipe, RetrievalRecipe, dump_recipe, read_yaml
-from langadapt.recipes.strict_yaml import parse
+from langadapt.recipes.yaml import parse
 
 MINIMAL = """\
 code: no

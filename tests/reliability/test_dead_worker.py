@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from langadapt.data.cleaning import workers
-from langadapt.data.cleaning.chunks import ChunkTask
+from langadapt.cleaning import chunks as workers
+from langadapt.cleaning.chunks import ChunkTask
 from langadapt.errors import DataError
 
 PROGRAM = """
 import multiprocessing, os, time
-from langadapt.data.cleaning import workers
+from langadapt.cleaning import chunks as workers
 workers.ChunkJudge = lambda judge: None
 def work():
     workers._start(None)

@@ -16,14 +16,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_world import small_index, small_teacher
 
-from langadapt.data.aligned import read_aligned
-from langadapt.data.class_names import read_class_names
+from langadapt.data.classification import read_class_names
 from langadapt.data.images import open_image
 from langadapt.data.pairs import load_pairs
-from langadapt.data.tables import read_table
+from langadapt.data.readers import read_aligned, read_table
 from langadapt.errors import DataError, LangadaptError, ModelError, RecipeError
-from langadapt.models.pretrained import load_tokenizer
-from langadapt.models.resolve import resolve_model
+from langadapt.models.load import load_tokenizer, resolve_model
 from langadapt.recipes import ModelRef, read_yaml
 from langadapt.search.index import open_index
 

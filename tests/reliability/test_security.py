@@ -21,15 +21,14 @@ from own_endpoint import use_endpoint
 from small_world import small_teacher
 
 import langadapt
-from langadapt.cli.demo import demo_command
-from langadapt.cli.serve import serve_command
+from langadapt.cli.search import demo_command, serve_command
 from langadapt.data.pairs import load_pairs
 from langadapt.errors import DataError, LangadaptError, ModelError
 from langadapt.models.artifact import read_artifact
-from langadapt.models.resolve import resolve_model
+from langadapt.models.load import resolve_model
 from langadapt.models.teacher import load_teacher
 from langadapt.recipes import ModelRef
-from langadapt.search.demo_server import DemoServer, is_loopback
+from langadapt.search.server import DemoServer, is_loopback
 
 PACKAGE = Path(langadapt.__file__).parent
 CALLS = [

@@ -11,11 +11,11 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "training"))
 from tiny_run import run, weights
 
-from langadapt.cli import main, resume
+from langadapt import cli as resume
+from langadapt.cli import main
 from langadapt.cli import progress as bars
-from langadapt.progress import Progress
-from langadapt.stopping import Stopped, stops_at_once, stops_between_steps
-from langadapt.training.run_folder import read_log
+from langadapt.errors import Progress, Stopped, stops_at_once, stops_between_steps
+from langadapt.training.run import read_log
 
 
 def test_training_ends_after_the_step_and_is_saved(language_folder: Path, tmp_path: Path) -> None:

@@ -14,12 +14,11 @@ from test_loop import batches, linear, loss, start
 from tiny_run import run, weights
 
 from langadapt.cli import main
-from langadapt.data.write_tensors import read_tensors, write_tensors
-from langadapt.errors import TrainingError
-from langadapt.progress import Progress
+from langadapt.errors import Progress, TrainingError
+from langadapt.files.atomic import read_tensors, write_tensors
 from langadapt.training import fit
 from langadapt.training import loop as loop_module
-from langadapt.training.spikes import LossWatch
+from langadapt.training.loop import LossWatch
 
 ALONE = "distill.info_nce_weight=0"
 
@@ -174,8 +173,8 @@ def test_another_runtime_error_is_a_bug(language_folder: Path, monkeypatch: pyte
 
 
 def test_a_spike_stops_before_it_does_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("langadapt.training.spikes._LEAST", 4)
-    monkeypatch.setattr("langadapt.training.spikes._BEGINNING", 2)
+    monkeypatch.setattr("langadapt.training.loop._LEAST", 4)
+    monkeypatch.setattr("langadapt.training.loop._BEGINNING", 2)
     module = linear()
     state = start(module)
 

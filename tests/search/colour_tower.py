@@ -6,9 +6,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from langadapt.progress import Progress
-from langadapt.search.build import Update, update_index
-from langadapt.search.tower import ImageTower
+from langadapt.errors import Progress
+from langadapt.search.build import ImageTower, Update, update_index
 
 LONG_AGO_NS = 1_600_000_000_000_000_000
 

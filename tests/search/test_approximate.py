@@ -10,9 +10,9 @@ from PIL import Image
 
 from langadapt.errors import DataError
 from langadapt.search import build_approximate as building
+from langadapt.search.build import ImageTower
 from langadapt.search.build_approximate import build_approximate
 from langadapt.search.index import ImageIndex, open_index
-from langadapt.search.tower import ImageTower
 
 pytest.importorskip("faiss", reason="the extra langadapt[faiss] is not installed")
 

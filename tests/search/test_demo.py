@@ -17,8 +17,8 @@ from langadapt.errors import DataError
 from langadapt.models import LanguageModel, Student, load_teacher, load_text_model, resolve_model
 from langadapt.models.artifact import Artifact, BaseModel
 from langadapt.recipes import ModelRef, find_language
-from langadapt.search.demo_server import DemoServer, is_loopback
-from langadapt.search.session import SearchSession, open_session
+from langadapt.search.search import SearchSession, open_session
+from langadapt.search.server import DemoServer, is_loopback
 
 pytestmark = [pytest.mark.hub, pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
 

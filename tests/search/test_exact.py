@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from langadapt.errors import DataError
-from langadapt.search import exact
-from langadapt.search.exact import best_rows
+from langadapt.search import index as exact
+from langadapt.search.index import best_rows
 
 
 def unit(rows: NDArray[np.float64]) -> NDArray[np.float32]:

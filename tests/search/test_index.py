@@ -12,8 +12,8 @@ from colour_tower import LONG_AGO_NS, Colour, paint, update
 from PIL import Image
 
 from langadapt.errors import DataError
+from langadapt.search.catalogue import shown_name
 from langadapt.search.index import open_index
-from langadapt.search.scan import shown_name
 
 RED = np.array([[1, 0, 0]], np.float32)
 

@@ -12,8 +12,8 @@ import torch
 from langadapt.data.images import list_images
 from langadapt.models import LanguageModel, load
 from langadapt.recipes import find_language, override
-from langadapt.search.service import Service, ServiceLimits, service_app
-from langadapt.search.session import open_session
+from langadapt.search.search import open_session
+from langadapt.search.server import Service, ServiceLimits, service_app
 from langadapt.training import DistillOptions, distill
 
 

@@ -15,7 +15,7 @@ from transformers import AutoModel, BertConfig, BertModel, VisionTextDualEncoder
 from langadapt.errors import LangadaptError, ModelError, RecipeError, TrainingError
 from langadapt.models import load_teacher, resolve_model
 from langadapt.recipes import AlignStage, ModelRef
-from langadapt.recipes.strict_yaml import parse
+from langadapt.recipes.yaml import parse
 from langadapt.training import DistillOptions, align
 
 MORE = {"learning_rate": 3e-3, "pretrained_learning_rate": 1e-3, "epochs": 8, "patience_epochs": 8}

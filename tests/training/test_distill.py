@@ -10,12 +10,11 @@ from tiny_language import sentences
 from tiny_run import run, weights
 
 import langadapt
-from langadapt.data.split import split_by_english
-from langadapt.errors import TrainingError
-from langadapt.evaluation.retrieval import teacher_texts
+from langadapt.data.parallel import split_by_english
+from langadapt.errors import Progress, TrainingError
 from langadapt.metrics.retrieval import mean_recall_text
-from langadapt.progress import Progress
-from langadapt.training.run_folder import read_log
+from langadapt.models.teacher import teacher_texts
+from langadapt.training.run import read_log
 
 
 def test_adapter_learns_the_language(language_folder: Path, tmp_path: Path) -> None:

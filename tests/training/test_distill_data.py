@@ -10,13 +10,12 @@ from tiny_language import COLOURS, THINGS, sentences
 from tiny_run import silent
 
 from langadapt.data.parallel import ParallelSentences
-from langadapt.evaluation.retrieval import teacher_texts
+from langadapt.errors import Report
 from langadapt.models import Student, Teacher, load_teacher, load_text_model, resolve_model
+from langadapt.models.teacher import teacher_texts
 from langadapt.nn import normed
-from langadapt.progress import Report
 from langadapt.recipes import AdapterSpec, DistillStage, ModelRef, TextModelRef
-from langadapt.training.distill_data import DistillData, prepare
-from langadapt.training.frozen_states import FrozenStates, StateBits
+from langadapt.training.distill_data import DistillData, FrozenStates, StateBits, prepare
 
 SHORT = [(f"{c} {t}", f"{t2} {c2}") for c, c2 in COLOURS.items() for t, t2 in THINGS.items()]
 # Of several lengths in no order, some sentences twice, some with two translations.

@@ -11,15 +11,13 @@ from tiny_tune import distilled, domain_stage, hard_pairs, tuned, write_pairs
 from tiny_tune import stage as tune_stage
 
 import langadapt
-from langadapt.data.difficulty import DifficultyBank, SamplingRule
-from langadapt.errors import RecipeError, TrainingError
-from langadapt.hub import card_origin
+from langadapt.errors import Progress, RecipeError, TrainingError
+from langadapt.hub import origin as card_origin
 from langadapt.models import Artifact
 from langadapt.models.language_model import load_beside
-from langadapt.progress import Progress
-from langadapt.training.domain_record import read_sampling
-from langadapt.training.hard_sampling import HardSampler
-from langadapt.training.run_folder import read_log
+from langadapt.training.difficulty import DifficultyBank, SamplingRule
+from langadapt.training.hard_sampling import HardSampler, read_sampling
+from langadapt.training.run import read_log
 
 TEXTS = [target for _, target in sentences()[::13]]
 

@@ -15,9 +15,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
 import langadapt
-from langadapt.errors import ModelError, TrainingError
+from langadapt.errors import ModelError, Progress, Report, TrainingError
 from langadapt.models import Artifact, Student, read_artifact
-from langadapt.progress import Progress, Report
 from langadapt.recipes import find_language, override
 from langadapt.training import DistillOptions, distill
 

@@ -8,12 +8,11 @@ import pytest
 from accelerate.state import AcceleratorState
 from tiny_run import run
 
-from langadapt.data.store import cache_folder
-from langadapt.errors import TrainingError
+from langadapt.errors import Progress, TrainingError
+from langadapt.files.store import cache_folder
 from langadapt.models import read_artifact
-from langadapt.progress import Progress
 from langadapt.training import distill as distill_function
-from langadapt.training.run_folder import RunFolder, read_log
+from langadapt.training.run import RunFolder, read_log
 
 SETTINGS = {
     "frozen": ("distill.epochs=3",),

@@ -15,15 +15,14 @@ from tiny_tune import LOCKED, distilled, stage, tuned, write_pairs
 
 import langadapt
 from langadapt.data.pairs import load_pairs
-from langadapt.errors import DataError, RecipeError, TrainingError
+from langadapt.errors import DataError, Progress, RecipeError, TrainingError
 from langadapt.models import LanguageModel, contrast_model, read_artifact, write_artifact
 from langadapt.models.contrast_model import ContrastModel
-from langadapt.models.tuning import tunable_towers
-from langadapt.nn.contrast import Temperature, duplicates, softmax_contrast
-from langadapt.progress import Progress
+from langadapt.models.tuned import tunable_towers
+from langadapt.nn.losses import Temperature, duplicates, softmax_contrast
 from langadapt.recipes import TuneStage
 from langadapt.training.contrast_data import ContrastData, Share, prepare_pairs
-from langadapt.training.run_folder import read_log
+from langadapt.training.run import read_log
 
 TEXTS = [target for _, target in sentences()[::13]]
 EVERYTHING = {"text": ["adapters", "bitfit", "projection"], "image": ["adapters", "projection"]}

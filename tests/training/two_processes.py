@@ -15,7 +15,7 @@ from tiny_tune import domain_stage, stage, tuned
 from torch import multiprocessing, nn
 
 from langadapt.models import Student
-from langadapt.nn.gather import gather_rows
+from langadapt.nn.losses import gather_rows
 
 BOTH = {"text": ["head"], "image": ["layer_norm", "projection"], "batch_size": 12, "chunk_size": 4}
 HARD = {

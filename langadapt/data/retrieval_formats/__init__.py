@@ -1,12 +1,159 @@
 """Readers of retrieval test sets in the form in which they are distributed."""
 
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 
-from langadapt.data.retrieval_formats.by_line import read_captions_by_line
-from langadapt.data.retrieval_formats.caption import Caption, CaptionFiles
-from langadapt.data.retrieval_formats.crossmodal import read_crossmodal_captions
-from langadapt.data.retrieval_formats.keyed import read_keyed_captions
-from langadapt.data.retrieval_formats.table import read_table_captions
+from langadapt.data.readers import column_names, read_values
+from langadapt.data.rows import Row, check_text, reach, read_lines
+from langadapt.errors import DataError
+from langadapt.recipes.data import CaptionColumns
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One caption. `image` is a file name below the images' folder, or blank in an image-free set."""
+
+    image: str
+    text: str
+    english: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionFiles:
+    """Where captions lie and what a format must know to read them."""
+
+    captions: tuple[Path, ...]
+    language: str
+    image_names: Path | None = None
+    columns: CaptionColumns = field(default_factory=CaptionColumns)
+    image_free: bool = False
+
+
+def read_captions_by_line(files: CaptionFiles) -> Iterator[Caption]:
+    """Captions of plain files, one per line, image by image.
+
+    Layouts, read from the repositories: XTD10 `test_1kcaptions_zh.txt` (Japanese is `jp`; de, en, fr and jp
+    lie in other folders) beside `test_image_names.txt`, file names of COCO. Multi30k task 1
+    `test_2016_flickr.de.gz` beside `image_splits/test_2016_flickr.txt`; the list of `test_2017_mscoco` has
+    `#id` behind each name. Task 2 `test_2016.1.de.gz` to `.5.de.gz`, five captions of each image: the
+    repository holds no list of names for them; WMT16's own archive has one, which was not verified.
+
+    Raises:
+        DataError: unreadable file, a blank line, another number of captions than of names, or no names where
+            the set is not image-free.
+    """
+    columns = [_caption_lines(path) for path in files.captions]
+    if files.image_names is not None:
+        names = [jpg(name) for name in read_names(files.image_names)]
+        beside = files.image_names
+    elif files.image_free:
+        names, beside = [""] * len(columns[0]), files.captions[0]
+    else:
+        raise DataError(f"{files.captions[0]}: image_names is missing; name the list of images beside it")
+    for path, texts in zip(files.captions, columns, strict=True):
+        if len(texts) != len(names):
+            raise DataError(
+                f"{path} has {len(texts)} lines, {beside} has {len(names)}: they do not correspond; "
+                "take both from one release"
+            )
+    for row, name in enumerate(names):
+        for texts in columns:
+            yield Caption(name, texts[row])
+
+
+def read_keyed_captions(files: CaptionFiles) -> Iterator[Caption]:
+    """Captions of lines that begin with an image id, optionally `#kind#number`, and a tab or a space.
+
+    Layouts: COCO-CN `COCO_val2014_000000000001#0<tab>caption` with a split file of bare ids (read from public
+    loaders; the files themselves are given out on request). Flickr8k-CN `name.jpg#zhc#0<space>caption`, all
+    splits in one file, with split files of ids without `.jpg` (read from the repository). Flickr30k-CNA
+    `id<tab>caption` and `id#0<tab>caption` (read from the publisher's page and public loaders).
+
+    Images come in the order of the split file where there is one, and captions outside of it are left out.
+
+    Raises:
+        DataError: unreadable file, a line without a caption, an id of the split without captions.
+    """
+    captions: dict[str, list[Caption]] = {}
+    if files.image_names is not None:
+        captions = {jpg(name): [] for name in read_names(files.image_names)}
+    for path in files.captions:
+        for line in read_lines(path):
+            place = f"{path}: line {line.number}"
+            match = _LINE.fullmatch(line.text)
+            if match is None:
+                raise DataError(
+                    f"{place}: expected `image-id#number`, a tab or a space, a caption; correct it"
+                )
+            image = jpg(match["image"])
+            if files.image_names is None:
+                captions.setdefault(image, [])
+            if image in captions:
+                captions[image].append(Caption(image, check_text(match["text"].strip(), place)))
+    without = [image for image, found in captions.items() if not found]
+    if without:
+        raise DataError(
+            f"{files.image_names}: {len(without)} images have no caption in {files.captions[0]}, the first "
+            f"is {without[0]}; take both files from one release"
+        )
+    for found in captions.values():
+        yield from found
+
+
+def read_table_captions(files: CaptionFiles) -> Iterator[Caption]:
+    """Captions of TSV, CSV, JSON Lines and Parquet tables.
+
+    A cell of JSON Lines or Parquet may hold a list of captions; then the English cell holds a list of the
+    same length. An image-free set needs no image column.
+    """
+    columns = files.columns
+    asked = [columns.caption]
+    if columns.english is not None:
+        asked.append(columns.english)
+    if not files.image_free:
+        asked.append(columns.image)
+    for path in files.captions:
+        for row in read_values(path, asked):
+            image = "" if files.image_free else check_text(row.values[-1], f"{row.place}: {columns.image}")
+            texts = _cell_texts(row, 0, columns.caption)
+            english: list[str] | list[None] = [None] * len(texts)
+            if columns.english is not None:
+                english = _cell_texts(row, 1, columns.english)
+            if len(english) != len(texts):
+                raise DataError(
+                    f"{row.place}: {len(texts)} captions, {len(english)} English ones; each needs its own"
+                )
+            for text, side in zip(texts, english, strict=True):
+                yield Caption(image, text, side)
+
+
+def read_crossmodal_captions(files: CaptionFiles) -> Iterator[Caption]:
+    """Captions of one language from `captions.jsonl`; images are `<key>.jpg`.
+
+    Layout, read from public loaders: `{"image/key": "...", "image/locale": "...", "de": {"caption": [...],
+    "caption/tokenized": [...]}, ...}`. The language's code is the file's (`fil`, `quz`, `no`).
+
+    Raises:
+        DataError: unreadable file, no such language, an image without captions in it.
+    """
+    for path in files.captions:
+        codes = [name for name in column_names(path) if "/" not in name]
+        if files.language not in codes:
+            raise DataError(f"{path}: no captions in '{files.language}'; there are: {', '.join(codes)}")
+        for row in read_values(path, ["image/key", files.language]):
+            key, found = row.values
+            place = f"{row.place}: {files.language}"
+            if not isinstance(found, dict):
+                raise DataError(f"{place}: expected an object with captions; fetch the file again")
+            texts = reach(found, "caption", place)
+            if not isinstance(texts, list) or not texts:
+                raise DataError(f"{place}: no captions; fetch the file again")
+            image = jpg(check_text(key, f"{row.place}: image/key"))
+            for text in texts:
+                yield Caption(image, check_text(text, place))
+
 
 READERS: dict[str, Callable[[CaptionFiles], Iterator[Caption]]] = {
     "table": read_table_captions,
@@ -17,6 +164,44 @@ READERS: dict[str, Callable[[CaptionFiles], Iterator[Caption]]] = {
     "multi30k": read_captions_by_line,
     "crossmodal-3600": read_crossmodal_captions,
 }
+
 """Reader of each `format` that a retrieval recipe may name."""
 
 __all__ = ["READERS", "Caption", "CaptionFiles"]
+
+
+def _caption_lines(path: Path) -> list[str]:
+    return [check_text(line.text, f"{path}: line {line.number}").strip() for line in read_lines(path)]
+
+
+_LINE = re.compile(r"(?P<image>[^\s#]+)(?:#\S*)?[\t ](?P<text>.*)", re.DOTALL)
+
+
+def _cell_texts(row: Row, index: int, column: str) -> list[str]:
+    value = row.values[index]
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise DataError(f"{row.place}: {column}: the list is empty; add a caption or remove this row")
+    return [check_text(item, f"{row.place}: {column}") for item in values]
+
+
+def read_names(path: Path) -> Iterator[str]:
+    """Image names or ids, one per line; `name.jpg#123` loses what follows `#`.
+
+    Raises:
+        DataError: unreadable file, a blank line, no names.
+    """
+    empty = True
+    for line in read_lines(path):
+        name = line.text.partition("#")[0].strip()
+        if not name:
+            raise DataError(f"{path}: line {line.number} is blank; remove it")
+        empty = False
+        yield name
+    if empty:
+        raise DataError(f"{path}: holds no image names; fetch it again")
+
+
+def jpg(name: str) -> str:
+    """The file name of an image id: `.jpg` is added where it is missing."""
+    return name if name.lower().endswith((".jpg", ".jpeg", ".png")) else f"{name}.jpg"

@@ -1,0 +1,310 @@
+"""Blocks of rows whose sides have slipped against each other: each row's evidence, and where it changes."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langadapt.cleaning.duplicates import mix
+from langadapt.cleaning.words import TokenRows
+
+F64 = NDArray[np.float64]
+
+I64 = NDArray[np.int64]
+
+Evidence = Callable[[I64, I64], F64]
+
+_MOST_EVIDENCE = 3.0
+
+_SWITCH = 8.0
+
+"""A slip begins, ends or changes only where that makes the rows e^8 times likelier."""
+
+_SHIFTS = (0, *(shift for size in range(1, 9) for shift in (-size, size)))
+
+_WINDOW = 9
+
+_AROUND = 12
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Lexicon:
+    """Association of hashed word pairs: `pairs [2^22]` float16, 0 where nothing is known.
+
+    `rare [2^18]` says of which words it means something that they stand on both sides: numbers and names.
+    """
+
+    pairs: NDArray[np.float16]
+    rare: NDArray[np.bool_]
+
+    def scores(self, english: TokenRows, target: TokenRows) -> NDArray[np.float32]:
+        """For each row the mean, over both sides' words, of the association with the best word beside it."""
+        found = np.zeros(len(english), np.float32)
+        for rows, grid in _grids(english, target):
+            values = self.pairs[grid.pair].astype(np.float32)
+            values[(grid.english == grid.target) & self.rare[grid.english]] = _MOST
+            best = np.maximum.reduceat(values, grid.first)
+            turned = np.maximum.reduceat(values[grid.turn], grid.turned_first)
+            found[rows] = 0.5 * (grid.mean_english(best) + grid.mean_target(turned))
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Alignment:
+    """How evidence is weighed: `weights [5]` of a logistic regression, `ratio` the corpus' median log length
+    ratio."""
+
+    weights: F64
+    ratio: float
+    doubtful: float = 0.0
+    """Mean evidence below which neighbouring rows are looked at closely: half way between pairs and
+    others."""
+
+    def evidence(self, lexicon: Lexicon, english: TokenRows, target: TokenRows, characters: F64) -> F64:
+        """Log-likelihood ratio, for each row, of being a pair against being neighbours: `[R]`, cut at 3.
+
+        Args:
+            lexicon: word associations.
+            english: tokens of the English sides.
+            target: tokens of the target sides.
+            characters: lengths of both sides, `[2, R]`.
+        """
+        found = _features(lexicon, english, target, characters, self.ratio) @ self.weights
+        return _clipped(found)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LearnedAlignment:
+    """An alignment and how well it tells pairs from neighbours: `separation` is the area under the curve, 0.5
+    is chance."""
+
+    alignment: Alignment
+    separation: float
+
+
+def learn_alignment(
+    lexicon: Lexicon, english: TokenRows, target: TokenRows, characters: F64, follows: NDArray[np.bool_]
+) -> LearnedAlignment:
+    """Fits the weights on rows the lexicon has not seen, as they are and with the next row's target.
+
+    Args:
+        lexicon: learned on other rows.
+        english: tokens of the English sides.
+        target: tokens of the target sides.
+        characters: lengths of both sides, `[2, R]`.
+        follows: for each row whether the row behind it is its neighbour in the corpus too, bool `[R]`.
+    """
+    ratio = float(np.median(_log_ratio(characters)))
+    here = np.flatnonzero(follows[:-1])
+    behind = here + 1
+    pairs = _features(lexicon, english.take(here), target.take(here), characters[:, here], ratio)
+    slipped = np.stack([characters[0, here], characters[1, behind]])
+    others = _features(lexicon, english.take(here), target.take(behind), slipped, ratio)
+    weights = _logistic(np.concatenate([pairs, others]), np.repeat([1.0, 0.0], len(here)))
+    ranks = np.searchsorted(np.sort(others @ weights), pairs @ weights)
+    usual, slipped_usual = (_clipped(features @ weights).mean() for features in (pairs, others))
+    return LearnedAlignment(
+        alignment=Alignment(weights=weights, ratio=ratio, doubtful=float(usual + slipped_usual) / 2),
+        separation=float(ranks.mean() / max(len(here), 1)),
+    )
+
+
+def slipped_rows(evidence: Evidence, alive: NDArray[np.bool_], doubtful: float) -> NDArray[np.bool_]:
+    """Rows inside blocks that have slipped.
+
+    Where the evidence of neighbouring rows is low on the average, each shift by up to eight rows is tried,
+    and the likeliest sequence of shifts decides (Viterbi): loose translations make no better pairs with their
+    neighbours.
+
+    Args:
+        evidence: how likely rows (first argument) are pairs with rows (second argument): log-likelihood
+        ratios.
+        alive: rows that say something.
+        doubtful: mean evidence below which rows are looked at.
+    """
+    everything = np.arange(len(alive))
+    own = np.where(alive, evidence(everything, everything), 0.0)
+    found = np.zeros(len(alive), bool)
+    window = np.ones(_WINDOW)
+    heard = np.convolve(alive, window, "same")
+    low = np.convolve(own, window, "same") < doubtful * heard
+    near = np.convolve(low & (heard > 0), np.ones(2 * _AROUND + 1), "same") > 0.5
+    edges = np.flatnonzero(np.diff(near.astype(np.int8), prepend=0, append=0))
+    for first, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
+        rows = everything[first:end]
+        values = np.stack([_shifted(evidence, rows, shift, alive) for shift in _SHIFTS])
+        slipped = _likeliest(values) != 0
+        # Where a slip begins and ends is uncertain by a row.
+        found[first:end] = np.convolve(slipped, np.ones(3), "same") > 0.5
+    return found
+
+
+def _shifted(evidence: Evidence, rows: I64, shift: int, alive: NDArray[np.bool_]) -> F64:
+    partners = rows + shift
+    inside = (partners >= 0) & (partners < len(alive))
+    values = np.full(len(rows), -_MOST_EVIDENCE)
+    own, other = rows[inside], partners[inside]
+    values[inside] = np.where(alive[own] & alive[other], evidence(own, other), 0.0)
+    return values
+
+
+def _likeliest(values: F64) -> I64:
+    """The likeliest state of each column of `values [states, R]`; before and behind it the state is 0."""
+    states, rows = values.shape
+    best = np.full(states, -_SWITCH)
+    best[0] = 0.0
+    came = np.zeros((rows, states), np.int64)
+    for row in range(rows):
+        leader = int(best.argmax())
+        came[row] = np.where(best >= best[leader] - _SWITCH, np.arange(states), leader)
+        best = np.maximum(best, best[leader] - _SWITCH) + values[:, row]
+    best[1:] -= _SWITCH
+    state = int(best.argmax())
+    found = np.zeros(rows, np.int64)
+    for row in range(rows - 1, -1, -1):
+        found[row] = state
+        state = int(came[row, state])
+    return found
+
+
+def _clipped(evidence: F64) -> F64:
+    return np.asarray(np.clip(evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE))
+
+
+def _features(lexicon: Lexicon, english: TokenRows, target: TokenRows, characters: F64, ratio: float) -> F64:
+    score = lexicon.scores(english, target).astype(np.float64)
+    far = np.minimum(np.abs(_log_ratio(characters) - ratio) * np.sqrt(characters[0]), 30.0)
+    return np.stack([np.ones(len(score)), score, far, far**2 / 10, score * np.log1p(characters[0])], axis=1)
+
+
+def _log_ratio(characters: F64) -> F64:
+    return np.asarray(np.log((characters[1] + 1) / (characters[0] + 1)))
+
+
+def _logistic(features: F64, answers: F64) -> F64:
+    """Weights of a logistic regression, by Newton's method with a small ridge."""
+    weights = np.zeros(features.shape[1])
+    ridge = 1e-2 * np.eye(features.shape[1])
+    for _ in range(25):
+        chance = 1 / (1 + np.exp(-np.clip(features @ weights, -30, 30)))
+        slope = features.T @ (answers - chance) - ridge @ weights
+        curve = (features * (chance * (1 - chance))[:, None]).T @ features + ridge
+        weights = weights + np.linalg.solve(curve, slope)
+    return weights
+
+
+_PAIR_BITS = 22
+
+_WORD_BITS = 18
+
+_ROWS_AT_ONCE = 250
+
+_MOST_TOKENS = 60
+
+_MOST = 4.0
+
+"""Associations are cut here: beyond, rare words that met by chance would outweigh all others."""
+
+
+def learn_lexicon(english: TokenRows, target: TokenRows) -> Lexicon:
+    """Counts in how many rows two words meet, against how often they would by chance.
+
+    The association is the pointwise mutual information of a pair that met at least three times, with the
+    meetings taken at the low end of what chance allows (less one, for the row itself, and less the square
+    root of their number).
+    """
+    met = np.zeros(1 << _PAIR_BITS, np.int32)
+    for _, grid in _grids(english, target):
+        once = np.unique(grid.row_of_cell << _PAIR_BITS | grid.pair)
+        met += np.bincount(once & (len(met) - 1), minlength=len(met)).astype(np.int32)
+    words = [_word_counts(side) for side in (english, target)]
+    pairs = np.zeros(len(met), np.float16)
+    for _, grid in _grids(english, target):
+        times = met[grid.pair].astype(np.float32)
+        cell = np.flatnonzero(times >= 3)
+        expected = words[0][grid.english[cell]] * words[1][grid.target[cell]] / max(len(english), 1)
+        low = np.maximum(times[cell] - 1 - np.sqrt(times[cell]), 0.1)
+        pairs[grid.pair[cell]] = np.clip(np.log(low / expected), 0, _MOST)
+    rare = (words[0] + 1) / max(len(english), 1) < np.exp(-_MOST)
+    return Lexicon(pairs=pairs, rare=rare)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Grid:
+    """All word pairs of some rows, `C` cells: per English word one run of cells, one for each target word."""
+
+    pair: NDArray[np.int64]
+    english: NDArray[np.int64]
+    target: NDArray[np.int64]
+    row_of_cell: NDArray[np.int64]
+    first: NDArray[np.int64]
+    turn: NDArray[np.int64]
+    turned_first: NDArray[np.int64]
+    english_lengths: NDArray[np.int64]
+    target_lengths: NDArray[np.int64]
+
+    def mean_english(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _row_means(values, self.english_lengths)
+
+    def mean_target(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        return _row_means(values, self.target_lengths)
+
+
+def _grids(english: TokenRows, target: TokenRows) -> Iterator[tuple[NDArray[np.int64], _Grid]]:
+    """The cells of all rows that have words on both sides, some rows at a time; long rows are cut."""
+    for start in range(0, len(english), _ROWS_AT_ONCE):
+        rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(english)))
+        rows = rows[(english.lengths[rows] > 0) & (target.lengths[rows] > 0)]
+        if not len(rows):
+            continue
+        e, e_len = _words(english, rows)
+        t, t_len = _words(target, rows)
+        width = np.repeat(t_len, e_len)
+        row_of_word = np.repeat(np.arange(len(rows)), e_len)
+        first = _starts(width)
+        cell = np.arange(int(width.sum())) - np.repeat(first, width)
+        other = np.repeat(_starts(t_len)[row_of_word], width) + cell
+        left, right = np.repeat(e, width), t[other]
+        cells = mix((left << np.int64(_WORD_BITS) | right).astype(np.uint64)) & np.uint64(
+            (1 << _PAIR_BITS) - 1
+        )
+        # The same cells in the order of the target words: a transposed rectangle for each row.
+        row_of_target = np.repeat(np.arange(len(rows)), t_len)
+        column = np.arange(len(t)) - _starts(t_len)[row_of_target]
+        height = np.repeat(e_len, t_len)
+        down = np.arange(len(cell)) - np.repeat(_starts(height), height)
+        turn = np.repeat(_starts(e_len * t_len)[row_of_target] + column, height)
+        turn += down * np.repeat(t_len[row_of_target], height)
+        yield (
+            rows,
+            _Grid(
+                pair=cells.astype(np.int64),
+                english=left,
+                target=right,
+                row_of_cell=np.repeat(row_of_word, width),
+                first=first,
+                turn=turn,
+                turned_first=_starts(height),
+                english_lengths=e_len,
+                target_lengths=t_len,
+            ),
+        )
+
+
+def _words(side: TokenRows, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    lengths = np.minimum(side.lengths[rows], _MOST_TOKENS)
+    places = np.repeat(side.offsets[rows] - _starts(lengths), lengths) + np.arange(int(lengths.sum()))
+    return side.ids[places].astype(np.int64) & ((1 << _WORD_BITS) - 1), lengths
+
+
+def _word_counts(side: TokenRows) -> NDArray[np.float64]:
+    return np.bincount(side.ids & ((1 << _WORD_BITS) - 1), minlength=1 << _WORD_BITS).astype(np.float64)
+
+
+def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.cumsum(lengths) - lengths
+
+
+def _row_means(values: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+    return np.asarray(np.add.reduceat(values, _starts(lengths)) / lengths, np.float32)

@@ -1,0 +1,325 @@
+"""Training text against the captions of test sets: equal ones, and those that differ by a word or two."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from langadapt.cleaning.duplicates import bags, edits_within, mix, segments
+from langadapt.cleaning.words import TokenHash, TokenRows, fold_key, fold_tokens, token_rows
+from langadapt.data.images import ImageFile, open_image
+from langadapt.data.pairs import Pairs
+from langadapt.data.retrieval import RetrievalSet, load_captions, load_retrieval
+from langadapt.errors import DataError, MissingDataError, Progress, Report
+from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
+from langadapt.recipes.find import Found
+
+I64 = NDArray[np.int64]
+
+U64 = NDArray[np.uint64]
+
+SHORTEST = 3
+
+"""Captions of fewer words are compared with nothing: `dogs` is no leak."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Captions:
+    """One side of a test set's captions: `english` or in the language."""
+
+    set_name: str
+    english: bool
+    texts: Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SideIndex:
+    """One side of all test sets, made for looking up: sorted keys of whole captions and of their thirds."""
+
+    keys: U64
+    tokens: TokenRows
+    bags: U64
+    parts: tuple[tuple[U64, I64], ...]
+    """For each variant and third: sorted hashes and the captions that they belong to."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TestIndex:
+    """Both sides, English first, and how many captions of which set they hold."""
+
+    __test__ = False
+    sides: tuple[SideIndex, SideIndex]
+    sets: Mapping[str, int]
+
+
+def index_captions(captions: Sequence[Captions]) -> TestIndex:
+    """Prepares the captions of all test sets for `leaked`."""
+    hashes = TokenHash()
+    sides = []
+    for english in (True, False):
+        texts = sorted({text for item in captions if item.english is english for text in item.texts})
+        words = [fold_tokens(text) for text in texts]
+        kept = [number for number, row in enumerate(words) if len(row) >= SHORTEST]
+        tokens = token_rows((words[number] for number in kept), hashes)
+        keys = np.unique(np.array([fold_key(words[number]) for number in kept], np.uint64))
+        sides.append(
+            SideIndex(keys=keys, tokens=tokens, bags=bags(tokens), parts=tuple(_sorted_parts(tokens)))
+        )
+    sets: dict[str, int] = {}
+    for item in captions:
+        sets[item.set_name] = sets.get(item.set_name, 0) + len(item.texts)
+    return TestIndex(sides=(sides[0], sides[1]), sets=sets)
+
+
+def leaked_exactly(index: SideIndex, keys: U64, lengths: I64) -> NDArray[np.bool_]:
+    """Texts that equal a caption but for case, punctuation and white space.
+
+    Args:
+        index: one side of the test sets.
+        keys: `fold_key` of each text, `[R]`.
+        lengths: words of each text, `[R]`.
+    """
+    place = np.minimum(np.searchsorted(index.keys, keys), max(len(index.keys) - 1, 0))
+    return (
+        (index.keys[place] == keys) & (lengths >= SHORTEST) if len(index.keys) else np.zeros(len(keys), bool)
+    )
+
+
+def nearest_caption(index: SideIndex, rows: TokenRows, most_share: float) -> NDArray[np.float32]:
+    """How much of each text must change to make a caption of it: edits by words of the longer one, `[R]`; inf
+    if more.
+
+    Args:
+        index: one side of the test sets.
+        rows: tokens of the texts.
+        most_share: of words that may be inserted, deleted or substituted; below 1/3 nothing is missed but a
+        text whose both
+            ends changed their lengths.
+    """
+    found = np.full(len(rows), np.inf, np.float32)
+    if not len(index.tokens) or not len(rows):
+        return found
+    own = bags(rows)
+    for text, caption in _candidates(index, rows):
+        longer = np.maximum(rows.lengths[text], index.tokens.lengths[caption])
+        most = np.floor(most_share * longer).astype(np.int64)
+        apart = sum(
+            np.bitwise_count(own[half][text] ^ index.bags[half][caption]).astype(np.int64) for half in (0, 1)
+        )
+        for number in np.flatnonzero((most > 0) & (apart <= 2 * most)).tolist():
+            row, other, limit = int(text[number]), int(caption[number]), int(most[number])
+            edits = edits_within(rows.row(row).tolist(), index.tokens.row(other).tolist(), limit)
+            if edits <= limit:
+                found[row] = min(found[row], edits / int(longer[number]))
+    return found
+
+
+def _sorted_parts(rows: TokenRows) -> Iterator[tuple[U64, I64]]:
+    cut = segments(rows, thirds=True)
+    for variant in range(2):
+        captions = np.flatnonzero(cut.valid[variant])
+        for part in range(3):
+            keys = mix(cut.parts[variant, part][captions] + np.uint64(part))
+            order = np.argsort(keys, kind="stable")
+            yield keys[order], captions[order]
+
+
+def _candidates(index: SideIndex, rows: TokenRows) -> Iterator[tuple[I64, I64]]:
+    """Texts and captions that share a third; each variant of a text meets both of the captions."""
+    for number, (keys, texts) in enumerate(_sorted_parts(rows)):
+        for variant in range(2):
+            known, captions = index.parts[3 * variant + number % 3]
+            low = np.searchsorted(known, keys, side="left")
+            many = np.searchsorted(known, keys, side="right") - low
+            for start in range(0, len(keys), 2000):
+                few = slice(start, start + 2000)
+                text = np.repeat(texts[few], many[few])
+                first = np.repeat(low[few] - (np.cumsum(many[few]) - many[few]), many[few])
+                if len(text):
+                    yield text, captions[first + np.arange(len(text))]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTests:
+    """Captions of both sides, and one line for each test set that is not here."""
+
+    captions: tuple[Captions, ...]
+    missing: tuple[str, ...]
+
+
+def own_tests(language: Found[LanguageRecipe]) -> OwnTests:
+    """Reads the captions of the recipe's test sets."""
+    captions: list[Captions] = []
+    missing: list[str] = []
+    for name in language.recipe.evaluate:
+        try:
+            captions += captions_of(data_recipe(RetrievalRecipe, name, folder=language.folder))
+        except MissingDataError as error:
+            missing.append(str(error))
+    return OwnTests(captions=tuple(captions), missing=tuple(missing))
+
+
+def captions_of(recipe: Found[RetrievalRecipe]) -> list[Captions]:
+    """Both sides of a test set, or one where it has no English.
+
+    Raises:
+        DataError: it is not here, or unreadable.
+    """
+    found = load_captions(recipe)
+    sides = [Captions(set_name=found.name, english=False, texts=found.texts)]
+    if found.english:
+        sides.append(Captions(set_name=found.name, english=True, texts=found.english))
+    return sides
+
+
+MOST_BITS = 8
+
+"""Differing bits of 64 up to which two pictures are compared closely: copies differ in fewer."""
+
+LEAST_LIKENESS = 0.97
+
+"""Correlation of two thumbnails from which they are one picture: scaled, compressed and brightened copies of
+photos reach 0.98, other photos and drawn scenes with one background 0.95."""
+
+_THUMBNAIL = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeakedImage:
+    """A training image that is a test image, by their ids."""
+
+    train: str
+    test: str
+
+
+def difference_hash(image: Image.Image) -> int:
+    """64 bits that say where brightness rises from left to right in a 9 x 8 thumbnail.
+
+    It stays nearly the same when an image is scaled, compressed or changed in brightness; a mirrored or
+    cropped image gets another one.
+
+    Source: N. Krawetz, "Kind of Like That", hackerfactor.com, 2013 (dHash).
+    """
+    grey = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.LANCZOS), np.int16)
+    return int.from_bytes(np.packbits(grey[:, 1:] > grey[:, :-1]).tobytes(), "big")
+
+
+def leaked_images(
+    train: Mapping[str, ImageFile], test: Mapping[str, ImageFile], report: Report
+) -> list[LeakedImage]:
+    """Training images that are test images, in the order of the training images.
+
+    Pictures are compared, not ids. An image that cannot be read is no other's copy.
+
+    Args:
+        train: file of each training image by its id.
+        test: the same of the test images.
+        report: told what is done.
+    """
+    if not test:
+        return []
+    names = list(test)
+    known = np.array(list(_hashes([test[name] for name in names], "test images", report)), np.uint64)
+    found = []
+    hashes = _hashes(list(train.values()), "training images", report)
+    for name, value in zip(train, hashes, strict=True):
+        near = [names[place] for place in _near(known, value)]
+        like = _likeness(train[name], [test[other] for other in near])
+        if near and max(like) >= LEAST_LIKENESS:
+            found.append(LeakedImage(train=name, test=near[like.index(max(like))]))
+    return found
+
+
+def _likeness(image: ImageFile, others: Sequence[ImageFile]) -> list[float]:
+    """Correlation of an image's thumbnail with each of some others'."""
+    if not others:
+        return []
+    own = _thumbnail(open_image(image))
+    return [float((own * _thumbnail(open_image(other))).mean()) for other in others]
+
+
+def _near(known: NDArray[np.uint64], value: int) -> list[int]:
+    # One colour all over has no rises: such pictures are all alike.
+    if not len(known) or value == 0:
+        return []
+    bits = np.bitwise_count(known ^ np.uint64(value))
+    places: list[int] = np.flatnonzero(bits <= MOST_BITS).tolist()
+    return places
+
+
+def _thumbnail(image: Image.Image) -> NDArray[np.float32]:
+    """Brightness in 24 x 24 places, of mean 0 and variance 1."""
+    side = (_THUMBNAIL, _THUMBNAIL)
+    grey = np.asarray(image.convert("L").resize(side, Image.Resampling.LANCZOS), np.float32)
+    grey -= grey.mean()
+    scaled: NDArray[np.float32] = grey / max(float(np.sqrt((grey**2).mean())), 1e-6)
+    return scaled
+
+
+def _hashes(images: Sequence[ImageFile], stage: str, report: Report) -> Iterator[int]:
+    for number, image in enumerate(images, start=1):
+        try:
+            value = difference_hash(open_image(image))
+        except DataError:  # the reader of the set says so, where its images are needed
+            value = 0
+        yield value
+        report(Progress(stage=f"{stage} compared", done=number, total=len(images)))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CheckedPairs:
+    """Pairs and what is known of test images among them: `unchecked`, `dropped` or `kept(n)`, n captions."""
+
+    pairs: Pairs
+    contamination: str
+
+
+def local_test_sets(names: Sequence[str], report: Report) -> list[RetrievalSet]:
+    """The retrieval test sets of some names that are on this machine with their images; others are named."""
+    found = []
+    for name in names:
+        try:
+            test = load_retrieval(data_recipe(RetrievalRecipe, name))
+        except MissingDataError:
+            report(Progress(stage=f"{name} is not here: training images were not compared with its images"))
+        else:
+            found += [] if test.images is None else [test]
+    return found
+
+
+def leaks(pairs: Pairs, tests: Sequence[RetrievalSet], report: Report) -> list[LeakedImage]:
+    """Images of the pairs that are a test set's, by their number; numbers mean nothing across sets."""
+    test = {f"{found.name}: {path.name}": path for found in tests for path in found.images or ()}
+    train = {str(number): image for number, image in enumerate(pairs.images)}
+    return leaked_images(train, test, report)
+
+
+def without_test_images(
+    pairs: Pairs, tests: Sequence[RetrievalSet], *, keep: bool, report: Report
+) -> CheckedPairs:
+    """Compares the images of pairs with those of test sets.
+
+    Args:
+        pairs: as they were read.
+        tests: sets with images; none: nothing is compared.
+        keep: keep the pairs, and say how many.
+        report: told what is done and found.
+
+    Raises:
+        DataError: every image is a test image.
+    """
+    if not tests:
+        return CheckedPairs(pairs=pairs, contamination="unchecked")
+    found = [int(leak.train) for leak in leaks(pairs, tests, report)]
+    rows = int(np.isin(pairs.image_of_text, found).sum())
+    if not found:
+        return CheckedPairs(pairs=pairs, contamination="dropped")
+    done = "kept, and every score says so" if keep else "left out"
+    report(Progress(stage=f"{pairs.name}: {len(found)} images are test images; {rows} captions {done}"))
+    if keep:
+        return CheckedPairs(pairs=pairs, contamination=f"kept({rows})")
+    if len(found) == len(pairs.images):
+        raise DataError(f"{pairs.name}: every image is an image of {tests[0].name}, on which it is scored")
+    return CheckedPairs(pairs=pairs.without(found), contamination="dropped")

@@ -1,0 +1,283 @@
+"""What a corpus says about itself: usual length ratio, whose words stand in which column, which words
+translate which."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langadapt.cleaning.alignment import Alignment, Lexicon, learn_alignment, learn_lexicon
+from langadapt.cleaning.report import CleaningRules
+from langadapt.cleaning.words import ScriptShare, TokenHash, TokenRows, mended_rows
+
+LEAST_ROWS = 1000
+
+"""From fewer rows nothing is learned."""
+
+_LEAST_SEPARATION = 0.8
+
+_RUN = 16
+
+_MOST_ROWS = 40_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleRow:
+    """A row of the sample and where it stands: `place` counts the rows of its source."""
+
+    english: str
+    target: str
+    source: int
+    place: int
+
+
+class Sample:
+    """Runs of neighbouring rows spread evenly over a stream of unknown length: when full, every second run
+    goes."""
+
+    def __init__(self, *, most_rows: int = _MOST_ROWS) -> None:
+        self._most, self._stride, self._seen = most_rows, 1, 0
+        self._runs: dict[int, list[SampleRow]] = {}
+
+    def see(self, row: SampleRow) -> None:
+        """Takes the row or leaves it."""
+        run, self._seen = self._seen // _RUN, self._seen + 1
+        if run % self._stride:
+            return
+        self._runs.setdefault(run, []).append(row)
+        if len(self._runs) * _RUN > self._most:
+            self._stride *= 2
+            self._runs = {number: rows for number, rows in self._runs.items() if number % self._stride == 0}
+
+    @property
+    def rows(self) -> list[SampleRow]:
+        """What was kept, in order."""
+        return [row for run in self._runs.values() for row in run]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LengthRatio:
+    """Median of log(target characters / English characters) of a source, and its spread at length 1.
+
+    The spread of the log ratio falls with the root of the (geometric mean) length (Gale and Church, 1993),
+    and both are learned, because a constant for Chinese would be wrong for German and one for captions wrong
+    for news.
+    """
+
+    median: float
+    spread: float
+
+    def far(self, english: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Robust standard deviations between each row's ratio and the usual one."""
+        ratio = np.log(np.maximum(target, 1) / np.maximum(english, 1))
+        return np.asarray(np.abs(ratio - self.median) * (english * target) ** 0.25 / self.spread)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sides:
+    """For each hashed word its log-odds to be English, float32 `[2^18]`, and whether a column has it: bool
+    `[2, 2^18]`."""
+
+    odds: NDArray[np.float32]
+    known: NDArray[np.bool_]
+
+    def english_odds(self, rows: TokenRows) -> NDArray[np.float32]:
+        """Sum of the words' log-odds to stand in the English column, for each text."""
+        return _sums(self.odds[rows.ids & ((1 << _BITS) - 1)], rows)
+
+    def known_share(self, rows: TokenRows, *, side: int) -> NDArray[np.float32]:
+        """Share of a text's words that its column (0 English, 1 target) has elsewhere too."""
+        found = self.known[side][rows.ids & ((1 << _BITS) - 1)].astype(np.float32)
+        return np.asarray(_sums(found, rows) / np.maximum(rows.lengths, 1), np.float32)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CorpusProfile:
+    """Everything that is learned before the rows are judged; `off` says why a rule cannot run."""
+
+    ratios: Mapping[int, LengthRatio]
+    sides: Sides | None
+    lexicon: Lexicon | None
+    alignment: Alignment | None
+    separation: float | None
+    off: Mapping[str, str]
+
+
+def learn_profile(rows: Sequence[SampleRow], scripts: Sequence[str], rules: CleaningRules) -> CorpusProfile:
+    """Learns from a sample; rows in a wrong script, empty ones and copies are left out first.
+
+    Args:
+        rows: the sample, in order.
+        scripts: ISO 15924 codes of the target language.
+        rules: limits; part of the mending.
+    """
+    mended = mended_rows([row.english for row in rows], [row.target for row in rows], rules, TokenHash())
+    english, target = mended.english, mended.target
+    own, latin = ScriptShare(scripts=scripts), ScriptShare(scripts=["Latn"])
+    good = np.array(
+        [
+            bool(a and b) and a != b and latin(a) >= 0.5 and own(b) >= 0.5
+            for a, b in zip(english.words, target.words, strict=True)
+        ],
+        bool,
+    )
+    kept = np.flatnonzero(good)
+    characters = np.stack([english.characters, target.characters])[:, kept]
+    source = np.array([row.source for row in rows], np.int64)[kept]
+    ratios = {
+        int(number): _length_ratio(characters[:, source == number])
+        for number in np.unique(source)
+        if (source == number).sum() >= LEAST_ROWS // 10
+    }
+    few = f"learned from at least {LEAST_ROWS:,} good rows, the sample has {len(kept):,}"
+    if len(kept) < LEAST_ROWS:
+        return CorpusProfile(
+            ratios=ratios, sides=None, lexicon=None, alignment=None, separation=None,
+            off={"misaligned": few, "swapped": f"without another script it is {few}"},
+        )  # fmt: skip
+    e, t = english.tokens.take(kept), target.tokens.take(kept)
+    place = np.array([row.place for row in rows], np.int64)[kept]
+    # Three of four runs teach the lexicon, the fourth the weights.
+    teaches = place // _RUN % 4 != 0
+    rest = np.flatnonzero(~teaches)
+    lexicon = learn_lexicon(e.take(np.flatnonzero(teaches)), t.take(np.flatnonzero(teaches)))
+    follows = np.append((np.diff(place[rest]) == 1) & (np.diff(source[rest]) == 0), False)
+    learned = learn_alignment(lexicon, e.take(rest), t.take(rest), characters[:, rest], follows)
+    off = {}
+    if learned.separation < _LEAST_SEPARATION:
+        off["misaligned"] = (
+            f"pairs and neighbours cannot be told apart in this corpus: area {learned.separation:.2f} under "
+            f"the curve, {_LEAST_SEPARATION} needed"
+        )
+    return CorpusProfile(
+        ratios=ratios,
+        sides=learn_sides(e, t),
+        lexicon=None if off else lexicon,
+        alignment=None if off else learned.alignment,
+        separation=learned.separation,
+        off=off,
+    )
+
+
+def _length_ratio(characters: NDArray[np.float64]) -> LengthRatio:
+    ratio = np.log(characters[1] / characters[0])
+    median = float(np.median(ratio))
+    spread = np.median(np.abs(ratio - median) * (characters[0] * characters[1]) ** 0.25) * 1.4826
+    return LengthRatio(median=median, spread=max(float(spread), 0.1))
+
+
+_BITS = 18
+
+_MOST = 4.0
+
+
+def learn_sides(english: TokenRows, target: TokenRows) -> Sides:
+    """Counts words by column. It needs no list of languages, only that most rows stand the right way
+    round."""
+    counts = np.stack(
+        [np.bincount(side.ids & ((1 << _BITS) - 1), minlength=1 << _BITS) for side in (english, target)]
+    )
+    shares = (counts + 0.5) / (counts.sum(axis=1, keepdims=True) + 1.0)
+    odds = np.clip(np.log(shares[0] / shares[1]), -_MOST, _MOST)
+    # A word that was met once or twice has no usual column; and what one row in 2,000 holds may be another
+    # language's.
+    odds[counts.sum(axis=0) < 3] = 0
+    return Sides(odds=odds.astype(np.float32), known=counts >= max(3, len(english) // 2000))
+
+
+def swapped(
+    english_odds: NDArray[np.float32], target_odds: NDArray[np.float32], lengths: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Rows whose English side reads like the target column and the other way round.
+
+    Args:
+        english_odds: of the English sides, float32 `[R]`.
+        target_odds: of the target sides.
+        lengths: words of the English and of the target side, int64 `[2, R]`.
+    """
+    return _clear(-english_odds, lengths[0]) & _clear(target_odds, lengths[1])
+
+
+def foreign_english(english_odds: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """English sides that read like the target column."""
+    return _clear(-english_odds, lengths)
+
+
+def english_target(target_odds: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Target sides that read like the English column: not translated."""
+    return _clear(target_odds, lengths)
+
+
+def _clear(odds: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return (odds > 4.0) & (odds > 0.8 * lengths)
+
+
+def _sums(values: NDArray[np.float32], rows: TokenRows) -> NDArray[np.float32]:
+    sums = np.zeros(len(values) + 1, np.float64)
+    np.cumsum(values, out=sums[1:])
+    return (sums[rows.offsets[1:]] - sums[rows.offsets[:-1]]).astype(np.float32)
+
+
+# ISO 639 codes that CLD2 writes in its own way, and what it cannot tell apart.
+_ALIASES = {"he": ("iw",), "jv": ("jw",), "nb": ("no",), "zh": ("zh-Hant",), "fil": ("tl",), "ckb": ("ku",)}
+
+_TWINS = (
+    {"no", "nn", "da"},
+    {"id", "ms"},
+    {"hr", "sr", "bs"},
+    {"cs", "sk"},
+    {"en", "sco"},
+    {"zu", "xh", "ss", "nr"},
+    {"tn", "st", "nso"},
+    {"rw", "rn"},
+    {"zh", "zh-Hant", "ja"},
+)
+
+_CLEAR_PERCENT = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identifier:
+    """Says which other language a text is in; empty where it is, or may be, in the expected one."""
+
+    other: Callable[[str], str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoIdentifier:
+    """Why there is none."""
+
+    reason: str
+
+
+def identifier(codes: Sequence[str]) -> Identifier | NoIdentifier:
+    """An identifier for one language.
+
+    Args:
+        codes: the language's ISO 639 codes, the shortest first.
+    """
+    if find_spec("pycld2") is None:
+        return NoIdentifier(reason="pycld2 is not installed; `pip install langadapt[clean]` brings it")
+    import pycld2
+
+    known = {code for name, code in pycld2.LANGUAGES if name in pycld2.DETECTED_LANGUAGES}
+    written = [name for code in codes for name in (code, *_ALIASES.get(code, ()))]
+    own = [name for name in written if name in known]
+    if not own:
+        return NoIdentifier(reason=f"CLD2 does not know {codes[0]}")
+    accepted = set(own).union(*(twins for twins in _TWINS if twins & set(own)))
+
+    def other(text: str) -> str:
+        try:
+            # The hint makes it expect the language: what it still calls another one is one.
+            reliable, _, found = pycld2.detect(text, bestEffort=True, hintLanguage=own[0])
+        except pycld2.error:
+            return ""
+        name, percent = found[0][1], found[0][2]
+        if not reliable or percent < _CLEAR_PERCENT or name == "un" or name in accepted:
+            return ""
+        return "" if any(item[1] in accepted for item in found) else str(name)
+
+    return Identifier(other=other)

@@ -1,0 +1,223 @@
+"""What a build did, rule by rule, as plain values and as a page in Markdown."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+from langadapt.errors import DataError
+
+EXAMPLES = 3
+
+"""Examples for each rule: the first ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A row as it was read, and for a duplicate the row that it repeats."""
+
+    source: str
+    row: int
+    english: str
+    target: str
+    repeats: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceCount:
+    """One source: rows read and kept, and what it brings along."""
+
+    name: str
+    licence: str
+    weight: float
+    rows: int
+    kept: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContaminationCheck:
+    """What training text was compared with: captions of each test set, rows found, and how many of them
+    stayed in."""
+
+    sets: Mapping[str, int]
+    found: int
+    kept: int
+    missing: Sequence[str] = ()
+    """Test sets of the language that could not be read, with the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildReport:
+    """Counts of one build."""
+
+    rows: int
+    kept: int
+    written: int
+    """Rows in the output: a source of weight 2 stands in it twice."""
+    mended: Mapping[str, int]
+    dropped: Mapping[str, int]
+    examples: Mapping[str, Sequence[Example]]
+    off: Mapping[str, str]
+    """Rules that did not run, with the reason."""
+    notes: Sequence[str]
+    """Rules that ran in part, and how well they could."""
+    sources: Sequence[SourceCount]
+    contamination: ContaminationCheck | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values under stable keys."""
+        return asdict(self)
+
+    def lines(self) -> list[tuple[str, str, str, str]]:
+        """Rule, rows, percent of all rows and meaning, for tables."""
+        found = []
+        for counts, names in ((self.mended, MENDING), (self.dropped, DROPPING)):
+            for name in names:
+                if name in self.off:
+                    found.append((name, "off", "", self.off[name]))
+                else:
+                    count = counts.get(name, 0)
+                    found.append(
+                        (name, f"{count:,}", f"{100 * count / max(self.rows, 1):.2f}", MEANING[name])
+                    )
+        return found
+
+
+def markdown(report: BuildReport, title: str) -> str:
+    """The report as a page."""
+    lines = [
+        f"# {title}",
+        "",
+        f"{report.rows:,} rows read, {report.kept:,} kept ({100 * report.kept / max(report.rows, 1):.1f} %), "
+        f"{report.written:,} written.",
+        "",
+        "| rule | rows | % | |",
+        "|---|---:|---:|---|",
+        *(
+            f"| {name} | {count} | {percent} | {_cell(text)} |"
+            for name, count, percent, text in report.lines()
+        ),
+        "",
+        "| source | licence | weight | rows | kept |",
+        "|---|---|---:|---:|---:|",
+        *(
+            f"| {s.name} | {_cell(s.licence)} | {s.weight:g} | {s.rows:,} | {s.kept:,} |"
+            for s in report.sources
+        ),
+        "",
+        *contamination_lines(report.contamination),
+        *report.notes,
+    ]
+    for name, examples in report.examples.items():
+        lines += ["", f"## {name}", ""]
+        for item in examples:
+            repeats = f" (repeats {item.repeats})" if item.repeats else ""
+            lines.append(
+                f"- {item.source}, row {item.row}{repeats}: {_cell(item.english)} | {_cell(item.target)}"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def contamination_lines(check: ContaminationCheck | None) -> list[str]:
+    """What is known about test captions in the training text."""
+    if check is None:
+        return ["Contamination: unchecked."]
+    sets = ", ".join(f"{name} ({count:,} captions)" for name, count in check.sets.items())
+    what = (
+        f"{check.kept:,} of them are in the data, and every later score says so"
+        if check.kept
+        else "none was kept"
+    )
+    lines = [f"Contamination: {check.found:,} rows hold test captions, {what}; checked against {sets}."]
+    return lines + [f"Not checked against {line}" for line in check.missing]
+
+
+def _cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")[:300]
+
+
+MENDING = ("control_characters", "unicode_nfc", "white_space", "swapped_mended")
+
+DROPPING = (
+    "empty",
+    "length",
+    "copy",
+    "swapped",
+    "script",
+    "language",
+    "length_ratio",
+    "misaligned",
+    "contaminated",
+    "contaminated_near",
+    "duplicate",
+    "near_duplicate",
+    "disagreement",
+    "weight",
+)
+
+"""In the order in which they run: a row counts for the first rule that drops it."""
+
+CODES = {name: number for number, name in enumerate(DROPPING, start=1)}
+
+"""A row's fate: 0 kept, else the number of the rule that dropped it."""
+
+MEANING = {
+    "control_characters": "mended: invisible characters removed",
+    "unicode_nfc": "mended: Unicode composed form NFC",
+    "white_space": "mended: runs of white space made one space",
+    "swapped_mended": "mended: English and target stood in each other's column",
+    "empty": "a side without any letter or digit",
+    "length": "a side too short or too long",
+    "copy": "source equals target but for case and punctuation",
+    "swapped": "English and target stand in each other's column",
+    "script": "a side mostly in another script",
+    "language": "a side in another language",
+    "length_ratio": "lengths far from the corpus' usual ratio",
+    "misaligned": "inside a block whose sides have slipped",
+    "contaminated": "a side equals a test caption but for case and punctuation",
+    "contaminated_near": "a side is within few words of a test caption",
+    "duplicate": "the pair stands earlier, but for case and punctuation",
+    "near_duplicate": "a pair within few words of it stands earlier",
+    "disagreement": "the two sides' embeddings disagree",
+    "weight": "left out by its source's weight",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleaningRules:
+    """Limits of the rules. All are part of a build's key."""
+
+    least_words: int = 1
+    most_words: int = 200
+    most_characters: int = 1000
+    script_share: float = 0.5
+    """Least share of a side's letters in its own script."""
+    known_share: float = 0.8
+    """A text counts as foreign only when its column knows less of its words than this."""
+    ratio_spread: float = 8.0
+    """Most robust standard deviations between a row's length ratio and the usual one."""
+    near_share: float = 0.15
+    """Words, of both sides together, in which a near duplicate may differ; 0 turns the rule off."""
+    leak_share: float = 0.1
+    """Words of one side in which a near copy of a test caption may differ."""
+    leak_share_both: float = 0.2
+    """The same where both sides are near a test caption."""
+    swapped: Literal["mend", "drop"] = "mend"
+    keep_contaminated: bool = False
+    least_agreement: float = 0.5
+    """Least cosine of the two sides' embeddings, where a model judges them."""
+    off: tuple[str, ...] = ()
+    """Names of rules that are not to run."""
+
+    def __post_init__(self) -> None:
+        known = (*MENDING, *DROPPING)
+        for name in self.off:
+            if name not in known:
+                raise DataError(f"no cleaning rule '{name}'; there are: {', '.join(known)}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if "share" in field.name and not 0 <= value <= 1:
+                raise DataError(f"cleaning: {field.name} must lie between 0 and 1, got {value}")
+
+    def runs(self, name: str) -> bool:
+        """Whether a rule is wanted."""
+        return name not in self.off

@@ -1,0 +1,250 @@
+"""`langadapt data build`."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+
+from langadapt.cli.progress import console, print_result, progress_report, shown
+from langadapt.errors import RecipeError
+from langadapt.recipes import LanguageRecipe, ParallelRecipe, RetrievalRecipe, data_recipe, find_language
+from langadapt.recipes.find import Found
+
+if TYPE_CHECKING:
+    from langadapt.cleaning.build import Agreement
+    from langadapt.cleaning.contamination import Captions
+    from langadapt.cleaning.report import BuildReport
+from typing import Any
+
+from langadapt.cli.options import AsJson, TableImages
+from langadapt.errors import DataError
+
+BUILD_HELP = """Clean parallel sentences and check them for test captions.
+
+The folder OUT gets pairs.parquet (with source, licence and row of each pair), a recipe to train on,
+report.json and report.md. An interrupted build goes on when the same command is given again.
+
+Examples:
+
+  langadapt data build --lang sw --out data/sw-clean
+
+  langadapt data build mafand-en-sw my/news.yaml --lang sw --weight news=0.5 --out data/sw-clean
+
+Then put ./data/sw-clean/sw-clean.yaml under distill.data of your language recipe.
+"""
+
+
+def build_command(
+    corpora: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="CORPUS", help="Parallel data recipes; all of the language unless said."),
+    ] = None,
+    lang: Annotated[str, typer.Option("--lang", help="Language: a shipped code or a recipe's path.")] = "",
+    out: Annotated[Path | None, typer.Option("--out", help="Folder of the result.")] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option("--weight", metavar="NAME=W", help="Share of a corpus that stays; 2 writes it twice."),
+    ] = None,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", help="Test sets to compare with; the language's own unless said."),
+    ] = None,
+    keep_contaminated: Annotated[
+        bool,
+        typer.Option("--keep-contaminated", help="Keep test captions; every later score says so."),
+    ] = False,
+    off: Annotated[list[str] | None, typer.Option("--off", metavar="RULE", help="Turn a rule off.")] = None,
+    near_share: Annotated[
+        float, typer.Option("--near", help="Words in which near duplicates may differ; 0 keeps them.")
+    ] = 0.15,
+    drop_swapped: Annotated[
+        bool, typer.Option("--drop-swapped", help="Drop swapped rows instead of mending them.")
+    ] = False,
+    agreement: Annotated[
+        str | None,
+        typer.Option("--agreement", metavar="MODEL", help="Multilingual text encoder that judges each pair."),
+    ] = None,
+    least_agreement: Annotated[
+        float, typer.Option("--least-agreement", help="Least cosine of the two sides.")
+    ] = 0.5,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes; one per core unless said.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    if not lang:
+        raise RecipeError("give --lang CODE; `langadapt languages list` shows the codes, your own is a path")
+    language = find_language(lang)
+    folder = out or Path("data") / f"{language.recipe.code}-clean"
+
+    from langadapt.cleaning.build import BuildPlan, build_parallel
+    from langadapt.cleaning.chunks import Source
+    from langadapt.cleaning.report import CleaningRules
+
+    shares = _weights(weights or [])
+    found = _corpora(language, corpora or [])
+    unknown = sorted(set(shares) - {item.recipe.name for item in found})
+    if unknown:
+        raise RecipeError(
+            f"--weight {unknown[0]}: no such corpus here; there are: {', '.join(_names(found))}"
+        )
+    tests, missing = _tests(language, against)
+    for line in missing:
+        console.print(f"contamination not checked: {line}")
+    recipe = language.recipe
+    plan = BuildPlan(
+        sources=[Source(found=item, weight=shares.get(item.recipe.name, 1.0)) for item in found],
+        language=recipe.code,
+        codes=(recipe.code, recipe.iso639_3),
+        scripts=recipe.scripts,
+        rules=CleaningRules(
+            near_share=near_share,
+            swapped="drop" if drop_swapped else "mend",
+            keep_contaminated=keep_contaminated,
+            least_agreement=least_agreement,
+            off=tuple(off or ()),
+        ),
+        tests=tests or None,
+        missing_tests=tuple(missing),
+        agreement=None if agreement is None else _agreement(agreement),
+        agreement_name=agreement or "",
+        workers=workers or os.cpu_count() or 1,
+    )
+    with progress_report() as report:
+        result = build_parallel(plan, folder, report)
+    if as_json:
+        typer.echo(json.dumps(result.to_dict(), ensure_ascii=False))
+        return
+    _print(result)
+    console.print(f"report: {shown(folder / 'report.md')}")
+    console.print(f"next: put {shown(folder / (folder.resolve().name + '.yaml'))} under distill.data")
+
+
+def _corpora(language: Found[LanguageRecipe], names: list[str]) -> list[Found[ParallelRecipe]]:
+    found = [data_recipe(ParallelRecipe, name) for name in names]
+    if not names:
+        own = language.recipe.distill.data
+        found = [data_recipe(ParallelRecipe, name, folder=language.folder) for name in own]
+    for item in found:
+        if item.recipe.language not in (language.recipe.code, language.recipe.iso639_3):
+            raise RecipeError(
+                f"{item.recipe.name} is in '{item.recipe.language}', --lang is '{language.recipe.code}'"
+            )
+    names = _names(found)
+    for name in names:
+        if names.count(name) > 1:
+            raise RecipeError(f"{name}: the corpus is named twice; name it once and use --weight {name}=2")
+    return found
+
+
+def _names(found: list[Found[ParallelRecipe]]) -> list[str]:
+    return [item.recipe.name for item in found]
+
+
+def _weights(settings: list[str]) -> dict[str, float]:
+    found = {}
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        try:
+            found[name] = float(value)
+        except ValueError as error:
+            raise RecipeError(f"--weight {setting}: expected NAME=NUMBER, for example news=0.5") from error
+    return found
+
+
+def _tests(language: Found[LanguageRecipe], against: list[str] | None) -> "tuple[list[Captions], list[str]]":
+    """Captions of the test sets, and one line for each of the language's own that is not here."""
+    from langadapt.cleaning.contamination import captions_of, own_tests
+
+    if not against:
+        own = own_tests(language)
+        return list(own.captions), list(own.missing)
+    return [side for name in against for side in captions_of(data_recipe(RetrievalRecipe, name))], []
+
+
+def _agreement(name: str) -> "Agreement":
+    from langadapt.models.agreement import load_agreement
+
+    return load_agreement(name)
+
+
+def _print(result: "BuildReport") -> None:
+    from langadapt.cleaning.report import contamination_lines
+
+    table = Table("rule", "rows", "%", "", box=None)
+    for name, count, percent, text in result.lines():
+        table.add_row(name, count, percent, text, style="dim" if count in ("0", "off") else None)
+    print_result(table)
+    share = 100 * result.kept / max(result.rows, 1)
+    print_result(
+        f"{result.rows:,} rows read, {result.kept:,} kept ({share:.1f} %), {result.written:,} written"
+    )
+    for line in (*contamination_lines(result.contamination), *result.notes):
+        print_result(line)
+
+
+CHECK_HELP = """Open every image of some pairs and list all that cannot be read; exit code 2 if there are any.
+
+With --against it also lists images that are test images, under whatever name (`tune` leaves those out).
+
+Examples:
+
+  langadapt data check captions.jsonl --images photos/
+
+  langadapt data check captions.jsonl --against crossmodal-3600-sw
+
+  langadapt data check shard-0.tar --json
+"""
+
+
+def check_command(
+    pairs: Annotated[
+        str, typer.Argument(metavar="PAIRS", help="Table, tar shard, or pair recipe by name or path.")
+    ],
+    images: TableImages = None,
+    against: Annotated[
+        list[str] | None, typer.Option("--against", metavar="SET", help="Test set by name or path.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    from langadapt.cleaning.contamination import leaks
+    from langadapt.data.images import broken_images
+    from langadapt.data.pairs import load_pairs
+    from langadapt.data.retrieval import load_retrieval
+    from langadapt.errors import Progress
+
+    tests = [load_retrieval(data_recipe(RetrievalRecipe, name)) for name in against or []]
+    found = load_pairs(pairs, images=images)
+    with progress_report() as report:
+        leaked = leaks(found, tests, report)
+        broken = broken_images(
+            found.images,
+            progress=lambda done, total: report(Progress(stage="images", done=done, total=total)),
+        )
+    copies = len(found.images) - len(set(found.image_digests))
+    repeated = len(found.texts) - len(set(found.texts))
+    facts: dict[str, Any] = {
+        "images": len(found.images),
+        "captions": len(found.texts),
+        "copies_of_images": copies,
+        "repeated_captions": repeated,
+        "english_sides": found.english is not None,
+        "broken": [item.reason for item in broken],
+        "test_images": {str(found.images[int(item.train)]): item.test for item in leaked},
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, ensure_ascii=False, indent=2))
+    else:
+        for item in broken:
+            typer.echo(item.reason)
+        for own, theirs in facts["test_images"].items():
+            typer.echo(f"{own}: is the test image {theirs}")
+        console.print(
+            f"{found.name}: {len(found.images):,} images, {len(found.texts):,} captions; {copies:,} images "
+            f"are copies, {repeated:,} captions repeat"
+        )
+    if broken:
+        raise DataError(f"{found.name}: {len(broken)} of {len(found.images)} images cannot be read")

@@ -1,0 +1,377 @@
+"""Rows of TSV, CSV, JSON Lines and Parquet files, streamed, with the place of each row for errors."""
+
+import csv
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, TypeVar
+
+import datasets
+from datasets.exceptions import DatasetsError
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+from langadapt.data.rows import (
+    Row,
+    check_text,
+    check_texts,
+    missing_column,
+    parquet_columns,
+    reach,
+    read_lines,
+    read_parquet,
+)
+from langadapt.errors import DataError, MissingDataError
+from langadapt.files.hub import with_backoff, without_token
+from langadapt.recipes.data import DataCard, HubSource
+from langadapt.recipes.find import Found
+
+_KINDS = (".tsv", ".csv", ".jsonl", ".parquet")
+
+
+def read_table(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """Streams text columns of a table; every value is a text that is not blank.
+
+    Text formats go through the standard library, not through `datasets`, because an error must name the
+    file's own line and no second copy of the file should land in a cache.
+
+    Args:
+        path: .tsv (tabs, no quoting at all), .csv (standard quoting), .jsonl, each also .gz or .zst, or
+            .parquet. TSV and CSV start with a line of column names.
+        columns: names; in JSON Lines and Parquet a dotted name reaches into nested values.
+
+    Raises:
+        DataError: unreadable file, unknown kind, wrong column, ragged row, broken JSON, blank or non-text
+            value, no rows.
+    """
+    for row in read_values(path, columns):
+        yield check_texts(row, columns)
+
+
+def read_values(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """Like `read_table`, with values of any type as they are (JSON Lines, Parquet)."""
+    empty = True
+    for row in _reader(path)(path, columns):
+        empty = False
+        yield row
+    if empty:
+        raise DataError(f"{path}: holds no rows; check that it was written completely")
+
+
+def column_names(path: Path) -> list[str]:
+    """Names of a table's columns; of JSON Lines those of its first row.
+
+    Raises:
+        DataError: unreadable file or unknown kind.
+    """
+    kind = _kind(path)
+    if kind == ".parquet":
+        return parquet_columns(path)
+    if kind == ".jsonl":
+        return next((list(record) for _, record in _records(path)), [])
+    return next((cells for _, cells in _cells(path)), [])
+
+
+def _kind(path: Path) -> str:
+    name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
+    kind = Path(name).suffix
+    if kind not in _KINDS or (kind == ".parquet" and name != path.name.lower()):
+        raise DataError(
+            f"{path}: unknown kind of table; expected {', '.join(_KINDS)} (the first three also .gz, .zst)"
+        )
+    return kind
+
+
+def _reader(path: Path) -> Callable[[Path, Sequence[str]], Iterator[Row]]:
+    return {".jsonl": _read_jsonl, ".parquet": read_parquet}.get(_kind(path), _read_delimited)
+
+
+def _read_delimited(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    lines = _cells(path)
+    header = next(lines, (0, []))[1]
+    if not header:
+        return
+    for column in columns:
+        if header.count(column) > 1:
+            raise DataError(
+                f"{path}: column '{column}' stands {header.count(column)} times; rename all but one"
+            )
+        if column not in header:
+            raise missing_column(column, header, str(path))
+    wanted = [header.index(column) for column in columns]
+    blank = 0
+    for number, cells in lines:
+        if len(cells) <= 1 and not "".join(cells).strip():
+            blank = blank or number
+            continue
+        if blank:
+            raise DataError(f"{path}: line {blank} is blank; remove it")
+        if len(cells) != len(header):
+            raise DataError(
+                f"{path}: line {number} has {len(cells)} cells, the first line {len(header)}; "
+                "add or remove what separates them"
+            )
+        yield Row(f"{path}: line {number}", tuple(cells[index] for index in wanted))
+
+
+def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+    if _kind(path) == ".tsv":
+        for line in read_lines(path):
+            yield line.number, line.text.split("\t")
+        return
+    # The reader needs line feeds back: a quoted cell may hold some.
+    rows = csv.reader((line.text + "\n" for line in read_lines(path)), strict=True)
+    start = 1
+    try:
+        for cells in rows:
+            yield start, cells
+            start = rows.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path}: line {start}: not valid CSV: {error}; check its quotes") from error
+
+
+def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    for number, record in _records(path):
+        place = f"{path}: line {number}"
+        yield Row(place, tuple(reach(record, column, place) for column in columns))
+
+
+def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    blank = 0
+    for line in read_lines(path):
+        if not line.text.strip():
+            blank = blank or line.number
+            continue
+        if blank:
+            raise DataError(f"{path}: line {blank} is blank; remove it")
+        try:
+            record = json.loads(line.text)
+        except json.JSONDecodeError as error:
+            problem = f"{error.msg} at character {error.colno}"
+            raise DataError(f"{path}: line {line.number} is not valid JSON: {problem}; correct it") from error
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}: line {line.number} is not valid JSON: {error}; correct it") from error
+        if not isinstance(record, dict):
+            raise DataError(
+                f"{path}: line {line.number}: expected a JSON object, got {type(record).__name__}; "
+                "JSON Lines hold one object per line"
+            )
+        yield line.number, record
+
+
+def read_aligned(english: Path, target: Path) -> Iterator[Row]:
+    """Streams line pairs of two files, each also .gz or .zst.
+
+    Args:
+        english: English sentences, one per line.
+        target: their translations on the same lines.
+
+    Yields:
+        Rows with the two texts, English first.
+
+    Raises:
+        DataError: unreadable file, a blank line on either side, different numbers of lines, no lines.
+    """
+    for row in read_aligned_lines(english, target):
+        number = row.place.rpartition(" ")[2]
+        check_text(row.values[0], f"{english}: line {number} (beside {target.name})")
+        check_text(row.values[1], f"{target}: line {number} (beside {english.name})")
+        yield row
+
+
+def read_aligned_lines(english: Path, target: Path) -> Iterator[Row]:
+    """Like `read_aligned`, blank lines as they are."""
+    number = 0
+    for left, right in zip_longest(read_lines(english), read_lines(target)):
+        if left is None or right is None:
+            raise _unequal(english, target)
+        number += 1
+        yield Row(f"{english}, {target.name}: line {number}", (left.text, right.text))
+    if not number:
+        raise DataError(
+            f"{english} and {target.name}: hold no lines; check that they were written completely"
+        )
+
+
+def _unequal(english: Path, target: Path) -> DataError:
+    counts = [sum(1 for _ in read_lines(path)) for path in (english, target)]
+    return DataError(
+        f"{english} has {counts[0]} lines, {target} has {counts[1]}: they do not correspond; "
+        "take both from one release"
+    )
+
+
+def read_hub(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
+    """Streams text columns of one split; `datasets` fetches it once and keeps it in its own cache.
+
+    Args:
+        source: repository (or a local folder laid out like one), config, split, revision.
+        columns: names; a dotted name reaches into nested columns: `translation.zh`.
+
+    Raises:
+        DataError: Hub out of reach, no access, no such repository, revision, config, split or column, a
+            cached copy of another revision, a blank or non-text value, no rows.
+    """
+    for row in read_hub_values(source, columns):
+        yield check_texts(row, columns)
+
+
+def read_hub_values(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
+    """Like `read_hub`, with values of any type as they are."""
+    data = load_hub(source)
+    where = f"{source.repo}, split {source.split}"
+    names: list[str] = data.column_names
+    roots = [column if column in names else column.partition(".")[0] for column in columns]
+    for column, root in zip(columns, roots, strict=True):
+        if root not in names:
+            raise missing_column(column, names, where)
+    number = 0
+    for batch in data.select_columns(list(dict.fromkeys(roots))).iter(batch_size=1024):
+        for values in zip(*batch.values(), strict=True):
+            number += 1
+            place = f"{where}: row {number}"
+            record = dict(zip(batch, values, strict=True))
+            texts = tuple(reach(record, column, place) for column in columns)
+            yield Row(place, texts)
+    if not number:
+        raise DataError(f"{where}: holds no rows; name another split or revision")
+
+
+def load_hub(source: HubSource) -> Any:
+    """One split as `datasets` holds it; raises as `read_hub`."""
+    try:
+        data = with_backoff(
+            lambda: datasets.load_dataset(
+                source.repo, source.config, split=source.split, revision=source.revision
+            ),
+            what=source.repo,
+        )
+    except (DatasetsError, HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
+        raise DataError(f"{source.repo}: {without_token(_explain(source, error))}") from None
+    _check_revision(source, data)
+    return data
+
+
+def _check_revision(source: HubSource, data: Any) -> None:
+    """Without the Hub, `datasets` falls back to its newest cached copy, whatever revision was asked for."""
+    if source.revision is None or Path(source.repo).is_dir():
+        return
+    folders = {part for item in data.cache_files for part in Path(item["filename"]).parts}
+    if folders and source.revision not in folders:
+        raise DataError(
+            f"{source.repo}: the Hub is out of reach and the cache holds another revision than "
+            f"{source.revision}; connect once to fetch it"
+        )
+
+
+def _explain(source: HubSource, error: Exception) -> str:
+    text = str(error)
+    page = f"https://huggingface.co/datasets/{source.repo}"
+    chain: list[BaseException] = [error]
+    while cause := chain[-1].__cause__:
+        chain.append(cause)
+    status = next((item.response.status_code for item in chain if isinstance(item, HfHubHTTPError)), None)
+    if "gated" in text or (status in (401, 403)):
+        return f"access is restricted; accept its terms at {page}, then run `hf auth login`"
+    if "Revision" in text and "doesn't exist" in text:
+        return f"no revision {source.revision}; {page}/commits/main lists them"
+    if "doesn't exist on the Hub" in text:
+        return f"not on the Hub, or private; check the name at {page}, for a private one run `hf auth login`"
+    if "BuilderConfig" in text or "Config name is missing" in text:
+        return f"no config '{source.config}'; {_first_line(text)}"
+    if "Unknown split" in text or "Bad split" in text:
+        return f"no split '{source.split}'; {_first_line(text)}"
+    if "scripts are no longer supported" in text:
+        return (
+            "is a loading script, and no remote code is run; use a copy of it in Parquet, JSON Lines or CSV"
+        )
+    unreachable = (ConnectionError, OfflineModeIsEnabled, HfHubHTTPError)
+    if "LocalEntryNotFoundError" in text or any(isinstance(item, unreachable) for item in chain):
+        return (
+            f"the Hub is out of reach ({_first_line(text):.120}) and no copy is in the cache; check the "
+            "connection, HF_ENDPOINT and HF_HUB_OFFLINE"
+        )
+    return f"cannot be read ({_first_line(text)}); look at {page}"
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given").rstrip(".")
+
+
+D = TypeVar("D", bound=DataCard)
+
+VARIABLE = "LANGADAPT_DATA"
+
+_LONGEST_NAME = 255
+
+
+def local_path(found: Found[D], name: str) -> Path:
+    """The file or folder that a recipe names.
+
+    Args:
+        found: the recipe and where it lies.
+        name: as written in the recipe. A relative name starts at the recipe's folder, for a shipped recipe at
+            `$LANGADAPT_DATA/<recipe name>`; `../other/file` shares the files of another recipe.
+
+    Raises:
+        MissingDataError: it is not there; says how to get it.
+    """
+    try:
+        return _local_path(found, name)
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, nobody's home
+        raise DataError(f"{found.path}: '{name:.80}' cannot be a file's name: {error}; correct it") from error
+
+
+def _local_path(found: Found[D], name: str) -> Path:
+    written = Path(name).expanduser()
+    if not found.shipped or written.is_absolute():
+        path = found.folder / written
+        if not path.exists():
+            way_in = _way_in(found.recipe, str(found.folder))
+            raise MissingDataError(f"{path}: no such file or folder; {way_in}")
+        return path
+    wanted = Path(os.path.normpath(Path(found.recipe.name) / written))
+    way_in = _way_in(found.recipe, f"{VARIABLE} as {wanted.parts[0]}/")
+    root = os.environ.get(VARIABLE)
+    if not root:
+        hint = f"`export {VARIABLE}=/folder/of/your/data` sets it"
+        raise MissingDataError(f"{found.recipe.name}: {VARIABLE} is not set; {hint}; {way_in}")
+    path = Path(root).expanduser() / wanted
+    if not path.exists():
+        raise MissingDataError(f"{path}: no such file or folder; {way_in}")
+    return path
+
+
+def inside(folder: Path, name: str, place: str) -> Path:
+    """A file that a data file names: below its folder, whatever the name says.
+
+    Args:
+        folder: where names start.
+        name: from the data file; it may come from a stranger.
+        place: starts the error line.
+
+    Raises:
+        DataError: it leads out of the folder, or no file system has such a name.
+    """
+    path = folder / name
+    if "\0" in name or max(len(os.fsencode(part)) for part in path.parts) > _LONGEST_NAME:
+        raise DataError(f"{place}: '{name:.80}' cannot be a file's name; correct it")
+    root = os.path.abspath(folder)
+    if os.path.commonpath([root, os.path.abspath(path)]) != root:
+        raise DataError(
+            f"{place}: '{name:.80}' leads out of {folder}; name the folder that holds all images, or correct "
+            "the name"
+        )
+    return path
+
+
+def _way_in(card: DataCard, place: str) -> str:
+    if card.access == "request":
+        return f"{card.title} must be requested at {card.homepage}; put its folder into {place}"
+    if card.access == "gated":
+        return (
+            f"accept the terms of {card.title} at {card.homepage}, fetch it and put its folder into {place}"
+        )
+    source = f"fetch {card.title} from {card.homepage}" if card.homepage else f"fetch {card.title}"
+    return f"{source} and put its folder into {place}"

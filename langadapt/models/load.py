@@ -1,0 +1,213 @@
+"""From a model reference to a local folder and the revision that it really has."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+    StrictDataclassError,
+)
+from safetensors import SafetensorError
+from torch import nn
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+
+from langadapt.errors import ModelError
+from langadapt.files.hub import fetched, one_line
+from langadapt.models.device import keep_freed_memory
+from langadapt.models.towers import MODEL_FILES, read_module
+from langadapt.recipes import ModelRef
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedModel:
+    """A base model on this disk.
+
+    `revision` is the commit hash of a Hub repository, or `sha256:` and 16 digits over a local folder's files.
+    Where weights were tuned since, `+` and a digest of the changes follow.
+    """
+
+    repo: str
+    revision: str
+    path: Path
+
+    @property
+    def label(self) -> str:
+        """Name and short revision, as they stand in a signature."""
+        base, plus, changes = self.revision.removeprefix("sha256:").partition("+")
+        return f"{Path(self.repo).name}@{base[:12]}{plus}{changes}"
+
+
+def resolve_model(ref: ModelRef) -> ResolvedModel:
+    """Finds a base model: a local folder if there is one of that name, else the Hub.
+
+    Args:
+        ref: repo and revision; a relative local path starts at the current folder.
+
+    Raises:
+        ModelError: not found, gated, no such revision, Hub unreachable, or no safetensors weights in it.
+    """
+    local = Path(ref.repo).expanduser()
+    if local.is_dir():
+        if not list(local.glob("*.safetensors")):
+            raise ModelError(
+                f"{ref.repo}: no safetensors weights in it, and other formats are never opened; save the "
+                "model again with save_pretrained"
+            )
+        return ResolvedModel(repo=str(local.resolve()), revision=folder_hash(local), path=local.resolve())
+    if ref.repo.startswith((".", "/", "~")) or ref.repo.count("/") != 1:
+        raise ModelError(f"{ref.repo}: no such model folder")
+    path = _download(ref)
+    if not list(path.glob("*.safetensors")):
+        raise ModelError(
+            f"{ref.repo} at {ref.revision or 'main'} has no safetensors weights, and other formats are never "
+            "opened; name a revision that has them (often one of the repository's pull requests) "
+            "or convert it into a local folder"
+        )
+    return ResolvedModel(repo=ref.repo, revision=path.name, path=path)
+
+
+def _download(ref: ModelRef) -> Path:
+    where = f"{ref.repo} at revision {ref.revision or 'main'}"
+    try:
+        return fetched(
+            lambda: snapshot_download(ref.repo, revision=ref.revision, allow_patterns=MODEL_FILES), what=where
+        )
+    except GatedRepoError:
+        raise ModelError(
+            f"{where} is gated: accept its terms at https://huggingface.co/{ref.repo} and run `hf auth login`"
+        ) from None
+    except RevisionNotFoundError:
+        raise ModelError(f"{where}: the Hub has no such revision; see its history on the Hub") from None
+    except (RepositoryNotFoundError, HFValidationError):
+        raise ModelError(
+            f"{where}: no such model on the Hub and no folder of that name here; if it is private run "
+            "`hf auth login`"
+        ) from None
+    except LocalEntryNotFoundError:
+        raise ModelError(
+            f"{where}: the Hub cannot be reached and the model is not in the local cache; go online once, or "
+            "give a local folder as repo"
+        ) from None
+    except (HfHubHTTPError, HTTPError, OSError) as error:
+        # No cause: a traceback of the HTTP library may show the request with its headers.
+        raise ModelError(f"{where}: download failed: {one_line(error)}") from None
+
+
+def folder_hash(folder: Path) -> str:
+    """Content hash of a local model folder's configuration, tokenizer and weights."""
+    digest = hashlib.sha256()
+    files = sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
+    for path in files:
+        digest.update(path.name.encode())
+        digest.update(path.stat().st_size.to_bytes(8, "little"))
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return f"sha256:{digest.hexdigest()[:16]}"
+
+
+_BROKEN = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    OSError,
+    RuntimeError,
+    SafetensorError,
+    StrictDataclassError,
+    TypeError,
+    ValueError,
+)
+
+"""What transformers raises where a file of a model is not what it should be."""
+
+
+class _Refusing:
+    """Turns what is raised inside into one line; the tokenizers library raises plain `Exception`."""
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if kind is not None and (kind is Exception or issubclass(kind, _BROKEN)):
+            assert error is not None
+            raise ModelError(f"{self._line}: {_first_line(error)}") from error
+
+
+def load_config(model: ResolvedModel) -> Any:
+    """The model's configuration; never runs remote code."""
+    with _Refusing(f"{model.repo}: no usable config.json"):
+        return AutoConfig.from_pretrained(model.path, trust_remote_code=False)
+
+
+def load_module(model: ResolvedModel, config: Any, *, auto: Any = AutoModel) -> nn.Module:
+    """The model in float32, in eval mode, from safetensors only.
+
+    A random pooler is never made: where the class can leave it out, it is left out. `auto` is the class of
+    transformers that knows which class the model has.
+    """
+    keep_freed_memory()
+    with _Refusing(f"{model.repo}: cannot load its weights"):
+        module, missing = read_module(model.path, config, auto=auto)
+    if missing:
+        raise ModelError(
+            f"{model.repo}: {len(missing)} weights are missing from the file, first '{missing[0]}'; "
+            "a model with random weights is never used"
+        )
+    return module
+
+
+def position_limit(config: Any, tower: nn.Module) -> int:
+    """Longest text, special tokens included, that a text tower has positions for."""
+    for name, table in tower.named_modules():
+        if isinstance(table, nn.Embedding) and name.endswith(("position_embedding", "position_embeddings")):
+            # RoBERTa, MPNet and their kin count positions from padding_idx + 1.
+            return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
+    return int(getattr(config, "max_position_embeddings", None) or 1_000_000)
+
+
+def load_tokenizer(model: ResolvedModel, **options: Any) -> Any:
+    """The model's tokenizer."""
+    with _Refusing(f"{model.repo}: no usable tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=False, **options)
+    # Without its files transformers makes an empty vocabulary, in which every text looks alike.
+    files = set(tokenizer.vocab_files_names.values()) - {"tokenizer_config.json"}
+    if files and not any((model.path / name).is_file() for name in files):
+        raise ModelError(f"{model.repo}: no tokenizer in it; expected one of {', '.join(sorted(files))}")
+    return tokenizer
+
+
+def load_image_processor(model: ResolvedModel) -> Any:
+    """The model's image processor on the PIL backend: no torchvision, the same pixels everywhere."""
+    with _Refusing(f"{model.repo}: no usable image processor"):
+        return AutoImageProcessor.from_pretrained(model.path, backend="pil", trust_remote_code=False)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
+
+
+def token_ids(tokenizer: Any, max_tokens: int) -> Callable[[list[str]], list[list[int]]]:
+    """A tokenizer's batch call as a plain function, texts to ids with special tokens, cut at `max_tokens`."""
+
+    def encode(texts: list[str]) -> list[list[int]]:
+        found = tokenizer(texts, truncation=True, max_length=max_tokens, return_attention_mask=False)
+        rows: list[list[int]] = found["input_ids"]
+        return rows
+
+    return encode

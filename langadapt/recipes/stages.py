@@ -1,0 +1,269 @@
+"""Contrastive tuning on image-caption pairs: which weights of which tower learn, and how."""
+
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+
+from langadapt.recipes.yaml import Spec
+
+Word = Literal[
+    "locked", "full", "layer_norm", "bitfit", "adapters", "layer", "projection", "head", "embeddings"
+]
+
+_WORDS = ("locked", "full", "layer_norm", "bitfit", "adapters", "layer", "projection", "head", "embeddings")
+
+
+def _kind_of_method(value: object) -> str | None:
+    if isinstance(value, LastLayers) or (isinstance(value, dict) and "last" in value):
+        return "last"
+    if isinstance(value, Lora) or (isinstance(value, dict) and "lora" in value):
+        return "lora"
+    return "word" if value in _WORDS else None
+
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+
+class LastLayers(Spec):
+    """Train the last layers of the text model, or of a tower."""
+
+    last: PositiveInt
+    """Number of Transformer layers, counted from the output."""
+
+
+PositiveFloat = Annotated[float, Field(gt=0.0)]
+
+
+class Lora(Spec):
+    """Train low-rank updates of the attention's query and value projections (through peft)."""
+
+    class Size(Spec):
+        rank: PositiveInt = 8
+        alpha: PositiveFloat = 16.0
+
+    lora: Size
+
+
+Method = Annotated[
+    Annotated[Word, Tag("word")] | Annotated[LastLayers, Tag("last")] | Annotated[Lora, Tag("lora")],
+    Discriminator(
+        _kind_of_method,
+        custom_error_type="method",
+        custom_error_message=f"expected one of {', '.join(_WORDS)}, {{last: n}} or {{lora: {{rank: n}}}}",
+    ),
+]
+
+
+def _as_list(value: object) -> object:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+Methods = Annotated[tuple[Method, ...], BeforeValidator(_as_list)]
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+NotNegative = Annotated[float, Field(ge=0.0)]
+
+
+class ContrastStage(Spec):
+    """What `tune` and `align` have in common.
+
+    A tower's methods, alone or as a list: `locked`, `full`; `layer_norm` (gains and biases of all
+    normalisation layers), `bitfit` (all biases), `adapters` (bottlenecks of a quarter of the width behind
+    attention and feed-forward of each layer), `layer` (one more Transformer layer on top), `projection` (the
+    last linear map into the shared space), `head` (everything behind the pretrained encoder: of a distilled
+    student its whole adapter), `lora: {rank: n}`, `last: n` (layers of the encoder), `embeddings` (token
+    embeddings).
+    """
+
+    pairs: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Pair recipes by name or path; or tables (image, caption) and tar shards by path."""
+    text: Methods = ("adapters", "layer_norm", "projection")
+    image: Methods = ("locked",)
+    loss: Literal["softmax", "sigmoid"] = "softmax"
+    """`softmax`: symmetric InfoNCE; `sigmoid`: each text-image pair by itself, as in SigLIP."""
+    temperature: PositiveFloat = 0.05
+    """Start of the learned temperature, which divides the similarities and stays within 0.01 and 1."""
+    epochs: PositiveInt = 15
+    patience_epochs: PositiveInt = 4
+    """Training ends when so many epochs in a row brought nothing on the held-out pairs."""
+    batch_size: Annotated[int, Field(gt=1)] = 512
+    """Pairs per optimizer step, all processes together; each is contrasted with all others."""
+    chunk_size: PositiveInt = 64
+    """Pairs of an unlocked tower whose activations are in memory at once (gradient caching)."""
+    learning_rate: PositiveFloat = 5e-4
+    """Peak learning rate of added weights, norms, biases, projections and the head."""
+    pretrained_learning_rate: PositiveFloat = 5e-5
+    """Peak learning rate of pretrained matrices: `full`, `last` and `embeddings`."""
+    warmup_fraction: Fraction = 0.1
+    weight_decay: NotNegative = 0.02
+    gradient_clip_norm: PositiveFloat = 1.0
+    held_out_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Share of the images kept from training, with all their captions, to choose the checkpoint."""
+    augment: bool = True
+    """Random resized crops for an unlocked image tower."""
+    flip: bool = False
+    """Also mirror images by chance; captions that say left or right then lie."""
+    broken_images: Literal["error", "skip"] = "error"
+    """What an unreadable image does: stop the run, or leave its pairs out and count them."""
+    seed: int = 0
+
+    @field_validator("text", "image")
+    @classmethod
+    def _methods_fit(cls, value: tuple[Method, ...]) -> tuple[Method, ...]:
+        if not value:
+            raise ValueError("name at least one method, or `locked`")
+        for alone in ("locked", "full"):
+            if alone in value and len(value) > 1:
+                raise ValueError(f"{alone} stands alone")
+        kinds = [item if isinstance(item, str) else type(item) for item in value]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError("a method is named twice")
+        return value
+
+
+class AlignStage(ContrastStage):
+    """Alignment of two encoders that have never met; their projections are new and always train."""
+
+    text: Methods = ("full",)
+    dim: PositiveInt = 256
+    """Width of the shared space."""
+    max_tokens: PositiveInt = 77
+    """Longer captions are cut here (and at the text encoder's own limit)."""
+
+
+class TuneStage(ContrastStage):
+    """Tuning of a distilled student and, where asked, of the teacher's image tower."""
+
+    distill_weight: NotNegative = 0.0
+    """Weight of the distillation term kept from `distill`: needs English sides or `distill_data`."""
+    distill_data: tuple[str, ...] = ()
+    """Parallel data recipes whose sentences keep teaching beside the pairs."""
+    distill_batch_size: PositiveInt = 256
+    """Parallel sentences per optimizer step, all processes together."""
+    keep_contaminated: bool = False
+    """Train on images of the recipe's test sets too; every later score's signature then says so."""
+
+    @model_validator(mode="after")
+    def _something_trains(self) -> "TuneStage":
+        if self.text == self.image == ("locked",):
+            raise ValueError("text and image are both locked: nothing would train")
+        if self.distill_weight and self.text == ("locked",):
+            raise ValueError("distill_weight: the text tower is locked, so nothing would follow it")
+        if self.distill_data and not self.distill_weight:
+            raise ValueError("distill_data: distill_weight is 0, so it would not be used")
+        return self
+
+    def with_places(self, place: Callable[[str], str]) -> Self:
+        """The same stage with every data recipe's name passed through `place`."""
+        pairs, parallel = tuple(map(place, self.pairs)), tuple(map(place, self.distill_data))
+        return self.model_copy(update={"pairs": pairs, "distill_data": parallel})
+
+
+class HardSampling(Spec):
+    """From the difficulty of a pair to its chance of being drawn, or to its weight in the loss.
+
+    The difficulty lies in 0 to 1. It is measured with the model as it is before the stage, and again in each
+    batch that holds the pair.
+    """
+
+    difficulty: Literal["chance", "rank"] = "chance"
+    """`chance`: one minus the softmax probability of the partner in a batch, mean of both directions. `rank`:
+    one minus its reciprocal rank, which is 0 for all that are found first: in small batches nearly all."""
+    strength: NotNegative = 0.0
+    """Draws follow difficulty ** strength; 0: ordinary epochs, in which each pair comes once. What either
+    brings is measured in benchmarks/DOMAIN.md."""
+    floor_fraction: Fraction = 0.3
+    """Share of the draws (or of the loss, for `instance_strength`) that ignores the difficulty."""
+    noise_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """The hardest share of the pairs gets the floor alone: set it to about the share of wrong captions, which
+    are among them. Where captions are right this only loses what is hard."""
+    momentum: Fraction = 0.7
+    """Share of the old difficulty that stays when a pair is measured again."""
+    uniform_epochs: Annotated[int, Field(ge=0)] = 0
+    """Ordinary epochs before the draws follow the difficulty, which is measured meanwhile."""
+    instance_strength: NotNegative = 0.0
+    """Weighs the pairs in the loss by difficulty ** instance_strength instead of drawing them more often."""
+
+    @model_validator(mode="after")
+    def _counted_once(self) -> "HardSampling":
+        if self.strength and self.instance_strength:
+            raise ValueError("strength and instance_strength would count the difficulty twice: set one to 0")
+        return self
+
+
+class DomainStage(TuneStage):
+    """Adaptation to a domain: adapters inside both frozen towers; difficult pairs can be drawn more often."""
+
+    text: Methods = ("adapters",)
+    image: Methods = ("adapters",)
+    sampling: HardSampling = HardSampling()
+    blend: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """Share of the change that is kept at the end; each weight goes back towards the model that it was.
+    Less than 1 forgets less of what is general, and gains less."""
+
+
+class FewShotStage(Spec):
+    """A prompt is [general context][domain context][instance context][class name]; contexts can be off."""
+
+    template: str | None = None
+    """Where every context starts, with `{label}`; None is the first of the recipe's `prompts`. Its tokens are
+    the learnable ones: a longer template has a longer context."""
+    general: bool = True
+    """Tokens that all classes share; alone they are CoOp's."""
+    domain: bool = True
+    """Tokens of each class of its own."""
+    instance: bool = True
+    """Tokens made from the image's patches, by attention with learnable queries."""
+    layout: Literal["added", "separate"] = "added"
+    """`added`: the contexts are added up on all of the template's tokens. `separate`: of the tokens before
+    the class name the last ones are the instance's, those before them the domain's, all others general."""
+    domain_tokens: PositiveInt = 1
+    """Only where the layout is separate."""
+    instance_tokens: PositiveInt = 1
+    """Only where the layout is separate."""
+    unseen_domain: Literal["mean", "none"] = "none"
+    """Domain context of a class that was not trained: the mean of the trained ones, or none."""
+    attention_dim: PositiveInt = 16
+    """Width of the attention between queries and patches."""
+    steps: PositiveInt = 60
+    """Optimizer steps, rounded up to whole epochs."""
+    batch_size: PositiveInt = 32
+    """Images per step."""
+    learning_rate: PositiveFloat = 0.05
+    """Peak learning rate of the contexts, in units of the token embeddings' standard deviation."""
+    domain_rate: PositiveFloat = 0.05
+    """Learning rate of the domain context, as a share of the general one's, where a class has 16 images. With
+    fewer it falls with the square of their number: from one image little is learned about one class alone."""
+    instance_rate: PositiveFloat = 0.02
+    """Learning rate of the instance context's attention, as a share of the general one's; falls likewise."""
+    warmup_fraction: Fraction = 0.05
+    weight_decay: NotNegative = 0.01
+    """Pulls each context back to the template."""
+    gradient_clip_norm: PositiveFloat = 1.0
+    temperature: PositiveFloat | None = None
+    """Divides the cosines of image and class; None is what the teacher learned."""
+    template_weight: NotNegative = 4.0
+    """Weight of the mean of 1 - cosine between each class's prompt and its template, divided by the images of
+    a class: what a template says counts like so many images, and less beside many."""
+    instance_images: PositiveInt = 4
+    """Images of a step that are also seen with their instance contexts; the others save its cost."""
+    instance_classes: PositiveInt = 4
+    """Classes that such an image is contrasted with: its own and the most similar other ones."""
+    instance_alone: bool = True
+    """The instance context learns on top of the others, which learn without it. False: the others learn from
+    prompts with it, too, as in CoCoOp."""
+    rescored_classes: PositiveInt = 5
+    """Classes of an image that are scored with its instance context: those that score best without one. As
+    many as there are classes is the full, dear way."""
+    chunk_texts: PositiveInt = 1024
+    """Prompts that pass through the text model at a time."""
+    seed: int = 0
+
+    @field_validator("template")
+    @classmethod
+    def _has_label(cls, value: str | None) -> str | None:
+        if value is not None and value.count("{label}") != 1:
+            raise ValueError(f"the template needs {{label}} exactly once: {value!r}")
+        return value
