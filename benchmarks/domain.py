@@ -45,7 +45,7 @@ from langadapt.quickstart.scenes import RELATIONS, SIZES, Scene, Shape, Thing, t
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import DomainStage, TuneStage, find_language
 from langadapt.recipes.yaml import parse
-from langadapt.training import DistillOptions, distill, tune
+from langadapt.training import RunOptions, distill, tune
 from langadapt.training.difficulty import DifficultyBank, SamplingRule
 from langadapt.training.hard_sampling import HardSampler
 
@@ -266,7 +266,7 @@ def one_run(bench: Bench, work: Path, name: str, noise: float, seed: int, extra:
     values["pairs"] = [str(bench.pairs(noise))]
     values.setdefault("patience_epochs", values["epochs"])
     stage = parse(DomainStage if "sampling" in values else TuneStage, values, where=name)
-    options = DistillOptions(device=torch.device("cpu"), overwrite=True)
+    options = RunOptions(device=torch.device("cpu"), overwrite=True)
     out = work / "run"
     with sampler_seconds() as spent:
         artifact = tune(bench.start, out, stage=stage, report=_quiet, options=options, images=bench.images)

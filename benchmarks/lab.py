@@ -28,7 +28,7 @@ from langadapt.evaluation.retrieval import evaluate_retrieval
 from langadapt.evaluation.terminal import score_report
 from langadapt.models import load
 from langadapt.recipes import RetrievalRecipe, data_recipe, find_language, override
-from langadapt.training import DistillOptions, distill
+from langadapt.training import RunOptions, distill
 
 NAMES = {"zh": ("Chinese", "中文", "zho", "Hans"), "de": ("German", "Deutsch", "deu", "Latn")}
 NAMES["fr"] = ("French", "français", "fra", "Latn")
@@ -103,7 +103,7 @@ def main() -> None:
 
     started = time.perf_counter()
     found = override(find_language(str(recipe)), given.settings)
-    artifact = distill(found, out, report=report, options=DistillOptions(overwrite=True))
+    artifact = distill(found, out, report=report, options=RunOptions(overwrite=True))
     trained = time.perf_counter() - started
     model = load(out)
     card = evaluate_retrieval(

@@ -85,7 +85,7 @@ def distil(folder: Path, pairs: int, state_cache: float) -> None:
 
     from langadapt.errors import Progress
     from langadapt.recipes import find_language, override
-    from langadapt.training import DistillOptions, distill
+    from langadapt.training import RunOptions, distill
 
     watch = Watch()
     watch.start()
@@ -102,7 +102,7 @@ def distil(folder: Path, pairs: int, state_cache: float) -> None:
         if stage == "distil" and progress.done == STEPS:
             raise Enough
 
-    options = DistillOptions(device=torch.device("cpu"), state_cache_bytes=int(state_cache * 1e9))
+    options = RunOptions(device=torch.device("cpu"), state_cache_bytes=int(state_cache * 1e9))
     found = override(find_language(str(folder / "world" / "sw")), ["distill.epochs=1"])
     with contextlib.suppress(Enough):
         distill(found, folder / "run", report=report, options=options)

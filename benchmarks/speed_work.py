@@ -122,7 +122,7 @@ def run_langadapt(work: Path, student: str, pairs: int, batch: int) -> Clock:
     """`langadapt distill`, two epochs."""
     from langadapt.errors import Progress
     from langadapt.recipes import find_language
-    from langadapt.training import DistillOptions, distill
+    from langadapt.training import RunOptions, distill
 
     place = Path(tempfile.mkdtemp(dir=work))
     os.environ["LANGADAPT_CACHE"] = str(place / "cache")
@@ -154,7 +154,7 @@ def run_langadapt(work: Path, student: str, pairs: int, batch: int) -> Clock:
             clock.mark("epoch 1" if progress.done < progress.total else "epoch 2")
 
     recipe = find_language(str(place / "xx.yaml"))
-    options = DistillOptions(device=torch.device("cpu"), state_cache_bytes=10**12)
+    options = RunOptions(device=torch.device("cpu"), state_cache_bytes=10**12)
     distill(recipe, place / "run", report=watch, options=options)
     return clock
 

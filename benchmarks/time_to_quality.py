@@ -92,7 +92,7 @@ def run_langadapt(work: Path, lang: str, changes: list[str]) -> list[tuple[float
     """`langadapt distill` with the world's recipe: seconds and recall at the end of each epoch."""
     from langadapt.quickstart.world import write_world
     from langadapt.recipes import find_language, override
-    from langadapt.training import DistillOptions, distill
+    from langadapt.training import RunOptions, distill
     from langadapt.training.run import read_log
 
     world = write_world(work / "world")
@@ -105,7 +105,7 @@ def run_langadapt(work: Path, lang: str, changes: list[str]) -> list[tuple[float
         if progress.stage == "distil":
             seconds[progress.done] = time.process_time() - start
 
-    distill(found, work / "run", report=report, options=DistillOptions(device=torch.device("cpu")))
+    distill(found, work / "run", report=report, options=RunOptions(device=torch.device("cpu")))
     _, recalls = read_log(work / "run")
     return [(round(seconds[step], 2), recall) for step, recall in recalls.items()]
 

@@ -43,7 +43,7 @@ from langadapt.quickstart.scenes import training_scenes
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import TuneStage, find_language, override
 from langadapt.recipes.yaml import parse
-from langadapt.training import DistillOptions, distill, tune
+from langadapt.training import RunOptions, distill, tune
 
 LILT = ["adapters", "layer_norm", "projection"]
 METHODS: dict[str, dict[str, Any]] = {
@@ -105,7 +105,7 @@ def world(work: Path, code: str, sentences: int) -> Bench:
         settings = [f"distill.data=['./{few.name}']", "distill.identity_fraction=0.5", "distill.epochs=8"]
         settings.append("distill.held_out_sentences=200")
         found = override(find_language(str(folder / code)), settings)
-        distill(found, start, report=_quiet, options=DistillOptions(overwrite=True))
+        distill(found, start, report=_quiet, options=RunOptions(overwrite=True))
 
     def pairs(count: int) -> Path:
         table = work / f"pairs-{count}.tsv"
@@ -186,7 +186,7 @@ def one_run(bench: Bench, work: Path, name: str, count: int, seed: int, extra: d
     settings = {**steady, **METHODS[name], "seed": seed, "pairs": [str(bench.pairs(count))]}
     out = work / "run"
     stage = parse(TuneStage, settings, where=name)
-    options = DistillOptions(device=torch.device("cpu"), overwrite=True)
+    options = RunOptions(device=torch.device("cpu"), overwrite=True)
     artifact = tune(bench.start, out, stage=stage, report=_quiet, options=options, images=bench.images)
     trained = time.process_time() - began
     facts = artifact.training

@@ -16,7 +16,7 @@ from langadapt.models import load
 from langadapt.quickstart.unseen_script import write_unseen_script
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import find_language, override
-from langadapt.training import DistillOptions, distill
+from langadapt.training import RunOptions, distill
 
 
 def main() -> None:
@@ -37,7 +37,7 @@ def main() -> None:
         out = arguments.folder / name
         with progress_report() as report:
             artifact = distill(
-                override(found, settings), out, report=report, options=DistillOptions(overwrite=True)
+                override(found, settings), out, report=report, options=RunOptions(overwrite=True)
             )
         (card,) = score(load(out), [], own=(None, None, False), run=str(out), page=None)
         row = {

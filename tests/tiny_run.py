@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from langadapt.errors import Progress, Report
 from langadapt.models import Artifact
 from langadapt.recipes import find_language, override
-from langadapt.training import DistillOptions, distill
+from langadapt.training import RunOptions, distill
 
 
 def silent(progress: Progress) -> None:
@@ -25,7 +25,7 @@ def run(
     checkpoint_seconds: float = 300.0,
 ) -> Artifact:
     found = override(find_language(str(folder / "es.yaml")), settings)
-    options = DistillOptions(
+    options = RunOptions(
         state_cache_bytes=budget,
         device=torch.device("cpu"),
         overwrite=overwrite,

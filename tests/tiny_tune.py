@@ -13,7 +13,7 @@ from langadapt.errors import Report
 from langadapt.models import Artifact
 from langadapt.recipes import DomainStage, TuneStage
 from langadapt.recipes.yaml import parse
-from langadapt.training import DistillOptions, tune
+from langadapt.training import RunOptions, tune
 from langadapt.training.hard_sampling import HARD_PAIRS
 
 LOCKED = {"text": ["projection"], "image": "locked"}
@@ -48,7 +48,7 @@ def domain_stage(pairs: Path, **values: object) -> DomainStage:
 def tuned(
     start: Path, out: Path, chosen: TuneStage, *, report: Report = silent, **options: object
 ) -> Artifact:
-    found = DistillOptions(device=torch.device("cpu"), **options)  # type: ignore[arg-type]
+    found = RunOptions(device=torch.device("cpu"), **options)  # type: ignore[arg-type]
     pictures = Path(chosen.pairs[0]).parent / "pictures"
     return tune(start, out, stage=chosen, report=report, options=found, images=pictures)
 

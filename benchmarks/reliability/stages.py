@@ -23,7 +23,7 @@ from langadapt.models.load import resolve_model
 from langadapt.models.teacher import load_teacher
 from langadapt.recipes import ModelRef
 from langadapt.search import build as search_build
-from langadapt.training import DistillOptions, distill_data
+from langadapt.training import RunOptions, distill_data
 
 torch.set_num_threads(1)  # also: a fork copies no other thread
 os.environ |= {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1"}
@@ -66,7 +66,7 @@ def _small_chunks() -> None:
     translated._CHUNK_ROWS = 6
     search_build._BATCH = 3
     sources._ROWS_PER_CHUNK = 12
-    DistillOptions.__init__.__kwdefaults__["checkpoint_seconds"] = 0.0
+    RunOptions.__init__.__kwdefaults__["checkpoint_seconds"] = 0.0
 
 
 def _stores(world: Path, place: Path) -> None:

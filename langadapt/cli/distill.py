@@ -52,9 +52,9 @@ def distill_command(
 
     from langadapt.evaluation.plots import save_svg, training_curve
     from langadapt.models.device import chosen_device
-    from langadapt.training import DistillOptions, distill
+    from langadapt.training import RunOptions, distill
 
-    options = DistillOptions(
+    options = RunOptions(
         state_cache_bytes=budget,
         state_bits=8 if state_bits == "8" else 16,
         device=chosen_device(device),

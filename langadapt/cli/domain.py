@@ -86,7 +86,7 @@ def domain_command(
     from langadapt.files.atomic import write_text
     from langadapt.models.artifact import FACTS
     from langadapt.models.device import chosen_device
-    from langadapt.training import DistillOptions, tune
+    from langadapt.training import RunOptions, tune
 
     own, stage = chosen_stage(DomainStage, begin, recipe or lang, pairs, settings)
     told_of = (place / "report.html").is_file()
@@ -100,7 +100,7 @@ def domain_command(
     )
     sets = [("domain", item) for item in domain_sets] + [("general", item) for item in general_sets]
     where = chosen_device(device)
-    options = DistillOptions(device=where, overwrite=overwrite, reuse_finished=not (told_of or overwrite))
+    options = RunOptions(device=where, overwrite=overwrite, reuse_finished=not (told_of or overwrite))
     with progress_report() as report:
         before = scored(begin, sets, where, report)
         artifact = tune(begin, place, stage=stage, report=report, options=options, images=images)

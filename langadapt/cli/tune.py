@@ -78,11 +78,11 @@ def tune_command(
 
     from langadapt.evaluation.plots import save_svg, training_curve
     from langadapt.models.device import chosen_device
-    from langadapt.training import DistillOptions, tune
+    from langadapt.training import RunOptions, tune
 
     _, stage = chosen_stage(TuneStage, begin, recipe or lang, pairs, settings)
     several = len(shares) > 1 and not overwrite
-    options = DistillOptions(device=chosen_device(device), overwrite=overwrite, reuse_finished=several)
+    options = RunOptions(device=chosen_device(device), overwrite=overwrite, reuse_finished=several)
     made: dict[float, Artifact] = {}
     with progress_report() as report:
         for share in shares:
@@ -219,9 +219,9 @@ def align_command(
     stage = with_values(AlignStage, AlignStage(pairs=named_pairs(pairs)), settings or [])
 
     from langadapt.models.device import chosen_device
-    from langadapt.training import DistillOptions, align
+    from langadapt.training import RunOptions, align
 
-    options = DistillOptions(device=chosen_device(device), overwrite=overwrite)
+    options = RunOptions(device=chosen_device(device), overwrite=overwrite)
     with progress_report() as report:
         facts = align(
             ModelRef(repo=image_model),

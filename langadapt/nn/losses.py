@@ -119,7 +119,7 @@ def sigmoid_contrast(logits: Tensor, ignored: Tensor, weights: Tensor | None = N
     return (weights * (each.sum(dim=0) + each.sum(dim=1))).mean() / 2
 
 
-def missed(logits: Tensor, ignored: Tensor, by: Literal["rank", "chance"]) -> Tensor:
+def difficulty(logits: Tensor, ignored: Tensor, by: Literal["rank", "chance"]) -> Tensor:
     """How far each pair of a batch is from being found among the others, from 0 to 1.
 
     Args:

@@ -22,7 +22,7 @@ from langadapt.nn.losses import Temperature
 from langadapt.recipes import AlignStage, Method, ModelRef
 from langadapt.training.contrast import train_contrast
 from langadapt.training.contrast_data import prepare_pairs
-from langadapt.training.distill import DistillOptions
+from langadapt.training.distill import RunOptions
 from langadapt.training.run import RunFolder, share_of_work, silent
 
 FACTS = "align.json"
@@ -35,7 +35,7 @@ def align(
     *,
     stage: AlignStage,
     report: Report,
-    options: DistillOptions | None = None,
+    options: RunOptions | None = None,
     images: Path | None = None,
 ) -> dict[str, Any]:
     """Trains a new dual encoder and saves it as transformers does; it can then be a recipe's teacher.
@@ -56,7 +56,7 @@ def align(
         LangadaptError: bad data or models, methods that fit no tower, a folder that holds another run, or
             nothing learned.
     """
-    options = options or DistillOptions()
+    options = options or RunOptions()
     started = time.perf_counter()
     accelerator = share_of_work(options.device or best_device(), stage.batch_size)
     if not accelerator.is_main_process:

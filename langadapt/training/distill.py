@@ -60,7 +60,7 @@ _STATED = {"licence", "licence_source"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class DistillOptions:
+class RunOptions:
     """What a recipe should not hold."""
 
     state_cache_bytes: int = 8_000_000_000
@@ -76,7 +76,7 @@ class DistillOptions:
 
 
 def distill(
-    found: Found[LanguageRecipe], out: Path, *, report: Report, options: DistillOptions | None = None
+    found: Found[LanguageRecipe], out: Path, *, report: Report, options: RunOptions | None = None
 ) -> Artifact:
     """Trains an adapter and writes its artifact.
 
@@ -92,7 +92,7 @@ def distill(
     Raises:
         LangadaptError: bad data or models, a loss that is not finite, a folder that holds another run.
     """
-    options = options or DistillOptions()
+    options = options or RunOptions()
     recipe = with_absolute_paths(found)
     stage = recipe.distill
     started = time.perf_counter()

@@ -30,7 +30,7 @@ class Shots:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Course:
+class Schedule:
     """How long and how fast something small learns."""
 
     steps: int
@@ -42,11 +42,11 @@ class Course:
     seed: int = 0
 
 
-PROBE = Course(steps=300, batch_size=64, learning_rate=0.01, weight_decay=0.01)
+PROBE = Schedule(steps=300, batch_size=64, learning_rate=0.01, weight_decay=0.01)
 
 _MANY_IMAGES = 16
 
-TIP = Course(steps=200, batch_size=64, learning_rate=1e-3, weight_decay=0.01)
+TIP = Schedule(steps=200, batch_size=64, learning_rate=1e-3, weight_decay=0.01)
 
 
 def train_prompts(
@@ -66,7 +66,7 @@ def train_prompts(
     Args:
         tower: student or teacher.
         labels: C class names.
-        spec: which contexts, and the course.
+        spec: which contexts, and the schedule.
         template: where they start; with `{label}`.
         temperature: divides the cosines.
         shots: with patches where the spec has an instance context.
@@ -118,7 +118,7 @@ def train_prompts(
         value = of_instances(rows[: spec.instance_images])
         return value + of_classes(rows) if spec.general or spec.domain else value
 
-    course = Course(
+    schedule = Schedule(
         steps=spec.steps,
         batch_size=spec.batch_size,
         learning_rate=spec.learning_rate,
@@ -129,29 +129,29 @@ def train_prompts(
     )
     trust = min(1.0, per_class / _MANY_IMAGES) ** 2
     slower = {"domain": spec.domain_rate * trust, "instance": spec.instance_rate * trust}
-    _learn(learner, loss, len(shots.labels), course, device, slower=slower, stage="prompts", report=report)
+    _learn(learner, loss, len(shots.labels), schedule, device, slower=slower, stage="prompts", report=report)
     learner.eval()
     return classifier
 
 
-def train_probe(shots: Shots, classes: int, *, report: Report, course: Course = PROBE) -> LinearProbe:
+def train_probe(shots: Shots, classes: int, *, report: Report, schedule: Schedule = PROBE) -> LinearProbe:
     """A linear classifier on the frozen image embeddings."""
     probe = LinearProbe(classes=classes, dim=shots.images.shape[1]).to(shots.images.device)
 
     def loss(model: nn.Module, rows: Tensor) -> Tensor:
         return F.cross_entropy(model(shots.images[rows]), shots.labels[rows])
 
-    _learn(probe, loss, len(shots.labels), course, shots.images.device, stage="probe", report=report)
+    _learn(probe, loss, len(shots.labels), schedule, shots.images.device, stage="probe", report=report)
     return probe.eval()
 
 
-def train_tip(tip: TipAdapter, shots: Shots, *, report: Report, course: Course = TIP) -> TipAdapter:
+def train_tip(tip: TipAdapter, shots: Shots, *, report: Report, schedule: Schedule = TIP) -> TipAdapter:
     """Tip-Adapter-F: trains the cache's keys in place."""
 
     def loss(model: nn.Module, rows: Tensor) -> Tensor:
         return F.cross_entropy(model(shots.images[rows]), shots.labels[rows])
 
-    _learn(tip, loss, len(shots.labels), course, shots.images.device, stage="cache", report=report)
+    _learn(tip, loss, len(shots.labels), schedule, shots.images.device, stage="cache", report=report)
     return tip.eval()
 
 
@@ -198,7 +198,7 @@ def _learn(
     module: nn.Module,
     loss: Callable[[nn.Module, Tensor], Tensor],
     images: int,
-    course: Course,
+    schedule: Schedule,
     device: torch.device,
     *,
     stage: str,
@@ -206,20 +206,20 @@ def _learn(
     slower: Mapping[str, float] = MappingProxyType({}),
 ) -> None:
     """Trains a module; `slower` gives some of its parts a share of the learning rate, by name."""
-    size = min(course.batch_size, images)
+    size = min(schedule.batch_size, images)
     per_epoch = steps_per_epoch(images, size)
     plan = FitPlan(
         steps_per_epoch=per_epoch,
-        epochs=math.ceil(course.steps / per_epoch),
-        warmup_fraction=course.warmup_fraction,
-        gradient_clip_norm=course.gradient_clip_norm,
-        seed=course.seed,
+        epochs=math.ceil(schedule.steps / per_epoch),
+        warmup_fraction=schedule.warmup_fraction,
+        gradient_clip_norm=schedule.gradient_clip_norm,
+        seed=schedule.seed,
     )
     groups = [
         {
             "params": [value],
-            "lr": course.learning_rate * slower.get(name.split(".")[0], 1.0),
-            "weight_decay": course.weight_decay,
+            "lr": schedule.learning_rate * slower.get(name.split(".")[0], 1.0),
+            "weight_decay": schedule.weight_decay,
         }
         for name, value in module.named_parameters()
     ]
@@ -228,7 +228,7 @@ def _learn(
     same_length = np.zeros(images, dtype=np.int64)
 
     def batches(epoch: int, first: int) -> Iterator[Tensor]:
-        for rows in epoch_batches(same_length, batch_size=size, seed=course.seed, epoch=epoch, first=first):
+        for rows in epoch_batches(same_length, batch_size=size, seed=schedule.seed, epoch=epoch, first=first):
             yield torch.from_numpy(rows)
 
     for log in fit(state, batches, loss, examples_per_step=size):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from langadapt.errors import Progress, Report
 from langadapt.files.atomic import write_text
 from langadapt.models.contrast_model import ContrastModel
-from langadapt.nn.losses import duplicates, missed
+from langadapt.nn.losses import difficulty, duplicates
 from langadapt.recipes import DomainStage
 from langadapt.training.contrast_data import ContrastData, Share
 from langadapt.training.difficulty import DifficultyBank, SamplingRule
@@ -62,7 +62,7 @@ class HardSampler:
     def see(self, pairs: NDArray[np.int64], logits: Tensor, ignored: Tensor) -> None:
         """Measures a batch; `learn` takes it over when its step is done and its loss is finite."""
         with torch.no_grad():
-            self._seen = (pairs, missed(logits.detach(), ignored, self.stage.sampling.difficulty))
+            self._seen = (pairs, difficulty(logits.detach(), ignored, self.stage.sampling.difficulty))
 
     def learn(self) -> None:
         """Moves the difficulties of the pairs that were seen last."""
@@ -194,7 +194,7 @@ def _measured(
         text = F.normalize(model.text_rows(batch.text), dim=-1)
         image = F.normalize(model.image_rows(batch.images)[batch.image_index.to(text.device)], dim=-1)
         ignored = duplicates(batch.image_ids, batch.caption_ids).to(text.device)
-        values = missed(model.temperature(text @ image.T), ignored, stage.sampling.difficulty)
+        values = difficulty(model.temperature(text @ image.T), ignored, stage.sampling.difficulty)
         found[part] = values.cpu().numpy()
         report(Progress(stage="difficulty", done=min(start + size, len(places)), total=len(places)))
     return found

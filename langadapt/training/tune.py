@@ -20,7 +20,7 @@ from langadapt.nn.losses import Temperature
 from langadapt.recipes import DomainStage, LanguageRecipe, ParallelRecipe, TuneStage, data_recipe
 from langadapt.training.contrast import train_contrast
 from langadapt.training.contrast_data import ContrastData, ParallelPool, prepare_pairs
-from langadapt.training.distill import DistillOptions
+from langadapt.training.distill import RunOptions
 from langadapt.training.distill_data import teacher_targets
 from langadapt.training.hard_sampling import start_record
 from langadapt.training.held_out import held_out_recall
@@ -37,7 +37,7 @@ def tune(
     *,
     stage: TuneStage,
     report: Report,
-    options: DistillOptions | None = None,
+    options: RunOptions | None = None,
     images: Path | None = None,
     pairs_fraction: float = 1.0,
 ) -> Artifact:
@@ -59,7 +59,7 @@ def tune(
     Raises:
         LangadaptError: bad data or models, methods that fit no tower, a folder that holds another run.
     """
-    options = options or DistillOptions()
+    options = options or RunOptions()
     started = time.perf_counter()
     accelerator = share_of_work(options.device or best_device(), stage.batch_size)
     if not accelerator.is_main_process:

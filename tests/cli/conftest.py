@@ -41,13 +41,13 @@ def run_folder(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     import torch
 
     from langadapt.recipes import find_language
-    from langadapt.training import DistillOptions, distill
+    from langadapt.training import RunOptions, distill
 
     out = tmp_path_factory.mktemp("runs") / "es"
     cache = tmp_path_factory.mktemp("run-cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LANGADAPT_CACHE", str(cache))
-        options = DistillOptions(device=torch.device("cpu"))
+        options = RunOptions(device=torch.device("cpu"))
         distill(
             find_language(str(language_folder / "es")), out, report=lambda progress: None, options=options
         )

@@ -12,8 +12,8 @@ from langadapt.training import few_shot
 
 @pytest.fixture(autouse=True)
 def _short_courses(monkeypatch: pytest.MonkeyPatch) -> None:
-    for train, course in ((few_shot.train_probe, few_shot.PROBE), (few_shot.train_tip, few_shot.TIP)):
-        monkeypatch.setitem(train.__kwdefaults__, "course", replace(course, steps=9))
+    for train, schedule in ((few_shot.train_probe, few_shot.PROBE), (few_shot.train_tip, few_shot.TIP)):
+        monkeypatch.setitem(train.__kwdefaults__, "schedule", replace(schedule, steps=9))
 
 
 def class_folder(folder: Path) -> Path:

@@ -19,7 +19,7 @@ from langadapt.evaluation.sections import classification_json, classification_se
 from langadapt.models import LanguageModel
 from langadapt.models.prompts import class_embeddings
 from langadapt.recipes import find_language, override
-from langadapt.training import DistillOptions, distill
+from langadapt.training import RunOptions, distill
 
 TEMPLATES = ("una foto de {label}", "{label} en mar")
 
@@ -33,7 +33,7 @@ def model(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> La
         "english_prompts=['a {label} cat']",
     ]
     found = override(find_language(str(language_folder / "es.yaml")), settings)
-    distill(found, out, report=lambda progress: None, options=DistillOptions(device=torch.device("cpu")))
+    distill(found, out, report=lambda progress: None, options=RunOptions(device=torch.device("cpu")))
     return langadapt.load(out)
 
 

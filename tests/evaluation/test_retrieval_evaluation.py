@@ -20,7 +20,7 @@ from langadapt.metrics.signature import Signature
 from langadapt.models import LanguageModel
 from langadapt.models.caches import stored_images
 from langadapt.recipes import find_language, override
-from langadapt.training import DistillOptions, distill
+from langadapt.training import RunOptions, distill
 
 OWNERS = np.random.default_rng(0).permutation(np.repeat(np.arange(12), 2))  # two captions of each image
 ROWS = sentences()[:144:6]
@@ -31,7 +31,7 @@ ENGLISH, TARGET = ([row[side] for row in ROWS] for side in (0, 1))
 def model(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     out = tmp_path_factory.mktemp("evaluation") / "es"
     found = override(find_language(str(language_folder / "es.yaml")), ["distill.epochs=4"])
-    cpu = DistillOptions(device=torch.device("cpu"))
+    cpu = RunOptions(device=torch.device("cpu"))
     distill(found, out, report=lambda progress: None, options=cpu)
     return langadapt.load(out)
 

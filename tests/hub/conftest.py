@@ -12,7 +12,7 @@ from stand_in import WRITER, OwnHub, hub
 
 from langadapt.files import hub as hub_retry
 from langadapt.recipes import find_language, override
-from langadapt.training import DistillOptions, distill
+from langadapt.training import RunOptions, distill
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +21,7 @@ def scored_run(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) 
     found = override(find_language(str(language_folder / "es.yaml")), ["distill.epochs=1"])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LANGADAPT_CACHE", str(tmp_path_factory.mktemp("scored-cache")))
-        options = DistillOptions(device=torch.device("cpu"))
+        options = RunOptions(device=torch.device("cpu"))
         distill(found, out, report=lambda progress: None, options=options)
         score(out, patch)
     return out

@@ -23,7 +23,7 @@ from langadapt.recipes import (
     find_language,
     override,
 )
-from langadapt.training import DistillOptions, distill
+from langadapt.training import RunOptions, distill
 
 TEXTS = [target for _, target in sentences()[::7]]
 
@@ -33,7 +33,7 @@ def trained(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     out = tmp_path_factory.mktemp("artifact") / "es"
     found = override(find_language(str(language_folder / "es.yaml")), ["distill.epochs=2"])
     artifact = distill(
-        found, out, report=lambda progress: None, options=DistillOptions(device=torch.device("cpu"))
+        found, out, report=lambda progress: None, options=RunOptions(device=torch.device("cpu"))
     )
     return out, artifact
 

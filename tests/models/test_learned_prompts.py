@@ -19,7 +19,7 @@ from langadapt.models.prompts import PromptClassifier, prompt_texts, student_tow
 from langadapt.models.prompts_artifact import PromptFacts, load_prompts, read_facts, write_prompts
 from langadapt.recipes import find_language, override
 from langadapt.recipes.stages import FewShotStage
-from langadapt.training import DistillOptions, distill
+from langadapt.training import RunOptions, distill
 from langadapt.training.few_shot import CONTEXTS, Shots, new_learner, train_prompts
 
 NAMES = list(COLOURS.values())
@@ -34,7 +34,7 @@ ALL = FewShotStage(
 def model(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     out = tmp_path_factory.mktemp("prompted") / "es"
     found = override(find_language(str(language_folder / "es.yaml")), ["distill.epochs=1"])
-    distill(found, out, report=lambda progress: None, options=DistillOptions(device=torch.device("cpu")))
+    distill(found, out, report=lambda progress: None, options=RunOptions(device=torch.device("cpu")))
     return langadapt.load(out)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from langadapt.nn.losses import Temperature, duplicates, missed, sigmoid_contrast, softmax_contrast
+from langadapt.nn.losses import Temperature, difficulty, duplicates, sigmoid_contrast, softmax_contrast
 
 IMAGES = torch.tensor([0, 1, 0, 2, 3])
 CAPTIONS = torch.tensor([5, 6, 7, 6, 8])  # pairs 0 and 2 share the image, 1 and 3 the caption
@@ -97,8 +97,8 @@ def test_what_is_missed_is_counted_among_those_that_are_no_duplicates() -> None:
     # Images 0 to 3: place of the own text in the column, duplicates left out.
     i2t = [2, 2, 1, 3]
     expected = [1 - (1 / t + 1 / i) / 2 for t, i in zip([1, 2, 3, 2], i2t, strict=True)]
-    torch.testing.assert_close(missed(given, ignored, "rank"), torch.tensor(expected))
-    chances = missed(given, ignored, "chance")
+    torch.testing.assert_close(difficulty(given, ignored, "rank"), torch.tensor(expected))
+    chances = difficulty(given, ignored, "chance")
     text = math.exp(3) / (math.exp(3) + math.exp(1) + math.exp(0))
     image = math.exp(3) / (math.exp(3) + math.exp(0) + math.exp(9))
     assert math.isclose(chances[0].item(), 1 - (text + image) / 2, rel_tol=1e-5)

@@ -14,7 +14,7 @@ from langadapt.models import LanguageModel, load
 from langadapt.recipes import find_language, override
 from langadapt.search.search import open_session
 from langadapt.search.server import Service, ServiceLimits, service_app
-from langadapt.training import DistillOptions, distill
+from langadapt.training import RunOptions, distill
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def model(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> La
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LANGADAPT_CACHE", str(tmp_path_factory.mktemp("serve-cache")))
         found = override(find_language(str(language_folder / "es.yaml")), ["distill.epochs=1"])
-        distill(found, out, report=lambda progress: None, options=DistillOptions(device=torch.device("cpu")))
+        distill(found, out, report=lambda progress: None, options=RunOptions(device=torch.device("cpu")))
     return load(out)
 
 

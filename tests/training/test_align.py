@@ -16,7 +16,7 @@ from langadapt.errors import LangadaptError, ModelError, RecipeError, TrainingEr
 from langadapt.models import load_teacher, resolve_model
 from langadapt.recipes import AlignStage, ModelRef
 from langadapt.recipes.yaml import parse
-from langadapt.training import DistillOptions, align
+from langadapt.training import RunOptions, align
 
 MORE = {"learning_rate": 3e-3, "pretrained_learning_rate": 1e-3, "epochs": 8, "patience_epochs": 8}
 
@@ -50,7 +50,7 @@ def aligned(vision: Path, language: Path, pairs: Path, out: Path, /, **values: A
         out,
         stage=stage,
         report=silent,
-        options=DistillOptions(device=torch.device("cpu")),
+        options=RunOptions(device=torch.device("cpu")),
         images=pairs.parent / "pictures",
     )
 

@@ -18,7 +18,7 @@ import langadapt
 from langadapt.errors import ModelError, Progress, Report, TrainingError
 from langadapt.models import Artifact, Student, read_artifact
 from langadapt.recipes import find_language, override
-from langadapt.training import DistillOptions, distill
+from langadapt.training import RunOptions, distill
 
 UNSEEN = [
     (english, "".join(chr(0x10D0 + ord(c) - 97) if c != " " else c for c in target))
@@ -71,7 +71,7 @@ def silent(progress: Progress) -> None:
 
 def run(folder: Path, out: Path, *settings: str, report: Report = silent) -> Artifact:
     found = override(find_language(str(folder / "qes.yaml")), ["distill.epochs=2", EXTEND, *settings])
-    return distill(found, out, report=report, options=DistillOptions(device=torch.device("cpu")))
+    return distill(found, out, report=report, options=RunOptions(device=torch.device("cpu")))
 
 
 def stop_at(step: int) -> Report:
