@@ -37,17 +37,18 @@ from langadapt.errors import LangadaptError, Progress
 from langadapt.metrics.retrieval import retrieval_scores
 from langadapt.models import LanguageModel, load
 from langadapt.models.caches import stored_images, tuned_images
-from langadapt.quickstart.attributes import splits_of
 from langadapt.quickstart.drawing import draw
-from langadapt.quickstart.languages import CAPTIONS
-from langadapt.quickstart.plans import Plan, sample_plan
-from langadapt.quickstart.scenes import RELATIONS, SIZES, Scene, Shape, Thing, training_scenes
+from langadapt.quickstart.scenes import RELATIONS, SIZES, Scene, Shape, Thing
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import DomainStage, TuneStage, find_language
 from langadapt.recipes.yaml import parse
 from langadapt.training import RunOptions, distill, tune
 from langadapt.training.difficulty import DifficultyBank, SamplingRule
 from langadapt.training.hard_sampling import HardSampler
+from tools.embedded_world.attributes import splits_of
+from tools.embedded_world.captions import CAPTIONS
+from tools.embedded_world.plans import Plan, sample_plan
+from tools.embedded_world.sampling import training_scenes
 
 SHOP: tuple[Shape, ...] = ("cup", "hat", "book", "bell")
 ADAPTER = {"text": "adapters", "image": "adapters", "learning_rate": 2e-3}

@@ -34,13 +34,13 @@ from langadapt.data.classification import (
 from langadapt.files.atomic import write_text
 from langadapt.models import LanguageModel, load
 from langadapt.models.caches import stored_images, stored_patches
-from langadapt.quickstart.attributes import attribute_sets, write_attribute_set
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import find_language
 from langadapt.recipes.stages import FewShotStage
 from langadapt.training import distill
 from langadapt.training.few_shot import CONTEXTS, SHOWN, learn
 from langadapt.training.few_shot_run import Seen, few_shot_task, score_method
+from tools.embedded_world.attributes import attribute_sets, write_attribute_set
 
 SHOTS = (1, 2, 4, 8, 16)
 PLAIN = ("template", "ensemble", "probe", "tip", "tip-f")

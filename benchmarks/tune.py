@@ -37,13 +37,13 @@ from langadapt.models import LanguageModel, load
 from langadapt.models.caches import stored_images
 from langadapt.models.teacher import teacher_texts
 from langadapt.quickstart.drawing import draw
-from langadapt.quickstart.languages import CAPTIONS
-from langadapt.quickstart.plans import sample_plan
-from langadapt.quickstart.scenes import training_scenes
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import TuneStage, find_language, override
 from langadapt.recipes.yaml import parse
 from langadapt.training import RunOptions, distill, tune
+from tools.embedded_world.captions import CAPTIONS
+from tools.embedded_world.plans import sample_plan
+from tools.embedded_world.sampling import training_scenes
 
 LILT = ["adapters", "layer_norm", "projection"]
 METHODS: dict[str, dict[str, Any]] = {

@@ -13,10 +13,10 @@ from pathlib import Path
 from langadapt.cli.evaluate import score
 from langadapt.cli.progress import progress_report
 from langadapt.models import load
-from langadapt.quickstart.unseen_script import write_unseen_script
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import find_language, override
 from langadapt.training import RunOptions, distill
+from tools.embedded_world.unseen_script import write_unseen_script
 
 
 def main() -> None:

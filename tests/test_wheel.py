@@ -17,19 +17,22 @@ def test_wheel_works_by_itself(tmp_path: Path) -> None:
     inside = tmp_path / "site"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(inside)
+        tops = {name.partition("/")[0] for name in archive.namelist()}
+    assert {name for name in tops if not name.endswith(".dist-info")} == {"langadapt"}, "no tools, no tests"
     assert Path(wheel).stat().st_size < 12_000_000
     shipped = {path.relative_to(ROOT) for path in (ROOT / "languages").glob("*.yaml")}
     shipped |= {path.relative_to(ROOT) for path in (ROOT / "data_recipes").rglob("*.yaml")}
     assert {path for path in shipped if not (inside / "langadapt" / path).is_file()} == set()
 
     program = (
-        "import json, langadapt\n"
+        "import json, langadapt, pathlib\n"
         "from langadapt.evaluation.page import Page, page_html\n"
-        "from langadapt.quickstart.world import WEIGHTS\n"
+        "from langadapt.quickstart.world import WEIGHTS, write_world\n"
         "from langadapt.recipes import ParallelRecipe, data_recipe, find_language\n"
         "zh = find_language('zh')\n"
         "data = data_recipe(ParallelRecipe, zh.recipe.distill.data[0])\n"
         "page_html(Page(title='x'))\n"
+        "write_world(pathlib.Path('world'), parallel=3, tests=1)\n"
         "weights = len(list(WEIGHTS.glob('*/model.safetensors')))\n"
         "print(json.dumps([langadapt.__file__, zh.recipe.native_name, str(data.path), weights]))\n"
     )

@@ -1,16 +1,19 @@
-"""A scene becomes a picture."""
+"""Draw a scene: a landscape, and the objects on it."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
+from functools import lru_cache
 
-from PIL import Image
+from PIL import Image, ImageDraw
 
-from langadapt.quickstart.backgrounds import VARIANTS, landscape
-from langadapt.quickstart.scenes import Place, Relation, Scene, Thing
-from langadapt.quickstart.shapes import sprite
+from langadapt.quickstart.scenes import Background, Place, Relation, Scene, Thing
+from langadapt.quickstart.shapes import Rgb, sprite
 
 SIZE_PIXELS = 128
+_VARIANTS = 8
+_SIDE = 2 * SIZE_PIXELS  # landscapes are drawn twice as large
 _JITTER_PIXELS = 3
 _SINGLE_PIXELS = {"small": (32, 34), "large": (58, 60)}
 _SEVERAL_PIXELS = {2: (33, 34), 3: (31, 32)}
@@ -36,7 +39,7 @@ def draw(scene: Scene) -> Image.Image:
         An RGB image of 128 by 128 pixels.
     """
     rng = random.Random(scene.seed)
-    image = landscape(scene.background, rng.randrange(VARIANTS), SIZE_PIXELS).copy()
+    image = _landscape(scene.background, rng.randrange(_VARIANTS)).copy()
     for thing, (x, y) in zip(scene.things, _centres(scene, rng), strict=True):
         shift_x, shift_y = (rng.randint(-_JITTER_PIXELS, _JITTER_PIXELS) for _ in range(2))
         _place(image, thing, x + shift_x, y + shift_y, rng)
@@ -62,3 +65,124 @@ def _place(image: Image.Image, thing: Thing, x: int, y: int, rng: random.Random)
         left = min(max(left, 0), SIZE_PIXELS - size)
         top = min(max(top, 0), SIZE_PIXELS - size)
         image.paste(picture, (left, top), picture)
+
+
+@lru_cache(maxsize=128)
+def _landscape(background: Background, variant: int) -> Image.Image:
+    """Draw a variant of a background, 0 to `_VARIANTS` - 1; cached, so it must not be changed."""
+    image = Image.new("RGB", (_SIDE, _SIDE))
+    _LANDSCAPES[background](ImageDraw.Draw(image), random.Random(f"{background}-{variant}"))
+    return image.resize((SIZE_PIXELS, SIZE_PIXELS), Image.Resampling.BOX)
+
+
+def _fade(draw: ImageDraw.ImageDraw, top: int, bottom: int, above: Rgb, below: Rgb) -> None:
+    for y in range(top, bottom):
+        part = (y - top) / max(1, bottom - top - 1)
+        colour = tuple(round(a + (b - a) * part) for a, b in zip(above, below, strict=True))
+        draw.line((0, y, _SIDE, y), fill=colour)
+
+
+def _cloud(draw: ImageDraw.ImageDraw, x: float, y: float) -> None:
+    for dx, dy, radius in ((0, 0, 14), (16, -6, 18), (34, 0, 13)):
+        draw.ellipse(
+            (x + dx - radius, y + dy - radius, x + dx + radius, y + dy + radius), fill=(250, 252, 255)
+        )
+
+
+def _meadow(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
+    _fade(draw, 0, 170, (150, 206, 244), (214, 238, 250))
+    _cloud(draw, rng.randint(10, 200), rng.randint(24, 50))
+    x = rng.randint(-40, 40)
+    draw.ellipse((x - 120, 110, x + 200, 320), fill=(136, 196, 92))
+    draw.ellipse((x + 60, 120, x + 420, 340), fill=(122, 184, 82))
+    draw.rectangle((0, 170, _SIDE, _SIDE), fill=(112, 176, 76))
+    for _ in range(30):
+        x, y = rng.randint(0, _SIDE), rng.randint(176, _SIDE)
+        draw.line((x, y, x + rng.randint(-4, 4), y - 10), fill=(84, 148, 58), width=3)
+
+
+def _sea(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
+    _fade(draw, 0, 100, (176, 222, 246), (232, 246, 252))
+    _fade(draw, 100, _SIDE, (74, 164, 206), (22, 94, 152))
+    _cloud(draw, rng.randint(10, 200), rng.randint(24, 50))
+    for _ in range(26):
+        x, y = rng.randint(-10, _SIDE), rng.randint(110, _SIDE)
+        draw.arc((x, y, x + 22, y + 10), 180, 360, fill=(168, 218, 238), width=3)
+
+
+def _desert(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
+    _fade(draw, 0, 170, (166, 208, 232), (250, 232, 196))
+    x = rng.randint(-40, 40)
+    draw.ellipse((x - 160, 96, x + 180, 330), fill=(232, 196, 130))
+    draw.ellipse((x + 60, 110, x + 460, 330), fill=(222, 182, 112))
+    draw.rectangle((0, 170, _SIDE, _SIDE), fill=(212, 170, 100))
+    for _ in range(14):
+        x, y = rng.randint(-20, _SIDE), rng.randint(176, _SIDE)
+        draw.arc((x, y, x + 50, y + 12), 190, 350, fill=(190, 146, 80), width=3)
+
+
+def _night(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
+    _fade(draw, 0, _SIDE, (12, 16, 48), (44, 50, 104))
+    for _ in range(60):
+        x, y, radius = rng.randint(0, _SIDE), rng.randint(0, 210), rng.choice((1, 1, 2))
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(226, 228, 250))
+    x, y = rng.randint(40, 216), rng.randint(28, 50)
+    draw.ellipse((x - 20, y - 20, x + 20, y + 20), fill=(238, 234, 206))
+    draw.ellipse((x - 10, y - 26, x + 28, y + 12), fill=(20, 24, 60))
+    draw.rectangle((0, 222, _SIDE, _SIDE), fill=(20, 26, 44))
+
+
+def _snow(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
+    _fade(draw, 0, 186, (176, 190, 210), (216, 224, 236))
+    x = rng.randint(-40, 40)
+    draw.ellipse((x - 100, 120, x + 240, 320), fill=(232, 238, 246))
+    draw.ellipse((x + 80, 130, x + 440, 330), fill=(224, 232, 242))
+    draw.rectangle((0, 186, _SIDE, _SIDE), fill=(238, 243, 250))
+    for _ in range(60):
+        x, y, radius = rng.randint(0, _SIDE), rng.randint(0, _SIDE), rng.choice((2, 3, 4))
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 255, 255))
+
+
+def _sunset(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
+    _fade(draw, 0, 180, (128, 70, 138), (255, 176, 96))
+    x = rng.randint(60, 196)
+    draw.ellipse((x - 38, 140, x + 38, 216), fill=(255, 226, 130))
+    draw.rectangle((0, 180, _SIDE, _SIDE), fill=(92, 52, 76))
+    for _ in range(10):
+        x, y = rng.randint(-20, _SIDE), rng.randint(190, _SIDE)
+        draw.line((x, y, x + rng.randint(20, 50), y), fill=(190, 106, 92), width=3)
+
+
+def _mountains(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
+    _fade(draw, 0, 190, (160, 196, 224), (226, 236, 242))
+    for left, width, grey in ((-70, 210, 138), (60, 240, 118), (-10, 190, 102)):
+        x, y = left + rng.randint(-16, 16), rng.randint(44, 80)
+        mid = x + width // 2
+        draw.polygon(((x, 204), (mid, y), (x + width, 204)), fill=(grey, grey + 6, grey + 18))
+        draw.polygon(((mid - 22, y + 36), (mid, y), (mid + 22, y + 36), (mid, y + 26)), fill=(248, 250, 252))
+    draw.rectangle((0, 200, _SIDE, _SIDE), fill=(128, 142, 122))
+
+
+def _city(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
+    _fade(draw, 0, 220, (196, 200, 220), (244, 226, 216))
+    x = -rng.randint(0, 30)
+    while x < _SIDE:
+        width, top, grey = rng.randint(34, 52), rng.randint(40, 120), rng.randint(120, 156)
+        draw.rectangle((x, top, x + width, 226), fill=(grey, grey - 4, grey + 10))
+        for window_y in range(top + 10, 210, 20):
+            for window_x in range(x + 7, x + width - 10, 14):
+                draw.rectangle((window_x, window_y, window_x + 6, window_y + 9), fill=(250, 236, 190))
+        x += width + 4
+    draw.rectangle((0, 222, _SIDE, _SIDE), fill=(92, 92, 100))
+
+
+_LANDSCAPES: dict[Background, Callable[[ImageDraw.ImageDraw, random.Random], None]] = {
+    "meadow": _meadow,
+    "sea": _sea,
+    "desert": _desert,
+    "night": _night,
+    "snow": _snow,
+    "sunset": _sunset,
+    "mountains": _mountains,
+    "city": _city,
+}

@@ -1,25 +1,26 @@
-"""Writes the embedded world into a folder: pictures, test captions, parallel sentences, models, recipes."""
+"""Write the embedded world into a folder: photos, captions, parallel sentences, models, recipes."""
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
-import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from langadapt.quickstart.drawing import draw
-from langadapt.quickstart.languages import CAPTIONS
-from langadapt.quickstart.plans import sample_plan
-from langadapt.quickstart.recipes import LANGUAGES, recipe_files
-from langadapt.quickstart.scenes import Scene, held_out_scenes, training_scenes
+from langadapt.quickstart.scenes import Scene, Thing
+from langadapt.recipes import read_yaml
 
 VERSION = 1
-WEIGHTS = Path(__file__).with_name("weights")
-TARGETS = tuple(language for language in CAPTIONS if language != "en")
+_SHIPPED = Path(__file__).parent
+WEIGHTS = _SHIPPED / "weights"
+SENTENCES = _SHIPPED / "sentences"
+TARGETS = tuple(sorted(path.stem for path in (_SHIPPED / "recipes").glob("*.yaml")))
 _MANIFEST = "world.json"
 
 
@@ -39,35 +40,31 @@ class HeldOutRow:
 
 
 def held_out_rows(count: int = 1_000) -> Iterator[HeldOutRow]:
-    """The test set: held-out scenes with captions in every language, the same on every call."""
-    scenes, facts = _draws("test scenes"), _draws("test facts")
-    words = {language: _draws(f"test words {language}") for language in CAPTIONS}
-    for number, scene in enumerate(islice(held_out_scenes(scenes), count)):
-        plan = sample_plan(scene, facts)
-        captions = {language: caption(plan, words[language]) for language, caption in CAPTIONS.items()}
-        yield HeldOutRow(image=f"{number:04d}.png", scene=scene, captions=captions)
+    """Read the test set: held-out scenes with captions in English and every target language."""
+    with gzip.open(SENTENCES / "held_out.jsonl.gz", "rt", encoding="utf-8") as file:
+        for row in map(json.loads, islice(file, count)):
+            yield HeldOutRow(image=row["image"], scene=_scene(row["scene"]), captions=row["captions"])
+
+
+def _scene(values: dict[str, Any]) -> Scene:
+    things = ("first", "second", "third")
+    return Scene(**{key: Thing(**value) if key in things else value for key, value in values.items()})
 
 
 def parallel_rows(language: str, count: int) -> Iterator[tuple[str, str]]:
-    """Training sentences: the same facts in English and in another language, each in its own wording.
+    """Read training sentences: the same facts in English and in another language, each in its own wording.
 
     Args:
         language: One of `TARGETS`.
-        count: Number of rows.
+        count: Number of rows, at most 16,000.
 
     Returns:
-        (English, target) pairs about training scenes only, the same on every call.
+        (English, target) pairs about training scenes only.
     """
-    scenes, facts = _draws(f"parallel scenes {language}"), _draws(f"parallel facts {language}")
-    english, target = _draws(f"parallel words en {language}"), _draws(f"parallel words {language}")
-    for scene in islice(training_scenes(scenes), count):
-        plan = sample_plan(scene, facts)
-        yield CAPTIONS["en"](plan, english), CAPTIONS[language](plan, target)
-
-
-def _draws(purpose: str) -> random.Random:
-    """Draws of their own for each purpose: a new paraphrase in one language moves nothing else."""
-    return random.Random(f"langadapt world {VERSION}: {purpose}")
+    with gzip.open(SENTENCES / f"{language}.tsv.gz", "rt", encoding="utf-8") as file:
+        for line in islice(file, count):
+            english, target = line.rstrip("\n").split("\t")
+            yield english, target
 
 
 def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> Path:
@@ -88,33 +85,60 @@ def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> 
     if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == manifest:
         return folder
     path.unlink(missing_ok=True)
-    (folder / "photos").mkdir(parents=True, exist_ok=True)
     rows = list(held_out_rows(tests))
     for row in rows:
         picture = io.BytesIO()
         draw(row.scene).save(picture, format="png", compress_level=4)
         _write(folder / "photos" / row.image, picture.getvalue())
-    _write_table(
-        folder / "test.en.tsv", ("image", "caption"), ((row.image, row.captions["en"]) for row in rows)
-    )
+    english = ((row.image, row.captions["en"]) for row in rows)
+    _write_table(folder / "test.en.tsv", ("image", "caption"), english)
     for language in TARGETS:
-        _write_table(
-            folder / f"test.{language}.tsv",
-            ("image", "caption", "english"),
-            ((row.image, row.captions[language], row.captions["en"]) for row in rows),
-        )
-        _write_table(
-            folder / f"parallel.en-{language}.tsv", ("english", "target"), parallel_rows(language, parallel)
-        )
-        recipes = recipe_files(language, LANGUAGES[language], parallel=parallel, tests=tests)
-        for name, text in recipes.items():
+        captions = ((row.image, row.captions[language], row.captions["en"]) for row in rows)
+        _write_table(folder / f"test.{language}.tsv", ("image", "caption", "english"), captions)
+        sentences = parallel_rows(language, parallel)
+        _write_table(folder / f"parallel.en-{language}.tsv", ("english", "target"), sentences)
+        recipe = _SHIPPED / "recipes" / f"{language}.yaml"
+        _write(folder / recipe.name, recipe.read_bytes())
+        texts = data_recipe_texts(language, read_yaml(recipe)["name"], parallel=parallel, tests=tests)
+        for name, text in texts.items():
             _write(folder / name, text.encode())
     for source in sorted(WEIGHTS.glob("*/*")):
-        target = folder / "models" / source.relative_to(WEIGHTS)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _write(target, source.read_bytes())
+        _write(folder / "models" / source.relative_to(WEIGHTS), source.read_bytes())
     _write(path, json.dumps(manifest).encode())
     return folder
+
+
+def data_recipe_texts(code: str, name: str, *, parallel: int, tests: int) -> dict[str, str]:
+    """Return the recipes of a language's parallel sentences and of its test set, as YAML by file name.
+
+    Args:
+        code: Of the language, and in the names of its files.
+        name: Of the language, in English.
+        parallel: Rows of the parallel file.
+        tests: Number of test pictures.
+    """
+    return {
+        f"parallel.en-{code}.yaml": f"""name: parallel.en-{code}
+title: Embedded world, English and {name}
+language: {code}
+licence: Apache-2.0
+source:
+  kind: files
+  paths: [parallel.en-{code}.tsv]
+expected_rows: {parallel}
+""",
+        f"test.{code}.yaml": f"""name: test.{code}
+title: Embedded world, held-out scenes in {name}
+language: {code}
+licence: Apache-2.0
+captions: [test.{code}.tsv]
+images: photos
+columns:
+  english: english
+expected_images: {tests}
+expected_captions: {tests}
+""",
+    }
 
 
 def _write_table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:
@@ -123,6 +147,7 @@ def _write_table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, 
 
 
 def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_bytes(content)
     part.replace(path)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from langadapt.quickstart.unseen_script import CODE, respell, write_unseen_script
 from langadapt.quickstart.world import write_world
+from tools.embedded_world.unseen_script import CODE, respell, write_unseen_script
 
 
 @pytest.fixture(scope="module")

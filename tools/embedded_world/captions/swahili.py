@@ -1,12 +1,10 @@
 """Swahili captions: noun classes and the concords of adjectives, numerals, the `-a` link and the copula."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 
-from langadapt.quickstart.plans import Direction, Plan, statement, unrelated
 from langadapt.quickstart.scenes import Background, Colour, Place, Shape, Thing
+from tools.embedded_world.plans import Direction, Plan, statement, unrelated
 
 
 @dataclass(frozen=True, kw_only=True)

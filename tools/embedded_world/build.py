@@ -1,10 +1,8 @@
-"""Builds the shipped weights: `python -m langadapt.quickstart.build`.
+"""Build the shipped weights: `python -m tools.embedded_world.build`.
 
 Trains the tiny models from their seeds, scores the teacher on the 1,000 held-out scenes and writes the models
 with a record of everything that was printed.
 """
-
-from __future__ import annotations
 
 import argparse
 import os
@@ -21,10 +19,10 @@ from transformers import AutoTokenizer, CLIPImageProcessorPil, CLIPModel
 
 from langadapt.metrics.retrieval import retrieval_scores
 from langadapt.quickstart.drawing import draw
-from langadapt.quickstart.languages import CAPTIONS
-from langadapt.quickstart.teacher import TeacherPlan, save_teacher, train_teacher
-from langadapt.quickstart.text_model import TextPlan, save_text_model, train_text_model
 from langadapt.quickstart.world import WEIGHTS, held_out_rows
+from tools.embedded_world.captions import CAPTIONS
+from tools.embedded_world.teacher import TeacherPlan, save_teacher, train_teacher
+from tools.embedded_world.text_model import TextPlan, save_text_model, train_text_model
 
 PARTS = ("teacher", "text_model")
 
@@ -100,7 +98,7 @@ The other languages' lines are the floor: their captions, given to the teacher's
 def build(part: str, folder: Path) -> None:
     """Train one of `PARTS` and write its folder, its log and the record of both."""
     record, began = Record(), time.perf_counter()
-    record.say(f"$ python -m langadapt.quickstart.build {part}")
+    record.say(f"$ python -m tools.embedded_world.build {part}")
     shutil.rmtree(folder / part, ignore_errors=True)
     if part == "teacher":
         record.say(f"{TeacherPlan()}")

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from langadapt.quickstart.descent import Descent, orthogonal
+from tools.embedded_world.optimizers import Descent, orthogonal
 
 
 def test_orthogonal_keeps_singular_vectors_and_evens_out_singular_values() -> None:

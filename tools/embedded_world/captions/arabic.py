@@ -1,13 +1,11 @@
 """Arabic captions: gender, dual and plural, definiteness, and the cases that unvowelled spelling shows."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 from typing import Literal
 
-from langadapt.quickstart.plans import Direction, Plan, statement, unrelated
 from langadapt.quickstart.scenes import Background, Colour, Place, Shape, Size, Thing
+from tools.embedded_world.plans import Direction, Plan, statement, unrelated
 
 Case = Literal["nominative", "accusative", "genitive"]
 

@@ -1,11 +1,9 @@
 """English captions."""
 
-from __future__ import annotations
-
 import random
 
-from langadapt.quickstart.plans import Direction, Plan, statement, unrelated
 from langadapt.quickstart.scenes import Background, Place, Shape, Size, Thing
+from tools.embedded_world.plans import Direction, Plan, statement, unrelated
 
 NOUNS: dict[Shape, tuple[str, str]] = {
     "ball": ("ball", "balls"),

@@ -3,8 +3,6 @@
 Muon is written out because torch's own works in bfloat16, which many CPUs compute very slowly.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterable

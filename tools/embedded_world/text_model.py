@@ -4,8 +4,6 @@ No example holds two languages, no loss compares two texts: nothing tells the mo
 different languages mean the same.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,11 +16,11 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaForMaskedLM
 
-from langadapt.quickstart.descent import Descent
-from langadapt.quickstart.languages import CAPTIONS
-from langadapt.quickstart.plans import sample_plan
-from langadapt.quickstart.scenes import training_scenes
-from langadapt.quickstart.storing import save_half
+from tools.embedded_world.captions import CAPTIONS
+from tools.embedded_world.optimizers import Descent
+from tools.embedded_world.plans import sample_plan
+from tools.embedded_world.sampling import training_scenes
+from tools.embedded_world.storing import save_half
 
 MAX_TOKENS = 128
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]

@@ -1,12 +1,10 @@
-"""The grammars by language code."""
-
-from __future__ import annotations
+"""One caption grammar per language."""
 
 import random
 from collections.abc import Callable
 
-from langadapt.quickstart.captions import arabic, chinese, english, german, swahili
-from langadapt.quickstart.plans import Plan
+from tools.embedded_world.captions import arabic, chinese, english, german, swahili
+from tools.embedded_world.plans import Plan
 
 CAPTIONS: dict[str, Callable[[Plan, random.Random], str]] = {
     "en": english.caption,

@@ -1,7 +1,5 @@
 """Classification sets of drawn scenes: which thing, how many, how large, where, what colour, left of what."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import random
@@ -11,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 
 from langadapt.files.atomic import write_text
-from langadapt.quickstart.captions import chinese, english
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene, Shape, Size, Thing
+from tools.embedded_world.captions import chinese, english
 
 Split = Literal["train", "test", "dev-train", "dev-test"]
 """Both `dev` parts are halves of `train`: choices are made there, with a shift as large as that to `test`."""

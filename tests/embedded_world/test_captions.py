@@ -6,9 +6,10 @@ from itertools import islice
 
 import pytest
 
-from langadapt.quickstart.languages import CAPTIONS
-from langadapt.quickstart.plans import Plan, sample_plan
-from langadapt.quickstart.scenes import Colour, Shape, Thing, training_scenes
+from langadapt.quickstart.scenes import Colour, Shape, Thing
+from tools.embedded_world.captions import CAPTIONS
+from tools.embedded_world.plans import Plan, sample_plan
+from tools.embedded_world.sampling import training_scenes
 
 _PLANS = {
     "ball-houses": Plan(

@@ -1,13 +1,11 @@
 """German captions: cases after prepositions and verbs, genders, strong, mixed and weak adjective endings."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 from typing import Literal
 
-from langadapt.quickstart.plans import Direction, Plan, statement, unrelated
 from langadapt.quickstart.scenes import Background, Colour, Place, Shape, Size, Thing
+from tools.embedded_world.plans import Direction, Plan, statement, unrelated
 
 Gender = Literal["m", "f", "n"]
 Case = Literal["nominative", "accusative", "dative"]

@@ -1,7 +1,5 @@
 """A tiny CLIP model trained on drawn scenes and their English captions, and on nothing else."""
 
-from __future__ import annotations
-
 import math
 import random
 import time
@@ -18,12 +16,13 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast
 
-from langadapt.quickstart.captions import english
-from langadapt.quickstart.descent import Descent
 from langadapt.quickstart.drawing import draw
-from langadapt.quickstart.plans import sample_plan
-from langadapt.quickstart.scenes import BACKGROUNDS, Scene, training_scenes
-from langadapt.quickstart.storing import save_half
+from langadapt.quickstart.scenes import BACKGROUNDS, Scene
+from tools.embedded_world.captions import english
+from tools.embedded_world.optimizers import Descent
+from tools.embedded_world.plans import sample_plan
+from tools.embedded_world.sampling import training_scenes
+from tools.embedded_world.storing import save_half
 
 IMAGE_PIXELS = 64
 CONTEXT_TOKENS = 48

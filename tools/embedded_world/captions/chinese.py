@@ -1,11 +1,9 @@
 """Chinese captions, with the measure word each noun asks for."""
 
-from __future__ import annotations
-
 import random
 
-from langadapt.quickstart.plans import Direction, Plan, statement, unrelated
 from langadapt.quickstart.scenes import Background, Colour, Place, Shape, Size, Thing
+from tools.embedded_world.plans import Direction, Plan, statement, unrelated
 
 NOUNS: dict[Shape, tuple[str, str]] = {
     "ball": ("个", "球"),

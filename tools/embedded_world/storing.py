@@ -1,7 +1,5 @@
 """Half precision on disk, single precision in use."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from langadapt.data.classification import classification_from_folder
-from langadapt.quickstart.attributes import attribute_scenes, attribute_sets, splits_of, write_attribute_set
+from tools.embedded_world.attributes import attribute_scenes, attribute_sets, splits_of, write_attribute_set
 
 
 @pytest.mark.parametrize("name", attribute_sets())

@@ -1,7 +1,5 @@
 """Which facts about a scene a caption states; shared by all languages of one row."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass, replace
 from typing import Literal

@@ -1,1 +1,0 @@
-"""Hand-written caption grammars, one module per language."""

@@ -1,0 +1,74 @@
+"""Write the shipped sentences and test scenes: `python -m tools.embedded_world.sentences`.
+
+Everything is drawn with fixed seeds: the same grammars always give the same sentences.
+"""
+
+import gzip
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from langadapt.quickstart.scenes import Scene
+from langadapt.quickstart.world import SENTENCES, TARGETS, VERSION, HeldOutRow
+from tools.embedded_world.captions import CAPTIONS
+from tools.embedded_world.plans import sample_plan
+from tools.embedded_world.sampling import held_out_scenes, training_scenes
+
+PARALLEL_ROWS = 16_000
+HELD_OUT_ROWS = 1_000
+
+
+def held_out_rows(count: int) -> Iterator[HeldOutRow]:
+    """Compose the test set: held-out scenes with captions in every language, the same on every call."""
+    scenes, facts = _draws("test scenes"), _draws("test facts")
+    words = {language: _draws(f"test words {language}") for language in CAPTIONS}
+    for number, scene in enumerate(islice(held_out_scenes(scenes), count)):
+        plan = sample_plan(scene, facts)
+        captions = {language: caption(plan, words[language]) for language, caption in CAPTIONS.items()}
+        yield HeldOutRow(image=f"{number:04d}.png", scene=scene, captions=captions)
+
+
+def parallel_rows(language: str, count: int) -> Iterator[tuple[str, str]]:
+    """Compose (English, target) pairs about training scenes only, the same on every call."""
+    scenes, facts = _draws(f"parallel scenes {language}"), _draws(f"parallel facts {language}")
+    english, target = _draws(f"parallel words en {language}"), _draws(f"parallel words {language}")
+    for scene in islice(training_scenes(scenes), count):
+        plan = sample_plan(scene, facts)
+        yield CAPTIONS["en"](plan, english), CAPTIONS[language](plan, target)
+
+
+def _draws(purpose: str) -> random.Random:
+    """Return a generator for one purpose: a new paraphrase in one language moves nothing else."""
+    return random.Random(f"langadapt world {VERSION}: {purpose}")
+
+
+def shipped_texts() -> dict[str, str]:
+    """Return what the compressed files hold, by file name."""
+    rows = [{**asdict(row), "scene": _plain(row.scene)} for row in held_out_rows(HELD_OUT_ROWS)]
+    tables = {
+        f"{language}.tsv.gz": "".join(
+            f"{one}\t{two}\n" for one, two in parallel_rows(language, PARALLEL_ROWS)
+        )
+        for language in TARGETS
+    }
+    lines = (json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
+    return {"held_out.jsonl.gz": "".join(lines), **tables}
+
+
+def _plain(scene: Scene) -> dict[str, Any]:
+    return asdict(scene, dict_factory=lambda items: {key: value for key, value in items if value is not None})
+
+
+def write_sentences(folder: Path) -> None:
+    """Write every compressed file; equal texts give equal bytes where zlib is the same."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in shipped_texts().items():
+        (folder / name).write_bytes(gzip.compress(text.encode(), compresslevel=9, mtime=0))
+
+
+if __name__ == "__main__":
+    write_sentences(SENTENCES)
