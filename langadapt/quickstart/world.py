@@ -47,8 +47,10 @@ def held_out_rows(count: int = 1_000) -> Iterator[HeldOutRow]:
 
 
 def _scene(values: dict[str, Any]) -> Scene:
-    things = ("first", "second", "third")
-    return Scene(**{key: Thing(**value) if key in things else value for key, value in values.items()})
+    things: dict[str, Any] = {
+        key: Thing(**values[key]) for key in ("first", "second", "third") if key in values
+    }
+    return Scene(**(values | things))
 
 
 def parallel_rows(language: str, count: int) -> Iterator[tuple[str, str]]:
