@@ -28,7 +28,7 @@ from langadapt.data.parallel import parallel_rows
 from langadapt.errors import DataError, Progress, Report
 from langadapt.files.atomic import write_text
 from langadapt.recipes.data import ParallelRecipe
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,7 +193,7 @@ class Source:
     """A corpus and how much it counts: with weight 0.5 every second clean row stays, with 2 each stands
     twice."""
 
-    found: Found[ParallelRecipe]
+    found: RecipeFile[ParallelRecipe]
     weight: float = 1.0
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from langadapt.data.pairs import Pairs
 from langadapt.data.retrieval import RetrievalSet, load_captions, load_retrieval
 from langadapt.errors import DataError, MissingDataError, Progress, Report
 from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 I64 = NDArray[np.int64]
 
@@ -149,7 +149,7 @@ class OwnTests:
     missing: tuple[str, ...]
 
 
-def own_tests(language: Found[LanguageRecipe]) -> OwnTests:
+def own_tests(language: RecipeFile[LanguageRecipe]) -> OwnTests:
     """Reads the captions of the recipe's test sets."""
     captions: list[Captions] = []
     missing: list[str] = []
@@ -161,7 +161,7 @@ def own_tests(language: Found[LanguageRecipe]) -> OwnTests:
     return OwnTests(captions=tuple(captions), missing=tuple(missing))
 
 
-def captions_of(recipe: Found[RetrievalRecipe]) -> list[Captions]:
+def captions_of(recipe: RecipeFile[RetrievalRecipe]) -> list[Captions]:
     """Both sides of a test set, or one where it has no English.
 
     Raises:

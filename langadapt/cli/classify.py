@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from langadapt.models import LanguageModel
 from langadapt.cli.options import Settings
 from langadapt.recipes import override
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 if TYPE_CHECKING:
     from langadapt.training.few_shot_run import FewShotReport
@@ -254,7 +254,7 @@ def prompts_command(
     from langadapt.training.few_shot_run import run_few_shot
 
     loaded = load(model, device=chosen_device(device))
-    found = Found(recipe=loaded.artifact.recipe, path=Path(model) / "recipe.yaml", shipped=False)
+    found = RecipeFile(recipe=loaded.artifact.recipe, path=Path(model) / "recipe.yaml", shipped=False)
     loaded.artifact = replace(loaded.artifact, recipe=override(found, settings or []).recipe)
     with progress_report() as report:
         result = run_few_shot(

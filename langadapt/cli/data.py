@@ -11,7 +11,7 @@ from rich.table import Table
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import LanguageRecipe, ParallelRecipe, RetrievalRecipe, data_recipe, find_language
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 if TYPE_CHECKING:
     from langadapt.cleaning.build import Agreement
@@ -123,7 +123,7 @@ def build_command(
     console.print(f"next: put {shown(folder / (folder.resolve().name + '.yaml'))} under distill.data")
 
 
-def _corpora(language: Found[LanguageRecipe], names: list[str]) -> list[Found[ParallelRecipe]]:
+def _corpora(language: RecipeFile[LanguageRecipe], names: list[str]) -> list[RecipeFile[ParallelRecipe]]:
     found = [data_recipe(ParallelRecipe, name) for name in names]
     if not names:
         own = language.recipe.distill.data
@@ -140,7 +140,7 @@ def _corpora(language: Found[LanguageRecipe], names: list[str]) -> list[Found[Pa
     return found
 
 
-def _names(found: list[Found[ParallelRecipe]]) -> list[str]:
+def _names(found: list[RecipeFile[ParallelRecipe]]) -> list[str]:
     return [item.recipe.name for item in found]
 
 
@@ -155,7 +155,9 @@ def _weights(settings: list[str]) -> dict[str, float]:
     return found
 
 
-def _tests(language: Found[LanguageRecipe], against: list[str] | None) -> "tuple[list[Captions], list[str]]":
+def _tests(
+    language: RecipeFile[LanguageRecipe], against: list[str] | None
+) -> "tuple[list[Captions], list[str]]":
     """Captions of the test sets, and one line for each of the language's own that is not here."""
     from langadapt.cleaning.contamination import captions_of, own_tests
 

@@ -11,7 +11,7 @@ from langadapt.cli.options import AsJson, Device, LanguageCode, Overwrite, Recip
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import LanguageRecipe, find_language, override
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 HELP = """Train an adapter: distil the teacher's text tower into a language.
 
@@ -72,7 +72,7 @@ def distill_command(
     console.print(f"next: langadapt eval {shown(folder)}")
 
 
-def chosen_recipe(lang: str | None, recipe: str | None) -> Found[LanguageRecipe]:
+def chosen_recipe(lang: str | None, recipe: str | None) -> RecipeFile[LanguageRecipe]:
     """The recipe that `--lang` or `--recipe` names; exactly one of them must."""
     name = recipe or lang
     if name is None or (recipe and lang):

@@ -23,10 +23,10 @@ from langadapt.recipes import (
     data_recipe,
     dump_recipe,
     find_language,
-    language_codes,
+    shipped_languages,
 )
 from langadapt.recipes.authoring import Available, available
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -57,7 +57,7 @@ def list_command(
 ) -> None:
     parallel = [found.recipe for found in all_data_recipes(ParallelRecipe)]
     retrieval = [found.recipe for found in all_data_recipes(RetrievalRecipe)]
-    recipes = [find_language(code).recipe for code in language_codes()]
+    recipes = [find_language(code).recipe for code in shipped_languages()]
     every = [(recipe, available(recipe, parallel, retrieval)) for recipe in recipes]
     _check_asked("--script", script, {name for recipe in recipes for name in recipe.scripts})
     _check_asked("--tier", tier, {data.tier for _, data in every})
@@ -214,7 +214,7 @@ def check_command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print every fact as JSON.")] = False,
 ) -> None:
-    languages = [find_language(name) for name in names or language_codes()]
+    languages = [find_language(name) for name in names or shipped_languages()]
     data = _data_of(names, languages)
 
     from huggingface_hub import HfApi
@@ -249,12 +249,12 @@ def check_command(
         raise typer.Exit(1)
 
 
-def _data_of(names: list[str] | None, languages: list[Any]) -> list[Found[DataCard]]:
+def _data_of(names: list[str] | None, languages: list[Any]) -> list[RecipeFile[DataCard]]:
     """Every shipped data recipe, or those that the given languages name."""
     if not names:
         kinds = (ParallelRecipe, PairsRecipe, RetrievalRecipe, ClassificationRecipe)
         return [found for kind in kinds for found in all_data_recipes(kind)]
-    asked: dict[tuple[str, str], Found[DataCard]] = {}
+    asked: dict[tuple[str, str], RecipeFile[DataCard]] = {}
     for language in languages:
         folder = None if language.shipped else language.folder
         for name in language.recipe.distill.data:

@@ -25,7 +25,7 @@ from langadapt.recipes import (
     with_absolute_paths,
     with_values,
 )
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 TUNE_HELP = """Tune a distilled student, and the image tower where asked, on images with captions.
 
@@ -164,7 +164,7 @@ def chosen_stage(
     """
     from langadapt.models import read_artifact
 
-    own = Found(recipe=read_artifact(begin).recipe, path=begin / "recipe.yaml", shipped=True)
+    own = RecipeFile(recipe=read_artifact(begin).recipe, path=begin / "recipe.yaml", shipped=True)
     found = own if named is None else find_language(named)
     name: Literal["domain", "tune"] = "domain" if issubclass(kind, DomainStage) else "tune"
     base = with_absolute_paths(found)
@@ -180,7 +180,7 @@ def chosen_stage(
     wrong = next((item for item in settings or [] if not item.startswith(f"{name}.")), None)
     if wrong is not None:
         raise RecipeError(f"--set {wrong}: only values of this stage can change, such as {name}.epochs=5")
-    ready = Found(recipe=base.model_copy(update={name: stage}), path=found.path, shipped=True)
+    ready = RecipeFile(recipe=base.model_copy(update={name: stage}), path=found.path, shipped=True)
     changed = getattr(override(ready, settings or []).recipe, name)
     assert isinstance(changed, kind)
     return own.recipe, changed

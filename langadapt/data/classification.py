@@ -16,7 +16,7 @@ from langadapt.data.rows import read_lines, unreadable
 from langadapt.errors import DataError
 from langadapt.recipes import read_yaml
 from langadapt.recipes.data import ClassificationRecipe
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 Split = Literal["train", "test"]
 
@@ -69,7 +69,7 @@ class ClassificationSet:
         return replace(part, labels=place[part.labels], classes=tuple(self.classes[i] for i in classes))
 
 
-def load_classification(found: Found[ClassificationRecipe], *, language: str) -> ClassificationSet:
+def load_classification(found: RecipeFile[ClassificationRecipe], *, language: str) -> ClassificationSet:
     """Reads a recipe's set in one language.
 
     Raises:

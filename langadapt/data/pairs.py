@@ -20,7 +20,7 @@ from langadapt.data.rows import Row, check_text, missing_column, reach, unreadab
 from langadapt.errors import DataError, MissingDataError
 from langadapt.files.store import cache_folder, fingerprint
 from langadapt.recipes.data import CaptionColumns, HubSource, PairsRecipe, TableFiles, TarShards
-from langadapt.recipes.find import Found, data_recipe
+from langadapt.recipes.find import RecipeFile, data_recipe
 
 _SHOWN = 5
 
@@ -102,7 +102,7 @@ def load_pairs(name: str, *, language: str | None = None, images: Path | None = 
     return pairs
 
 
-def pairs_recipe(name: str) -> Found[PairsRecipe] | None:
+def pairs_recipe(name: str) -> RecipeFile[PairsRecipe] | None:
     """The recipe that a name means; None where it is a table or a tar shard itself."""
     path = Path(name).expanduser()
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
@@ -134,7 +134,7 @@ def _from_file(path: Path, folder: Path) -> Pairs:
     return _collect(name, read_values(path, wanted), folder)
 
 
-def _rows(found: Found[PairsRecipe]) -> Iterator[Row]:
+def _rows(found: RecipeFile[PairsRecipe]) -> Iterator[Row]:
     recipe = found.recipe
     columns = [recipe.columns.image, recipe.columns.caption]
     columns += [recipe.columns.english] if recipe.columns.english else []

@@ -18,7 +18,7 @@ from langadapt.data.rows import BlankTextError, Row, check_texts, contamination_
 from langadapt.errors import DataError
 from langadapt.files.store import distinct, nameless_file
 from langadapt.recipes.data import AlignedFiles, HubSource, ParallelRecipe, TableFiles
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 UNCHECKED = "unchecked"
 
@@ -56,7 +56,7 @@ class ParallelSentences:
         return digest.hexdigest()[:16]
 
 
-def load_parallel(found: Found[ParallelRecipe]) -> ParallelSentences:
+def load_parallel(found: RecipeFile[ParallelRecipe]) -> ParallelSentences:
     """Reads a recipe's sentences once; they are kept on disk, in a nameless file of the cache.
 
     Args:
@@ -100,7 +100,7 @@ def load_parallel(found: Found[ParallelRecipe]) -> ParallelSentences:
     )
 
 
-def _contamination(found: Found[ParallelRecipe]) -> str:
+def _contamination(found: RecipeFile[ParallelRecipe]) -> str:
     """What `langadapt data build` wrote into the files; unchecked if one of them says nothing."""
     source = found.recipe.source
     if not isinstance(source, TableFiles):
@@ -114,7 +114,7 @@ def _contamination(found: Found[ParallelRecipe]) -> str:
     return f"kept({kept})" if kept else "dropped"
 
 
-def parallel_rows(found: Found[ParallelRecipe], *, blank_lines: bool = False) -> Iterator[Row]:
+def parallel_rows(found: RecipeFile[ParallelRecipe], *, blank_lines: bool = False) -> Iterator[Row]:
     """Streams a recipe's rows, English first, with values as they are; they are not checked.
 
     Args:

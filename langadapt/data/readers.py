@@ -25,7 +25,7 @@ from langadapt.data.rows import (
 from langadapt.errors import DataError, MissingDataError
 from langadapt.files.hub import with_backoff, without_token
 from langadapt.recipes.data import DataCard, HubSource
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 _KINDS = (".tsv", ".csv", ".jsonl", ".parquet")
 
@@ -306,7 +306,7 @@ VARIABLE = "LANGADAPT_DATA"
 _LONGEST_NAME = 255
 
 
-def local_path(found: Found[D], name: str) -> Path:
+def local_path(found: RecipeFile[D], name: str) -> Path:
     """The file or folder that a recipe names.
 
     Args:
@@ -323,7 +323,7 @@ def local_path(found: Found[D], name: str) -> Path:
         raise DataError(f"{found.path}: '{name:.80}' cannot be a file's name: {error}; correct it") from error
 
 
-def _local_path(found: Found[D], name: str) -> Path:
+def _local_path(found: RecipeFile[D], name: str) -> Path:
     written = Path(name).expanduser()
     if not found.shipped or written.is_absolute():
         path = found.folder / written

@@ -15,7 +15,7 @@ from langadapt.data.readers import column_names, inside, local_path
 from langadapt.data.retrieval_formats import READERS, Caption, CaptionFiles
 from langadapt.errors import DataError
 from langadapt.recipes.data import CaptionColumns, RetrievalRecipe
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ class RetrievalSet:
         return len(self.english_gallery if self.images is None else self.images)
 
 
-def load_retrieval(found: Found[RetrievalRecipe]) -> RetrievalSet:
+def load_retrieval(found: RecipeFile[RetrievalRecipe]) -> RetrievalSet:
     """Reads a recipe's captions and looks for its images.
 
     The ceiling comes from the recipe's `english` files, else from the English side of each caption. Where a
@@ -127,7 +127,7 @@ def load_retrieval(found: Found[RetrievalRecipe]) -> RetrievalSet:
     return made
 
 
-def load_captions(found: Found[RetrievalRecipe]) -> RetrievalCaptions:
+def load_captions(found: RecipeFile[RetrievalRecipe]) -> RetrievalCaptions:
     """Reads a recipe's captions on both sides, all of them, without looking for images.
 
     Raises:
@@ -143,7 +143,7 @@ def load_captions(found: Found[RetrievalRecipe]) -> RetrievalCaptions:
     )
 
 
-def _caption_files(found: Found[RetrievalRecipe]) -> CaptionFiles:
+def _caption_files(found: RecipeFile[RetrievalRecipe]) -> CaptionFiles:
     recipe = found.recipe
     return CaptionFiles(
         captions=tuple(local_path(found, name) for name in recipe.captions),
@@ -193,7 +193,7 @@ def retrieval_from_files(
     return assemble(found, None, name=name, language=language, folder=folder, which_captions=which_captions)
 
 
-def _english_captions(found: Found[RetrievalRecipe], files: CaptionFiles) -> list[Caption] | None:
+def _english_captions(found: RecipeFile[RetrievalRecipe], files: CaptionFiles) -> list[Caption] | None:
     recipe = found.recipe
     if not recipe.english:
         return None

@@ -32,10 +32,10 @@ from langadapt.recipes import (
     TextModelRef,
     data_recipe,
     find_language,
-    language_codes,
+    shipped_languages,
     with_absolute_paths,
 )
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 _SAMPLE = 2_000
 
@@ -49,7 +49,9 @@ class _Sample:
     what: str
 
 
-def examine(found: Found[LanguageRecipe], *, named: str, device: torch.device, report: Report) -> Findings:
+def examine(
+    found: RecipeFile[LanguageRecipe], *, named: str, device: torch.device, report: Report
+) -> Findings:
     """Examines data, tokenizers, licences, time and disk; trains nothing and keeps nothing.
 
     Args:
@@ -107,7 +109,7 @@ def examine(found: Found[LanguageRecipe], *, named: str, device: torch.device, r
 
 def _pairs(
     recipe: LanguageRecipe,
-    corpora: Sequence[Found[ParallelRecipe]],
+    corpora: Sequence[RecipeFile[ParallelRecipe]],
     tests: OwnTests,
     out: Path,
     report: Report,
@@ -184,7 +186,7 @@ def _estimate(
     )
 
 
-def _licences(recipe: LanguageRecipe, corpora: Sequence[Found[ParallelRecipe]]) -> Licences:
+def _licences(recipe: LanguageRecipe, corpora: Sequence[RecipeFile[ParallelRecipe]]) -> Licences:
     data = [
         data_source(
             item.recipe,
@@ -215,7 +217,7 @@ def _licences(recipe: LanguageRecipe, corpora: Sequence[Found[ParallelRecipe]]) 
 
 def shipped_text_models() -> list[TextModelRef]:
     """The text models of the shipped languages, the most used first."""
-    refs = [find_language(code).recipe.text_model for code in language_codes()]
+    refs = [find_language(code).recipe.text_model for code in shipped_languages()]
     uses: dict[tuple[str, str | None], list[TextModelRef]] = {}
     for ref in refs:
         uses.setdefault((ref.repo, ref.revision), []).append(ref)

@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 
 from langadapt.errors import LangadaptError
 from langadapt.recipes import DataCard, HubSource, LanguageRecipe, ModelRef, PairsRecipe, ParallelRecipe
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 State = Literal["confirmed", "wrong", "open"]
 
@@ -63,7 +63,7 @@ RepoType = Literal["model", "dataset"]
 Lookup = Callable[[RepoType, str, str | None], "RepositoryFacts"]
 
 
-def check_language(found: Found[LanguageRecipe], look: Lookup) -> tuple[Checked, ...]:
+def check_language(found: RecipeFile[LanguageRecipe], look: Lookup) -> tuple[Checked, ...]:
     """The two base models of a language recipe.
 
     Raises:
@@ -82,7 +82,7 @@ def check_language(found: Found[LanguageRecipe], look: Lookup) -> tuple[Checked,
     )
 
 
-def check_data(found: Found[DataCard], look: Lookup) -> Checked:
+def check_data(found: RecipeFile[DataCard], look: Lookup) -> Checked:
     """One data recipe; only what lies on the Hub can be compared.
 
     Raises:

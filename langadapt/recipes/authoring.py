@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from langadapt.errors import RecipeError
 from langadapt.recipes.data import ClassificationRecipe, PairsRecipe, ParallelRecipe, RetrievalRecipe
-from langadapt.recipes.find import language_codes, shipped_folder
+from langadapt.recipes.find import shipped_folder, shipped_languages
 from langadapt.recipes.language import LanguageRecipe
 from langadapt.recipes.yaml import Spec
 
@@ -94,7 +94,7 @@ def new_recipe_texts(code: str) -> dict[str, str]:
     """
     if not re.fullmatch(r"[a-z]{2,3}", code):
         raise RecipeError(f"{code}: expected a code of two or three lower-case letters, ISO 639-1 or 639-3")
-    if code in language_codes():
+    if code in shipped_languages():
         text = (shipped_folder("languages") / f"{code}.yaml").read_text(encoding="utf-8")
         return {f"{code}.yaml": text}
     return {

@@ -37,7 +37,7 @@ _SCHEMAS: dict[str, type[DataCard]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found(Generic[R]):
+class RecipeFile(Generic[R]):
     """A recipe and where it lies: relative paths in it start at `folder`."""
 
     recipe: R
@@ -56,7 +56,7 @@ def shipped_folder(name: Literal["languages", "data_recipes"]) -> Path:
     return inside if inside.is_dir() else package.parent / name
 
 
-def language_codes() -> list[str]:
+def shipped_languages() -> list[str]:
     """Codes of all shipped languages, sorted."""
     return sorted(path.stem for path in shipped_folder("languages").glob("*.yaml"))
 
@@ -66,7 +66,7 @@ def shipped_data_recipes(kind: Kind) -> list[str]:
     return sorted(_shipped(kind))
 
 
-def find_language(name: str) -> Found[LanguageRecipe]:
+def find_language(name: str) -> RecipeFile[LanguageRecipe]:
     """Finds a language recipe.
 
     Args:
@@ -84,10 +84,10 @@ def find_language(name: str) -> Found[LanguageRecipe]:
         )
     recipe = parse(LanguageRecipe, read_yaml(path), where=str(path))
     _check_stem(path, recipe.code, "code")
-    return Found(recipe=recipe, path=path, shipped=path.parent == shipped_folder("languages"))
+    return RecipeFile(recipe=recipe, path=path, shipped=path.parent == shipped_folder("languages"))
 
 
-def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> Found[D]:
+def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> RecipeFile[D]:
     """Finds a data recipe.
 
     Args:
@@ -103,7 +103,9 @@ def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> Fo
     if path is not None:
         recipe = parse(schema, read_yaml(path), where=str(path))
         _check_stem(path, recipe.name, "name")
-        return Found(recipe=recipe, path=path, shipped=path.parent == shipped_folder("data_recipes") / kind)
+        return RecipeFile(
+            recipe=recipe, path=path, shipped=path.parent == shipped_folder("data_recipes") / kind
+        )
     known = _shipped(kind)
     if name not in known:
         raise RecipeError(
@@ -113,7 +115,7 @@ def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> Fo
     return _read_shipped(schema, name, known[name])
 
 
-def all_data_recipes(schema: type[D]) -> list[Found[D]]:
+def all_data_recipes(schema: type[D]) -> list[RecipeFile[D]]:
     """Every shipped data recipe of one kind, by name.
 
     Raises:
@@ -123,7 +125,7 @@ def all_data_recipes(schema: type[D]) -> list[Found[D]]:
     return [_read_shipped(schema, name, path) for name, path in sorted(_shipped(kind).items())]
 
 
-def _read_shipped(schema: type[D], name: str, path: Path) -> Found[D]:
+def _read_shipped(schema: type[D], name: str, path: Path) -> RecipeFile[D]:
     if not is_family(path):
         recipe = parse(schema, read_yaml(path), where=str(path))
         _check_stem(path, recipe.name, "name")
@@ -131,7 +133,7 @@ def _read_shipped(schema: type[D], name: str, path: Path) -> Found[D]:
         recipe = parse(schema, read_family(path)[name], where=f"{path}: {name}")
         if not name.startswith(f"{path.stem}-"):
             raise RecipeError(f"{path}: name: '{name}' must start with the file's name '{path.stem}-'")
-    return Found(recipe=recipe, path=path, shipped=True)
+    return RecipeFile(recipe=recipe, path=path, shipped=True)
 
 
 def _shipped(kind: str) -> dict[str, Path]:
@@ -170,14 +172,14 @@ def _near_language(name: str) -> str:
     codes = list(dict.fromkeys(called[item] for item in near))
     if codes:
         return f"; near: {', '.join(codes)}"
-    return _near(name, language_codes()) if len(name) <= 3 else ""
+    return _near(name, shipped_languages()) if len(name) <= 3 else ""
 
 
 @cache
 def _called() -> dict[str, str]:
     """What the shipped languages are called, and their codes."""
     called: dict[str, str] = {}
-    for code in language_codes():
+    for code in shipped_languages():
         recipe = read_yaml(shipped_folder("languages") / f"{code}.yaml")
         for key in ("name", "native_name", "iso639_3"):
             called[str(recipe.get(key, code)).partition(" (")[0].casefold()] = code
@@ -187,7 +189,7 @@ def _called() -> dict[str, str]:
 _TABLES = (".tsv", ".csv", ".jsonl", ".parquet", ".tar", ".gz", ".zst")
 
 
-def override(found: Found[LanguageRecipe], settings: Sequence[str]) -> Found[LanguageRecipe]:
+def override(found: RecipeFile[LanguageRecipe], settings: Sequence[str]) -> RecipeFile[LanguageRecipe]:
     """The same recipe with some values set.
 
     Args:
@@ -198,7 +200,7 @@ def override(found: Found[LanguageRecipe], settings: Sequence[str]) -> Found[Lan
         RecipeError: no `=`, an unknown key or a value of the wrong type.
     """
     recipe = with_values(LanguageRecipe, found.recipe, settings, where=str(found.path))
-    return Found(recipe=recipe, path=found.path, shipped=found.shipped)
+    return RecipeFile(recipe=recipe, path=found.path, shipped=found.shipped)
 
 
 def with_values(schema: type[S], recipe: S, settings: Sequence[str], *, where: str = "--set") -> S:
@@ -222,7 +224,7 @@ def with_values(schema: type[S], recipe: S, settings: Sequence[str], *, where: s
     return parse(schema, values, where="--set" if settings else where)
 
 
-def with_absolute_paths(found: Found[LanguageRecipe]) -> LanguageRecipe:
+def with_absolute_paths(found: RecipeFile[LanguageRecipe]) -> LanguageRecipe:
     """The recipe with every relative path in it made absolute, so that it can be read from anywhere."""
     if found.shipped:
         return found.recipe

@@ -38,7 +38,7 @@ from langadapt.models.vocabulary import extend_text_model, new_rows
 from langadapt.nn import distillation_distance, info_nce
 from langadapt.nn.losses import gather_rows
 from langadapt.recipes import DistillStage, LanguageRecipe, ParallelRecipe, data_recipe, with_absolute_paths
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 from langadapt.training.distill_data import DistillData, Examples, StateBits, prepare
 from langadapt.training.loop import FitPlan, FitState, fit, start_fit
 from langadapt.training.memory import CutBatches
@@ -76,7 +76,7 @@ class RunOptions:
 
 
 def distill(
-    found: Found[LanguageRecipe], out: Path, *, report: Report, options: RunOptions | None = None
+    found: RecipeFile[LanguageRecipe], out: Path, *, report: Report, options: RunOptions | None = None
 ) -> Artifact:
     """Trains an adapter and writes its artifact.
 

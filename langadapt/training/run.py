@@ -32,7 +32,7 @@ from langadapt.models.device import uses_bf16
 from langadapt.models.provenance import BaseModel, DataSource, Samples, data_source, sample_texts
 from langadapt.models.trainable import round_to_stored
 from langadapt.recipes import DataCard, LanguageRecipe, ModelRef, ParallelRecipe, TableFiles
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 from langadapt.training.loop import FitState, StepLog
 
 
@@ -273,7 +273,7 @@ def base_model(source: ResolvedModel, ref: ModelRef) -> BaseModel:
     )
 
 
-def parallel_source(found: Found[ParallelRecipe], corpus: ParallelSentences) -> DataSource:
+def parallel_source(found: RecipeFile[ParallelRecipe], corpus: ParallelSentences) -> DataSource:
     """A parallel corpus as it was read, with what its recipe states."""
     return data_source(
         found.recipe,

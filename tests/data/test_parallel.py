@@ -7,14 +7,14 @@ from langadapt.data.parallel import ParallelSentences, load_parallel
 from langadapt.data.readers import read_aligned
 from langadapt.errors import DataError
 from langadapt.recipes import ParallelRecipe
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 
-def recipe(folder: Path, *, shipped: bool = False, **keys: object) -> Found[ParallelRecipe]:
+def recipe(folder: Path, *, shipped: bool = False, **keys: object) -> RecipeFile[ParallelRecipe]:
     made = ParallelRecipe.model_validate(
         {"name": "tiny", "title": "Tiny", "licence": "CC0-1.0", "language": "de", **keys}, strict=False
     )
-    return Found(recipe=made, path=folder / "tiny.yaml", shipped=shipped)
+    return RecipeFile(recipe=made, path=folder / "tiny.yaml", shipped=shipped)
 
 
 def files(*paths: str) -> dict[str, object]:

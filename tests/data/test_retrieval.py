@@ -9,7 +9,7 @@ from langadapt.data.retrieval import RetrievalSet, load_retrieval, retrieval_fro
 from langadapt.errors import DataError
 from langadapt.recipes import RetrievalRecipe
 from langadapt.recipes.data import CaptionColumns
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 TABLE = (
     "image\tcaption\tenglish\n"
@@ -31,7 +31,7 @@ def folder(tmp_path: Path) -> Path:
 def load(folder: Path, *, shipped: bool = False, **keys: Any) -> RetrievalSet:
     base = {"name": "own", "title": "Own", "licence": "unknown", "language": "de", "captions": ["test.tsv"]}
     recipe = RetrievalRecipe.model_validate({**base, **keys}, strict=False)
-    return load_retrieval(Found(recipe=recipe, path=folder / "own.yaml", shipped=shipped))
+    return load_retrieval(RecipeFile(recipe=recipe, path=folder / "own.yaml", shipped=shipped))
 
 
 def test_table_with_english_column(folder: Path) -> None:

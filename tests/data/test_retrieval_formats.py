@@ -11,7 +11,7 @@ from langadapt.data.retrieval import RetrievalSet, load_retrieval
 from langadapt.data.retrieval_formats import READERS
 from langadapt.errors import DataError
 from langadapt.recipes import RetrievalRecipe, data_recipe
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 COCO = ("COCO_val2014_000000000007", "COCO_train2014_000000000042", "COCO_val2014_000000000099")
 
@@ -19,7 +19,7 @@ COCO = ("COCO_val2014_000000000007", "COCO_train2014_000000000042", "COCO_val201
 def load(folder: Path, **keys: Any) -> RetrievalSet:
     base = {"name": "tiny", "title": "Tiny", "licence": "unknown", "language": "zh"}
     recipe = RetrievalRecipe.model_validate({**base, **keys}, strict=False)
-    return load_retrieval(Found(recipe=recipe, path=folder / "tiny.yaml", shipped=False))
+    return load_retrieval(RecipeFile(recipe=recipe, path=folder / "tiny.yaml", shipped=False))
 
 
 def put(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ from langadapt.cli import main
 from langadapt.cli.progress import console
 from langadapt.hub.recipe_check import Checked, HubUnreachableError, check_data, check_language, hub_lookup
 from langadapt.recipes import DataCard, LanguageRecipe, ParallelRecipe, find_language
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 
 REVISION = "0123456789" * 4
 OTHER = "f" * 40
@@ -102,7 +102,7 @@ def news(**keys: object) -> ParallelRecipe:
 
 def check(server: str, recipe: DataCard) -> Checked:
     look = hub_lookup(HfApi(endpoint=server))
-    return check_data(Found(recipe=recipe, path=Path("own/news.yaml"), shipped=False), look)
+    return check_data(RecipeFile(recipe=recipe, path=Path("own/news.yaml"), shipped=False), look)
 
 
 def states(checked: Checked) -> dict[str, str]:
@@ -167,11 +167,11 @@ def test_the_models_of_a_language(server: str, languages_sw: LanguageRecipe, tmp
         }
     )
     look = hub_lookup(HfApi(endpoint=server))
-    teacher, model = check_language(Found(recipe=recipe, path=tmp_path / "sw.yaml", shipped=False), look)
+    teacher, model = check_language(RecipeFile(recipe=recipe, path=tmp_path / "sw.yaml", shipped=False), look)
     assert (model.name, model.confirmed, len(model.facts)) == ("sw: text_model", True, 4)
     assert [(fact.key, fact.says) for fact in teacher.wrong] == [("teacher.repo", "safetensors weights")]
     (tmp_path / "org" / "text").mkdir(parents=True)
-    _, local = check_language(Found(recipe=recipe, path=tmp_path / "sw.yaml", shipped=False), look)
+    _, local = check_language(RecipeFile(recipe=recipe, path=tmp_path / "sw.yaml", shipped=False), look)
     assert states(local) == {"text_model.repo": "open"}, "a folder of that name comes first"
 
 
@@ -184,7 +184,9 @@ def test_a_repository_is_asked_for_once(server: str) -> None:
     look = hub_lookup(HfApi(endpoint=server))
     before = len(Hub.asked)
     for config in ("de-en", "fr-en"):
-        check_data(Found(recipe=news(source={"config": config}), path=Path("n.yaml"), shipped=False), look)
+        check_data(
+            RecipeFile(recipe=news(source={"config": config}), path=Path("n.yaml"), shipped=False), look
+        )
     assert Hub.asked[before:] == [f"datasets/org/news/revision/{REVISION}"]
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from langadapt.recipes import LanguageRecipe, find_language, language_codes
+from langadapt.recipes import LanguageRecipe, find_language, shipped_languages
 
 
 @pytest.fixture(scope="session")
 def languages() -> dict[str, LanguageRecipe]:
     """Every shipped language by its code."""
-    return {code: find_language(code).recipe for code in language_codes()}
+    return {code: find_language(code).recipe for code in shipped_languages()}

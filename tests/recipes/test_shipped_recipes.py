@@ -15,12 +15,12 @@ from langadapt.recipes import (
     data_recipe,
     dump_recipe,
     find_language,
-    language_codes,
     read_yaml,
     shipped_data_recipes,
     shipped_folder,
+    shipped_languages,
 )
-from langadapt.recipes.find import Found
+from langadapt.recipes.find import RecipeFile
 from langadapt.recipes.language import LanguageRecipe
 from langadapt.recipes.yaml import parse
 
@@ -46,11 +46,11 @@ LOW_RESOURCE = """
 
 
 @cache
-def data(kind: str, name: str) -> Found[DataCard]:
+def data(kind: str, name: str) -> RecipeFile[DataCard]:
     return data_recipe(SCHEMAS[kind], name)
 
 
-@pytest.fixture(params=language_codes())
+@pytest.fixture(params=shipped_languages())
 def recipe(request: pytest.FixtureRequest, languages: dict[str, LanguageRecipe]) -> LanguageRecipe:
     return languages[request.param]
 
@@ -71,8 +71,8 @@ def test_the_list_of_languages_is_complete():
     assert len(CROSSMODAL.split()) == 36
     assert len(images) == 35
     assert len(set(LOW_RESOURCE.split())) >= 15
-    assert set(language_codes()) == images | set(LOW_RESOURCE.split())
-    assert len(language_codes()) == len(LANGUAGES) == 66
+    assert set(shipped_languages()) == images | set(LOW_RESOURCE.split())
+    assert len(shipped_languages()) == len(LANGUAGES) == 66
 
 
 def test_every_test_set_of_images_is_there_and_used(languages: dict[str, LanguageRecipe]):
@@ -110,7 +110,7 @@ def test_no_recipe_lies_where_it_is_not_found():
 def test_a_language_is_found_by_its_stem():
     found = find_language("no")
     assert (found.path, found.shipped) == (shipped_folder("languages") / "no.yaml", True)
-    assert [path.stem for path in LANGUAGES] == language_codes()
+    assert [path.stem for path in LANGUAGES] == shipped_languages()
 
 
 def test_a_data_recipe_is_found_by_its_name():
