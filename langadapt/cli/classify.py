@@ -152,11 +152,10 @@ def eval_classification(
 ) -> None:
     """Scores a model on a classification set; prints the table, writes JSON, page and confusion picture."""
     from langadapt.errors import Progress
-    from langadapt.evaluation.classification import evaluate_classification
-    from langadapt.evaluation.page import Page, write_page
+    from langadapt.evaluation.classification import classification_json, evaluate_classification
+    from langadapt.evaluation.page import Page, run_facts, write_page
     from langadapt.evaluation.plots import save_confusion
-    from langadapt.evaluation.sections import classification_json, classification_report
-    from langadapt.evaluation.summary import run_facts
+    from langadapt.evaluation.tables import to_terminal
     from langadapt.files.atomic import write_text
     from langadapt.models import load
     from langadapt.models.device import chosen_device
@@ -186,7 +185,7 @@ def eval_classification(
     if json_file is not None and str(json_file) == "-":
         typer.echo(text)
         return
-    print_result(classification_report([card]))
+    print_result(to_terminal([card.table(), card.class_table(most=30)]))
     if json_file is not None:
         write_text(json_file, text)
 
@@ -283,8 +282,6 @@ def prompts_command(
 
 
 def _table(result: "FewShotReport") -> Table:
-    from langadapt.evaluation.terminal import interval_text
-
     table = Table(title=f"{result.name}: {result.shots} shots", box=None, title_justify="left")
     table.add_column("", no_wrap=True)
     for part in result.parts:
@@ -295,6 +292,6 @@ def _table(result: "FewShotReport") -> Table:
         cells = []
         for part in result.parts:
             scores = row.scores.get(part)
-            cells += [f"{scores.top1:.1f}", interval_text(scores.interval)] if scores else ["–", ""]
+            cells += [f"{scores.top1:.1f}", str(scores.interval)] if scores else ["–", ""]
         table.add_row(row.name, *cells, f"{row.seconds:.1f}")
     return table

@@ -82,7 +82,8 @@ def domain_command(
     place = out or begin.with_name(begin.name + "-domain")
 
     from langadapt.data.retrieval import retrieval_from_files
-    from langadapt.evaluation.domain import compared, held_out_row, score_table, scored, write_report
+    from langadapt.evaluation.domain import before_after, compared, held_out_row, scored, write_report
+    from langadapt.evaluation.tables import to_terminal
     from langadapt.files.atomic import write_text
     from langadapt.models.artifact import FACTS
     from langadapt.models.device import chosen_device
@@ -113,12 +114,10 @@ def domain_command(
     if as_json:
         typer.echo(json.dumps(told, ensure_ascii=False))
         return
-    print_result(score_table(rows))
+    print_result(to_terminal([before_after(rows)]))
     if facts["fell_back"]:
         console.print(
             "no step was better on the held-out pairs: the result is the student that it began with"
         )
-    if not general_sets:
-        console.print("forgetting was not measured: name captions outside the domain, --general FILE")
     console.print(f"report page: {shown(place / 'report.html')}")
     console.print(f"hardest pairs: {shown(place / 'hard-pairs.jsonl')}")

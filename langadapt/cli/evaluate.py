@@ -130,7 +130,7 @@ def eval_command(
     own = (captions, images, image_free)
     cards = score(model, on or [], own=own, run=run, page=page, translator=translator)
 
-    from langadapt.evaluation.terminal import score_json, score_report
+    from langadapt.evaluation.cards import score_json, score_report
     from langadapt.files.atomic import write_text
 
     text = score_json(cards)
@@ -156,10 +156,9 @@ def score(
     Where `run` is a folder, its scores.json keeps the newest card of every set that it was scored on.
     """
     from langadapt.errors import Progress
-    from langadapt.evaluation.page import Page, write_page
+    from langadapt.evaluation.page import Page, example_searches, run_facts, write_page
     from langadapt.evaluation.plots import training_curve
     from langadapt.evaluation.retrieval import evaluate_retrieval
-    from langadapt.evaluation.summary import example_searches, run_facts
     from langadapt.models.artifact import SCORES
 
     sets = _sets(model, on, own)
@@ -191,8 +190,7 @@ def score(
 
 
 def _keep_scores(path: Path, cards: "list[ScoreCard]") -> None:
-    from langadapt.evaluation.cards import ScoreCard
-    from langadapt.evaluation.terminal import score_json
+    from langadapt.evaluation.cards import ScoreCard, score_json
     from langadapt.files.atomic import write_text
 
     earlier = json.loads(path.read_text(encoding="utf-8"))["cards"] if path.is_file() else []

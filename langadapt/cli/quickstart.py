@@ -45,8 +45,8 @@ def quickstart(
         return
 
     from langadapt.cli.evaluate import score
+    from langadapt.evaluation.cards import score_json, score_report
     from langadapt.evaluation.plots import save_svg, training_curve
-    from langadapt.evaluation.terminal import score_json, score_report
     from langadapt.models import load
     from langadapt.training import distill
 

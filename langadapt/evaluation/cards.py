@@ -1,17 +1,30 @@
-"""The scores that belong together: the student between the teacher it imitates and the teacher without it."""
+"""Score cards: the student between the teacher that it imitates and the teacher without an adapter."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from langadapt.metrics.retrieval import RetrievalScores
+from rich.console import Group
+
+from langadapt.evaluation.tables import Column, Row, ScoreTable, to_terminal
+from langadapt.metrics.retrieval import CUTOFFS, RetrievalScores
 from langadapt.metrics.signature import comparable
 from langadapt.metrics.translation import TranslationScores
+
+_COLUMNS = (
+    *(Column(name=f"R@{k}", group=direction) for direction in ("t2i", "i2t") for k in CUTOFFS),
+    Column(name="mR3_t2i"),
+    Column(name="mR3_i2t"),
+    Column(name="mR6", strong=True),
+    Column(name="95 %"),
+    Column(name="retention"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreCard:
-    """One benchmark in one language."""
+    """Scores of one benchmark in one language."""
 
     name: str
     language: str
@@ -26,9 +39,9 @@ class ScoreCard:
     image_free: bool = False
     """Captions are matched with their English sides instead of images."""
     translated: RetrievalScores | None = None
-    """The teacher on English that a translation model made of the captions."""
+    """The teacher on a machine translation of the captions into English."""
     translation: TranslationScores | None = None
-    """How near that English is to the captions' own English sides, where they are known."""
+    """Quality of that translation, where the captions have English sides."""
 
     @property
     def retention(self) -> float | None:
@@ -48,7 +61,7 @@ class ScoreCard:
         return f"{self.name} ({self.language})"
 
     def rows(self) -> list[tuple[str, RetrievalScores]]:
-        """The scores that are there, best known first, with the names under which they are shown."""
+        """The scores that are there, the student's first, with the names under which they are shown."""
         named = (
             ("student", self.student),
             ("teacher, English", self.ceiling),
@@ -56,6 +69,48 @@ class ScoreCard:
             ("teacher, raw captions", self.floor),
         )
         return [(name, scores) for name, scores in named if scores is not None]
+
+    def table(self) -> ScoreTable:
+        """All scores side by side."""
+        pool = (
+            f"{self.captions:,} captions against their {self.images:,} English sides, no images"
+            if self.image_free
+            else f"{self.captions:,} captions, {self.images:,} images"
+        )
+        rows = [
+            Row(
+                name=name,
+                cells=(
+                    *(f"{recall:.1f}" for recall in scores.recalls()),
+                    *(f"{mean:.1f}" for mean in (scores.mr3_t2i, scores.mr3_i2t, scores.mr6)),
+                    str(scores.interval),
+                    f"{self.retention:.1%}" if scores is self.student and self.retention is not None else "",
+                ),
+                student=scores is self.student,
+                percent=scores.mr6,
+                interval=scores.interval,
+            )
+            for name, scores in self.rows()
+        ]
+        signatures = [(name, scores.signature) for name, scores in self.rows()]
+        absent = {"student", "teacher, English", "teacher, raw captions"}.difference(dict(signatures))
+        remarks = [f"Not measured: {'; '.join(sorted(absent))}."] if absent else []
+        if self.translation is not None:
+            remarks.append(f"Translated captions against the English ones: {self.translation}.")
+            signatures.append(("chrF++", self.translation.chrf_signature))
+            signatures.append(("BLEU", self.translation.bleu_signature))
+        return ScoreTable(
+            unit="percent",
+            columns=_COLUMNS,
+            rows=tuple(rows),
+            title=self.label,
+            pool=pool,
+            retention=(self.retention, "of the teacher's mR6 on English captions")
+            if self.retention is not None
+            else None,
+            remarks=tuple(remarks),
+            signatures=tuple(signatures),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values under stable keys."""
@@ -77,18 +132,28 @@ class ScoreCard:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Undo `to_dict`; retention and signature are taken from the scores."""
-        return cls(
-            name=values["name"],
-            language=values["language"],
-            student=_scores(values["student"]),
-            ceiling=_scores(values["ceiling"]),
-            floor=_scores(values["floor"]),
-            images=values["images"],
-            captions=values["captions"],
-            image_free=values["image_free"],
-            translated=_scores(values.get("translated")),
-            translation=TranslationScores(**values["translation"]) if "translation" in values else None,
-        )
+        scores: dict[str, Any] = {
+            name: RetrievalScores.from_dict(values[name]) if values.get(name) else None
+            for name in ("student", "ceiling", "floor", "translated")
+        }
+        plain = {name: values[name] for name in ("name", "language", "images", "captions", "image_free")}
+        translation = TranslationScores(**values["translation"]) if "translation" in values else None
+        return cls(**scores, **plain, translation=translation)
+
+
+def score_report(cards: Sequence[ScoreCard]) -> Group:
+    """Tables, signatures and warnings; print it with a rich console. 100 columns are enough.
+
+    Example:
+        `Console().print(score_report(cards))`
+    """
+    return to_terminal([card.table() for card in cards], card_warnings(cards))
+
+
+def score_json(cards: Sequence[ScoreCard]) -> str:
+    """One JSON object: `cards`, each as `ScoreCard.to_dict`, and `warnings`."""
+    content = {"cards": [card.to_dict() for card in cards], "warnings": card_warnings(cards)}
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2)
 
 
 def card_warnings(cards: Sequence[ScoreCard]) -> list[str]:
@@ -112,10 +177,6 @@ def card_warnings(cards: Sequence[ScoreCard]) -> list[str]:
             if keys and "benchmark" not in keys:
                 lines.append(_warning(earlier, label, keys))
     return lines
-
-
-def _scores(values: Mapping[str, Any] | None) -> RetrievalScores | None:
-    return RetrievalScores.from_dict(values) if values is not None else None
 
 
 def _warning(one: str, other: str, keys: list[str]) -> str:

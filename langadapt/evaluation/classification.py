@@ -1,5 +1,6 @@
 """Zero-shot classification: class names in the language against images, between ceiling and floor."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from langadapt.data.classification import ClassificationSet
 from langadapt.errors import RecipeError
+from langadapt.evaluation.tables import Column, Row, ScoreTable
 from langadapt.files.store import fingerprint
 from langadapt.metrics.classification import ClassificationScores, class_similarities, classification_scores
 from langadapt.metrics.signature import ClassSignature
@@ -16,6 +18,22 @@ from langadapt.models import LanguageModel
 from langadapt.models.caches import ImageProgress, stored_images
 from langadapt.models.prompts import class_embeddings, prompts_label
 from langadapt.models.teacher import teacher_texts
+
+_ENSEMBLE = "student, all templates"
+
+_COLUMNS = (
+    Column(name="top-1", strong=True),
+    Column(name="top-5"),
+    Column(name="per class"),
+    Column(name="95 %"),
+    Column(name="retention"),
+)
+
+_CLASS_COLUMNS = (
+    Column(name="recall"),
+    Column(name="images"),
+    Column(name="mostly taken for", words=True),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +48,49 @@ class ClassificationCard:
     """The student's first."""
     retention: float | None
     """top1 of the student's ensemble / top1 of the teacher with English names; None without the latter."""
+
+    def table(self) -> ScoreTable:
+        """All scores side by side; the first row stands out."""
+        kept = self.retention
+        rows = [
+            Row(
+                name=name,
+                cells=(
+                    *(f"{value:.1f}" for value in (scores.top1, scores.top5, scores.mean_per_class)),
+                    str(scores.interval),
+                    f"{kept:.1%}" if kept is not None and name == _ENSEMBLE else "",
+                ),
+                student=number == 0,
+                percent=scores.top1,
+                interval=scores.interval,
+            )
+            for number, (name, scores) in enumerate(self.rows)
+        ]
+        return ScoreTable(
+            unit="percent",
+            columns=_COLUMNS,
+            rows=tuple(rows),
+            title=f"{self.name} ({self.language})",
+            pool=f"{self.images:,} images, {len(self.classes):,} classes",
+            retention=(kept, "of the teacher's top-1 with English names") if kept is not None else None,
+            signatures=tuple((name, scores.signature) for name, scores in self.rows),
+        )
+
+    def class_table(self, *, most: int | None = None) -> ScoreTable:
+        """Recall, images and most frequent wrong choice of each class, worst first.
+
+        Of the first row's scores; classes without images are left out.
+        """
+        scores = self.rows[0][1]
+        order = sorted((recall, index) for index, recall in enumerate(scores.per_class) if recall is not None)
+        rows = []
+        for recall, index in order[:most]:
+            counts = list(scores.confusion[index])
+            total, counts[index] = sum(counts), 0
+            mistaken = self.classes[counts.index(max(counts))] if max(counts) else ""
+            rows.append(Row(name=self.classes[index], cells=(f"{recall:.1f}", str(total), mistaken)))
+        more = f" (the worst {len(rows)} of {len(order)})" if len(rows) < len(order) else ""
+        return ScoreTable(unit=f"class{more}", columns=_CLASS_COLUMNS, rows=tuple(rows))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values under stable keys."""
@@ -54,6 +115,12 @@ class LearnedScorer:
     """A set to `[images, classes]`, higher is better."""
 
 
+def classification_json(cards: Sequence[ClassificationCard]) -> str:
+    """One JSON object: `classifications`, each as `ClassificationCard.to_dict`."""
+    content = {"classifications": [card.to_dict() for card in cards]}
+    return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2)
+
+
 def evaluate_classification(
     data: ClassificationSet,
     model: LanguageModel,
@@ -61,7 +128,7 @@ def evaluate_classification(
     learned: Sequence[LearnedScorer] = (),
     progress: ImageProgress | None = None,
 ) -> ClassificationCard:
-    """Scores an adapted language model as a zero-shot classifier.
+    """Score an adapted language model as a zero-shot classifier.
 
     Rows: what was learned (if anything), the student with the recipe's templates together and with the first
     alone, the teacher with English names (ceiling, where the set has them), and the teacher with the raw
@@ -113,7 +180,7 @@ def evaluate_classification(
 
     ensemble = student(recipe.prompts)
     rows = [(item.name, scored(item.scores(data), item.prompts, text=model.label)) for item in learned]
-    rows.append(("student, all templates", ensemble))
+    rows.append((_ENSEMBLE, ensemble))
     if len(recipe.prompts) > 1:
         rows.append(("student, first template", student(recipe.prompts[:1])))
     retention = None

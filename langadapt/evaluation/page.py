@@ -1,26 +1,42 @@
-"""One HTML file that shows a run: scores, curve, searches, settings. It loads nothing."""
+"""One HTML file that shows a run: scores, curve, searches, settings. It loads nothing from elsewhere."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import base64
+import io
+import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from markupsafe import Markup
+
+from langadapt.data.images import ImageFile, open_image
+from langadapt.data.retrieval import RetrievalSet
 from langadapt.evaluation.cards import ScoreCard, card_warnings
 from langadapt.evaluation.classification import ClassificationCard
-from langadapt.evaluation.plots import CurvePoint, curve_panels
-from langadapt.evaluation.sections import (
-    HOW_TO_READ_CLASSES,
-    DomainReport,
-    Thumbnail,
-    classification_section,
-    data_uri,
-    domain_section,
-)
-from langadapt.evaluation.terminal import interval_text, pool_line, translation_line
+from langadapt.evaluation.plots import CurvePoint, confusion_svg, curve_panels, draws_panel
+from langadapt.evaluation.retrieval import Evaluation, best_images
+from langadapt.evaluation.tables import ScoreTable, templates
 from langadapt.files.atomic import write_text
-from langadapt.metrics.retrieval import RetrievalScores
+from langadapt.models.artifact import Artifact
+from langadapt.recipes import LanguageRecipe, LastLayers, Lora, Method
+
+_LONG_SIDE_PIXELS = 320
+
+_JPEG_QUALITY = 82
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thumbnail:
+    """An image on the page."""
+
+    path: ImageFile
+    label: str
+    """Shown below it and read aloud instead of it."""
+    correct: bool | None = None
+    """Whether a search was right to find it; None where nobody knows."""
+    note: str = ""
+    """A second line below it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +55,19 @@ class Search:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DomainReport:
+    """What a domain stage did."""
+
+    tables: Sequence[ScoreTable]
+    sampling: Sequence[Mapping[str, Any]]
+    """Of each epoch `step`, and `drawn`, the share of the draws by quarter of difficulty."""
+    hardest: Sequence[Thumbnail] = ()
+    """Training pairs that are still hard at the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Page:
-    """What the page shows; parts that are empty are left out."""
+    """Content of the page; empty parts are left out."""
 
     title: str
     summary: str = ""
@@ -53,152 +80,117 @@ class Page:
     facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Heading (settings, environment) to name to value."""
 
+    @property
+    def knows_right_images(self) -> bool:
+        """Whether an image is marked as the right one."""
+        return any(image.correct for search in self.searches for image in search.images)
+
 
 def write_page(path: Path, page: Page) -> None:
     """Write the page atomically.
 
     Raises:
-        DataError: an image of a search cannot be read.
+        DataError: an image cannot be read.
     """
     write_text(path, page_html(page))
 
 
 def page_html(page: Page) -> str:
-    """The whole document; every text in it is escaped.
+    """Render the whole document; every text in it is escaped.
 
     Raises:
-        DataError: an image of a search cannot be read.
+        DataError: an image cannot be read.
     """
-    style = files("langadapt.evaluation").joinpath("page.css").read_text(encoding="utf-8")
-    summary = f'<p class="summary" dir="auto">{escape(page.summary)}</p>' if page.summary else ""
-    warnings = "".join(f'<p class="warning">{escape(line)}</p>' for line in card_warnings(page.cards))
-    body = [
-        f'<header><p class="brand">langadapt</p><h1 dir="auto">{escape(page.title)}</h1>{summary}</header>',
-        _section(
-            "Scores", warnings + "".join(map(score_section, page.cards)) + HOW_TO_READ if page.cards else ""
-        ),
-        _section(
-            "Classification",
-            "".join(map(classification_section, page.classifications)) + HOW_TO_READ_CLASSES
-            if page.classifications
-            else "",
-        ),
-        _section("Domain adaptation", domain_section(page.domain) if page.domain else ""),
-        _section("Training", _figures(curve_panels(page.curve)) if page.curve else ""),
-        _section("Searches", _searches(page.searches)),
-        *(_section(heading, _facts(facts)) for heading, facts in page.facts.items()),
+    return (
+        templates(escape_html=True)
+        .get_template("page.html")
+        .render(
+            page=page,
+            warnings=card_warnings(page.cards),
+            data_uri=data_uri,
+            curve_panels=lambda points: map(Markup, curve_panels(points)),
+            draws_panel=lambda sampling: Markup(draws_panel(sampling)),
+            confusion=lambda card: Markup(confusion_svg(card.rows[0][1].confusion, card.classes)),
+        )
+    )
+
+
+def data_uri(path: ImageFile) -> str:
+    """Return the image, at most 320 pixels wide and high, as a JPEG data URI.
+
+    Raises:
+        DataError: the file is missing or is no image.
+    """
+    raw = small_jpeg(path, long_side_pixels=_LONG_SIDE_PIXELS)
+    return f"data:image/jpeg;base64,{base64.b64encode(raw).decode()}"
+
+
+def small_jpeg(path: ImageFile, *, long_side_pixels: int) -> bytes:
+    """Return the image as a JPEG file of at most that size, without its file's other content.
+
+    Raises:
+        DataError: the file is missing or is no image.
+    """
+    image = open_image(path)
+    image.thumbnail((long_side_pixels, long_side_pixels))
+    raw = io.BytesIO()
+    image.save(raw, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    return raw.getvalue()
+
+
+def example_searches(retrieval: RetrievalSet, evaluation: Evaluation) -> list[Search]:
+    """Show eight captions, drawn by lot and not by success, with the student's best five images for each."""
+    if retrieval.images is None:
+        return []
+    rows = sorted(random.Random(0).sample(range(len(retrieval.texts)), min(8, len(retrieval.texts))))
+    return [
+        Search(
+            query=retrieval.texts[row],
+            english=retrieval.english[row] if retrieval.english else None,
+            language=retrieval.language,
+            images=[
+                Thumbnail(
+                    path=retrieval.images[image],
+                    label=retrieval.images[image].name,
+                    correct=image == int(retrieval.image_of_text[row]),
+                )
+                for image in images
+            ],
+        )
+        for row, images in zip(rows, best_images(evaluation, rows, count=5), strict=True)
     ]
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>{escape(page.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        + "\n".join(part for part in body if part)
-        + "\n</main>\n</body>\n</html>\n"
-    )
 
 
-def _section(heading: str, content: str) -> str:
-    return f"<section>\n<h2>{escape(heading)}</h2>\n{content}\n</section>" if content else ""
+def run_facts(artifact: Artifact, folder: Path) -> dict[str, dict[str, str]]:
+    """Settings and environment of a run, for the page."""
+    recipe, training = artifact.recipe, artifact.training
+    settings = {
+        "language": f"{recipe.name} ({recipe.code})",
+        "teacher": f"{artifact.teacher.repo} at {artifact.teacher.revision}",
+        "text model": f"{artifact.text_model.repo} at {artifact.text_model.revision}",
+        "what trains": f"{what_trains(recipe)}, {training['trained_parameters']:,} weights "
+        f"({training['trained_percent']} %)",
+        "training rows": f"{training['rows']:,} from {', '.join(training['data'])}",
+        "contamination": "; ".join(f"{source.name}: {source.contamination}" for source in artifact.data),
+        "steps": f"{training['steps']:,}, best at {training['best_step']:,} "
+        f"(held-out recall {training['held_out_recall']:.1f} %)",
+        "time": f"{training['seconds']:.0f} s on {training['device']}",
+        "run folder": str(folder),
+    }
+    return {"Settings": settings, "Environment": artifact.environment}
 
 
-def _figures(panels: Iterable[str]) -> str:
-    return '<div class="curves">' + "".join(f"<figure>{panel}</figure>" for panel in panels) + "</div>"
+def what_trains(recipe: LanguageRecipe) -> str:
+    """Name the weights that the recipe's last stage trains."""
+    stage = recipe.domain or recipe.tune
+    if stage is None:
+        return f"adapter; text model: {method_words(recipe.text_model.trains)}"
+    sides = {"text": stage.text, "image": stage.image}
+    return "; ".join(f"{side}: {', '.join(map(method_words, methods))}" for side, methods in sides.items())
 
 
-def _searches(searches: Sequence[Search]) -> str:
-    known = any(image.correct for search in searches for image in search.images)
-    legend = '<p class="note">A green frame marks the image for which the caption was written.</p>'
-    return (legend if known else "") + "".join(map(_search, searches))
-
-
-def _search(search: Search) -> str:
-    language = f' lang="{escape(search.language)}"' if search.language else ""
-    english = f'<p class="english" lang="en">{escape(search.english)}</p>' if search.english else ""
-    images = "".join(map(_image, search.images))
-    columns = min(max(len(search.images), 4), 6)
-    picture = f'<img class="asked" src="{data_uri(search.picture)}" alt="">' if search.picture else ""
-    across = "" if search.direction == "auto" else f' dir="{search.direction}"'
-    return (
-        f'<article class="search"{across}>{picture}'
-        f'<p class="query" dir="{search.direction}"{language}>{escape(search.query)}</p>{english}'
-        f'<ol class="images" style="--columns:{columns}">{images}</ol></article>\n'
-    )
-
-
-def _image(image: Thumbnail) -> str:
-    label = escape(image.label)
-    right = ' class="right"' if image.correct else ""
-    mark = '<span class="mark">✓ right image</span>' if image.correct else ""
-    return (
-        f'<li{right}><img src="{data_uri(image.path)}" alt="{label}" loading="lazy">'
-        f'{mark}<span class="label" dir="auto">{label}</span></li>'
-    )
-
-
-def _facts(facts: Mapping[str, str]) -> str:
-    rows = "".join(
-        f'<div><dt>{escape(name)}</dt><dd dir="auto">{escape(value)}</dd></div>'
-        for name, value in facts.items()
-    )
-    return f'<dl class="facts">{rows}</dl>' if rows else ""
-
-
-_HEAD = (
-    '<thead><tr><th rowspan="2" scope="col">scores in percent</th>'
-    '<th colspan="3" scope="colgroup">text → image</th><th colspan="3" scope="colgroup">image → text</th>'
-    '<th colspan="4" scope="colgroup">means</th></tr>'
-    "<tr><th>R@1</th><th>R@5</th><th>R@10</th><th>R@1</th><th>R@5</th><th>R@10</th>"
-    "<th>mR3_t2i</th><th>mR3_i2t</th><th>mR6</th><th>95 %</th></tr></thead>"
-)
-
-HOW_TO_READ = (
-    '<p class="note">R@k: share of queries, in percent, with a right answer among the best k; ties count '
-    "against the model. mR3: mean over k of one direction. mR6: mean of all six, drawn as a bar with its "
-    "bootstrap 95 % interval over images.</p>"
-)
-
-
-def score_section(card: ScoreCard) -> str:
-    """HTML of one card; every text in it is escaped."""
-    rows = card.rows()
-    kept = card.retention
-    share = "of the teacher's mR6 on English captions is kept."
-    retention = f'<p class="retention"><strong>{kept:.1%}</strong> {share}</p>' if kept is not None else ""
-    bars = "".join(_recall_bar(name, scores) for name, scores in rows)
-    table = "".join(_row(name, scores) for name, scores in rows)
-    lines = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(scores.signature)}</dd></div>" for name, scores in rows
-    )
-    near = card.translation
-    translation = f'<p class="note">{escape(translation_line(near))}</p>' if near is not None else ""
-    return (
-        f'<article class="card"><h3 dir="auto">{escape(card.label)}</h3>'
-        f'<p class="note">{escape(pool_line(card))}</p>{retention}'
-        f'<div class="bars">{bars}</div>'
-        f'<div class="scroll" tabindex="0"><table>{_HEAD}<tbody>{table}</tbody></table></div>'
-        f'{translation}<details><summary>Signatures</summary><dl class="signatures">{lines}</dl></details>'
-        "</article>\n"
-    )
-
-
-def _recall_bar(name: str, scores: RetrievalScores) -> str:
-    low, high = scores.interval.low, scores.interval.high
-    kind = ' class="student"' if name == "student" else ""
-    return (
-        f'<div{kind}><span class="name">{escape(name)}</span><span class="track">'
-        f'<span class="fill" style="width:{scores.mr6:.2f}%"></span>'
-        f'<span class="whisker" style="left:{low:.2f}%;width:{high - low:.2f}%"></span></span>'
-        f'<span class="value">{scores.mr6:.1f}</span></div>'
-    )
-
-
-def _row(name: str, scores: RetrievalScores) -> str:
-    t2i, i2t = scores.t2i, scores.i2t
-    values = (t2i.r1, t2i.r5, t2i.r10, i2t.r1, i2t.r5, i2t.r10, scores.mr3_t2i, scores.mr3_i2t)
-    cells = "".join(f"<td>{value:.1f}</td>" for value in values)
-    kind = ' class="student"' if name == "student" else ""
-    return (
-        f'<tr{kind}><th scope="row">{escape(name)}</th>{cells}'
-        f"<td><strong>{scores.mr6:.1f}</strong></td><td>{interval_text(scores.interval)}</td></tr>"
-    )
+def method_words(method: Method | str) -> str:
+    """Name a way of training for a reader: `last 2 layers`, `LoRA of rank 8`, `layer norm`."""
+    if isinstance(method, LastLayers):
+        return f"last {method.last} layers"
+    return f"LoRA of rank {method.lora.rank}" if isinstance(method, Lora) else method.replace("_", " ")

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from langadapt.errors import PublishError
-from langadapt.evaluation.cards import ScoreCard
-from langadapt.evaluation.terminal import score_json
+from langadapt.evaluation.cards import ScoreCard, score_json
 from langadapt.export import default_probes, write_module_files
 from langadapt.export.agreement import agreement
 from langadapt.export.sentence_transformers import MODULE_FILES, merged_module

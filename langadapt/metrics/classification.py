@@ -11,6 +11,8 @@ from langadapt.errors import DataError
 from langadapt.metrics.intervals import Interval, mean_interval
 from langadapt.metrics.ranks import exact_unit_rows
 
+_TILE_ROWS = 512
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassificationScores:
@@ -44,13 +46,12 @@ class ClassificationScores:
         return cls(**{**values, **changed})
 
 
-def class_similarities(image: Tensor, classes: Tensor, *, tile_rows: int = 512) -> Tensor:
-    """Cosines of images and classes, summed exactly, so that equal rows tie.
+def class_similarities(image: Tensor, classes: Tensor) -> Tensor:
+    """Compute the cosines of images and classes, summed exactly, so that equal rows tie.
 
     Args:
         image: `[N, D]` floating point, any length of rows.
         classes: `[C, D]` floating point, any length of rows.
-        tile_rows: images at a time; their number moves no value.
 
     Returns:
         `[N, C]` float32.
@@ -61,16 +62,10 @@ def class_similarities(image: Tensor, classes: Tensor, *, tile_rows: int = 512) 
     if image.ndim == classes.ndim == 2 and image.shape[1] != classes.shape[1]:
         raise DataError(f"image embeddings are {image.shape[1]} wide, class embeddings {classes.shape[1]}")
     images, columns = exact_unit_rows(image, "image"), exact_unit_rows(classes, "class").double().T
-    tiles = [
-        (images[start : start + tile_rows].double() @ columns).float()
-        for start in range(0, len(images), tile_rows)
-    ]
-    return torch.cat(tiles)
+    return torch.cat([(tile.double() @ columns).float() for tile in torch.split(images, _TILE_ROWS)])
 
 
-def classification_scores(
-    scores: Tensor, labels: Tensor, *, signature: str, generator: torch.Generator | None = None
-) -> ClassificationScores:
+def classification_scores(scores: Tensor, labels: Tensor, *, signature: str) -> ClassificationScores:
     """Score a classifier.
 
     The rank of an image's own class is 1 + the number of other classes that score at least as high: ties
@@ -80,7 +75,6 @@ def classification_scores(
         scores: `[N, C]` floating point, higher is better; only their order within a row matters.
         labels: `[N]` int64 in [0, C).
         signature: states the conditions, see `langadapt.metrics.signature`.
-        generator: of the interval's draws; None is a fresh one with seed 0.
 
     Returns:
         Percentages with a 95 % bootstrap interval of top1 over images.
@@ -110,7 +104,7 @@ def classification_scores(
         mean_per_class=sum(present) / len(present),
         per_class=per_class,
         confusion=tuple(map(tuple, confusion.tolist())),
-        interval=mean_interval(hits, generator=generator),
+        interval=mean_interval(hits),
         signature=signature,
     )
 

@@ -1,6 +1,5 @@
 """The rank of the best positive, for texts among images and for images among texts, in one tiled pass."""
 
-from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from langadapt.errors import DataError
+
+# Texts scored at a time; a tile holds this many scores per image.
+_TILE_ROWS = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +31,8 @@ class Ranks:
     i2t: Tensor
 
 
-def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives, tile_rows: int = 512) -> Ranks:
-    """Rank of each query's best positive, both directions.
+def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives) -> Ranks:
+    """Rank each query's best positive, in both directions.
 
     The rank is 1 + the number of other candidates that score at least as high as the best positive: ties
     count against the model, the query's other positives are left out. Scores are cosines, summed exactly and
@@ -41,7 +43,6 @@ def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives, tile_ro
         text: `[T, D]` floating point on the CPU, any length of rows.
         image: `[I, D]`, likewise.
         positives: every text and every image occurs at least once.
-        tile_rows: texts scored at a time; memory is `tile_rows * I` scores.
 
     Returns:
         Ranks of texts as queries (`t2i`) and of images as queries (`i2t`).
@@ -70,8 +71,8 @@ def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives, tile_ro
     i2t = 1 - torch.bincount(
         positives.image[pair_scores >= best_of_image[positives.image]], minlength=len(images)
     )
-    for start in range(0, len(texts), tile_rows):
-        rows = slice(start, start + tile_rows)
+    for start in range(0, len(texts), _TILE_ROWS):
+        rows = slice(start, start + _TILE_ROWS)
         tile = _Tile(text=texts[rows], image=images)
         reached = tile.at_least(best_of_text[rows, None].numpy())
         t2i[rows] += torch.from_numpy(reached.view(np.uint8).sum(axis=1, dtype=np.int32))
@@ -95,9 +96,9 @@ class _Tile:
     def __init__(self, *, text: Tensor, image: Tensor) -> None:
         self.text, self.image = text, image
         # NumPy compares and counts bools several times faster than torch does.
-        self.scores: NDArray[np.float32] = (text @ image.T).numpy()
-        self.exact = torch.get_float32_matmul_precision() != "highest"
-        if self.exact:
+        self.scores: NDArray[np.float32] = _product(text, image).numpy()
+        self.exact = False
+        if torch.get_float32_matmul_precision() != "highest":  # TF32 or bfloat16 exceeds the margin
             self._sum_exactly()
 
     def at_least(self, bound: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -125,6 +126,10 @@ class _Tile:
             part = slice(start, start + 4096)
             self.scores[:, part] = (self.text.double() @ self.image[part].double().T).float().numpy()
         self.exact = True
+
+
+def _product(text: Tensor, image: Tensor) -> Tensor:
+    return text @ image.T
 
 
 def _best(pair_scores: Tensor, query: Tensor, queries: int) -> Tensor:
@@ -198,27 +203,3 @@ def exact_unit_rows(rows: Tensor, name: str) -> Tensor:
 
 def _first(flags: Tensor) -> int:
     return int(flags.nonzero()[0, 0])
-
-
-def duplicate_positives(image_of_text: Tensor, *, text_ids: Tensor, image_ids: Tensor) -> Positives:
-    """Widen the strict positives: a caption fits every image whose content was paired with its words.
-
-    Args:
-        image_of_text: `[T]` int64 in [0, I).
-        text_ids: `[T]` int64, equal for equal captions.
-        image_ids: `[I]` int64, equal for equal images.
-
-    Returns:
-        All pairs of a text and an image whose contents were paired anywhere in the set.
-    """
-    texts_of, images_of = _rows_by_id(text_ids), _rows_by_id(image_ids)
-    contents = dict.fromkeys(zip(text_ids.tolist(), image_ids[image_of_text].tolist(), strict=True))
-    pairs = torch.tensor([(t, i) for a, b in contents for t in texts_of[a] for i in images_of[b]])
-    return Positives(text=pairs[:, 0].contiguous(), image=pairs[:, 1].contiguous())
-
-
-def _rows_by_id(ids: Tensor) -> dict[int, list[int]]:
-    rows = defaultdict(list)
-    for row, content in enumerate(ids.tolist()):
-        rows[content].append(row)
-    return rows

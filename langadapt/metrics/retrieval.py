@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from langadapt.errors import DataError
-from langadapt.metrics.intervals import Interval, bootstrap_interval
+from langadapt.metrics.intervals import Interval, recall_interval
 from langadapt.metrics.ranks import Positives, exact_unit_rows, positive_ranks
 
 CUTOFFS = (1, 5, 10)
@@ -50,6 +50,10 @@ class RetrievalScores:
     def mr6(self) -> float:
         return (self.t2i.mean + self.i2t.mean) / 2.0
 
+    def recalls(self) -> tuple[float, ...]:
+        """R@1, R@5, R@10 of t2i, then of i2t."""
+        return tuple(getattr(side, f"r{k}") for side in (self.t2i, self.i2t) for k in CUTOFFS)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values under stable keys."""
         return {
@@ -74,13 +78,7 @@ class RetrievalScores:
 
 
 def retrieval_scores(
-    text: Tensor,
-    image: Tensor,
-    image_of_text: Tensor,
-    *,
-    signature: str,
-    generator: torch.Generator | None = None,
-    positives: Positives | None = None,
+    text: Tensor, image: Tensor, image_of_text: Tensor, *, signature: str
 ) -> RetrievalScores:
     """Score both directions of a retrieval set.
 
@@ -89,8 +87,6 @@ def retrieval_scores(
         image: `[I, D]` floating point; rows need not be normalised.
         image_of_text: `[T]` int64 in [0, I), the one image a text was written for; no image without a text.
         signature: states the conditions, see `langadapt.metrics.signature`.
-        generator: of the interval's draws; None is a fresh one with seed 0.
-        positives: None is strict, a text's own image only; `duplicate_positives` makes the tolerant ones.
 
     Returns:
         Recalls in percent with a 95 % interval of mR6. In a pool of k candidates or fewer, R@k is 100.
@@ -102,13 +98,13 @@ def retrieval_scores(
         got = f"{image_of_text.dtype} {list(image_of_text.shape)}"
         raise DataError(f"image_of_text: expected one int64 for each of {len(text)} texts, got {got}")
     own = Positives(text=torch.arange(len(text), device=image_of_text.device), image=image_of_text)
-    ranks = positive_ranks(text, image, positives=positives or own)
+    ranks = positive_ranks(text, image, positives=own)
     cutoffs = torch.tensor(CUTOFFS, device=ranks.t2i.device)
     text_hits, image_hits = ranks.t2i[:, None] <= cutoffs, ranks.i2t[:, None] <= cutoffs
     return RetrievalScores(
         t2i=_recalls(text_hits),
         i2t=_recalls(image_hits),
-        interval=bootstrap_interval(text_hits, image_hits, image_of_text, generator=generator),
+        interval=recall_interval(text_hits, image_hits, image_of_text),
         signature=signature,
     )
 

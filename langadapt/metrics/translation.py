@@ -1,45 +1,40 @@
-"""How near translations are to human ones: BLEU and chrF++ by sacrebleu, each with its signature."""
+"""Quality of translations: BLEU and chrF++ by sacrebleu, each with its signature."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from langadapt.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationScores:
-    """Corpus scores from 0 to 100, and under which settings they were taken."""
+    """Corpus scores from 0 to 100, and the settings behind them."""
 
     bleu: float
     bleu_signature: str
     chrf: float
-    """chrF++: letters and, at weight, words and pairs of words."""
+    """chrF++: F-score over character n-grams, word unigrams and word bigrams."""
     chrf_signature: str
     rows: int
 
     def to_dict(self) -> dict[str, float | int | str]:
         """Plain values under stable keys."""
-        return {
-            "bleu": self.bleu,
-            "bleu_signature": self.bleu_signature,
-            "chrf": self.chrf,
-            "chrf_signature": self.chrf_signature,
-            "rows": self.rows,
-        }
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Both scores in words."""
+        return f"chrF++ {self.chrf:.1f}, BLEU {self.bleu:.1f} ({self.rows:,} rows)"
 
 
-def translation_scores(
-    translations: Sequence[str], references: Sequence[str], *, tokenize: str = "13a"
-) -> TranslationScores:
-    """Scores translations against one human translation each.
+def translation_scores(translations: Sequence[str], references: Sequence[str]) -> TranslationScores:
+    """Score translations into English against one human translation each.
 
     Args:
         translations: N texts.
         references: N texts, row by row.
-        tokenize: sacrebleu's tokenizer for BLEU: `13a`, `zh`, `char` (scripts without spaces), ...
 
     Raises:
-        DataError: other numbers of texts, none at all, or sacrebleu is not installed.
+        DataError: the numbers of texts differ, there are none, or sacrebleu is not installed.
 
     Source:
         Post (2018), A Call for Clarity in Reporting BLEU Scores; Popović (2017), chrF++.
@@ -54,13 +49,13 @@ def translation_scores(
         raise DataError(
             "translations are measured by sacrebleu: pip install 'langadapt[translate]'"
         ) from error
-    bleu, chrf = BLEU(tokenize=tokenize), CHRF(word_order=2)
-    right = [list(references)]
-    scores = bleu.corpus_score(list(translations), right), chrf.corpus_score(list(translations), right)
+    bleu, chrf = BLEU(), CHRF(word_order=2)
+    bleu_score = bleu.corpus_score(list(translations), [list(references)])
+    chrf_score = chrf.corpus_score(list(translations), [list(references)])
     return TranslationScores(
-        bleu=float(scores[0].score),
+        bleu=float(bleu_score.score),
         bleu_signature=str(bleu.get_signature()),
-        chrf=float(scores[1].score),
+        chrf=float(chrf_score.score),
         chrf_signature=str(chrf.get_signature()),
         rows=len(references),
     )

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.files.atomic import replacing, write_text
+from langadapt.files.atomic import write_text
 from langadapt.search.approximate import (
     FACTS,
     FILE,
@@ -77,8 +77,9 @@ def build_approximate(index: ImageIndex, *, texts: Rows) -> ApproximateFacts:
         build_seconds=build_seconds,
     )
     (index.place / FACTS).unlink(missing_ok=True)  # it goes with the file below and comes back after it
-    with replacing(index.place / FILE) as temporary:
-        faiss.write_index(built, str(temporary))
+    temporary = index.place / f"{FILE}.tmp"
+    faiss.write_index(built, str(temporary))
+    temporary.replace(index.place / FILE)
     write_text(index.place / FACTS, json.dumps(asdict(facts), indent=2) + "\n")
     return facts
 

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from langadapt.data.images import SUFFIXES
 from langadapt.errors import DataError
-from langadapt.files.atomic import replacing
 
 FORMAT_VERSION = 1
 
@@ -89,15 +88,13 @@ def create(place: Path, meta: Meta) -> None:
         DataError: there is no room for it.
     """
     place.mkdir(parents=True, exist_ok=True)
+    temporary = place / f".{CATALOGUE}.tmp"
     (place / f"{CATALOGUE}-journal").unlink(missing_ok=True)  # would be played back into the new one
-    with (
-        _explained(place),
-        replacing(place / CATALOGUE) as temporary,
-        closing(sqlite3.connect(temporary)) as connection,
-        connection,
-    ):
+    temporary.unlink(missing_ok=True)
+    with _explained(place), closing(sqlite3.connect(temporary)) as connection, connection:
         connection.executescript(_SCHEMA)
         connection.execute("INSERT INTO meta VALUES (?)", (json.dumps(asdict(meta)),))
+    os.replace(temporary, place / CATALOGUE)
 
 
 @contextmanager

@@ -6,8 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlencode
 
-from langadapt.evaluation.page import Page, Search
-from langadapt.evaluation.sections import Thumbnail
+from langadapt.evaluation.page import Page, Search, Thumbnail
 from langadapt.recipes import LanguageRecipe
 from langadapt.search.index import Hit
 from langadapt.search.search import SearchSession

@@ -1,7 +1,9 @@
 """Embeddings as files that any vector database reads."""
 
 import json
+import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from langadapt.errors import DataError
-from langadapt.files.atomic import replacing, write_text
+from langadapt.files.atomic import write_text
 from langadapt.search.catalogue import Rows, shown_name
 from langadapt.search.index import ImageIndex
 
@@ -54,7 +56,7 @@ def export_texts(texts: Sequence[str], rows: Rows, path: Path) -> None:
 
 
 def _write_npy(path: Path, batches: Iterator[Rows], *, rows: int, dim: int) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
+    with _whole(path) as temporary, temporary.open("wb") as file:
         header = {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
         np.lib.format.write_array_header_1_0(file, header)
         for batch in batches:
@@ -67,7 +69,7 @@ def _write_parquet(
     kind = pa.list_(pa.float32(), dim)
     fields = [("id", pa.int64()), (column, pa.string()), ("embedding", kind)]
     schema = pa.schema([pa.field(name, what, nullable=False) for name, what in fields])
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with _whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         done = 0
         for batch in batches:
             ids = np.arange(done, done + len(batch), dtype=np.int64)
@@ -76,3 +78,15 @@ def _write_parquet(
             some = pa.array(texts[done : done + len(batch)], pa.string())
             writer.write_table(pa.table([pa.array(ids), some, values], schema=schema))
             done += len(batch)
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside the file, which replaces it when all is written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

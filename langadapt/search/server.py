@@ -31,7 +31,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from langadapt.errors import DataError, LangadaptError
-from langadapt.evaluation.sections import small_jpeg
+from langadapt.evaluation.page import small_jpeg
 from langadapt.models import LanguageModel
 from langadapt.search.demo_page import demo_page
 from langadapt.search.search import SearchSession

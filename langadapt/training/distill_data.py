@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from langadapt.data.batches import DistillBatch
-from langadapt.data.parallel import ParallelSentences, distinct, split_by_english
+from langadapt.data.parallel import ParallelSentences, chosen, joined, split_by_english
 from langadapt.data.tokens import Tokens, in_order
 from langadapt.errors import Progress, Report
-from langadapt.files.store import Fill, SharedRows, StoreSpec, fingerprint, shared_rows, stored_rows
-from langadapt.files.temporary import join_texts, take_texts
+from langadapt.files.shared_rows import Fill, SharedRows, shared_rows
+from langadapt.files.store import StoreSpec, distinct, fingerprint, stored_rows
 from langadapt.models import Student, Teacher
 from langadapt.models.device import side_by_side, uses_bf16
 from langadapt.models.frozen_text import BATCH_TOKENS, TextPath, how_it_runs
@@ -105,8 +105,8 @@ def prepare(
         state_bits: of a number in it.
         report: told what is done.
     """
-    english = join_texts(corpus.english for corpus in corpora)
-    target = join_texts(corpus.target for corpus in corpora)
+    english = joined(corpus.english for corpus in corpora)
+    target = joined(corpus.target for corpus in corpora)
     generator = torch.Generator().manual_seed(stage.seed)
     split = split_by_english(english, held_out=stage.held_out_sentences, generator=generator)
     identity = split.train[
@@ -115,11 +115,11 @@ def prepare(
         ].numpy()
     ]
     sources = distinct(english)
-    learnt = join_texts([target, take_texts(english, identity)])
+    learnt = joined([target, chosen(english, identity)])
     places = distinct(learnt)
-    texts = take_texts(learnt, places.first)
+    texts = chosen(learnt, places.first)
 
-    targets = teacher_targets(take_texts(english, sources.first), teacher, cache, report)
+    targets = teacher_targets(chosen(english, sources.first), teacher, cache, report)
     tokens, text_row = _in_store_order(student.text_model.tokenize(texts), student.text_model.engine.path)
     english_of = sources.index
     target_of = text_row[places.index]
@@ -154,7 +154,7 @@ def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report:
     def compute(missing: NDArray[np.int64], left: int) -> tuple[NDArray[np.int64], Fill]:
         before = len(texts) - left
         report(Progress(stage=f"teacher embeddings: {way}, {before:,} of {len(texts):,} known"))
-        tokens, place = _in_store_order(teacher.tokenize(take_texts(texts, missing)), teacher.text_path)
+        tokens, place = _in_store_order(teacher.tokenize(chosen(texts, missing)), teacher.text_path)
         lengths = teacher.padded_lengths(tokens)
         order = np.empty_like(missing)
         order[place] = missing

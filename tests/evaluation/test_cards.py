@@ -7,8 +7,7 @@ import json
 import pytest
 from rich.console import Console
 
-from langadapt.evaluation.cards import ScoreCard, card_warnings
-from langadapt.evaluation.terminal import score_json, score_report
+from langadapt.evaluation.cards import ScoreCard, card_warnings, score_json, score_report
 from langadapt.metrics.intervals import Interval
 from langadapt.metrics.retrieval import Recalls, RetrievalScores
 
@@ -92,7 +91,7 @@ def test_report_shows_every_number_in_100_columns() -> None:
     lines = printed([CARD]).splitlines()
     assert max(map(len, lines)) <= 100
     assert lines[0] == "val (zh)  40 captions, 20 images"
-    assert lines[2].split() == ["R@1", "R@5", "R@10"] * 2 + [
+    assert lines[2].split() == ["percent"] + ["R@1", "R@5", "R@10"] * 2 + [
         "mR3_t2i",
         "mR3_i2t",
         "mR6",

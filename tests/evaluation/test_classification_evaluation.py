@@ -13,9 +13,13 @@ from torch.nn import functional as F
 import langadapt
 from langadapt.data.classification import ClassificationSet, ClassNames
 from langadapt.errors import RecipeError
-from langadapt.evaluation.classification import LearnedScorer, evaluate_classification
+from langadapt.evaluation.classification import (
+    LearnedScorer,
+    classification_json,
+    evaluate_classification,
+)
+from langadapt.evaluation.page import Page, page_html
 from langadapt.evaluation.plots import confusion_svg
-from langadapt.evaluation.sections import classification_json, classification_section, worst_classes
 from langadapt.models import LanguageModel
 from langadapt.models.prompts import class_embeddings
 from langadapt.recipes import find_language, override
@@ -151,13 +155,17 @@ def test_pictures_and_tables_show_every_class(model: LanguageModel, data: Classi
     svg = confusion_svg(scores.confusion, card.classes)
     shown = sum(images > 0 for row in scores.confusion for images in row)
     assert svg.count("<title>") == shown
-    worst = worst_classes(card)
-    assert [item[1] for item in worst] == sorted(item[1] for item in worst)
-    assert {item[0] for item in worst} == set(COLOURS.values())
-    assert sum(item[2] for item in worst) == 18
-    section = classification_section(card)
-    assert section.count("</svg>") == 1
-    assert all(colour in section for colour in COLOURS.values())
+    worst = card.class_table().rows
+    recalls = [float(row.cells[0]) for row in worst]
+    assert recalls == sorted(recalls)
+    assert {row.name for row in worst} == set(COLOURS.values())
+    assert sum(int(row.cells[1]) for row in worst) == 18
+    assert [row.name for row in card.class_table(most=2).rows] == [row.name for row in worst[:2]]
+    assert card.class_table(most=2).unit == "class (the worst 2 of 6)"
+    page = page_html(Page(title="t", classifications=[card]))
+    assert page.count("</svg>") == 1
+    assert page.count("<table>") == 2
+    assert all(colour in page for colour in COLOURS.values())
     (plain,) = json.loads(classification_json([card]))["classifications"]
     assert plain["rows"]["student, all templates"]["top1"] == scores.top1
     assert plain["classes"] == list(COLOURS.values())

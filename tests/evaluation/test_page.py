@@ -11,9 +11,8 @@ from PIL import Image
 
 from langadapt.errors import DataError
 from langadapt.evaluation.cards import ScoreCard
-from langadapt.evaluation.page import Page, Search, page_html, write_page
+from langadapt.evaluation.page import Page, Search, Thumbnail, page_html, write_page
 from langadapt.evaluation.plots import CurvePoint
-from langadapt.evaluation.sections import Thumbnail
 from langadapt.metrics.intervals import Interval
 from langadapt.metrics.retrieval import Recalls, RetrievalScores
 

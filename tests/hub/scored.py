@@ -8,8 +8,8 @@ import pytest
 from langadapt.cli import main
 
 
-def score(run: Path, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(sys, "argv", ["langadapt", "eval", str(run)])
+def score(run: Path, patch: pytest.MonkeyPatch, *options: str) -> None:
+    patch.setattr(sys, "argv", ["langadapt", "eval", str(run), *options])
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 0

@@ -9,6 +9,7 @@ import pytest
 import torch
 import yaml
 from huggingface_hub import ModelCard
+from scored import score
 from stand_in import card_faults
 
 from langadapt.hub.licences import changed_models, licence_sum, objections
@@ -52,7 +53,8 @@ def test_the_metadata(card: tuple[str, ModelCard]) -> None:
 
 def row_of(name: str, scores: dict[str, Any]) -> str:
     recalls = [scores[direction][key] for direction in ("t2i", "i2t") for key in ("r1", "r5", "r10")]
-    return f"| {name} | {' | '.join(f'{value:.1f}' for value in recalls)} | {scores['mr6']:.1f} |"
+    values = (*recalls, scores["mr3_t2i"], scores["mr3_i2t"], scores["mr6"])
+    return f"| {name} | {' | '.join(f'{value:.1f}' for value in values)} |"
 
 
 def test_the_text_says_what_is_known_and_what_is_not(card: tuple[str, ModelCard], scored_run: Path) -> None:
@@ -69,8 +71,8 @@ def test_the_text_says_what_is_known_and_what_is_not(card: tuple[str, ModelCard]
         scored["student"]["signature"], scored["ceiling"]["signature"], scored["floor"]["signature"],
         f"Retention: {scored['retention']:.1%}",
         f"| {scored['student']['mr6']:.1f} | {scored['student']['interval']['low']:.1f}–",
-        row_of("**student**", scored["student"]), row_of("ceiling", scored["ceiling"]),
-        row_of("floor", scored["floor"]),
+        row_of("**student**", scored["student"]), row_of("teacher, English", scored["ceiling"]),
+        row_of("teacher, raw captions", scored["floor"]),
         "Unknown whether the training text holds captions of the test sets",
         "energy | not measured", facts["environment"]["torch"],
         'langadapt.load("me/clip-es"', "gato rojo en mar",
@@ -133,3 +135,15 @@ def test_a_tuned_adapter_tells_both_stages(scored_run: Path) -> None:
     text = training(replace(artifact, training=told))
     assert "678 steps" in text
     assert "| steps | 12345 |" in text
+
+
+def test_a_translated_baseline_stands_in_the_card(
+    run: Path, marian_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score(run, monkeypatch, "--translate-with", str(marian_folder))
+    publish(run, options=StageOptions(repo="me/clip-es", local_base_models=True), out=tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    (scored,) = json.loads((run / "scores.json").read_text(encoding="utf-8"))["cards"]
+    assert row_of("teacher, translated", scored["translated"]) in text
+    assert f"chrF++ {scored['translation']['chrf']:.1f}" in text
+    assert scored["translated"]["signature"] in text

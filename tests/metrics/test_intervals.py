@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from langadapt.metrics.intervals import bootstrap_interval
+from langadapt.metrics.intervals import Interval, recall_interval
 
 
 def hits(images: int, captions: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -22,31 +22,28 @@ def test_equals_resampling_by_hand() -> None:
     more = torch.randint(25, (50,), generator=torch.Generator().manual_seed(2))
     owner = torch.cat([more, torch.arange(25)])  # images have from one to many captions
     texts_of = [[t for t in range(75) if owner[t] == i] for i in range(25)]
-    draws = torch.randint(25, (300, 25), generator=torch.Generator().manual_seed(9)).tolist()
+    draws = torch.randint(25, (1000, 25), generator=torch.Generator().manual_seed(0)).tolist()
     means = []
     for draw in draws:
         captions = [t for i in draw for t in texts_of[i]]
         t2i = [sum(bool(text[t, k]) for t in captions) / len(captions) for k in range(3)]
         i2t = [sum(bool(image[i, k]) for i in draw) / len(draw) for k in range(3)]
         means.append(100 * sum(t2i + i2t) / 6)
-    low, high = torch.tensor(means, dtype=torch.float64).quantile(torch.tensor([0.1, 0.9]).double()).tolist()
-    got = bootstrap_interval(
-        text, image, owner, generator=torch.Generator().manual_seed(9), resamples=300, level=0.8
+    low, high = (
+        torch.tensor(means, dtype=torch.float64).quantile(torch.tensor([0.025, 0.975]).double()).tolist()
     )
+    got = recall_interval(text, image, owner)
     assert (got.low, got.high) == pytest.approx((low, high))
-    assert got.level == 0.8
+    assert got.level == 0.95
 
 
-def test_same_draws_same_interval() -> None:
-    case = hits(50, 5, torch.Generator().manual_seed(0))
-    assert bootstrap_interval(*case) == bootstrap_interval(*case)
-    other = bootstrap_interval(*case, generator=torch.Generator().manual_seed(1))
-    assert other != bootstrap_interval(*case)
+def test_bounds_are_printed_with_one_decimal_and_100_without() -> None:
+    assert str(Interval(low=7.04, high=99.96, level=0.95)) == "7.0–100"
 
 
 def test_the_global_seed_is_not_touched() -> None:
     before = torch.get_rng_state()
-    bootstrap_interval(*hits(20, 2, torch.Generator().manual_seed(0)))
+    recall_interval(*hits(20, 2, torch.Generator().manual_seed(0)))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -55,6 +52,6 @@ def test_covers_the_truth_about_as_often_as_it_says() -> None:
     covered = 0
     for seed in range(200):
         case = hits(150, 5, torch.Generator().manual_seed(seed))
-        interval = bootstrap_interval(*case, resamples=300)
+        interval = recall_interval(*case)
         covered += interval.low <= 62.5 <= interval.high
     assert 0.90 <= covered / 200 <= 0.99

@@ -1,4 +1,6 @@
-"""Ranks against a full matrix, a sort and a loop."""
+"""Ranks against a full matrix, a sort and a loop; the rows that make them exact."""
+
+from fractions import Fraction
 
 import pytest
 import torch
@@ -6,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from langadapt.errors import DataError
-from langadapt.metrics.ranks import Positives, positive_ranks
+from langadapt.metrics import ranks as ranks_module
+from langadapt.metrics.ranks import Positives, exact_unit_rows, positive_ranks
 
 
 def slow_rank(scores: list[float], positives: set[int]) -> int:
@@ -46,14 +49,17 @@ def planted_ties(rows: Tensor, generator: torch.Generator) -> Tensor:
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("tile_rows", [1, 7, 512])
-def test_ranks_equal_the_slow_ones(seed: int, ties: bool, tile_rows: int) -> None:
+def test_ranks_equal_the_slow_ones(
+    seed: int, ties: bool, tile_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks_module, "_TILE_ROWS", tile_rows)
     generator = torch.Generator().manual_seed(seed)
     pairs = random_pairs(40, 13, generator)
     image = torch.randn(13, 6, generator=generator)
     text = image[[i for _, i in pairs]] + torch.randn(40, 6, generator=generator)
     if ties:
         text, image = planted_ties(text, generator), planted_ties(image, generator)
-    ranks = positive_ranks(text, image, positives=positives_of(pairs), tile_rows=tile_rows)
+    ranks = positive_ranks(text, image, positives=positives_of(pairs))
     assert (ranks.t2i.tolist(), ranks.i2t.tolist()) == slow_ranks(text, image, pairs)
     assert len(set(ranks.t2i.tolist())) > 3  # the case can tell ranks apart
 
@@ -109,7 +115,7 @@ def test_directions_are_not_swapped() -> None:
 
 
 @pytest.mark.parametrize("tile_rows", [1, 2, 3, 50, 499])
-def test_tiles_do_not_move_a_rank_of_rows_that_tie(tile_rows: int) -> None:
+def test_tiles_do_not_move_a_rank_of_rows_that_tie(tile_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies of few rows in random order: a score that depended on its place in a tile would break a tie."""
     generator = torch.Generator().manual_seed(3)
     kinds = torch.randn(9, 96, generator=generator)
@@ -118,10 +124,37 @@ def test_tiles_do_not_move_a_rank_of_rows_that_tie(tile_rows: int) -> None:
     text = kinds[torch.randint(9, (500,), generator=generator)] * (
         0.5 + torch.rand(500, 1, generator=generator)
     )
-    tiled = positive_ranks(text, image, positives=positives_of(pairs), tile_rows=tile_rows)
-    whole = positive_ranks(text, image, positives=positives_of(pairs), tile_rows=500)
+    whole = positive_ranks(text, image, positives=positives_of(pairs))
+    monkeypatch.setattr(ranks_module, "_TILE_ROWS", tile_rows)
+    tiled = positive_ranks(text, image, positives=positives_of(pairs))
     assert torch.equal(tiled.t2i, whole.t2i)
     assert torch.equal(tiled.i2t, whole.i2t)
+
+
+@pytest.mark.parametrize("setting", ["high", "medium"])
+def test_a_product_of_low_precision_decides_nothing(setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where PyTorch may multiply in TF32 or bfloat16, here as on a device that does, ranks stay exact."""
+    generator = torch.Generator().manual_seed(0)
+    pairs = random_pairs(300, 90, generator)
+    image = torch.randn(90, 32, generator=generator)
+    text = image[[i for _, i in pairs]] + torch.randn(300, 32, generator=generator)
+    right = positive_ranks(text, image, positives=positives_of(pairs))
+    assert (right.t2i.tolist(), right.i2t.tolist()) == slow_ranks(text, image, pairs)
+
+    def rounded(texts: Tensor, images: Tensor) -> Tensor:
+        return texts.bfloat16().float() @ images.bfloat16().float().T
+
+    monkeypatch.setattr(ranks_module, "_product", rounded)
+    unguarded = positive_ranks(text, image, positives=positives_of(pairs))
+    assert not torch.equal(unguarded.t2i, right.t2i), "the case can tell the precisions apart"
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(setting)
+    try:
+        ranks = positive_ranks(text, image, positives=positives_of(pairs))
+    finally:
+        torch.set_float32_matmul_precision(before)
+    assert torch.equal(ranks.t2i, right.t2i)
+    assert torch.equal(ranks.i2t, right.i2t)
 
 
 def test_row_length_and_dtype_do_not_matter() -> None:
@@ -175,3 +208,28 @@ def test_matrices_that_do_not_fit_are_errors() -> None:
     uneven = Positives(text=torch.tensor([0, 0]), image=torch.tensor([0]))
     with pytest.raises(DataError, match="2 text rows, 1 image rows"):
         positive_ranks(torch.ones(1, 3), torch.ones(1, 3), positives=uneven)
+
+
+@pytest.mark.parametrize("width", [3, 512])
+def test_dot_products_have_no_rounding(width: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    rows = exact_unit_rows(torch.randn(6, width, generator=generator), "text")
+    rows[0] = exact_unit_rows(torch.ones(1, width), "text")
+    products = rows.double() @ rows.double().T
+    for a, left in enumerate(rows.tolist()):
+        for b, right in enumerate(rows.tolist()):
+            truth = sum((Fraction(x) * Fraction(y) for x, y in zip(left, right, strict=True)), Fraction())
+            assert Fraction(float(products[a, b])) == truth
+
+
+def test_rows_are_unit_rows_in_the_same_direction() -> None:
+    rows = torch.randn(5, 64, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    unit = exact_unit_rows(rows, "text")
+    assert unit.dtype == torch.float32
+    torch.testing.assert_close(unit.double(), rows / rows.norm(dim=1, keepdim=True), rtol=0, atol=2.0**-25)
+
+
+def test_the_input_is_left_alone() -> None:
+    rows = torch.tensor([[3.0, 4.0]])
+    exact_unit_rows(rows, "text")
+    assert rows.tolist() == [[3.0, 4.0]]
