@@ -33,7 +33,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 def distill_command(
     lang: LanguageCode = None,
     recipe: RecipePath = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/CODE unless said.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/RECIPE unless said.")] = None,
     settings: Settings = None,
     state_cache: Annotated[
         str,
@@ -48,7 +48,7 @@ def distill_command(
 ) -> None:
     found = override(chosen_recipe(lang, recipe), settings or [])
     budget = parse_bytes(state_cache)
-    folder = out or Path("runs") / found.recipe.code
+    folder = out or Path("runs") / found.path.stem
 
     from langadapt.evaluation.plots import save_svg, training_curve
     from langadapt.models.device import chosen_device

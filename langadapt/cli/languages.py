@@ -55,15 +55,15 @@ def list_command(
     images: Annotated[bool, typer.Option("--images", help="Only those with a test set of images.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    parallel = [found.recipe for found in all_data_recipes(ParallelRecipe)]
-    retrieval = [found.recipe for found in all_data_recipes(RetrievalRecipe)]
-    recipes = [find_language(code).recipe for code in shipped_languages()]
-    every = [(recipe, available(recipe, parallel, retrieval)) for recipe in recipes]
-    _check_asked("--script", script, {name for recipe in recipes for name in recipe.scripts})
-    _check_asked("--tier", tier, {data.tier for _, data in every})
+    parallel = [file.recipe for file in all_data_recipes(ParallelRecipe)]
+    retrieval = [file.recipe for file in all_data_recipes(RetrievalRecipe)]
+    recipes = {name: find_language(name).recipe for name in shipped_languages()}
+    every = [(name, recipe, available(recipe, parallel, retrieval)) for name, recipe in recipes.items()]
+    _check_asked("--script", script, {name for recipe in recipes.values() for name in recipe.scripts})
+    _check_asked("--tier", tier, {data.tier for _, _, data in every})
     chosen = [
-        (recipe, data)
-        for recipe, data in every
+        (name, recipe, data)
+        for name, recipe, data in every
         if (script is None or script in recipe.scripts)
         and (tier is None or data.tier == tier)
         and (text_model is None or text_model.lower() in recipe.text_model.repo.lower())
@@ -72,10 +72,12 @@ def list_command(
     if as_json:
         typer.echo(json.dumps([_row(*item) for item in chosen], ensure_ascii=False, indent=2))
         return
-    table = Table("code", "name", "native", "script", "text model", "tier", "counted rows", "tests", box=None)
-    for recipe, data in chosen:
+    table = Table(
+        "recipe", "name", "native", "script", "text model", "tier", "counted rows", "tests", box=None
+    )
+    for name, recipe, data in chosen:
         table.add_row(
-            recipe.code,
+            name,
             recipe.name,
             recipe.native_name,
             ", ".join(recipe.scripts),
@@ -86,7 +88,7 @@ def list_command(
         )
     print_result(table)
     explained = "`langadapt languages list --help` explains the tiers"
-    console.print(f"{len(chosen)} of {len(every)} languages; {explained}")
+    console.print(f"{len(chosen)} of {len(every)} recipes; {explained}")
 
 
 def _check_asked(flag: str, asked: str | None, known: Iterable[str]) -> None:
@@ -95,8 +97,9 @@ def _check_asked(flag: str, asked: str | None, known: Iterable[str]) -> None:
         raise RecipeError(f"{flag} {asked}: there are {', '.join(there_are)}")
 
 
-def _row(recipe: LanguageRecipe, data: Available) -> dict[str, Any]:
+def _row(name: str, recipe: LanguageRecipe, data: Available) -> dict[str, Any]:
     return {
+        "recipe": name,
         "code": recipe.code,
         "name": recipe.name,
         "native_name": recipe.native_name,
@@ -133,28 +136,34 @@ Examples:
 
   langadapt languages new sn --out my/
 
-For a shipped language the file is a copy of its recipe, to be changed.
+For a shipped language the file is a copy of its recipe, to be changed. Recipes of one language may lie in
+one folder: `zh.yaml` and `zh-mine.yaml`, both with `code: zh`.
 """
 
 
 @app.command("new", help=_NEW_HELP)
 def new_command(
-    code: Annotated[str, typer.Argument(metavar="CODE", help="ISO 639-1 where it exists, else ISO 639-3.")],
+    name: Annotated[
+        str, typer.Argument(metavar="CODE", help="ISO 639-1 or else ISO 639-3; zh-mine for a variant of zh.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write into.")] = Path(),
 ) -> None:
-    from langadapt.files.atomic import write_text
     from langadapt.recipes.authoring import new_recipe_texts
 
-    texts = new_recipe_texts(code)
+    texts = new_recipe_texts(name)
     if out.exists() and not out.is_dir():
         raise RecipeError(f"{out}: is a file; --out names a folder")
-    for name in texts:
-        if (out / name).exists():
-            raise RecipeError(f"{out / name} is there already and stays; give another folder with --out")
-    for name, text in texts.items():
-        write_text(out / name, text)
-    console.print(f"wrote {', '.join(shown(out / name) for name in texts)}")
-    console.print(f"next: fill in what is empty, then langadapt languages check {shown(out / code)}.yaml")
+    paths = {out / file_name: text for file_name, text in texts.items()}
+    for path in paths:
+        if path.exists():
+            raise RecipeError(f"{path} is there already and stays; give another folder with --out")
+
+    from langadapt.files.atomic import write_text
+
+    for path, text in paths.items():
+        write_text(path, text)
+    console.print(f"wrote {', '.join(map(shown, paths))}")
+    console.print(f"next: fill in what is empty, then langadapt languages check {shown(out / name)}.yaml")
 
 
 _SCHEMA_HELP = """Write the JSON Schemas of all recipes, for editors that complete and check YAML.
@@ -178,7 +187,6 @@ def schema_command(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="Folder to write all of them into.")] = None,
 ) -> None:
-    from langadapt.files.atomic import write_text
     from langadapt.recipes.authoring import KINDS, recipe_schema
 
     if (kind is None) == (out is None):
@@ -188,6 +196,9 @@ def schema_command(
             raise RecipeError(f"--kind {kind}: there are {', '.join(KINDS)}")
         typer.echo(json.dumps(recipe_schema(kind), indent=2))
         return
+
+    from langadapt.files.atomic import write_text
+
     for name in KINDS:
         write_text(Path(out or ".") / f"{name}.schema.json", json.dumps(recipe_schema(name), indent=2) + "\n")
     console.print(f"{len(KINDS)} schemas in {shown(Path(out or '.'))}")
@@ -253,7 +264,7 @@ def _data_of(names: list[str] | None, languages: list[Any]) -> list[RecipeFile[D
     """Every shipped data recipe, or those that the given languages name."""
     if not names:
         kinds = (ParallelRecipe, PairsRecipe, RetrievalRecipe, ClassificationRecipe)
-        return [found for kind in kinds for found in all_data_recipes(kind)]
+        return [file for kind in kinds for file in all_data_recipes(kind)]
     asked: dict[tuple[str, str], RecipeFile[DataCard]] = {}
     for language in languages:
         folder = None if language.shipped else language.folder

@@ -9,7 +9,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON."
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; the best one unless said.")
 ]
-LanguageCode = Annotated[str | None, typer.Option("--lang", help="Code of a shipped language.")]
+LanguageCode = Annotated[
+    str | None, typer.Option("--lang", help="A shipped language's code, or a variant's name.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start again in a used folder.")]
 RecipePath = Annotated[str | None, typer.Option("--recipe", help="Path of your own language recipe.")]
 Settings = Annotated[

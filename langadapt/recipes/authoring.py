@@ -1,8 +1,9 @@
-"""The first version of a new language's recipe: what is known is filled in, what is not must be."""
+"""Write recipes: templates of a new language, what data it has, and JSON Schemas for editors."""
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from langadapt.errors import RecipeError
@@ -11,96 +12,35 @@ from langadapt.recipes.find import shipped_folder, shipped_languages
 from langadapt.recipes.language import LanguageRecipe
 from langadapt.recipes.yaml import Spec
 
-_LANGUAGE = """\
-# A new language. What is empty must be filled in: until then the recipe does not load, and says so.
-# `langadapt languages show sw` prints a finished one with all its values.
-code: "{code}"  # ISO 639-1 where it exists, else ISO 639-3; the file's name
-name:  # in English
-native_name:  # as its speakers write it
-iso639_3:  # three letters: https://iso639-3.sil.org/code_tables/639/data
-scripts: []  # ISO 15924, the usual one first: [Latn], [Cyrl], [Arab], [Deva], [Ethi]
-direction: ltr  # rtl for Arabic, Hebrew, N'Ko, ...
-
-teacher:
-  repo: openai/clip-vit-base-patch32
-  # refs/pr/66, the same weights as safetensors: main (3d74acf) has them only pickled.
-  revision: c237dc49a33fc61debc9276459120b7eac67e7ef
-  licence: unknown  # none on the Hub page; the MIT licence of github.com/openai/CLIP is that of the code
-  licence_source: https://huggingface.co/openai/clip-vit-base-patch32/discussions/72
-
-# XLM-R if it saw the language: https://github.com/facebookresearch/fairseq/blob/main/examples/xlmr/README.md
-# lists its 100. Otherwise Glot500, if its table counts sentences of it
-# (https://github.com/cisnlp/Glot500/blob/main/miscellaneous/languages_stats.csv):
-#   repo: cis-lmu/glot500-base
-#   revision: d4d7c1ec01828fdf7452a4ccf7b55177aced175e
-#   licence: Apache-2.0
-#   licence_source: https://huggingface.co/cis-lmu/glot500-base
-text_model:
-  repo: FacebookAI/xlm-roberta-base
-  revision: e73636d4f797dec63c3081bb6ed5c7b0bb3f2089
-  licence: MIT
-  licence_source: https://huggingface.co/FacebookAI/xlm-roberta-base
-  # trains: {{last: 2}}  # when the text model hardly knows the language, something of it must train
-text_model_reason:  # what this text model saw of the language, and where that was read
-
-distill:
-  data: [./{code}-parallel.yaml]  # several, also shipped ones by name
-
-# Zero-shot templates in the language, five or more, each with {{label}} once. The label comes as in a
-# dictionary: leave it its form, for example behind a colon. A comment says what a speaker should check.
-prompts: []
-#  - "photo: {{label}}"
-
-# Test sets: shipped ones by name (`crossmodal-3600-xx`, `flores-200-xx`) or a recipe of your own. Your own
-# captions need none: langadapt eval runs/{code} --captions mine.csv --images photos/
-evaluate: []
-
-# Four or five short search queries, as people would type them.
-examples: []
-"""
-
-_PARALLEL = """\
-# English sentences and their translations. TSV, CSV, JSON Lines or Parquet (kind: files), two files whose
-# lines correspond (kind: aligned, english:, target:), or a Hub data set (kind: hub, repo:, revision:).
-# `langadapt languages check` compares what stands here with the Hub.
-name: {code}-parallel
-title:  # as its makers call it
-language: "{code}"
-homepage:  # where it comes from: https://...
-licence: unknown  # SPDX id where one exists
-licence_source:  # where the licence was read; without it write `unverified: true`
-source:
-  kind: files
-  paths: [{code}-parallel.tsv]  # from this recipe's folder
-columns:
-  english: english
-  target: target
-blank_rows: skip
-"""
+_TEMPLATES = Path(__file__).with_name("templates")
 
 
-def new_recipe_texts(code: str) -> dict[str, str]:
-    """Files with which a new language begins, by file name.
+def new_recipe_texts(name: str) -> dict[str, str]:
+    """Return the files with which a new recipe begins, by file name.
 
     Args:
-        code: ISO 639-1 where it exists, else ISO 639-3. For a shipped language the file is its recipe, to be
-            changed.
+        name: A language's code, ISO 639-1 where it exists, else ISO 639-3; or a variant of it: `zh-e5`. For a
+            shipped language the file is a copy of its recipe, to be changed.
 
     Returns:
-        `CODE.yaml`, and for a language that is not shipped `CODE-parallel.yaml`.
+        `NAME.yaml`, and for a language that is not shipped `CODE-parallel.yaml`.
 
     Raises:
-        RecipeError: not a code of two or three lower-case letters.
+        RecipeError: The name does not begin with a code of two or three lower-case letters.
     """
-    if not re.fullmatch(r"[a-z]{2,3}", code):
-        raise RecipeError(f"{code}: expected a code of two or three lower-case letters, ISO 639-1 or 639-3")
-    if code in shipped_languages():
-        text = (shipped_folder("languages") / f"{code}.yaml").read_text(encoding="utf-8")
-        return {f"{code}.yaml": text}
-    return {
-        f"{code}.yaml": _LANGUAGE.format(code=code),
-        f"{code}-parallel.yaml": _PARALLEL.format(code=code),
-    }
+    match = re.fullmatch(r"([a-z]{2,3})(-[a-z0-9][a-z0-9._-]*)?", name)
+    if match is None:
+        raise RecipeError(f"{name}: expected a code of two or three lower-case letters, ISO 639-1 or 639-3")
+    code, shipped = match[1], shipped_languages()
+    for source in (name, code):
+        if source in shipped:
+            text = (shipped_folder("languages") / f"{source}.yaml").read_text(encoding="utf-8")
+            return {f"{name}.yaml": text}
+    language, parallel = (
+        (_TEMPLATES / f"{kind}.yaml").read_text(encoding="utf-8").replace("{code}", code)
+        for kind in ("language", "parallel")
+    )
+    return {f"{name}.yaml": language, f"{code}-parallel.yaml": parallel}
 
 
 Tier = Literal["captions", "sentences", "scarce"]
@@ -136,11 +76,11 @@ class Available:
 def available(
     language: LanguageRecipe, parallel: Iterable[ParallelRecipe], retrieval: Iterable[RetrievalRecipe]
 ) -> Available:
-    """Those of the data recipes that are in a language."""
-    own = {language.code, language.iso639_3}
+    """Choose the data recipes that are in a language."""
+    codes = {language.code, language.iso639_3}
     return Available(
-        parallel=tuple(recipe for recipe in parallel if recipe.language in own),
-        retrieval=tuple(recipe for recipe in retrieval if recipe.language in own),
+        parallel=tuple(recipe for recipe in parallel if recipe.language in codes),
+        retrieval=tuple(recipe for recipe in retrieval if recipe.language in codes),
     )
 
 
@@ -153,51 +93,50 @@ _KINDS: dict[str, type[Spec]] = {
 }
 
 KINDS = tuple(_KINDS)
-
 """What there is a schema of: language recipes, and each kind of data recipe."""
 
 _PLACEHOLDER = {"type": "string", "pattern": r"^\{[a-z][a-z0-9_]*\}$"}
 
 
 def recipe_schema(kind: str) -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of one kind of recipe file.
+    """Return the JSON Schema (draft 2020-12) of one kind of recipe file.
 
-    A data recipe's file holds one recipe, or a family: the same keys with placeholders, and `variants`. In a
-    family's template, texts are not looked at closely: what they become is checked when the recipe is read.
+    A data recipe's file holds one recipe, or a family: the same keys with placeholders, and `variants`. The
+    texts of a family are not checked closely: what they become is checked when the recipe is read.
 
     Args:
-        kind: one of `KINDS`.
+        kind: One of `KINDS`.
     """
-    made = _KINDS[kind].model_json_schema()
-    parts = made.pop("$defs", {})
+    recipe = _KINDS[kind].model_json_schema()
+    parts = recipe.pop("$defs", {})
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"langadapt {kind} recipe"}
     if kind == "language":
-        return {**made, **schema, "$defs": parts}
+        return {**recipe, **schema, "$defs": parts}
     rows = {"type": "array", "minItems": 1, "items": {"type": "object", "minProperties": 1}}
-    family = _loose(made)
+    family = _loose(recipe)
     family["properties"]["variants"] = {**rows, "description": "One data recipe per row."}
     family["required"] = [*family.get("required", ()), "variants"]
     loose = {f"{name}Template": _loose(part) for name, part in parts.items()}
-    return {**schema, "oneOf": [made, family], "$defs": {**parts, **loose}}
+    return {**schema, "oneOf": [recipe, family], "$defs": {**parts, **loose}}
 
 
 def _loose(part: Any) -> Any:
-    """The schema of a template: a placeholder may stand for any value, and any text may hold one."""
+    """Return the schema of a family: a placeholder may stand for any value, and any text may hold one."""
     if isinstance(part, list):
         return [_loose(item) for item in part]
     if not isinstance(part, dict):
         return part
     if "$ref" in part:
         return {**part, "$ref": f"{part['$ref']}Template"}
-    made: dict[str, Any] = {}
+    loose: dict[str, Any] = {}
     for key, value in part.items():
         if key == "properties":
-            made[key] = {name: _or_placeholder(_loose(schema)) for name, schema in value.items()}
+            loose[key] = {name: _or_placeholder(_loose(schema)) for name, schema in value.items()}
         elif key == "mapping":
-            made[key] = {name: f"{reference}Template" for name, reference in value.items()}
+            loose[key] = {name: f"{reference}Template" for name, reference in value.items()}
         elif not (key == "pattern" and part.get("type") == "string"):
-            made[key] = _loose(value)
-    return made
+            loose[key] = _loose(value)
+    return loose
 
 
 def _or_placeholder(schema: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""From a name to a recipe: shipped ones by name, a user's own by path."""
+"""Find recipes: shipped ones by name, a user's own by path; set values; read data recipe families."""
 
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
@@ -22,23 +22,20 @@ from langadapt.recipes.data import (
 from langadapt.recipes.language import LanguageRecipe
 from langadapt.recipes.yaml import S, Spec, parse, read_yaml
 
-Kind = Literal["parallel", "pairs", "retrieval", "classification"]
-
 R = TypeVar("R", bound=Spec)
-
 D = TypeVar("D", bound=DataCard)
 
-_SCHEMAS: dict[str, type[DataCard]] = {
-    "parallel": ParallelRecipe,
-    "pairs": PairsRecipe,
-    "retrieval": RetrievalRecipe,
-    "classification": ClassificationRecipe,
+_FOLDERS: dict[type[DataCard], str] = {
+    ParallelRecipe: "parallel",
+    PairsRecipe: "pairs",
+    RetrievalRecipe: "retrieval",
+    ClassificationRecipe: "classification",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipeFile(Generic[R]):
-    """A recipe and where it lies: relative paths in it start at `folder`."""
+    """A recipe and its file; relative paths in the recipe start at `folder`."""
 
     recipe: R
     path: Path
@@ -50,30 +47,26 @@ class RecipeFile(Generic[R]):
 
 
 def shipped_folder(name: Literal["languages", "data_recipes"]) -> Path:
-    """The folder of shipped recipes: inside the installed package, beside it in a checkout."""
+    """Return the folder of shipped recipes: inside the installed package, beside it in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / name
     return inside if inside.is_dir() else package.parent / name
 
 
 def shipped_languages() -> list[str]:
-    """Codes of all shipped languages, sorted."""
+    """Return the names of all shipped language recipes, sorted: `zh`, or `zh-e5` for a variant of it."""
     return sorted(path.stem for path in shipped_folder("languages").glob("*.yaml"))
 
 
-def shipped_data_recipes(kind: Kind) -> list[str]:
-    """Names of all shipped data recipes of one kind, sorted."""
-    return sorted(_shipped(kind))
-
-
 def find_language(name: str) -> RecipeFile[LanguageRecipe]:
-    """Finds a language recipe.
+    """Find a language recipe.
 
     Args:
-        name: a shipped code (`zh`), or a path with or without `.yaml` (`my/zh.yaml`, `quickstart/zh`).
+        name: A shipped recipe's name, which is its file's (`zh`, or a variant such as `zh-e5`), or a path
+            with or without `.yaml` (`my/zh.yaml`, `quickstart/zh`).
 
     Raises:
-        RecipeError: no such recipe (near names are suggested) or a fault inside it.
+        RecipeError: No such recipe (near names are suggested) or a fault inside it.
     """
     own = _path_of(name)
     path = own or shipped_folder("languages") / f"{name}.yaml"
@@ -83,30 +76,26 @@ def find_language(name: str) -> RecipeFile[LanguageRecipe]:
             "`langadapt languages new CODE` starts another, and your own recipe is a path: my/zh.yaml"
         )
     recipe = parse(LanguageRecipe, read_yaml(path), where=str(path))
-    _check_stem(path, recipe.code, "code")
     return RecipeFile(recipe=recipe, path=path, shipped=path.parent == shipped_folder("languages"))
 
 
 def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> RecipeFile[D]:
-    """Finds a data recipe.
+    """Find a data recipe.
 
     Args:
         schema: ParallelRecipe, PairsRecipe, RetrievalRecipe or ClassificationRecipe.
-        name: a shipped name, or a path; a relative path starts at `folder`.
-        folder: folder of the recipe that names it; None is the current folder.
+        name: A shipped name, or a path; a relative path starts at `folder`.
+        folder: Of the recipe that names it; None is the current folder.
 
     Raises:
-        RecipeError: no such recipe (near names are suggested) or a fault inside it.
+        RecipeError: No such recipe (near names are suggested) or a fault inside it.
     """
-    kind = next(key for key, value in _SCHEMAS.items() if value is schema)
+    kind = _FOLDERS[schema]
     path = _path_of(name, start=folder)
     if path is not None:
-        recipe = parse(schema, read_yaml(path), where=str(path))
-        _check_stem(path, recipe.name, "name")
-        return RecipeFile(
-            recipe=recipe, path=path, shipped=path.parent == shipped_folder("data_recipes") / kind
-        )
-    known = _shipped(kind)
+        shipped = path.parent == shipped_folder("data_recipes") / kind
+        return RecipeFile(recipe=_read_named(schema, path), path=path, shipped=shipped)
+    known = _shipped(schema)
     if name not in known:
         raise RecipeError(
             f"no {kind} data recipe '{name}'{_near(name, known)}; "
@@ -116,48 +105,44 @@ def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> Re
 
 
 def all_data_recipes(schema: type[D]) -> list[RecipeFile[D]]:
-    """Every shipped data recipe of one kind, by name.
+    """Return every shipped data recipe of one kind, by name.
 
     Raises:
-        RecipeError: a fault inside one of them.
+        RecipeError: A fault inside one of them.
     """
-    kind = next(key for key, value in _SCHEMAS.items() if value is schema)
-    return [_read_shipped(schema, name, path) for name, path in sorted(_shipped(kind).items())]
+    return [_read_shipped(schema, name, path) for name, path in sorted(_shipped(schema).items())]
+
+
+def _read_named(schema: type[D], path: Path) -> D:
+    recipe = parse(schema, read_yaml(path), where=str(path))
+    if recipe.name != path.stem:
+        raise RecipeError(f"{path}: name: '{recipe.name}' must equal the file's name '{path.stem}'")
+    return recipe
 
 
 def _read_shipped(schema: type[D], name: str, path: Path) -> RecipeFile[D]:
     if not is_family(path):
-        recipe = parse(schema, read_yaml(path), where=str(path))
-        _check_stem(path, recipe.name, "name")
-    else:
-        recipe = parse(schema, read_family(path)[name], where=f"{path}: {name}")
-        if not name.startswith(f"{path.stem}-"):
-            raise RecipeError(f"{path}: name: '{name}' must start with the file's name '{path.stem}-'")
+        return RecipeFile(recipe=_read_named(schema, path), path=path, shipped=True)
+    recipe = parse(schema, read_family(path)[name], where=f"{path}: {name}")
+    if not name.startswith(f"{path.stem}-"):
+        raise RecipeError(f"{path}: name: '{name}' must start with the file's name '{path.stem}-'")
     return RecipeFile(recipe=recipe, path=path, shipped=True)
 
 
-def _shipped(kind: str) -> dict[str, Path]:
-    """The file of each shipped data recipe of one kind, by the recipe's name."""
+def _shipped(schema: type[DataCard]) -> dict[str, Path]:
+    """Return the file of each shipped data recipe of one kind, by the recipe's name."""
     files: dict[str, Path] = {}
-    for path in sorted((shipped_folder("data_recipes") / kind).glob("*.yaml")):
+    for path in sorted((shipped_folder("data_recipes") / _FOLDERS[schema]).glob("*.yaml")):
         files.update(dict.fromkeys(read_family(path) if is_family(path) else [path.stem], path))
     return files
 
 
 def _path_of(name: str, *, start: Path | None = None) -> Path | None:
-    """The path that a user means; None where it is the name of a shipped recipe."""
-    looks_like_path = "/" in name or name.endswith((".yaml", ".yml")) or "\\" in name
-    if not looks_like_path:
+    """Return the path that a user means; None where it is the name of a shipped recipe."""
+    if not ("/" in name or "\\" in name or name.endswith((".yaml", ".yml"))):
         return None
     path = (start or Path()) / Path(name).expanduser()
-    if path.suffix not in (".yaml", ".yml"):
-        path = path.with_name(path.name + ".yaml")
-    return path
-
-
-def _check_stem(path: Path, value: str, key: str) -> None:
-    if value != path.stem:
-        raise RecipeError(f"{path}: {key}: '{value}' must equal the file's name '{path.stem}'")
+    return path if path.suffix in (".yaml", ".yml") else path.with_name(path.name + ".yaml")
 
 
 def _near(name: str, known: Iterable[str]) -> str:
@@ -166,45 +151,41 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 def _near_language(name: str) -> str:
-    """Codes of languages whose name (English or own) or ISO 639-3 code is near, else codes that are near."""
-    called = _called()
-    near = difflib.get_close_matches(name.casefold(), called, n=3, cutoff=0.75)
-    codes = list(dict.fromkeys(called[item] for item in near))
-    if codes:
-        return f"; near: {', '.join(codes)}"
-    return _near(name, shipped_languages()) if len(name) <= 3 else ""
+    """Suggest languages whose English, native or ISO 639-3 name is near, else recipes whose name is near."""
+    names = _names_of_languages()
+    near = difflib.get_close_matches(name.casefold(), names, n=3, cutoff=0.75)
+    if near:
+        return f"; near: {', '.join(dict.fromkeys(names[item] for item in near))}"
+    return _near(name, shipped_languages()) if len(name.partition("-")[0]) <= 3 else ""
 
 
 @cache
-def _called() -> dict[str, str]:
-    """What the shipped languages are called, and their codes."""
-    called: dict[str, str] = {}
-    for code in shipped_languages():
-        recipe = read_yaml(shipped_folder("languages") / f"{code}.yaml")
+def _names_of_languages() -> dict[str, str]:
+    """Return the shipped recipe's name by what its language is called; the language before its variants."""
+    names: dict[str, str] = {}
+    for shipped in shipped_languages():
+        recipe = read_yaml(shipped_folder("languages") / f"{shipped}.yaml")
         for key in ("name", "native_name", "iso639_3"):
-            called[str(recipe.get(key, code)).partition(" (")[0].casefold()] = code
-    return called
+            names.setdefault(str(recipe.get(key, shipped)).partition(" (")[0].casefold(), shipped)
+    return names
 
 
-_TABLES = (".tsv", ".csv", ".jsonl", ".parquet", ".tar", ".gz", ".zst")
-
-
-def override(found: RecipeFile[LanguageRecipe], settings: Sequence[str]) -> RecipeFile[LanguageRecipe]:
-    """The same recipe with some values set.
+def override(recipe_file: RecipeFile[LanguageRecipe], settings: Sequence[str]) -> RecipeFile[LanguageRecipe]:
+    """Return the same recipe with some values set.
 
     Args:
-        found: the recipe.
+        recipe_file: The recipe.
         settings: `dotted.key=value`, the value as YAML: `adapter.layers=4`, `text_model.trains={last: 2}`.
 
     Raises:
-        RecipeError: no `=`, an unknown key or a value of the wrong type.
+        RecipeError: No `=`, an unknown key or a value of the wrong type.
     """
-    recipe = with_values(LanguageRecipe, found.recipe, settings, where=str(found.path))
-    return RecipeFile(recipe=recipe, path=found.path, shipped=found.shipped)
+    recipe = with_values(LanguageRecipe, recipe_file.recipe, settings)
+    return replace(recipe_file, recipe=recipe)
 
 
-def with_values(schema: type[S], recipe: S, settings: Sequence[str], *, where: str = "--set") -> S:
-    """A recipe object with some values set; arguments and errors as in `override`."""
+def with_values(schema: type[S], recipe: S, settings: Sequence[str]) -> S:
+    """Return a recipe object with some values set; arguments and errors as in `override`."""
     values = recipe.model_dump(mode="json")
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -214,86 +195,88 @@ def with_values(schema: type[S], recipe: S, settings: Sequence[str], *, where: s
             value = YAML(typ="safe", pure=True).load(text)
         except YAMLError as error:
             raise RecipeError(f"--set {setting}: the value is not valid YAML") from error
-        place: Any = values
         *above, last = key.strip().split(".")
-        for part in above:
-            place = place.get(part) if isinstance(place, dict) else None
-        if not isinstance(place, dict):
+        part: Any = values
+        for name in above:
+            part = part.get(name) if isinstance(part, dict) else None
+        if not isinstance(part, dict):
             raise RecipeError(f"--set {setting}: the recipe has no '{'.'.join(above)}'")
-        place[last] = value
-    return parse(schema, values, where="--set" if settings else where)
+        part[last] = value
+    return parse(schema, values, where="--set") if settings else recipe
 
 
-def with_absolute_paths(found: RecipeFile[LanguageRecipe]) -> LanguageRecipe:
-    """The recipe with every relative path in it made absolute, so that it can be read from anywhere."""
-    if found.shipped:
-        return found.recipe
-    folder = found.path.parent.resolve()
-    recipe = found.recipe
+_TABLES = (".tsv", ".csv", ".jsonl", ".parquet", ".tar", ".gz", ".zst")
 
-    def place(name: str) -> str:
+
+def with_absolute_paths(recipe_file: RecipeFile[LanguageRecipe]) -> LanguageRecipe:
+    """Return the recipe with every relative path made absolute, so that it can be read from anywhere."""
+    recipe = recipe_file.recipe
+    if recipe_file.shipped:
+        return recipe
+    folder = recipe_file.folder.resolve()
+
+    def data_path(name: str) -> str:
         is_path = "/" in name or name.endswith((".yaml", ".yml", *_TABLES))
         return str(folder / Path(name).expanduser()) if is_path else name
 
-    def model(repo: str) -> str:
+    def model_path(repo: str) -> str:
         local = folder / Path(repo).expanduser()
         return str(local) if local.is_dir() or repo.startswith(("./", "../", "~")) else repo
 
     return recipe.model_copy(
         update={
-            "teacher": recipe.teacher.model_copy(update={"repo": model(recipe.teacher.repo)}),
-            "text_model": recipe.text_model.model_copy(update={"repo": model(recipe.text_model.repo)}),
-            "distill": recipe.distill.model_copy(update={"data": tuple(map(place, recipe.distill.data))}),
-            "tune": recipe.tune and recipe.tune.with_places(place),
-            "domain": recipe.domain and recipe.domain.with_places(place),
-            "evaluate": tuple(map(place, recipe.evaluate)),
+            "teacher": recipe.teacher.model_copy(update={"repo": model_path(recipe.teacher.repo)}),
+            "text_model": recipe.text_model.model_copy(update={"repo": model_path(recipe.text_model.repo)}),
+            "distill": recipe.distill.model_copy(update={"data": tuple(map(data_path, recipe.distill.data))}),
+            "tune": recipe.tune and recipe.tune.with_paths(data_path),
+            "domain": recipe.domain and recipe.domain.with_paths(data_path),
+            "evaluate": tuple(map(data_path, recipe.evaluate)),
         }
     )
 
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
-
-_TABLE = re.compile(r"^variants:", re.MULTILINE)
+_VARIANTS = re.compile(r"^variants:", re.MULTILINE)
 
 
 def is_family(path: Path) -> bool:
-    """Whether a YAML file holds a table of variants; a glance at the text, not a parse."""
-    return bool(_TABLE.search(path.read_text(encoding="utf-8", errors="replace")))
+    """Tell whether a YAML file holds a table of variants; a look at the text, not a parse."""
+    return bool(_VARIANTS.search(path.read_text(encoding="utf-8", errors="replace")))
 
 
 @cache
 def read_family(path: Path) -> dict[str, dict[str, Any]]:
-    """The data recipes that a family's file holds, by name, as plain values.
+    """Read the data recipes that a family's file holds, by name, as plain values.
 
     Raises:
-        RecipeError: unreadable, or the table and the recipe do not fit each other.
+        RecipeError: Unreadable, or the table and the recipe do not fit each other.
     """
     return expand(read_yaml(path), where=str(path))
 
 
-def expand(found: dict[str, Any], *, where: str) -> dict[str, dict[str, Any]]:
-    """Fills a family's recipe with each row of its table.
+def expand(values: dict[str, Any], *, where: str) -> dict[str, dict[str, Any]]:
+    """Fill a family's recipe with each row of its table.
 
     A text that is nothing but one placeholder takes the row's value with its type, or is left out where the
     row says null; any other text takes the value as text.
 
     Args:
-        found: the file's values; `variants` is a list of mappings, everything else is the recipe.
-        where: file name that starts each error line.
+        values: The file's; `variants` is a list of mappings, everything else is the recipe.
+        where: File name that starts each error line.
 
     Returns:
         Plain recipes by name, in the order of the table.
 
     Raises:
-        RecipeError: no rows, a row without a value that the recipe asks for or with one that it does not, or
+        RecipeError: No rows, a row without a value that the recipe asks for or with one that it does not, or
             two rows of one name.
 
     Example:
         >>> expand({"name": "a-{code}", "rows": "{n}", "variants": [{"code": "de", "n": 5}]}, where="a.yaml")
         {'a-de': {'name': 'a-de', 'rows': 5}}
     """
-    recipe = {key: value for key, value in found.items() if key != "variants"}
-    rows = found.get("variants")
+    recipe = {key: value for key, value in values.items() if key != "variants"}
+    rows = values.get("variants")
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and row for row in rows):
         raise RecipeError(f"{where}: variants: expected a list of mappings, one for each data recipe")
     wanted = _placeholders(recipe)

@@ -143,7 +143,7 @@ class LanguageRecipe(Spec):
     """One language: what is distilled into what, on which data, and how it is scored."""
 
     code: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
-    """ISO 639-1 where it exists, else ISO 639-3; equals the file's stem."""
+    """ISO 639-1 where it exists, else ISO 639-3."""
     name: str
     native_name: str
     iso639_3: Annotated[str, Field(pattern=r"^[a-z]{3}$")]

@@ -155,9 +155,9 @@ class TuneStage(ContrastStage):
             raise ValueError("distill_data: distill_weight is 0, so it would not be used")
         return self
 
-    def with_places(self, place: Callable[[str], str]) -> Self:
-        """The same stage with every data recipe's name passed through `place`."""
-        pairs, parallel = tuple(map(place, self.pairs)), tuple(map(place, self.distill_data))
+    def with_paths(self, absolute: Callable[[str], str]) -> Self:
+        """Return the same stage with every data recipe's name passed through `absolute`."""
+        pairs, parallel = tuple(map(absolute, self.pairs)), tuple(map(absolute, self.distill_data))
         return self.model_copy(update={"pairs": pairs, "distill_data": parallel})
 
 

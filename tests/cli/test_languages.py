@@ -13,12 +13,13 @@ from langadapt.recipes.authoring import KINDS, recipe_schema
 def listed(langadapt, *options: str) -> dict[str, dict[str, object]]:
     said = langadapt("languages", "list", "--json", *options)
     assert said.code == 0, said.err
-    return {row["code"]: row for row in json.loads(said.out)}
+    return {row["recipe"]: row for row in json.loads(said.out)}
 
 
 def test_the_list_says_what_data_there_is(langadapt) -> None:
     rows = listed(langadapt)
     assert len(rows) == 66
+    assert {name: row["code"] for name, row in rows.items() if row["code"] != name} == {}
     # Counted by hand in data_recipes/: OPUS-100 and captions; OPUS-100 and SmolSent; mined sentences only.
     assert (rows["ja"]["tier"], rows["ja"]["counted_rows"]) == ("captions", 1_000_000 + 3_318_270)
     assert (rows["ne"]["tier"], rows["ne"]["counted_rows"]) == ("sentences", 406_381)
@@ -36,7 +37,7 @@ def test_the_list_is_filtered(langadapt) -> None:
     assert set(rows) == {"mi"}
     table = langadapt("languages", "list", "--script", "Ethi")
     assert "ትግርኛ" in table.out
-    assert "2 of 66 languages" in table.err
+    assert "2 of 66 recipes" in table.err
     wrong = langadapt("languages", "list", "--script", "Ethiopic")
     assert (wrong.code, "--script Ethiopic: there are Arab, Beng," in wrong.err) == (2, True)
 
@@ -81,7 +82,12 @@ def test_nothing_is_written_beside_a_file_that_stays(langadapt, tmp_path: Path) 
 def test_a_shipped_language_is_copied(langadapt, tmp_path: Path) -> None:
     assert langadapt("languages", "new", "sw", "--out", tmp_path).code == 0
     assert find_language(str(tmp_path / "sw")).recipe == find_language("sw").recipe
-    assert [file.name for file in tmp_path.iterdir()] == ["sw.yaml"]
+    assert langadapt("languages", "new", "sw-mine", "--out", tmp_path).code == 0
+    assert find_language(str(tmp_path / "sw-mine")).recipe == find_language("sw").recipe
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["sw-mine.yaml", "sw.yaml"]
+    assert langadapt("languages", "new", "sn-mine", "--out", tmp_path / "sn").code == 0
+    assert sorted(file.name for file in (tmp_path / "sn").iterdir()) == ["sn-mine.yaml", "sn-parallel.yaml"]
+    assert read_yaml(tmp_path / "sn" / "sn-mine.yaml")["code"] == "sn"
 
 
 def test_every_shipped_file_fits_its_schema() -> None:

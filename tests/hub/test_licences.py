@@ -4,7 +4,7 @@ import pytest
 
 from langadapt.hub.licences import licence_sum, objections, terms_of
 from langadapt.models.provenance import BaseModel, DataSource
-from langadapt.recipes import ParallelRecipe, data_recipe, shipped_data_recipes
+from langadapt.recipes import ParallelRecipe, all_data_recipes
 
 
 def corpus(licence: str, access: str = "open") -> DataSource:
@@ -73,8 +73,7 @@ def test_what_is_not_known_is_not_guessed(licence: str) -> None:
 
 
 def test_every_shipped_corpus_is_in_the_table_or_says_unknown() -> None:
-    names = shipped_data_recipes("parallel")
-    assert len(names) > 5
-    for name in names:
-        licence = data_recipe(ParallelRecipe, name).recipe.licence
-        assert terms_of(licence) is not None or licence == "unknown", (name, licence)
+    recipes = [file.recipe for file in all_data_recipes(ParallelRecipe)]
+    assert len(recipes) > 5
+    for recipe in recipes:
+        assert terms_of(recipe.licence) is not None or recipe.licence == "unknown", recipe.name

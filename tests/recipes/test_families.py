@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from langadapt.errors import RecipeError
-from langadapt.recipes import ParallelRecipe, RetrievalRecipe, data_recipe, find
+from langadapt.recipes import ParallelRecipe, RetrievalRecipe, all_data_recipes, data_recipe, find
 from langadapt.recipes.find import expand, is_family
 
 FAMILY = """
@@ -36,7 +36,8 @@ def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_each_row_is_a_recipe_and_values_keep_their_type(shipped: Path):
-    assert find.shipped_data_recipes("parallel") == ["news-en-de", "news-en-sw", "own"]
+    names = [file.recipe.name for file in all_data_recipes(ParallelRecipe)]
+    assert names == ["news-en-de", "news-en-sw", "own"]
     german = data_recipe(ParallelRecipe, "news-en-de")
     assert (german.path, german.shipped) == (shipped / "news.yaml", True)
     assert german.recipe == ParallelRecipe.model_validate(

@@ -1,5 +1,6 @@
 """From a name or a path to a recipe."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from langadapt.recipes import (
     RetrievalRecipe,
     data_recipe,
     dump_recipe,
+    find,
     find_language,
+    override,
 )
 
 
@@ -54,11 +57,35 @@ def test_a_path_is_the_users_own(tmp_path: Path):
         assert (found.path, found.shipped, found.folder) == (own, False, tmp_path)
 
 
-def test_a_code_must_equal_its_file(tmp_path: Path):
-    own = tmp_path / "mine.yaml"
-    own.write_text(dump_recipe(find_language("zh").recipe), encoding="utf-8")
-    with pytest.raises(RecipeError, match=r"mine\.yaml: code: 'zh' must equal the file's name 'mine'"):
-        find_language(str(own))
+@pytest.fixture
+def variants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A shipped folder with two recipes of one language and one of another, all with their own rates."""
+    folder = tmp_path / "languages"
+    folder.mkdir()
+    for name, rate in {"zh": 1e-3, "zh-e5": 2e-3, "de": 3e-3}.items():
+        recipe = override(find_language(name.partition("-")[0]), [f"distill.learning_rate={rate}"]).recipe
+        (folder / f"{name}.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
+    monkeypatch.setattr(find, "shipped_folder", lambda name: tmp_path / name)
+    find._names_of_languages.cache_clear()
+    yield folder
+    find._names_of_languages.cache_clear()
+
+
+def test_two_recipes_of_one_language_lie_in_one_folder(variants: Path):
+    for name, rate in {"zh": 1e-3, "zh-e5": 2e-3}.items():
+        for asked in (name, str(variants / name)):
+            recipe = find_language(asked).recipe
+            assert (recipe.code, recipe.distill.learning_rate) == ("zh", rate)
+    assert find.shipped_languages() == ["de", "zh", "zh-e5"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"),
+    [("zh-e6", "zh-e5, zh;"), ("Chinese", "zh;"), ("de-e5", "zh-e5")],
+)
+def test_a_variant_that_is_not_there(variants: Path, asked: str, near: str):
+    with pytest.raises(RecipeError, match=f"no language '{asked}'; near: {near}"):
+        find_language(asked)
 
 
 def test_a_missing_path_is_named(tmp_path: Path):

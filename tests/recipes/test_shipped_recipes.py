@@ -12,11 +12,11 @@ from langadapt.recipes import (
     PairsRecipe,
     ParallelRecipe,
     RetrievalRecipe,
+    all_data_recipes,
     data_recipe,
     dump_recipe,
     find_language,
     read_yaml,
-    shipped_data_recipes,
     shipped_folder,
     shipped_languages,
 )
@@ -32,7 +32,8 @@ SCHEMAS: dict[str, type[DataCard]] = {
     "retrieval": RetrievalRecipe,
     "classification": ClassificationRecipe,
 }
-DATA = [(kind, name) for kind in SCHEMAS for name in shipped_data_recipes(kind)]
+NAMES = {kind: [file.recipe.name for file in all_data_recipes(schema)] for kind, schema in SCHEMAS.items()}
+DATA = [(kind, name) for kind, names in NAMES.items() for name in names]
 
 XTD10 = "de en es fr it ja ko pl ru tr zh"
 CROSSMODAL = """
@@ -60,7 +61,7 @@ def cards(request: pytest.FixtureRequest) -> list[DataCard]:
     """The data recipes of one file: one, or a family."""
     path: Path = request.param
     kind = path.parent.name
-    found = [data(kind, name) for name in shipped_data_recipes(kind)]  # type: ignore[arg-type]
+    found = [data(kind, name) for name in NAMES[kind]]
     return [item.recipe for item in found if item.path == path]
 
 
@@ -76,14 +77,14 @@ def test_the_list_of_languages_is_complete():
 
 
 def test_every_test_set_of_images_is_there_and_used(languages: dict[str, LanguageRecipe]):
-    assert {name for name in shipped_data_recipes("retrieval") if name.startswith("xtd10-")} == {
+    assert {name for name in NAMES["retrieval"] if name.startswith("xtd10-")} == {
         f"xtd10-{code}" for code in XTD10.split() if code != "en"
     }
-    assert {name for name in shipped_data_recipes("retrieval") if name.startswith("crossmodal-3600-")} == {
+    assert {name for name in NAMES["retrieval"] if name.startswith("crossmodal-3600-")} == {
         f"crossmodal-3600-{code}" for code in CROSSMODAL.split() if code != "en"
     }
     used = {name for recipe in languages.values() for name in recipe.evaluate}
-    found = [data("retrieval", name).recipe for name in shipped_data_recipes("retrieval")]
+    found = [data("retrieval", name).recipe for name in NAMES["retrieval"]]
     images = {recipe.name for recipe in found if isinstance(recipe, RetrievalRecipe) and recipe.images}
     assert images <= used
 
@@ -111,6 +112,10 @@ def test_a_language_is_found_by_its_stem():
     found = find_language("no")
     assert (found.path, found.shipped) == (shipped_folder("languages") / "no.yaml", True)
     assert [path.stem for path in LANGUAGES] == shipped_languages()
+
+
+def test_a_file_is_named_after_its_code(languages: dict[str, LanguageRecipe]):
+    assert all(recipe.code in (name, name.partition("-")[0]) for name, recipe in languages.items())
 
 
 def test_a_data_recipe_is_found_by_its_name():
