@@ -56,7 +56,7 @@ def random_run(folder: Path, size: str, texts: list[str]) -> Path:
         )  # fmt: skip
         text, image = resolve_model(recipe.text_model), resolve_model(recipe.teacher)
         encoder = load_text_model(text, recipe.text_model, max_tokens=recipe.distill.max_tokens)
-        student = Student(text_model=encoder, spec=recipe.adapter, trains="frozen", target_dim=512)
+        student = Student(text_model=encoder, spec=recipe.adapter, target_dim=512)
     weights = {f"adapter.{name}": value for name, value in student.adapter.state_dict().items()}
     artifact = Artifact(
         recipe=recipe,

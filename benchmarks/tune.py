@@ -35,7 +35,6 @@ from langadapt.errors import LangadaptError, Progress
 from langadapt.metrics.retrieval import retrieval_scores
 from langadapt.models import LanguageModel, load
 from langadapt.models.caches import stored_images
-from langadapt.models.teacher import teacher_texts
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import TuneStage, find_language, override
@@ -173,7 +172,7 @@ def scores(model: LanguageModel, tests: dict[str, RetrievalSet]) -> dict[str, fl
         text = model.encode_text(list(test.texts))
         found[name] = retrieval_scores(text, gallery, own, signature=name).mr6
         if name == "english":
-            text = teacher_texts(model.teacher, test.texts)
+            text = model.teacher.text.embed(test.texts)
             found["teacher_english"] = retrieval_scores(text, gallery, own, signature=name).mr6
     return found
 

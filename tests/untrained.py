@@ -6,11 +6,10 @@ import torch
 from tiny_language import sentences
 
 from langadapt.models import Artifact, Student, load_teacher, load_text_model, resolve_model, write_artifact
-from langadapt.models.new_pieces import learn_vocabulary
+from langadapt.models.new_pieces import extend_text_model, learn_vocabulary
 from langadapt.models.provenance import BaseModel
-from langadapt.models.trainable import TunedTower, trained_weights
-from langadapt.models.tuned import STAGES, tunable_towers, tuned_weights
-from langadapt.models.vocabulary import extend_text_model
+from langadapt.models.trainable import TrainableTower, finish_training
+from langadapt.models.tuning import STAGES, stage_changes, trainable_student, trainable_towers
 from langadapt.recipes import find_language, override, with_absolute_paths
 
 
@@ -27,24 +26,17 @@ def untrained_run(language_folder: Path, out: Path, *settings: str, seed: int = 
         extend_text_model(encoder, vocabulary, seed=seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        trains = recipe.text_model.trains
-        student = Student(text_model=encoder, spec=recipe.adapter, trains=trains, target_dim=teacher.dim)
-        with torch.no_grad():
-            for weight in student.parameters():
-                if weight.requires_grad:
-                    weight += 0.3 * torch.randn_like(weight)
-        weights = {f"adapter.{name}": value.clone() for name, value in student.adapter.state_dict().items()}
-        kept = trained_weights(student.text_model, trains)
-        weights |= {f"text_model.{name}": value.clone() for name, value in kept.items()}
+        student = Student(text_model=encoder, spec=recipe.adapter, target_dim=teacher.dim)
+        distilled = trainable_student(student, recipe.text_model.trains, seed=seed)
+        _move(distilled, 0.3)
+        weights = finish_training(distilled)
         for name in STAGES:
             stage = {"tune": recipe.tune, "domain": recipe.domain}[name]
             if stage is not None:
-                text, image = tunable_towers(student, teacher, stage)
+                text, image = trainable_towers(student, teacher, stage)
                 for tower in (text, image):
-                    _move(tower)
-                weights |= tuned_weights(name, text, image)
-                for value in (*student.parameters(), *teacher.module.parameters()):
-                    value.requires_grad_(False)
+                    _move(tower, 0.1)
+                weights |= stage_changes(name, text, image)
     artifact = Artifact(
         recipe=recipe,
         teacher=BaseModel(repo=teacher_source.repo, revision=teacher_source.revision),
@@ -58,6 +50,6 @@ def untrained_run(language_folder: Path, out: Path, *settings: str, seed: int = 
 
 
 @torch.no_grad()
-def _move(tower: TunedTower) -> None:
+def _move(tower: TrainableTower, size: float) -> None:
     for weight in tower.trained().values():
-        weight += 0.1 * torch.randn_like(weight)
+        weight += size * torch.randn_like(weight)

@@ -168,7 +168,7 @@ def _tests(
 
 
 def _agreement(name: str) -> "Agreement":
-    from langadapt.models.agreement import load_agreement
+    from langadapt.models.text_model import load_agreement
 
     return load_agreement(name)
 

@@ -203,7 +203,7 @@ def _licences(recipe: LanguageRecipe, corpora: Sequence[RecipeFile[ParallelRecip
         BaseModel(repo=ref.repo, revision=ref.revision or "", licence=ref.licence)
         for ref in (recipe.teacher, recipe.text_model)
     ]
-    trains = recipe.text_model.trains != "frozen" or recipe.text_model.extend_vocabulary is not None
+    trains = recipe.text_model.trains != ("locked",) or recipe.text_model.extend_vocabulary is not None
     total = licence_sum(data, models)
     return Licences(
         stated={**{s.name: s.licence for s in data}, **{m.repo: m.licence for m in models}},

@@ -12,8 +12,8 @@ import torch
 from langadapt.data.tokens import Tokens
 from langadapt.models import Student, Teacher, TextModel
 from langadapt.models.device import device_name, uses_bf16
-from langadapt.models.new_pieces import learn_vocabulary
-from langadapt.models.vocabulary import extend_text_model
+from langadapt.models.new_pieces import extend_text_model, learn_vocabulary
+from langadapt.models.tuning import trainable_student
 from langadapt.nn import distillation_distance, info_nce
 from langadapt.recipes import LanguageRecipe
 
@@ -74,21 +74,17 @@ def estimate(
         extend_text_model(text_model, vocabulary, seed=stage.seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stage.seed)
-        student = Student(
-            text_model=text_model,
-            spec=recipe.adapter,
-            trains=recipe.text_model.trains,
-            target_dim=teacher.dim,
-        )
+        student = Student(text_model=text_model, spec=recipe.adapter, target_dim=teacher.dim)
+    trainable_student(student, recipe.text_model.trains, seed=stage.seed)
     device = text_model.device
     said, tokens = teacher.tokenize(english), text_model.tokenize(target)
     few = np.arange(min(_BATCH_TEXTS, len(target)))
-    per_target = _seconds(lambda: teacher.encode_texts(said, few), device) / len(few)
+    per_target = _seconds(lambda: teacher.text.run(said, few), device) / len(few)
     texts = rows * (1 + stage.identity_fraction)
     width = text_model.check_layers(student.layers) * text_model.state_dim
     state_bytes = int(texts * float(tokens.lengths.mean()) * width * 2)
     cached = student.states_are_fixed and state_bytes <= state_cache_bytes
-    per_state = _seconds(lambda: student.frozen_states(tokens, few), device) / len(few) if cached else 0.0
+    per_state = _seconds(lambda: student.frozen_states.run(tokens, few), device) / len(few) if cached else 0.0
     per_step = _step_seconds(student, tokens, recipe, cached=cached)
     steps = stage.epochs * max(1, int(texts) // stage.batch_size)
     counts = student.parameter_counts()
@@ -112,8 +108,8 @@ def _step_seconds(student: Student, tokens: Tokens, recipe: LanguageRecipe, *, c
     device = student.text_model.device
     rows = np.arange(stage.batch_size) % len(tokens)
     batch = tokens.batch(rows)
-    known = student.frozen_states(tokens, rows).bfloat16() if cached else None
-    packed = student.states_are_fixed and student.text_model.engine.path == "packed"
+    known = student.frozen_states.run(tokens, rows).bfloat16() if cached else None
+    packed = student.states_are_fixed and student.text_model.path == "packed"
     width = student.adapter.up.out_features
     targets = torch.nn.functional.normalize(torch.randn(stage.batch_size, width), dim=-1).to(device)
     weights = [weight for weight in student.parameters() if weight.requires_grad]

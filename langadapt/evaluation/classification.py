@@ -17,7 +17,6 @@ from langadapt.metrics.signature import ClassSignature
 from langadapt.models import LanguageModel
 from langadapt.models.caches import ImageProgress, stored_images
 from langadapt.models.prompts import class_embeddings, prompts_label
-from langadapt.models.teacher import teacher_texts
 
 _ENSEMBLE = "student, all templates"
 
@@ -174,7 +173,7 @@ def evaluate_classification(
 
     def of_teacher(templates: Sequence[str], *, english: bool) -> ClassificationScores:
         called = [item.english for item in data.classes] if english else names
-        rows = class_embeddings(called, templates, lambda texts: teacher_texts(teacher, texts))
+        rows = class_embeddings(called, templates, lambda texts: teacher.text.embed(texts))
         found = class_similarities(images, rows)
         return scored(found, prompts_label(templates), text=teacher.source.label, english=english)
 

@@ -13,7 +13,6 @@ from langadapt.metrics.signature import Signature
 from langadapt.metrics.translation import translation_scores
 from langadapt.models import LanguageModel
 from langadapt.models.caches import ImageProgress, stored_images
-from langadapt.models.teacher import teacher_texts
 from langadapt.models.translator import Translator
 
 
@@ -51,7 +50,7 @@ def evaluate_retrieval(
     teacher = model.teacher
     if retrieval.images is None:
         assert retrieval.english_gallery is not None
-        gallery = teacher_texts(teacher, retrieval.english_gallery)
+        gallery = teacher.text.embed(retrieval.english_gallery)
     else:
         gallery = stored_images(teacher, retrieval.images, progress=progress)
     own = torch.tensor(retrieval.image_of_text)
@@ -73,7 +72,7 @@ def evaluate_retrieval(
     ceiling = None
     if retrieval.images is not None and retrieval.ceiling_texts is not None:
         ceiling = scores(
-            teacher_texts(teacher, retrieval.ceiling_texts),
+            teacher.text.embed(retrieval.ceiling_texts),
             torch.tensor(retrieval.ceiling_image_of_text),
             teacher.source.label,
             language="en",
@@ -82,7 +81,7 @@ def evaluate_retrieval(
     if translator is not None:
         english = [text or "." for text in translator.translate(retrieval.texts)]  # a blank one says nothing
         name = f"{teacher.source.label}+{translator.label}"
-        translated = scores(teacher_texts(teacher, english), own, name, language=retrieval.language)
+        translated = scores(teacher.text.embed(english), own, name, language=retrieval.language)
         if retrieval.english is not None:
             translation = translation_scores(english, retrieval.english)
     card = ScoreCard(
@@ -91,7 +90,7 @@ def evaluate_retrieval(
         student=scores(text, own, model.label, language=retrieval.language),
         ceiling=ceiling,
         floor=scores(
-            teacher_texts(teacher, retrieval.texts), own, teacher.source.label, language=retrieval.language
+            teacher.text.embed(retrieval.texts), own, teacher.source.label, language=retrieval.language
         ),
         images=len(gallery),
         captions=len(text),

@@ -18,11 +18,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
-from langadapt.export.put_weights import add_layers, added_weights, merge_pieces, put_pieces, put_weights
-from langadapt.models.pieces import Vocabulary
 from langadapt.models.towers import MODEL_FILES, Layers, image_rows, layer_states, read_module, unit_rows
+from langadapt.models.vocabulary import Vocabulary, merge_pieces, put_pieces
 from langadapt.nn.adapter import Adapter, normed
-from langadapt.nn.peft_modules import TopLayer
+from langadapt.nn.peft_modules import added_weights, put_changes
 
 CONFIG, WEIGHTS, PIECES = "langadapt_module.json", "adapter.safetensors", "vocabulary.json"
 
@@ -32,8 +31,8 @@ class LanguageAndImages(nn.Module):
 
     Args:
         config: what `langadapt_module.json` holds.
-        weights: the adapter's under `adapter.`, those of the towers that trained or were added under
-            `text_model.` and `image_model.`; what later stages changed under `tune.` and `domain.`.
+        weights: an artifact's: the adapter under `adapter.`, changes of the towers under
+            `text_model.encoder.` and `image.`; those of later stages under `tune.` and `domain.`.
         text_folder: the text model's files.
         image_folder: the files of the image-text model.
         vocabulary: new pieces of the text model's tokenizer, where its files lack them.
@@ -73,25 +72,17 @@ class LanguageAndImages(nn.Module):
                 state_count=len(own["mix"]),
                 target_dim=len(own["up.weight"]),
             )
-        add_layers(self.adapter, own)
-        self.adapter.load_state_dict(own)
         if vocabulary is not None:
             put_pieces(self.tokenizer, self.encoder, vocabulary)
-        put_weights(self.encoder, _part(weights, "text_model"), lora_scale=config["lora_scale"])
-        put_weights(self.image_model, _part(weights, "image_model"), lora_scale=None)
-        places = {
-            "text.text_model.encoder": self.encoder, "text.adapter": self.adapter, "image": self.image_model,
-        }  # fmt: skip
+        for value in self.adapter.parameters():
+            value.requires_grad_(False).zero_()  # its weights are kept whole
         for stage in config["stages"]:
-            for head, part in places.items():
-                changes = _part(weights, f"{stage['name']}.{head}")
-                scale = stage["lora_scales"][head.partition(".")[0]]
-                put_weights(part, changes, lora_scale=scale, as_changes=True)
+            head = f"{stage}.text." if stage else ""
+            put_changes(self.encoder, _part(weights, f"{head}text_model.encoder"))
+            put_changes(self.adapter, _part(weights, f"{head}adapter"))
+            put_changes(self.image_model, _part(weights, f"{stage}.image" if stage else "image"))
         if vocabulary is not None:
             merge_pieces(self.text_model, self.encoder)
-        self._tops = [
-            m for part in (self.encoder, self.adapter) for m in part.modules() if isinstance(m, TopLayer)
-        ]
         self.eval()
 
     @property
@@ -174,8 +165,6 @@ class LanguageAndImages(nn.Module):
     def embed_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Ids and mask, both `[B, T]` int64, to `[B, D]` float32 unit rows."""
         mask = attention_mask.bool()
-        for top in self._tops:
-            top.mask = mask
         states = normed(layer_states(self.encoder, input_ids, mask, self.layers))
         return unit_rows(self.adapter(states, mask))
 
@@ -185,7 +174,7 @@ class LanguageAndImages(nn.Module):
 
     get_sentence_embedding_dimension = get_embedding_dimension
 
-    def save(self, output_path: str, *args: Any, safe_serialization: bool = True, **kwargs: Any) -> None:
+    def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
         """Writes a folder that needs nothing else: both base models, trained weights in their places."""
         root = Path(output_path)
         root.mkdir(parents=True, exist_ok=True)
@@ -197,16 +186,15 @@ class LanguageAndImages(nn.Module):
             kept = {key: value for key, value in model.state_dict().items() if key not in added}
             model.save_pretrained(root / name, state_dict=kept)
             processor.save_pretrained(root / name)
-        for name, model in (("text_model", self.encoder), ("image_model", self.image_model)):
-            own |= {f"{name}.{key}": value.contiguous() for key, value in added_weights(model).items()}
+        for head, model in (("text_model.encoder", self.encoder), ("image", self.image_model)):
+            own |= {f"{head}.{key}": value.contiguous() for key, value in added_weights(model).items()}
         save_file(own, root / WEIGHTS, metadata={"format": "pt"})
         (root / WEIGHTS).chmod(0o644)
         config = {
             **self.config_dict,
             **{name: {"folder": name, "unused": self.config_dict[name]["unused"]} for name in places},
             "max_tokens": self.max_seq_length,
-            "lora_scale": None,
-            "stages": [],
+            "stages": [""],
             "vocabulary": None,
             "weights_sha256": hashlib.sha256((root / WEIGHTS).read_bytes()).hexdigest(),
         }

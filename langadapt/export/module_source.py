@@ -10,8 +10,7 @@ _PARTS = (
     "nn/adapter.py",
     "nn/peft_modules.py",
     "models/towers.py",
-    "models/pieces.py",
-    "export/put_weights.py",
+    "models/vocabulary.py",
     "export/module.py",
 )
 _HEAD = f'''"""Texts of a language and images in one space, for sentence-transformers, without langadapt.

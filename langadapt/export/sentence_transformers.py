@@ -19,13 +19,11 @@ from langadapt.files.atomic import write_text
 from langadapt.models import LanguageModel
 from langadapt.models.load import load_config
 from langadapt.models.provenance import BaseModel
-from langadapt.models.tuned import STAGES, has_stage
-from langadapt.recipes import Lora, Method
-from langadapt.recipes.language import Trains
+from langadapt.models.tuning import STAGES, has_stage
 
 MODULE_FILES = ("modules.json", "config_sentence_transformers.json", CONFIG, MODULE_FILE)
 """What `write_module_files` adds to an artifact."""
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 TOLERANCE = 1e-5
 
 
@@ -101,27 +99,9 @@ def module_config(model: LanguageModel) -> dict[str, Any]:
         "prefix": text_model.prefix,
         "tokenizer_options": {"src_lang": language} if language else {},
         "max_tokens": text_model.max_tokens,
-        "lora_scale": _lora_scale(recipe.text_model.trains),
-        "stages": _stages(model),
+        "stages": ["", *(name for name in STAGES if has_stage(model.artifact.weights, name))],
         "vocabulary": None if vocabulary is None else vocabulary.digest,
     }
-
-
-def _stages(model: LanguageModel) -> list[dict[str, Any]]:
-    """What was done after the distillation, in this order; its weights' names start with its name."""
-    recipe = {"tune": model.artifact.recipe.tune, "domain": model.artifact.recipe.domain}
-    return [
-        {
-            "name": name,
-            "lora_scales": {side: _lora_scale(*getattr(stage, side)) for side in ("text", "image")},
-        }
-        for name in STAGES
-        if (stage := recipe[name]) and has_stage(model.artifact.weights, name)
-    ]
-
-
-def _lora_scale(*methods: Trains | Method) -> float | None:
-    return next((item.lora.alpha / item.lora.rank for item in methods if isinstance(item, Lora)), None)
 
 
 def _base(base: BaseModel, unused: list[str]) -> dict[str, Any]:

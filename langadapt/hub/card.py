@@ -12,7 +12,7 @@ from langadapt.evaluation.tables import to_markdown
 from langadapt.hub import origin
 from langadapt.hub.licences import Sum, licence_sum
 from langadapt.models import Artifact
-from langadapt.models.tuned import has_tuned_images
+from langadapt.models.tuning import has_tuned_images
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from langadapt.models import Artifact
 from langadapt.models.provenance import BaseModel, DataSource
-from langadapt.models.tuned import changes_text_model, has_tuned_images
+from langadapt.models.tuning import changes_text_model, has_tuned_images
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from langadapt.evaluation.cards import ScoreCard
 from langadapt.hub.licences import Sum, changed_models
 from langadapt.models import Artifact
 from langadapt.models.provenance import BaseModel, DataSource
-from langadapt.recipes import LastLayers, Lora, TextModelRef
+from langadapt.recipes import TextModelRef, trainable_text
 
 
 def licences(artifact: Artifact, total: Sum, permission: str | None) -> str:
@@ -157,11 +157,7 @@ def limits(artifact: Artifact, scores: Sequence[ScoreCard]) -> str:
 
 def trains_text(ref: TextModelRef) -> str:
     """The recipe's choice in its own words."""
-    trains = ref.trains
-    if isinstance(trains, LastLayers):
-        chosen = f"last {trains.last} layers"
-    else:
-        chosen = f"LoRA of rank {trains.lora.rank}" if isinstance(trains, Lora) else trains
+    chosen = trainable_text(ref.trains)
     return f"{chosen}, rows of new tokenizer pieces" if ref.extend_vocabulary else chosen
 
 

@@ -21,8 +21,8 @@ from torch import Tensor
 from langadapt.errors import ModelError
 from langadapt.files.atomic import write_tensors, write_text
 from langadapt.files.hub import WrongHashError, fetched, one_line
-from langadapt.models.pieces import Vocabulary
 from langadapt.models.provenance import BaseModel, DataSource, Samples
+from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import LanguageRecipe, dump_recipe
 from langadapt.recipes.yaml import parse, read_yaml
 
@@ -48,7 +48,7 @@ class Artifact:
     text_model: BaseModel
     target_dim: int
     weights: dict[str, Tensor]
-    """Adapter weights under `adapter.`, trained weights of the text model under `text_model.`."""
+    """By stage, as `models/tuning.py` names them: of the distillation under `adapter.` and `text_model.`."""
     data: tuple[DataSource, ...] = ()
     """Corpora of all stages; empty in an artifact of format 1, which did not keep them."""
     samples: Samples | None = None
@@ -74,13 +74,6 @@ class Artifact:
         told = [re.fullmatch(r"kept\((\d+)\)", source.contamination) for source in self.data]
         kept = sum(int(match[1]) for match in told if match)
         return f"kept({kept})" if kept else ""
-
-    def part(self, prefix: str) -> dict[str, Tensor]:
-        """Weights whose names start with `prefix.`, without it."""
-        head = prefix + "."
-        return {
-            name.removeprefix(head): value for name, value in self.weights.items() if name.startswith(head)
-        }
 
 
 def write_artifact(folder: Path, artifact: Artifact) -> None:

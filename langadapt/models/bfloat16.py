@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.activations import GELUActivation, QuickGELUActivation
 
-_BERT = {"bert", "camembert", "chinese_clip_text_model", "roberta", "xlm-roberta"}
+from langadapt.models.families import family_of
 
 _QUICK = 1.702
 
@@ -75,10 +75,10 @@ def half_layers(module: nn.Module) -> tuple[nn.Module, HalfLayers] | None:
     Nor where tuning has added something to a layer, or put something in a linear map's place.
     """
     config: Any = getattr(module, "config", None)
-    kind = getattr(config, "model_type", None)
-    clip = kind == "clip_text_model"
+    fused = None if config is None else family_of(config).fused
+    clip = fused == "CLIP"
     layers = getattr(getattr(module, "encoder", None), "layers" if clip else "layer", None)
-    if not (clip or kind in _BERT) or not isinstance(layers, nn.ModuleList):
+    if fused is None or not isinstance(layers, nn.ModuleList):
         return None
     for part in layers.modules():
         if getattr(part, "added_by_tuning", False) or (
@@ -194,7 +194,7 @@ class HalfPrecision(Generic[Module]):
         """The copy, in eval mode."""
         now = [
             (value.data_ptr(), value._version)
-            for part in walk(module)
+            for part in submodules(module)
             for value in part._parameters.values()
             if value is not None
         ]
@@ -205,7 +205,7 @@ class HalfPrecision(Generic[Module]):
         return self._copy
 
 
-def walk(module: nn.Module) -> list[nn.Module]:
+def submodules(module: nn.Module) -> list[nn.Module]:
     """A module and all inside it, one that is there twice twice; quicker than `Module.modules`."""
     found = [module]
     for part in found:  # which grows meanwhile

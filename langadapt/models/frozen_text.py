@@ -1,9 +1,19 @@
-"""A frozen text encoder over many texts: packed where it can be, in bfloat16 where that is fast."""
+"""A frozen text tower over many texts: order, batches, threads, packing, precision.
 
-from collections.abc import Callable, Iterator
+Reference for all of it is the plain forward pass of transformers: packed float32 answers equal it to
+rounding, bfloat16 ones to a cosine of 0.9995.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cache
 from inspect import signature
-from typing import Any, Literal
+from itertools import chain, islice
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -11,118 +21,166 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from langadapt.data.tokens import PackedBatch, Tokens, by_length, in_order
-from langadapt.models.bfloat16 import HalfLayers, HalfPrecision, walk
+from langadapt.models.bfloat16 import HalfLayers
 from langadapt.models.device import uses_bf16
-from langadapt.models.towers import Layers, chosen_layers, chosen_states, layer_states
-from langadapt.nn.peft_modules import TopLayer
+from langadapt.models.families import family_of
+from langadapt.models.towers import Layers, chosen_layers, chosen_states
 
 TextPath = Literal["packed", "padded"]
+"""`packed`: several texts in a row, hardly padding; `padded`: transformers' own forward pass."""
 
 BATCH_TOKENS = 2048
-
 """Tokens of a forward pass: enough for the matrix units, few enough for the caches."""
 
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Rows = NDArray[np.int64]
 
-class TextEngine:
-    """Answers for a text encoder without gradients, as fast as the machine allows.
 
-    Reference for both is the plain forward pass of transformers: packed float32 answers equal it to
-    rounding, bfloat16 ones to a cosine of 0.9995.
+class _Run(Protocol):
+    def __call__(self, tokens: Tokens, rows: Rows, *, exact: bool = False) -> Tensor: ...
 
-    Args:
-        encoder: in eval mode whenever the engine is asked; its weights may change between calls.
-    """
 
-    def __init__(self, encoder: nn.Module) -> None:
-        self.encoder = encoder
-        self.half: HalfPrecision[nn.Module] = HalfPrecision(fused=self.path == "packed")
+@dataclass(frozen=True, kw_only=True)
+class FrozenText:
+    """A text tower whose weights do not change: the teacher's, a text model's, or a student's."""
+
+    tokenize: Callable[[Sequence[str]], Tokens]
+    run: _Run
+    """Some texts (row numbers) to normalised embeddings `[len(rows), D]`, or to hidden states `[N, L, H]` of
+    their N tokens. Without `exact` in bfloat16 where the device is faster in it."""
+    path: TextPath
+    dim: int
+    device: torch.device
+    fixed_tokens: int | None = None
+    """Length that the tower pads every text to; None where it masks or ignores padding."""
 
     @property
-    def path(self) -> TextPath:
-        """`packed`, hardly with padding, or `padded`: the plain forward pass, for families not known."""
-        return "packed" if self._known() and takes_packed(self.encoder) else "padded"
+    def description(self) -> str:
+        """Path and precision, for people."""
+        packed = self.path == "packed"
+        how = "texts packed, several in a row" if packed else "transformers' own forward pass, padded"
+        return f"{how}, {'bfloat16' if uses_bf16(self.device) else 'float32'}"
 
-    def _known(self) -> bool:
-        config: Any = self.encoder.config
-        return config.model_type in FAMILIES
+    def lengths(self, tokens: Tokens) -> Rows:
+        """Tokens that each text is to the tower, int64 `[len(tokens)]`."""
+        return tokens.lengths if self.fixed_tokens is None else np.full(len(tokens), self.fixed_tokens)
 
-    def precision(self, *, exact: bool) -> torch.dtype:
-        """What it computes in: bfloat16 where the device has it and exactness is not asked for."""
-        return torch.bfloat16 if not exact and uses_bf16(_device(self.encoder)) else torch.float32
+    def store_order(self, tokens: Tokens) -> tuple[Tokens, Rows]:
+        """Texts as a store holds them, and the index of each in it (int64 `[len(tokens)]`).
 
-    def batches(self, tokens: Tokens, *, batch_tokens: int = BATCH_TOKENS) -> Iterator[NDArray[np.int64]]:
-        """Row numbers in the batches that `states` is fastest with, each row once."""
-        cut = in_order if self.path == "packed" else by_length
-        return cut(tokens.lengths, batch_tokens=batch_tokens)
+        Padded batches are cut from texts sorted by length; packed ones want neighbours of many lengths.
+        """
+        return tokens.by_length() if self.path == "padded" else (tokens, np.arange(len(tokens)))
 
-    def states(
-        self,
-        tokens: Tokens,
-        rows: NDArray[np.int64],
-        layers: Layers,
-        *,
-        exact: bool = False,
-    ) -> Tensor:
-        """States of the layers that `layers` means (see `layer_states`), text by text.
+    def in_store_order(
+        self, tokens: Tokens, *, first: int, convert: Callable[[Tensor], Tensor] = Tensor.contiguous
+    ) -> Iterator[tuple[Rows, Tensor]]:
+        """Row numbers and converted answers of texts from `first` on, as `store_order` has put them."""
+        batches = in_order(self.lengths(tokens), batch_tokens=BATCH_TOKENS, first=first)
+
+        @torch.inference_mode()
+        def answer(rows: Rows) -> tuple[Rows, Tensor]:
+            return rows, convert(self.run(tokens, rows))
+
+        yield from map_batches_threaded(answer, batches, self.device)
+
+    def embed(self, texts: Sequence[str], *, exact: bool = False, batch_tokens: int = BATCH_TOKENS) -> Tensor:
+        """Embed texts in their order.
 
         Args:
-            tokens: of many texts.
-            rows: which of them. On the padded path they should be of like length, on the packed one of many.
-            layers: see `Layers`.
-            exact: float32 whatever the device offers.
+            texts: any number, none empty.
+            exact: float32 throughout.
+            batch_tokens: tokens per forward pass.
 
         Returns:
-            `[N, L, H]`, the N tokens of the rows' texts, on the encoder's device, float32 or bfloat16.
+            `[len(texts), D]` float32, normalised, on the CPU.
+
+        Raises:
+            DataError: an empty or whitespace text, with its row number.
         """
-        encoder = self.encoder
-        if self.precision(exact=exact) == torch.bfloat16:
-            encoder = self.half.of(encoder)
-        if self.path == "padded":
-            given = tokens.batch(rows).to(_device(encoder))
-            return layer_states(encoder, given.input_ids, given.mask, layers)[given.mask]
+        tokens = self.tokenize(texts)
+        out = torch.zeros(len(texts), self.dim)
+        cut = in_order if self.path == "packed" else by_length
+        batches = cut(self.lengths(tokens), batch_tokens=batch_tokens)
 
-        batch = tokens.packed(rows)
-        places = batch.rows.places().to(_device(encoder))
-        chosen = packed_states(encoder, batch, layers)
-        return torch.stack([state.flatten(0, 1).index_select(0, places) for state in chosen], dim=1)
+        @torch.inference_mode()
+        def answer(rows: Rows) -> tuple[Rows, Tensor]:
+            return rows, self.run(tokens, rows, exact=exact).cpu()
 
-
-def how_it_runs(path: TextPath, device: torch.device) -> str:
-    """For people."""
-    how = "texts packed, several in a row" if path == "packed" else "transformers' own forward pass, padded"
-    return f"{how}, {'bfloat16' if uses_bf16(device) else 'float32'}"
+        for rows, embedded in map_batches_threaded(answer, batches, self.device):
+            out[torch.from_numpy(np.ascontiguousarray(rows))] = embedded
+        return out
 
 
-def _device(module: nn.Module) -> torch.device:
-    return next(module.parameters()).device
+_WORKERS = 8
+"""More Python threads than these wait for each other."""
 
 
-# Families that take a finished mask of four dimensions, and positions.
-_FROM_ZERO = {"bert", "distilbert", "modernbert", "chinese_clip_text_model"}
+def map_batches_threaded(
+    work: Callable[[Item], Result], items: Iterable[Item], device: torch.device
+) -> Iterator[Result]:
+    """Results of `work` in the order of the items.
 
-_BEHIND_PADDING = {"camembert", "roberta", "xlm-roberta", "altclip_text_model"}
+    A core that has a batch for itself waits for nobody. Cores that share every operation wait for one another
+    at its end, the longer the more another program disturbs one of them.
 
-FAMILIES = _FROM_ZERO | _BEHIND_PADDING
+    Args:
+        work: sets by itself what belongs to a thread (inference mode).
+        items: taken as they are needed, a few ahead. The first one, and few ones, run on all cores.
+        device: where `work` computes; elsewhere than on a CPU one item runs after the other.
+    """
+    threads = torch.get_num_threads()
+    each = -(-threads // _WORKERS)
+    workers = threads // each
+    left = iter(items)
+    soon = list(islice(left, 2 * workers))
+    if device.type != "cpu" or workers == 1 or len(soon) < 2 * workers:
+        yield from map(work, chain(soon, left))
+        return
+    yield work(soon[0])  # alone: it may make what the others share
+    started = threading.Barrier(workers + 1)
 
-"""Model types that `packed_states` knows."""
+    def start() -> None:
+        torch.get_num_threads()  # a thread's first question would undo what was set before it
+        torch.set_num_threads(each)
+        started.wait()
+
+    waiting: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        with ExitStack() as undo:
+            undo.callback(started.abort)  # a thread that cannot start, or Ctrl-C: the others must not wait
+            for _ in range(workers):
+                pool.submit(start)
+            started.wait()
+            undo.pop_all()
+        torch.set_num_threads(threads)  # threads that begin from now on have what they had before
+        try:
+            for item in chain(soon[1:], left):
+                waiting.append(pool.submit(work, item))
+                if len(waiting) > workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
-def takes_packed(encoder: nn.Module) -> bool:
-    """Whether rows may hold several texts now.
+def text_path(encoder: nn.Module) -> TextPath:
+    """How a text encoder runs now.
 
-    Not for an attention that somebody else chose, which may read the mask in its own way, and not with a
-    layer that tuning put on top, which attends on its own.
+    Not packed with an attention that somebody else chose, which may read the mask in its own way.
     """
     config: Any = encoder.config
-    top = any(isinstance(module, TopLayer) for module in walk(encoder))
-    return config._attn_implementation == "sdpa" and not top
+    packed = family_of(config).packed and config._attn_implementation == "sdpa"
+    return "packed" if packed else "padded"
 
 
 def packed_states(encoder: nn.Module, batch: PackedBatch, layers: Layers) -> list[Tensor]:
-    """States `[R, W, H]` of a packed batch, of the layers that `layers` means (see `layer_states`)."""
+    """Hidden states `[R, W, H]` of a packed batch, of the layers that `layers` means (see `Layers`)."""
     module: Any = encoder
     config = module.config
-    mask: Any = packed_mask(encoder, batch, causal=False)
+    mask: Any = _packed_mask(encoder, batch, causal=False)
     ids, positions = batch.ids.to(mask.device), _positions(config, batch).to(mask.device)
     options = {"input_ids": ids, "position_ids": positions}
     if _has_token_types(type(encoder).forward):
@@ -133,7 +191,7 @@ def packed_states(encoder: nn.Module, batch: PackedBatch, layers: Layers) -> lis
         first = module.embeddings(**options)
         states = [first, *(state.view_as(first) for state in fused(first, mask))]
         return chosen_layers(states, layers)
-    if config.model_type == "modernbert":
+    if family_of(config).mask == "sliding":
         mask = {"full_attention": mask, "sliding_attention": _near(mask, config.sliding_window)}
     output = module(attention_mask=mask, output_hidden_states=layers != "last", **options)
     return chosen_states(output, layers)
@@ -144,57 +202,46 @@ def _has_token_types(forward: Callable[..., Any]) -> bool:
     return "token_type_ids" in signature(forward).parameters
 
 
-def packed_mask(module: nn.Module, batch: PackedBatch, *, causal: bool) -> Tensor:
+def _packed_mask(module: nn.Module, batch: PackedBatch, *, causal: bool) -> Tensor:
     """The mask of a batch where a module's weights are, of their dtype."""
     weight = next(module.parameters())
     return batch.mask(causal=causal, dtype=weight.dtype).to(weight.device)
 
 
 def _positions(config: Any, batch: PackedBatch) -> Tensor:
-    if config.model_type in _FROM_ZERO:
+    if family_of(config).positions == "from zero":
         return batch.positions
     # The tokens of a text that are padding's own (a text may spell "<pad>") take no position.
     real = (batch.ids != config.pad_token_id).long()
     first = torch.arange(batch.ids.shape[1]) - batch.positions
     before = (real.cumsum(dim=1) - real).gather(1, first)
-    places: Tensor = (real.cumsum(dim=1) - before) * real + config.pad_token_id
-    return places
+    positions: Tensor = (real.cumsum(dim=1) - before) * real + config.pad_token_id
+    return positions
 
 
 def _near(mask: Tensor, window: int) -> Tensor:
     """The mask without tokens that are farther apart than `window`."""
-    place = torch.arange(mask.shape[-1], device=mask.device)
-    return mask.masked_fill((place[:, None] - place).abs() > window, float("-inf"))
-
-
-# How `get_text_features` of these families pools: the end token of CLIP, the first token of the others.
-_END_TOKEN, _FIRST_TOKEN = {"clip"}, {"altclip", "chinese_clip"}
-
-
-def packs_texts(module: nn.Module) -> bool:
-    """Whether `packed_text_rows` knows this model."""
-    config: Any = module.config
-    known = config.model_type in _END_TOKEN | _FIRST_TOKEN
-    return known and takes_packed(module.get_submodule("text_model"))
+    position = torch.arange(mask.shape[-1], device=mask.device)
+    return mask.masked_fill((position[:, None] - position).abs() > window, float("-inf"))
 
 
 def text_parts(module: nn.Module) -> nn.ModuleDict:
-    """What embeds texts, without the image tower."""
+    """What of an image-text model embeds texts, without the image tower."""
     names = ("text_model", "text_projection")
     return nn.ModuleDict({name: module.get_submodule(name) for name in names})
 
 
-def packed_text_rows(parts: nn.ModuleDict, tokens: Tokens, rows: NDArray[np.int64]) -> Tensor:
-    """Embeds some texts as `get_text_features` embeds them: `[len(rows), D]`, not normalised.
+def packed_embeddings(parts: nn.ModuleDict, tokens: Tokens, rows: Rows) -> Tensor:
+    """Embed some texts as `get_text_features` does: `[len(rows), D]`, not normalised.
 
     Args:
-        parts: of a model that `packs_texts`.
+        parts: of a model whose family says how it pools.
         tokens: of many texts.
         rows: which of them.
     """
     text_model = parts["text_model"]
     config: Any = text_model.config
-    if config.model_type == "clip_text_model":
+    if family_of(config).mask == "causal":
         pooled = _clip_end_states(text_model, tokens, rows)
     else:
         batch = tokens.packed(rows)
@@ -204,19 +251,19 @@ def packed_text_rows(parts: nn.ModuleDict, tokens: Tokens, rows: NDArray[np.int6
     return embedded
 
 
-def _clip_end_states(text_model: Any, tokens: Tokens, rows: NDArray[np.int64]) -> Tensor:
+def _clip_end_states(text_model: Any, tokens: Tokens, rows: Rows) -> Tensor:
     """State of each text's end token after CLIP's last norm, `[B, H]`."""
     batch = tokens.packed(rows)
-    mask = packed_mask(text_model, batch, causal=True)
+    mask = _packed_mask(text_model, batch, causal=True)
     device = mask.device
     embeddings = text_model.embeddings
-    # Not its own forward pass: it refuses a row of more places than one text may have tokens.
+    # Not its own forward pass: it refuses a row of more positions than one text may have tokens.
     states = embeddings.token_embedding(batch.ids.to(device))
     states = states + embeddings.position_embedding(batch.positions.to(device))
-    ends = torch.from_numpy(batch.rows.starts) + _end_places(
-        tokens.batch(rows).input_ids, text_model.eos_token_id
-    )
-    ends = ends.to(device)
+    ids, end_id = tokens.batch(rows).input_ids, text_model.eos_token_id
+    # Configurations of the first CLIP models name a wrong end token; theirs is the highest number there is.
+    end = (ids if end_id == 2 else (ids == end_id).int()).argmax(dim=1)
+    ends = (torch.from_numpy(batch.rows.starts) + end).to(device)
     layers = text_model.encoder.layers
     if isinstance(layers, HalfLayers):
         at_ends = layers(states, mask, only=ends)[-1]
@@ -226,9 +273,3 @@ def _clip_end_states(text_model: Any, tokens: Tokens, rows: NDArray[np.int64]) -
         at_ends = states.flatten(0, 1)[ends]
     out: Tensor = text_model.final_layer_norm(at_ends)
     return out
-
-
-def _end_places(ids: Tensor, end_id: int) -> Tensor:
-    """Which token of each row of `ids [texts, tokens]` CLIP pools."""
-    # Configurations of the first CLIP models name a wrong end token; theirs is the highest number there is.
-    return (ids if end_id == 2 else (ids == end_id).int()).argmax(dim=1)

@@ -15,15 +15,13 @@ from langadapt.errors import DataError, ModelError
 from langadapt.models.artifact import Artifact, read_artifact
 from langadapt.models.caches import image_embeddings
 from langadapt.models.load import ResolvedModel, resolve_model
+from langadapt.models.new_pieces import extend_text_model
 from langadapt.models.provenance import BaseModel
 from langadapt.models.student import Student
 from langadapt.models.teacher import Teacher, load_teacher
 from langadapt.models.text_model import TextModel, load_text_model
-from langadapt.models.trainable import restore_weights
-from langadapt.models.tuned import is_tuned, restore_tuning
-from langadapt.models.vocabulary import extend_text_model
-from langadapt.recipes import LanguageRecipe, ModelRef
-from langadapt.recipes.language import Trains
+from langadapt.models.tuning import is_tuned, restore_stages
+from langadapt.recipes import LanguageRecipe, Method, ModelRef
 
 
 class LanguageModel:
@@ -150,30 +148,24 @@ def load_beside(
     )
     if artifact.vocabulary is not None:
         extend_text_model(encoder, artifact.vocabulary, seed=recipe.distill.seed)
-    with torch.random.fork_rng(devices=[]):  # new layers draw weights, which the artifact's replace
-        restore_weights(encoder, recipe.text_model.trains, artifact.part("text_model"))
-        student = Student(
-            text_model=encoder, spec=recipe.adapter, trains="frozen", target_dim=artifact.target_dim
-        )
-    try:
-        student.adapter.load_state_dict(artifact.part("adapter"))
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise ModelError(f"{path_or_repo}: its adapter weights do not fit its recipe: {reason}") from error
-    loaded_teacher = restore_tuning(artifact.weights, recipe, student, loaded_teacher)
-    student.eval()
+    with torch.random.fork_rng(devices=[]):  # the adapter draws weights, which the artifact's replace
+        student = Student(text_model=encoder, spec=recipe.adapter, target_dim=artifact.target_dim)
+    loaded_teacher = restore_stages(artifact.weights, recipe, student, loaded_teacher)
     return LanguageModel(artifact=artifact, student=student, teacher=loaded_teacher)
 
 
 def _frozen_beside(
-    beside: Sequence[LanguageModel], source: ResolvedModel, trains: Trains
+    beside: Sequence[LanguageModel], source: ResolvedModel, trains: tuple[Method, ...]
 ) -> TextModel | None:
     """The same text model where it stayed frozen, if this one does, too."""
-    for model in beside if trains == "frozen" else ():
+    for model in beside if trains == ("locked",) else ():
         other = model.student.text_model
         if is_tuned(model.artifact.weights):
             continue
-        if model.artifact.recipe.text_model.trains == "frozen" and other.source.revision == source.revision:
+        if (
+            model.artifact.recipe.text_model.trains == ("locked",)
+            and other.source.revision == source.revision
+        ):
             return other
     return None
 

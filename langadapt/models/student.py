@@ -11,30 +11,26 @@ from torch.nn import functional as F
 
 from langadapt.data.tokens import TextBatch, Tokens, in_rows, length_groups
 from langadapt.models.bfloat16 import HalfPrecision
-from langadapt.models.device import side_by_side
-from langadapt.models.frozen_text import BATCH_TOKENS
+from langadapt.models.frozen_text import BATCH_TOKENS, FrozenText
 from langadapt.models.text_model import TextModel
 from langadapt.models.towers import Layers
-from langadapt.models.trainable import PROBE_IDS, Tower, choose_trained, embedding_table
+from langadapt.models.trainable import PROBE_IDS, Tower, embedding_table
 from langadapt.nn import Adapter, normed
 from langadapt.recipes import AdapterSpec
-from langadapt.recipes.language import Trains
 
 
 class Student(nn.Module):
-    """The adapted language model: text model, frozen or partly trained, and the adapter on its states.
+    """The adapted language model: text model, frozen unless told otherwise, and the adapter on its states.
 
     Args:
         text_model: the encoder.
         spec: the adapter's shape.
-        trains: what of the text model trains beside the rows of new pieces.
         target_dim: D, the teacher's width.
     """
 
-    def __init__(self, *, text_model: TextModel, spec: AdapterSpec, trains: Trains, target_dim: int) -> None:
+    def __init__(self, *, text_model: TextModel, spec: AdapterSpec, target_dim: int) -> None:
         super().__init__()
         self.layers: Layers = spec.states
-        self.trains = trains
         self.text_model = text_model
         self.adapter = Adapter(
             spec=spec,
@@ -43,10 +39,9 @@ class Student(nn.Module):
             target_dim=target_dim,
         ).to(text_model.device)
         self.half_adapter: HalfPrecision[Adapter] = HalfPrecision(fused=False)
-        choose_trained(text_model, trains)
 
     def train(self, mode: bool = True) -> "Student":
-        """Train mode for what trains; a frozen text model stays in eval mode."""
+        """Set train mode for what trains; a frozen text model stays in eval mode."""
         super().train(mode)
         if self.states_are_fixed:
             self.text_model.eval()
@@ -58,39 +53,30 @@ class Student(nn.Module):
         return not any(weight.requires_grad for weight in self.text_model.parameters())
 
     def forward(self, batch: TextBatch, states: Tensor | None = None) -> Tensor:
-        """Embeds a batch of texts: `[B, D]` float32, not normalised.
+        """Embed a batch of texts: `[B, D]` float32, not normalised.
 
         Args:
             batch: `[B, T]` ids and mask.
             states: `[N, L, H]` of the frozen text model, normed, where they are known already; a row for each
-                token, one text behind another. Unused where tuning put something on top.
+                token, one text behind another.
         """
-        if self._forward_pre_hooks:
-            # What tuning put on top was told the whole batch's mask, so it must see the whole batch.
-            padded = self._states(batch)
-            whole: Tensor = self.adapter(padded, batch.mask.to(padded.device))
-            return whole
         if states is not None:
             return self._embed(states, batch)
         out = torch.zeros(len(batch.mask), self.adapter.up.out_features, device=self.text_model.device)
         for part in length_groups(batch.mask.sum(dim=1)):
             own = batch.rows(part.rows).cut(part.tokens)
-            embedded = self._embed(self._states(own)[own.mask.to(out.device)], own)
-            out = out.index_copy(0, part.rows.to(out.device), embedded)
+            with torch.no_grad() if self.states_are_fixed else nullcontext():
+                known = normed(self.text_model.states(own, self.layers))[own.mask.to(out.device)]
+            out = out.index_copy(0, part.rows.to(out.device), self._embed(known, own))
         return out
 
-    def _states(self, batch: TextBatch) -> Tensor:
-        """What the adapter takes of a padded batch, `[B, T, L, H]`."""
-        with torch.no_grad() if self.states_are_fixed else nullcontext():
-            return normed(self.text_model.states(batch, self.layers))
-
     def packed_states(self, batch: TextBatch) -> Tensor:
-        """What `forward` takes as states, `[N, L, H]`: through the text engine, so without gradients."""
+        """What `forward` takes as states, `[N, L, H]`, without gradients."""
         lengths = batch.mask.sum(dim=1).cpu().numpy()
         ids = batch.input_ids[batch.mask].int().cpu().numpy()
         tokens = Tokens(ids=ids, offsets=np.append(0, lengths.cumsum()), pad_id=0)
         with torch.autocast(self.text_model.device.type, enabled=False):
-            return self.frozen_states(tokens, np.arange(len(lengths)))
+            return self._run_states(tokens, np.arange(len(lengths)))
 
     def _embed(self, states: Tensor, batch: TextBatch) -> Tensor:
         states = states.to(self.text_model.device)
@@ -106,19 +92,33 @@ class Student(nn.Module):
             "total": sum(p.numel() for p in weights),
         }
 
-    @torch.inference_mode()
+    @property
+    def frozen(self) -> FrozenText:
+        """The student over many texts, each to a normalised embedding `[D]` float32; in eval mode."""
+        model, dim = self.text_model, self.adapter.up.out_features
+        return FrozenText(
+            tokenize=model.tokenize, run=self._run, path=model.path, dim=dim, device=model.device
+        )
+
+    @property
+    def frozen_states(self) -> FrozenText:
+        """What the adapter takes of many texts: `[N, L, H]`, the N tokens one text behind another, normed."""
+        model = self.text_model
+        return FrozenText(
+            tokenize=model.tokenize,
+            run=self._run_states,
+            path=model.path,
+            dim=model.state_dim,
+            device=model.device,
+        )
+
     def encode(
         self, texts: Sequence[str], *, batch_tokens: int = BATCH_TOKENS, exact: bool = False
     ) -> Tensor:
-        """Encodes texts in their order.
-
-        Args:
-            texts: any number, none empty.
-            batch_tokens: tokens per forward pass.
-            exact: float32 throughout; without it bfloat16 where the device computes faster in it.
+        """Encode texts in their order; the arguments are those of `FrozenText.embed`.
 
         Returns:
-            `[len(texts), D]` float32 unit rows on the CPU.
+            `[len(texts), D]` float32, normalised, on the CPU.
 
         Raises:
             DataError: an empty or whitespace text, with its row number.
@@ -126,39 +126,17 @@ class Student(nn.Module):
         was_training = self.training
         if was_training:
             self.eval()
-        tokens = self.text_model.tokenize(texts)
-        out = torch.zeros(len(texts), self.adapter.up.out_features)
-
-        @torch.inference_mode()
-        def embedded(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Tensor]:
-            return rows, F.normalize(self._embed_frozen(tokens, rows, exact=exact), dim=-1).cpu()
-
-        batches = self.text_model.engine.batches(tokens, batch_tokens=batch_tokens)
-        # What tuning put on top is told the mask of one batch at a time.
-        alone = bool(self._forward_pre_hooks)
-        found = map(embedded, batches) if alone else side_by_side(embedded, batches, self.text_model.device)
-        for rows, units in found:
-            out[torch.from_numpy(np.ascontiguousarray(rows))] = units
+        out = self.frozen.embed(texts, exact=exact, batch_tokens=batch_tokens)
         if was_training:
             self.train()
         return out
 
-    def _embed_frozen(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool) -> Tensor:
-        """Some texts through the text engine: `[len(rows), D]` float32, not normalised."""
-        if self._forward_pre_hooks:
-            # What tuning put on top is told the mask of a whole padded batch.
-            whole: Tensor = self(tokens.batch(rows))
-            return whole
-        states = self.frozen_states(tokens, rows, exact=exact)
+    def _run(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
+        states = self._run_states(tokens, rows, exact=exact)
         adapter = self.half_adapter.of(self.adapter) if states.dtype == torch.bfloat16 else self.adapter
-        return _packed(adapter, states, tokens.lengths_of(rows))
+        return F.normalize(_packed(adapter, states, tokens.lengths_of(rows)), dim=-1)
 
-    def frozen_states(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
-        """What the adapter takes of some texts, without gradients.
-
-        Returns:
-            `[N, L, H]`, the N tokens one text behind another, normed; see `TextEngine.states`.
-        """
+    def _run_states(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
         return normed(self.text_model.packed_states(tokens, rows, self.layers, exact=exact))
 
 
@@ -174,12 +152,12 @@ def _packed(adapter: Adapter, states: Tensor, lengths: NDArray[np.int64]) -> Ten
         `[B, D]` float32.
     """
     rows, device = in_rows(lengths), states.device
-    x = adapter.enter(states)
+    x = adapter.project_in(states)
     x = x.index_select(0, rows.tokens().flatten().to(device)).view(*rows.texts.shape, -1)
-    x = adapter.attend(x, rows.together().to(device)).flatten(0, 1)
+    x = adapter.encode(x, rows.together().to(device)).flatten(0, 1)
     places, mask = rows.by_text()
     x = x.index_select(0, places.flatten().to(device)).view(*places.shape, -1)
-    return adapter.leave(x, mask.to(device))
+    return adapter.pool_out(x, mask.to(device))
 
 
 def student_tower(student: Student) -> Tower:
@@ -194,6 +172,4 @@ def student_tower(student: Student) -> Tower:
         projection=student.adapter.up,
         embeddings=embedding_table(encoder),
         run=lambda: student(probe),
-        entrance=student,
-        mask=lambda args, _: args[0].mask,
     )

@@ -1,6 +1,6 @@
 """The frozen English image-text model: text tower and image tower into one space."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from langadapt.data.tokens import TextBatch, Tokens, by_length, in_order, tokenize
+from langadapt.data.tokens import TextBatch, Tokens, tokenize
 from langadapt.errors import ModelError
 from langadapt.models.bfloat16 import HalfPrecision
 from langadapt.models.device import uses_bf16
-from langadapt.models.frozen_text import BATCH_TOKENS, TextPath, packed_text_rows, packs_texts, text_parts
+from langadapt.models.families import family_of
+from langadapt.models.frozen_text import FrozenText, packed_embeddings, text_parts, text_path
 from langadapt.models.load import (
     ResolvedModel,
     load_config,
@@ -25,10 +26,7 @@ from langadapt.models.load import (
     token_ids,
 )
 from langadapt.models.towers import image_rows, unit_rows
-from langadapt.models.trainable import PROBE_IDS, Tower, attention_mask, embedding_table, no_mask
-
-# These text towers were trained on texts padded to one length without a mask: padding is part of the input.
-_FIXED_LENGTH_FAMILIES = {"siglip", "siglip2"}
+from langadapt.models.trainable import PROBE_IDS, Tower, embedding_table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,34 +66,27 @@ class Teacher:
         return TextBatch(input_ids=batch.input_ids.gather(1, order), mask=batch.mask.gather(1, order))
 
     @property
-    def text_path(self) -> TextPath:
-        """How `encode_texts` runs: `packed`, or `padded` for families that are not known or need padding."""
-        return "packed" if self.fixed_tokens is None and packs_texts(self.module) else "padded"
-
-    def text_batches(self, tokens: Tokens) -> Iterator[NDArray[np.int64]]:
-        """Row numbers in the batches that `encode_texts` is fastest with, each row once."""
-        if self.text_path == "packed":
-            return in_order(tokens.lengths, batch_tokens=BATCH_TOKENS)
-        return by_length(self.padded_lengths(tokens), batch_tokens=BATCH_TOKENS)
-
-    def padded_lengths(self, tokens: Tokens) -> NDArray[np.int64]:
-        """Tokens that each text is to the tower, int64 `[len(tokens)]`."""
-        return tokens.lengths if self.fixed_tokens is None else np.full(len(tokens), self.fixed_tokens)
+    def text(self) -> FrozenText:
+        """The text tower over many texts, each to a normalised embedding `[D]` float32."""
+        packed = (
+            family_of(self.module.config).pooling
+            and text_path(self.module.get_submodule("text_model")) == "packed"
+        )
+        return FrozenText(
+            tokenize=self.tokenize,
+            run=self._run,
+            path="packed" if packed else "padded",
+            dim=self.dim,
+            device=self.device,
+            fixed_tokens=self.fixed_tokens,
+        )
 
     @torch.inference_mode()
-    def encode_texts(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
-        """Some English texts to `[len(rows), D]` float32 unit rows on the tower's device.
-
-        Args:
-            tokens: from `tokenize`.
-            rows: which of them. On the padded path they should be of like length, on the packed one of many.
-            exact: float32 even where the device is faster in bfloat16.
-        """
+    def _run(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
         fast = not exact and uses_bf16(self.device)
-        if self.text_path == "packed":
+        if self.text.path == "packed":
             parts = text_parts(self.module)
-            half = self.half.of(parts) if fast else parts
-            return unit_rows(packed_text_rows(half, tokens, rows))
+            return unit_rows(packed_embeddings(self.half.of(parts) if fast else parts, tokens, rows))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=fast):
             return self.embed_texts(self.batch(tokens, rows))
 
@@ -148,7 +139,7 @@ def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -
     text_config = getattr(config, "text_config", config)
     text_tower = getattr(module, "text_model", module)
     limit = min(position_limit(text_config, text_tower), int(tokenizer.model_max_length))
-    fixed = limit if config.model_type in _FIXED_LENGTH_FAMILIES else None
+    fixed = limit if family_of(config).fixed_length else None
     teacher = Teacher(
         source=source,
         module=module,
@@ -175,8 +166,6 @@ def image_tower(teacher: Teacher) -> Tower:
         projection=projection,
         embeddings=None,
         run=lambda: module.get_image_features(**pixels),
-        entrance=module.vision_model,
-        mask=no_mask,
     )
 
 
@@ -192,15 +181,4 @@ def text_tower(teacher: Teacher) -> Tower:
         projection=module.text_projection,
         embeddings=embedding_table(module.text_model),
         run=lambda: module.get_text_features(input_ids=ids, attention_mask=torch.ones_like(ids)),
-        entrance=module.text_model,
-        mask=attention_mask,
     )
-
-
-def teacher_texts(teacher: Teacher, texts: Sequence[str]) -> Tensor:
-    """The teacher's own embeddings of texts: `[len(texts), D]` float32 unit rows on the CPU."""
-    tokens = teacher.tokenize(texts)
-    out = torch.zeros(len(texts), teacher.dim)
-    for rows in teacher.text_batches(tokens):
-        out[torch.from_numpy(rows.copy())] = teacher.encode_texts(tokens, rows).cpu()
-    return out

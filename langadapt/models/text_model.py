@@ -1,6 +1,6 @@
 """The multilingual text encoder: token ids to the states of its layers."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from inspect import signature
 from typing import Any
 
@@ -8,16 +8,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from langadapt.data.tokens import TextBatch, Tokens, tokenize
 from langadapt.errors import ModelError, RecipeError
-from langadapt.models.frozen_text import TextEngine
+from langadapt.models.bfloat16 import HalfPrecision
+from langadapt.models.device import uses_bf16
+from langadapt.models.frozen_text import FrozenText, TextPath, packed_states, text_path
 from langadapt.models.load import (
     ResolvedModel,
     load_config,
     load_module,
     load_tokenizer,
     position_limit,
+    resolve_model,
     token_ids,
 )
 from langadapt.models.towers import Layers, layer_states, spread
@@ -44,9 +48,7 @@ class TextModel(nn.Module):
         self.tokenizer = tokenizer
         self.prefix = prefix
         self.max_tokens = max_tokens
-        self.engine = TextEngine(encoder)
-        self.untrained_embeddings: Tensor | None = None
-        """Token embeddings before training, kept where they train: only changed rows are saved."""
+        self.bfloat16_copy: HalfPrecision[nn.Module] = HalfPrecision(fused=self.path == "packed")
         probe = TextBatch(input_ids=torch.tensor([[5, 6]]), mask=torch.ones(1, 2, dtype=torch.bool))
         with torch.no_grad():
             states = self.states(probe, "all")
@@ -57,6 +59,11 @@ class TextModel(nn.Module):
         """Where the encoder runs."""
         return next(self.encoder.parameters()).device
 
+    @property
+    def path(self) -> TextPath:
+        """How `packed_states` runs; the encoder may change between calls."""
+        return text_path(self.encoder)
+
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Token ids with the model's prefix and special tokens, cut at `max_tokens`."""
         encode = token_ids(self.tokenizer, self.max_tokens)
@@ -66,13 +73,13 @@ class TextModel(nn.Module):
             pad_id=self.tokenizer.pad_token_id,
         )
 
-    def first_texts(self, batch: TextBatch, count: int = 3) -> str:
+    def first_texts(self, batch: TextBatch) -> str:
         """The first texts of a batch as its tokens spell them, for messages."""
         texts = [
             self.tokenizer.decode(ids[mask], skip_special_tokens=True)[:60]
-            for ids, mask in zip(batch.input_ids[:count], batch.mask[:count], strict=True)
+            for ids, mask in zip(batch.input_ids[:3], batch.mask[:3], strict=True)
         ]
-        more = ", ..." if len(batch.input_ids) > count else ""
+        more = ", ..." if len(batch.input_ids) > len(texts) else ""
         return ", ".join(f"'{text}'" for text in texts) + more
 
     def states(self, batch: TextBatch, layers: Layers) -> Tensor:
@@ -88,21 +95,29 @@ class TextModel(nn.Module):
         given = batch.to(self.device)
         return layer_states(self.encoder, given.input_ids, given.mask, layers)
 
+    @torch.no_grad()
     def packed_states(
-        self,
-        tokens: Tokens,
-        rows: NDArray[np.int64],
-        layers: Layers,
-        *,
-        exact: bool = False,
+        self, tokens: Tokens, rows: NDArray[np.int64], layers: Layers, *, exact: bool = False
     ) -> Tensor:
-        """Layer states of texts one behind another, without gradients; see `TextEngine.states`.
+        """Hidden states of texts one behind another, without gradients, as fast as the machine allows.
+
+        Args:
+            tokens: of many texts.
+            rows: which of them. On the padded path they should be of like length, on the packed one of many.
+            layers: see `Layers`.
+            exact: float32 whatever the device offers.
 
         Returns:
-            `[N, L, H]` float32, or bfloat16 where the device is faster in it and `exact` is not asked for.
+            `[N, L, H]`, the N tokens of the rows' texts, on the encoder's device, float32 or bfloat16.
         """
-        with torch.no_grad():
-            return self.engine.states(tokens, rows, layers, exact=exact)
+        encoder = self.encoder if exact or not uses_bf16(self.device) else self.bfloat16_copy.of(self.encoder)
+        if self.path == "padded":
+            given = tokens.batch(rows).to(self.device)
+            return layer_states(encoder, given.input_ids, given.mask, layers)[given.mask]
+        batch = tokens.packed(rows)
+        index = batch.rows.places().to(self.device)
+        chosen = packed_states(encoder, batch, layers)
+        return torch.stack([state.flatten(0, 1).index_select(0, index) for state in chosen], dim=1)
 
     def check_layers(self, layers: Layers) -> int:
         """Number of states that `layers` means for this model.
@@ -156,3 +171,37 @@ def load_text_model(
     limit = min(max_tokens, position_limit(config, module), int(tokenizer.model_max_length))
     model = TextModel(source=source, encoder=module, tokenizer=tokenizer, prefix=ref.prefix, max_tokens=limit)
     return model.to(device or torch.device("cpu"))
+
+
+Agreement = Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]]
+"""Two sides of R pairs of texts to the cosine of each pair, float32 `[R]`."""
+
+
+def load_agreement(name: str) -> Agreement:
+    """Load a multilingual encoder that tells whether two texts mean the same, on the CPU.
+
+    Texts are embedded by the mean of the last layer's states, as is usual for E5 and the MiniLM family.
+
+    Args:
+        name: a local folder, or `org/name@revision` on the Hub.
+
+    Raises:
+        ModelError: no such model.
+    """
+    repo, _, revision = name.partition("@")
+    reference = TextModelRef(repo=repo, revision=revision or None, unverified=not revision)
+    model = load_text_model(resolve_model(reference), reference, max_tokens=128)
+
+    def means(tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
+        states = model.packed_states(tokens, rows, "last", exact=exact)[:, 0].float()
+        parts = torch.split(states, tokens.lengths_of(rows).tolist())
+        return F.normalize(torch.stack([text.mean(dim=0) for text in parts]), dim=1)
+
+    text = FrozenText(
+        tokenize=model.tokenize, run=means, path=model.path, dim=model.state_dim, device=model.device
+    )
+
+    def agree(english: Sequence[str], target: Sequence[str]) -> NDArray[np.float32]:
+        return np.asarray((text.embed(english) * text.embed(target)).sum(dim=1).numpy(), np.float32)
+
+    return agree

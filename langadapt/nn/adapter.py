@@ -64,9 +64,9 @@ class Adapter(nn.Module):
         Returns:
             `[B, D]` float32, not normalised.
         """
-        return self.leave(self.attend(self.enter(states), mask), mask)
+        return self.pool_out(self.encode(self.project_in(states), mask), mask)
 
-    def enter(self, states: Tensor) -> Tensor:
+    def project_in(self, states: Tensor) -> Tensor:
         """The part that looks at each token alone, mix and Down: `[..., L, H]` to `[..., width]`."""
         weights = torch.softmax(self.mix, dim=0).to(states.dtype)
         flat = states.flatten(0, -3)
@@ -76,13 +76,13 @@ class Adapter(nn.Module):
         x = self.dropout(x)
         return x if self.layers else F.gelu(x)
 
-    def attend(self, x: Tensor, mask: Tensor) -> Tensor:
+    def encode(self, x: Tensor, mask: Tensor) -> Tensor:
         """The Transformer layers: `x [B, T, width]` to the same shape; `mask` as they take it."""
         for layer in self.layers:
             x = layer(x, mask)
         return x
 
-    def leave(self, x: Tensor, mask: Tensor) -> Tensor:
+    def pool_out(self, x: Tensor, mask: Tensor) -> Tensor:
         """Pooling and Up: `x [B, T, width]` under `mask [B, T]` to `[B, D]` float32."""
         pooled = mean_pooling(x, mask) if self.pool is None else self.pool(x, mask)
         embedding: Tensor = self.up(self.norm(pooled))

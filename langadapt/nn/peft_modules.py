@@ -5,6 +5,8 @@ Exports carry the text of this file (`export/module_source.py`), so it imports o
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -19,7 +21,6 @@ class Bottleneck(nn.Module):
 
     Args:
         dim: width of what it stands behind.
-        reduction: divides the width; at least one unit stays.
 
     Source: Houlsby et al., 2019; width d/4 as in LilT (Khan and Fu, 2023), whose bottlenecks do not start as
         the identity.
@@ -27,9 +28,9 @@ class Bottleneck(nn.Module):
 
     added_by_tuning = True
 
-    def __init__(self, *, dim: int, reduction: int = 4) -> None:
+    def __init__(self, *, dim: int) -> None:
         super().__init__()
-        self.down = nn.Linear(dim, max(1, dim // reduction))
+        self.down = nn.Linear(dim, max(1, dim // 4))
         self.up = nn.Linear(self.down.out_features, dim)
         nn.init.normal_(self.down.weight, std=dim**-0.5)
         nn.init.zeros_(self.down.bias)
@@ -43,7 +44,7 @@ class Bottleneck(nn.Module):
 
 
 class TopLayer(nn.Module):
-    """One more Transformer layer on a tower's last states; starts as the identity.
+    """One more Transformer layer behind a tower's last one; starts as the identity.
 
     Args:
         dim: width of the states; heads are as many as divide it with 32 values or more each.
@@ -55,30 +56,46 @@ class TopLayer(nn.Module):
         super().__init__()
         heads = max(h for h in range(1, max(1, dim // 32) + 1) if dim % h == 0)
         self.inner = TransformerLayer(dim=dim, heads=heads, feedforward_dim=4 * dim, dropout=0.0)
-        self.mask: Tensor | None = None
-        """`[B, T]` bool of the batch that comes next; None where every token counts. The tower sets it."""
         for linear in (self.inner.attention_out, self.inner.feedforward_out):
             nn.init.zeros_(linear.weight)
             nn.init.zeros_(linear.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Maps `x [B, T, dim]` to `[B, T, dim]`."""
-        mask = self.mask
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Maps `x [B, T, dim]` to `[B, T, dim]`.
+
+        Args:
+            x: hidden states.
+            mask: that of the layer in front, as transformers or this package passes it: bool or added to
+                scores, `[B, T]`, `[B, T, T]`, or `[B, 1, T, T]` with dimensions of 1 for what is the same
+                everywhere. None: every token counts.
+        """
         if mask is None:
             mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
-        out: Tensor = self.inner(x, mask.to(x.device))
+        if mask.is_floating_point():
+            mask = mask >= 0  # added to scores: minus infinity, or a number near it, hides a token
+        if mask.dim() == 4:
+            mask = mask[:, 0].expand(x.shape[0], -1, -1)
+        out: Tensor = self.inner(x, mask.bool())
         return out
 
 
-def append(place: nn.Module, name: str, added: nn.Module) -> None:
-    """Makes a module what the output of another one goes through, as its submodule of a name yet unused."""
-    place.add_module(name, added)
+def append(module: nn.Module, name: str, added: nn.Module) -> None:
+    """Pass a module's output through another one, which becomes its submodule of that name."""
+    module.add_module(name, added)
 
-    def through(module: nn.Module, _: object, output: Any) -> Any:
-        last = module.get_submodule(name)
-        return (last(output[0]), *output[1:]) if isinstance(output, tuple) else last(output)
+    def through(host: nn.Module, args: tuple[Any, ...], options: dict[str, Any], output: Any) -> Any:
+        last = host.get_submodule(name)
+        masks = (_mask_given(host, args, options),) if isinstance(last, TopLayer) else ()
+        return (last(output[0], *masks), *output[1:]) if isinstance(output, tuple) else last(output, *masks)
 
-    place.register_forward_hook(through)
+    module.register_forward_hook(through, with_kwargs=True)
+
+
+def _mask_given(layer: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> Tensor | None:
+    """The attention mask that a layer was called with."""
+    given = signature(layer.forward).bind(*args, **options).arguments
+    mask: Tensor | None = given.get("mask", given.get("attention_mask"))
+    return mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,12 +134,7 @@ def transformer_layers(tower: nn.Module, run: Callable[[], object]) -> list[Tran
         handles.append(member.register_forward_pre_hook(begin))
         for linear in _own_modules(member):
             if isinstance(linear, nn.Linear):
-
-                def note(module: nn.Module, given: tuple[Tensor], *, own: nn.Module = member) -> None:
-                    assert isinstance(module, nn.Linear)
-                    calls[own].append((module, given[0]))
-
-                handles.append(linear.register_forward_pre_hook(note))
+                handles.append(linear.register_forward_pre_hook(partial(_note_call, calls[member])))
     was_training = tower.training
     tower.eval()
     try:
@@ -132,8 +144,12 @@ def transformer_layers(tower: nn.Module, run: Callable[[], object]) -> list[Tran
         tower.train(was_training)
         for handle in handles:
             handle.remove()
-    found = [parts for member in dict.fromkeys(order) if (parts := _parts(member, calls[member]))]
-    return found
+    return [parts for member in dict.fromkeys(order) if (parts := _parts(member, calls[member]))]
+
+
+def _note_call(calls: list[tuple[nn.Linear, Tensor]], linear: nn.Module, given: tuple[Tensor]) -> None:
+    assert isinstance(linear, nn.Linear)
+    calls.append((linear, given[0]))
 
 
 def _own_modules(module: nn.Module) -> Iterator[nn.Module]:
@@ -158,7 +174,7 @@ def _parts(layer: nn.Module, calls: list[tuple[nn.Linear, Tensor]]) -> Transform
 
 
 def add_bottlenecks(layers: list[TransformerParts]) -> list[nn.Module]:
-    """Puts a bottleneck behind attention and feed-forward of each layer, in front of the residual sum.
+    """Put a bottleneck behind attention and feed-forward of each layer, in front of the residual sum.
 
     It becomes the linear map's own submodule `bottleneck`, so that no pretrained weight changes its name; one
     of a later stage stands behind it and is `bottleneck_2`.
@@ -176,7 +192,7 @@ def add_bottlenecks(layers: list[TransformerParts]) -> list[nn.Module]:
 
 
 def add_top_layer(last: TransformerParts) -> TopLayer:
-    """Puts a layer behind a tower's last one, as its submodule `top`; one of a later stage is `top_2`."""
+    """Put a layer behind a tower's last one, as its submodule `top`; one of a later stage is `top_2`."""
     top = TopLayer(dim=last.feedforward_out.out_features).to(last.feedforward_out.weight)
     append(last.layer, _unused(last.layer, "top"), top)
     return top
@@ -185,6 +201,65 @@ def add_top_layer(last: TransformerParts) -> TopLayer:
 def _unused(place: nn.Module, name: str) -> str:
     earlier = sum(child == name or child.startswith(f"{name}_") for child, _ in place.named_children())
     return f"{name}_{earlier + 1}" if earlier else name
+
+
+CHANGED_ROWS, CHANGED_VALUES, LORA_A, LORA_B = ".changed_rows", ".changed_values", ".lora_A", ".lora_B"
+
+_ADDED: dict[str, tuple[Any, str]] = {
+    "bottleneck": (Bottleneck, ".up.bias"),
+    "top": (TopLayer, ".inner.attention_out.bias"),
+}
+"""By the name as a submodule: the class, and a weight of it that is as long as it is wide."""
+
+
+@torch.no_grad()
+def put_changes(model: nn.Module, changes: dict[str, Tensor]) -> None:
+    """Add what training changed to a model's weights, and make the modules that it added.
+
+    Args:
+        model: a tower, or a part of it, as it was before the training.
+        changes: differences by the weights' names; whole weights of modules that the model lacks. Of a table
+            `NAME.changed_rows` and `NAME.changed_values`; of a linear map `NAME.lora_A [rank, in]` and
+            `NAME.lora_B [out, rank]`, whose product is the difference.
+
+    Raises:
+        KeyError, AttributeError, RuntimeError, IndexError: the model has no such weight, or of other shape.
+    """
+    _add_modules(model, changes)
+    weights = dict(model.named_parameters())
+    for name in sorted(changes):  # one order for all who call: sums must round alike
+        stem, _, kind = name.rpartition(".")
+        if f".{kind}" == CHANGED_ROWS:
+            table, values = weights[stem], changes[stem + CHANGED_VALUES]
+            table.index_add_(0, changes[name].to(table.device), values.to(table))
+        elif f".{kind}" == LORA_A:
+            weight = weights[f"{stem}.weight"]
+            weight.add_(changes[stem + LORA_B].to(weight) @ changes[name].to(weight))
+        elif f".{kind}" not in (CHANGED_VALUES, LORA_B):
+            weights[name].add_(changes[name].to(weights[name]).view_as(weights[name]))
+
+
+def _add_modules(model: nn.Module, changes: dict[str, Tensor]) -> None:
+    """Make the modules that changes belong to and the model lacks, with weights of zero."""
+    # A place's later one has the longer name, and must come behind the earlier one.
+    for name in sorted(changes, key=lambda name: (len(name), name)):
+        for kind, (added, wide) in _ADDED.items():
+            path, _, own = name.removesuffix(wide).rpartition(".")
+            if not name.endswith(wide) or own.split("_")[0] != kind:
+                continue
+            host = model.get_submodule(path)
+            if not hasattr(host, own):
+                with torch.random.fork_rng(devices=[]):  # what it draws is replaced
+                    made = added(dim=len(changes[name])).eval().requires_grad_(False)
+                append(host, own, made.to(next(host.parameters())))
+                for weight in made.parameters():
+                    weight.zero_()
+
+
+def added_weights(model: nn.Module) -> dict[str, Tensor]:
+    """The weights of modules that training added, by name."""
+    heads = tuple(f"{n}." for n, part in model.named_modules() if getattr(part, "added_by_tuning", False))
+    return {name: value for name, value in model.state_dict().items() if heads and name.startswith(heads)}
 
 
 class ExtendedEmbedding(nn.Module):

@@ -35,7 +35,9 @@ from langadapt.recipes.stages import (
     LastLayers,
     Lora,
     Method,
+    Trainable,
     TuneStage,
+    trainable_text,
 )
 from langadapt.recipes.yaml import dump_recipe, read_yaml
 
@@ -60,6 +62,7 @@ __all__ = [
     "TableFiles",
     "TarShards",
     "TextModelRef",
+    "Trainable",
     "TuneStage",
     "all_data_recipes",
     "data_recipe",
@@ -69,6 +72,7 @@ __all__ = [
     "read_yaml",
     "shipped_folder",
     "shipped_languages",
+    "trainable_text",
     "with_absolute_paths",
     "with_values",
 ]

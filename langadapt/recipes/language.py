@@ -3,16 +3,15 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from langadapt.recipes.stages import (
     DomainStage,
     FewShotStage,
     Fraction,
-    LastLayers,
-    Lora,
     PositiveFloat,
     PositiveInt,
+    Trainable,
     TuneStage,
 )
 from langadapt.recipes.yaml import Spec
@@ -40,26 +39,6 @@ class ModelRef(Spec):
         return value
 
 
-def _kind_of_trains(value: object) -> str | None:
-    if isinstance(value, LastLayers) or (isinstance(value, dict) and "last" in value):
-        return "last"
-    if isinstance(value, Lora) or (isinstance(value, dict) and "lora" in value):
-        return "lora"
-    return "choice" if value in ("frozen", "embeddings", "full") else None
-
-
-Trains = Annotated[
-    Annotated[Literal["frozen", "embeddings", "full"], Tag("choice")]
-    | Annotated[LastLayers, Tag("last")]
-    | Annotated[Lora, Tag("lora")],
-    Discriminator(
-        _kind_of_trains,
-        custom_error_type="trains",
-        custom_error_message="expected frozen, embeddings, full, {last: n} or {lora: {rank: n}}",
-    ),
-]
-
-
 class ExtendVocabulary(Spec):
     """New pieces for a tokenizer that hardly knows the language, learnt on the target side of the data.
 
@@ -76,10 +55,11 @@ class ExtendVocabulary(Spec):
 class TextModelRef(ModelRef):
     """The multilingual text encoder and how much of it trains."""
 
-    trains: Trains = "frozen"
-    """`frozen`, `embeddings` (token embeddings), `last: n`, `lora: {rank: 8}` or `full`."""
+    trains: Trainable = ("locked",)
+    """What of it trains beside the adapter: `locked` (or `frozen`), `embeddings` (token embeddings),
+    `last: n`, `lora: {rank: 8}`, `full`, or any other methods of `tune.text`, alone or as a list."""
     learning_rate: PositiveFloat = 2e-4
-    """Peak learning rate of the text model's own trained weights; unused while frozen."""
+    """Peak learning rate of the text model's own trained weights; unused while locked."""
     extend_vocabulary: ExtendVocabulary | None = None
     """New tokenizer pieces with trained rows, for a language or script that the text model never saw."""
     prefix: str = ""

@@ -1,38 +1,37 @@
 """Contrastive tuning on image-caption pairs: which weights of which tower learn, and how."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from langadapt.recipes.yaml import Spec
+
+PositiveInt = Annotated[int, Field(gt=0)]
+
+PositiveFloat = Annotated[float, Field(gt=0.0)]
 
 Word = Literal[
     "locked", "full", "layer_norm", "bitfit", "adapters", "layer", "projection", "head", "embeddings"
 ]
 
-_WORDS = ("locked", "full", "layer_norm", "bitfit", "adapters", "layer", "projection", "head", "embeddings")
-
-
-def _kind_of_method(value: object) -> str | None:
-    if isinstance(value, LastLayers) or (isinstance(value, dict) and "last" in value):
-        return "last"
-    if isinstance(value, Lora) or (isinstance(value, dict) and "lora" in value):
-        return "lora"
-    return "word" if value in _WORDS else None
-
-
-PositiveInt = Annotated[int, Field(gt=0)]
-
 
 class LastLayers(Spec):
-    """Train the last layers of the text model, or of a tower."""
+    """Train the last Transformer layers of a pretrained encoder."""
 
     last: PositiveInt
-    """Number of Transformer layers, counted from the output."""
+    """Number of layers, counted from the output."""
 
-
-PositiveFloat = Annotated[float, Field(gt=0.0)]
+    def __str__(self) -> str:
+        return f"last {self.last} layers" if self.last > 1 else "last layer"
 
 
 class Lora(Spec):
@@ -44,22 +43,53 @@ class Lora(Spec):
 
     lora: Size
 
+    def __str__(self) -> str:
+        return f"lora (rank {self.lora.rank}, alpha {self.lora.alpha:g})"
+
+
+def _kind_of_method(value: object) -> str | None:
+    for kind, spec in (("last", LastLayers), ("lora", Lora)):
+        if isinstance(value, spec) or (isinstance(value, dict) and kind in value):
+            return kind
+    return "word" if value in get_args(Word) else None
+
 
 Method = Annotated[
     Annotated[Word, Tag("word")] | Annotated[LastLayers, Tag("last")] | Annotated[Lora, Tag("lora")],
     Discriminator(
         _kind_of_method,
         custom_error_type="method",
-        custom_error_message=f"expected one of {', '.join(_WORDS)}, {{last: n}} or {{lora: {{rank: n}}}}",
+        custom_error_message=f"expected one of {', '.join(get_args(Word))}, {{last: n}} or "
+        "{lora: {rank: n}}",
     ),
 ]
 
 
 def _as_list(value: object) -> object:
-    return tuple(value) if isinstance(value, list | tuple) else (value,)
+    items = tuple(value) if isinstance(value, list | tuple) else (value,)
+    return tuple("locked" if item == "frozen" else item for item in items)
 
 
-Methods = Annotated[tuple[Method, ...], BeforeValidator(_as_list)]
+def _methods_fit(value: tuple[Method, ...]) -> tuple[Method, ...]:
+    if not value:
+        raise ValueError("name at least one method, or `locked`")
+    for alone in ("locked", "full"):
+        if alone in value and len(value) > 1:
+            raise ValueError(f"{alone} stands alone")
+    kinds = [item if isinstance(item, str) else type(item) for item in value]
+    if len(set(kinds)) < len(kinds):
+        raise ValueError("a method is named twice")
+    return value
+
+
+Trainable = Annotated[tuple[Method, ...], BeforeValidator(_as_list), AfterValidator(_methods_fit)]
+"""Which weights of a tower train: one method or several. `frozen` is another word for `locked`."""
+
+
+def trainable_text(methods: tuple[Method, ...]) -> str:
+    """The methods for people: `adapters, lora (rank 8, alpha 16)`."""
+    return ", ".join(map(str, methods))
+
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -79,8 +109,8 @@ class ContrastStage(Spec):
 
     pairs: Annotated[tuple[str, ...], Field(min_length=1)]
     """Pair recipes by name or path; or tables (image, caption) and tar shards by path."""
-    text: Methods = ("adapters", "layer_norm", "projection")
-    image: Methods = ("locked",)
+    text: Trainable = ("adapters", "layer_norm", "projection")
+    image: Trainable = ("locked",)
     loss: Literal["softmax", "sigmoid"] = "softmax"
     """`softmax`: symmetric InfoNCE; `sigmoid`: each text-image pair by itself, as in SigLIP."""
     temperature: PositiveFloat = 0.05
@@ -109,24 +139,11 @@ class ContrastStage(Spec):
     """What an unreadable image does: stop the run, or leave its pairs out and count them."""
     seed: int = 0
 
-    @field_validator("text", "image")
-    @classmethod
-    def _methods_fit(cls, value: tuple[Method, ...]) -> tuple[Method, ...]:
-        if not value:
-            raise ValueError("name at least one method, or `locked`")
-        for alone in ("locked", "full"):
-            if alone in value and len(value) > 1:
-                raise ValueError(f"{alone} stands alone")
-        kinds = [item if isinstance(item, str) else type(item) for item in value]
-        if len(set(kinds)) < len(kinds):
-            raise ValueError("a method is named twice")
-        return value
-
 
 class AlignStage(ContrastStage):
     """Alignment of two encoders that have never met; their projections are new and always train."""
 
-    text: Methods = ("full",)
+    text: Trainable = ("full",)
     dim: PositiveInt = 256
     """Width of the shared space."""
     max_tokens: PositiveInt = 77
@@ -196,8 +213,8 @@ class HardSampling(Spec):
 class DomainStage(TuneStage):
     """Adaptation to a domain: adapters inside both frozen towers; difficult pairs can be drawn more often."""
 
-    text: Methods = ("adapters",)
-    image: Methods = ("adapters",)
+    text: Trainable = ("adapters",)
+    image: Trainable = ("adapters",)
     sampling: HardSampling = HardSampling()
     blend: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """Share of the change that is kept at the end; each weight goes back towards the model that it was.

@@ -14,10 +14,10 @@ from langadapt.files.atomic import write_text
 from langadapt.files.store import fingerprint
 from langadapt.models import resolve_model
 from langadapt.models.artifact import environment_facts
-from langadapt.models.contrast_model import ContrastModel
 from langadapt.models.device import best_device, device_name
 from langadapt.models.dual_encoder import DualEncoder, new_dual_encoder
-from langadapt.models.trainable import apply_methods, merge_lora
+from langadapt.models.trainable import make_trainable, merge_lora
+from langadapt.models.tuning import ContrastModel
 from langadapt.nn.losses import Temperature
 from langadapt.recipes import AlignStage, Method, ModelRef
 from langadapt.training.contrast import train_contrast
@@ -74,8 +74,8 @@ def align(
         *sources, dim=stage.dim, max_tokens=stage.max_tokens, seed=stage.seed, device=accelerator.device
     )
     locked = set(stage.image) <= {"locked", "projection"}
-    text = apply_methods(made.text_tower(), _methods(stage.text), seed=stage.seed)
-    image = apply_methods(made.image_tower(), _methods(stage.image), seed=stage.seed + 1)
+    text = make_trainable(made.text_tower(), _methods(stage.text), seed=stage.seed)
+    image = make_trainable(made.image_tower(), _methods(stage.image), seed=stage.seed + 1)
     module: Any = made.teacher.module
     model = ContrastModel(
         text=text,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from langadapt.data.batches import ContrastBatch
 from langadapt.errors import Progress, Report
-from langadapt.models.contrast_model import ContrastModel, Embedded
+from langadapt.models.tuning import ContrastModel, Embedded
 from langadapt.nn import distillation_distance
 from langadapt.nn.losses import duplicates, gather_rows, sigmoid_contrast, softmax_contrast
 from langadapt.recipes import ContrastStage

@@ -31,10 +31,10 @@ from langadapt.models import (
 )
 from langadapt.models.artifact import environment_facts
 from langadapt.models.device import best_device, device_name
-from langadapt.models.new_pieces import learn_vocabulary
-from langadapt.models.pieces import Vocabulary
-from langadapt.models.trainable import trained_weights
-from langadapt.models.vocabulary import extend_text_model, new_rows
+from langadapt.models.new_pieces import extend_text_model, learn_vocabulary, new_rows
+from langadapt.models.trainable import TrainableTower, finish_training
+from langadapt.models.tuning import trainable_student
+from langadapt.models.vocabulary import Vocabulary
 from langadapt.nn import distillation_distance, info_nce
 from langadapt.nn.losses import gather_rows
 from langadapt.recipes import DistillStage, LanguageRecipe, ParallelRecipe, data_recipe, with_absolute_paths
@@ -131,9 +131,8 @@ def distill(
     vocabulary = extend_vocabulary(encoder, recipe, corpora, run, accelerator=accelerator, report=report)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stage.seed)
-        student = Student(
-            text_model=encoder, spec=recipe.adapter, trains=recipe.text_model.trains, target_dim=teacher.dim
-        )
+        student = Student(text_model=encoder, spec=recipe.adapter, target_dim=teacher.dim)
+    trainable = trainable_student(student, recipe.text_model.trains, seed=stage.seed)
     counts = student.parameter_counts()
     share = 100 * counts["trained"] / counts["total"]
     report(Progress(stage=f"adapter: {counts['trained']:,} trained weights, {share:.1f} % of the student"))
@@ -151,13 +150,13 @@ def distill(
     del teacher  # its answers are in the store; training needs the memory
     shares = np.bincount(data.train.target, minlength=len(data.targets)) / len(data.train)
     student.adapter.start_at(data.targets.weighted_sum(shares).to(device))
-    best = _train(student, data, recipe, run, report, accelerator, options.checkpoint_seconds)
+    best = _train(student, trainable, data, recipe, run, report, accelerator, options.checkpoint_seconds)
     artifact = Artifact(
         recipe=recipe,
         teacher=base_model(teacher_source, recipe.teacher),
         text_model=base_model(text_source, recipe.text_model),
         target_dim=target_dim,
-        weights=_artifact_weights(student),
+        weights=finish_training(trainable),
         data=tuple(map(parallel_source, stated, corpora)),
         samples=finished_samples(student, recipe),
         training={
@@ -184,6 +183,7 @@ def distill(
 
 def _train(
     student: Student,
+    trainable: TrainableTower,
     data: DistillData,
     recipe: LanguageRecipe,
     run: RunFolder,
@@ -200,7 +200,9 @@ def _train(
         gradient_clip_norm=stage.gradient_clip_norm,
         seed=stage.seed,
     )
-    state = start_fit(student, _parameter_groups(student, recipe), plan=plan, accelerator=accelerator)
+    state = start_fit(
+        student, _parameter_groups(student, trainable, recipe), plan=plan, accelerator=accelerator
+    )
     best: dict[str, Any] = {"held_out_recall": -1.0, "best_step": 0}
     earlier = 0.0
     if run.checkpoint.is_file():
@@ -224,7 +226,7 @@ def _train(
         even = rows[: len(rows) // accelerator.num_processes * accelerator.num_processes]
         return data.batch(data.train, even[accelerator.process_index :: accelerator.num_processes])
 
-    packed = student.states_are_fixed and student.text_model.engine.path == "packed"
+    packed = student.states_are_fixed and student.text_model.path == "packed"
 
     def loss(model: nn.Module, batch: DistillBatch) -> Tensor:
         if packed and batch.states is None:
@@ -268,7 +270,9 @@ def _train(
     return {**best, "steps": plan.steps, "seconds": round(earlier + run.seconds, 1)}
 
 
-def _parameter_groups(student: Student, recipe: LanguageRecipe) -> list[dict[str, Any]]:
+def _parameter_groups(
+    student: Student, trainable: TrainableTower, recipe: LanguageRecipe
+) -> list[dict[str, Any]]:
     decay, extension = recipe.distill.weight_decay, recipe.text_model.extend_vocabulary
     groups: list[dict[str, Any]] = []
     new = new_rows(student.text_model)
@@ -278,20 +282,14 @@ def _parameter_groups(student: Student, recipe: LanguageRecipe) -> list[dict[str
         (student.adapter, recipe.distill.learning_rate),
         (student.text_model, recipe.text_model.learning_rate),
     ):
-        weights = [value for value in module.parameters() if value.requires_grad and value is not new]
+        own = {id(value) for value in module.parameters()} - {id(new)}
+        trained = {name: value for name, value in trainable.trained().items() if id(value) in own}
         # Decay would move the rows of embeddings that no text of this language touches.
-        table = recipe.text_model.trains == "embeddings" and module is student.text_model
-        matrices = [value for value in weights if value.dim() > 1 and not table]
-        others = [value for value in weights if value.dim() <= 1 or table]
+        matrices = [v for name, v in trained.items() if v.dim() > 1 and name != trainable.table]
+        others = [v for name, v in trained.items() if v.dim() <= 1 or name == trainable.table]
         groups += [{"params": matrices, "lr": rate, "weight_decay": decay}] if matrices else []
         groups += [{"params": others, "lr": rate, "weight_decay": 0.0}] if others else []
     return groups
-
-
-def _artifact_weights(student: Student) -> dict[str, Tensor]:
-    adapter = {f"adapter.{name}": value.detach() for name, value in student.adapter.state_dict().items()}
-    trained = trained_weights(student.text_model, student.trains)
-    return {**adapter, **{f"text_model.{name}": value for name, value in trained.items()}}
 
 
 def distill_loss(

@@ -3,7 +3,6 @@
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -16,13 +15,12 @@ from torch import Tensor
 
 from langadapt.data.batches import DistillBatch
 from langadapt.data.parallel import ParallelSentences, chosen, joined, split_by_english
-from langadapt.data.tokens import Tokens, in_order
+from langadapt.data.tokens import Tokens
 from langadapt.errors import Progress, Report
 from langadapt.files.shared_rows import Fill, SharedRows, shared_rows
 from langadapt.files.store import StoreSpec, distinct, fingerprint, stored_rows
 from langadapt.models import Student, Teacher
-from langadapt.models.device import side_by_side, uses_bf16
-from langadapt.models.frozen_text import BATCH_TOKENS, TextPath, how_it_runs
+from langadapt.models.device import uses_bf16
 from langadapt.recipes import DistillStage
 
 # Part of the store's fingerprint: raise it when a change here or in the tower changes its rows.
@@ -120,7 +118,7 @@ def prepare(
     texts = chosen(learnt, places.first)
 
     targets = teacher_targets(chosen(english, sources.first), teacher, cache, report)
-    tokens, text_row = _in_store_order(student.text_model.tokenize(texts), student.text_model.engine.path)
+    tokens, text_row = student.frozen_states.store_order(student.text_model.tokenize(texts))
     english_of = sources.index
     target_of = text_row[places.index]
     states = frozen_states(
@@ -149,19 +147,17 @@ def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report:
         teacher.fixed_tokens,
         uses_bf16(teacher.device),
     )
-    way = how_it_runs(teacher.text_path, teacher.device)
+    text = teacher.text
 
     def compute(missing: NDArray[np.int64], left: int) -> tuple[NDArray[np.int64], Fill]:
         before = len(texts) - left
-        report(Progress(stage=f"teacher embeddings: {way}, {before:,} of {len(texts):,} known"))
-        tokens, place = _in_store_order(teacher.tokenize(chosen(texts, missing)), teacher.text_path)
-        lengths = teacher.padded_lengths(tokens)
+        report(Progress(stage=f"teacher embeddings: {text.description}, {before:,} of {len(texts):,} known"))
+        tokens, place = text.store_order(text.tokenize(chosen(texts, missing)))
         order = np.empty_like(missing)
         order[place] = missing
 
         def fill(done: int) -> Iterator[Tensor]:
-            batches = in_order(lengths, batch_tokens=BATCH_TOKENS, first=done)
-            for embedded in side_by_side(partial(teacher.encode_texts, tokens), batches, teacher.device):
+            for _, embedded in text.in_store_order(tokens, first=done):
                 yield embedded
                 done += len(embedded)
                 report(Progress(stage="teacher embeddings", done=before + done, total=len(texts)))
@@ -169,14 +165,6 @@ def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report:
         return order, fill
 
     return shared_rows(cache / "teacher-text" / key, texts, dim=teacher.dim, compute=compute)
-
-
-def _in_store_order(tokens: Tokens, path: TextPath) -> tuple[Tokens, NDArray[np.int64]]:
-    """Texts as a store holds them, and the place of each in it (int64 `[len(tokens)]`).
-
-    Padded batches are cut from texts that are sorted by length; packed ones want neighbours of many lengths.
-    """
-    return tokens.by_length() if path == "padded" else (tokens, np.arange(len(tokens)))
 
 
 # Part of the store's fingerprint: raise it when a change here or in the towers changes its rows.
@@ -207,8 +195,7 @@ def frozen_states(
         DataError: the disk is full or not writable.
     """
     if not student.states_are_fixed:
-        what = "new pieces" if student.trains == "frozen" else student.trains
-        report(Progress(stage=f"text model: trains {what}, so its states are computed in each step"))
+        report(Progress(stage="text model: something of it trains, so its states are computed in each step"))
         return None
     encoder = student.text_model
     count, width = encoder.check_layers(student.layers), encoder.state_dim
@@ -234,16 +221,14 @@ def frozen_states(
         return None
     report(Progress(stage=f"frozen states: cached, {size} of a budget of {budget / 1e9:.2f} GB"))
 
-    def asked(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], Tensor]:
-        states = student.frozen_states(tokens, rows)
-        return rows, states.flatten(1) if bits == 16 else _narrow(states)
+    def stored(states: Tensor) -> Tensor:
+        return states.flatten(1) if bits == 16 else _narrow(states)
 
     def compute(done: int) -> Iterator[Tensor]:
         first = int(np.searchsorted(tokens.offsets, done))
-        report(Progress(stage=f"frozen states: {how_it_runs(encoder.engine.path, encoder.device)}"))
-        batches = in_order(tokens.lengths, batch_tokens=BATCH_TOKENS, first=first)
-        for rows, stored in side_by_side(asked, batches, encoder.device):
-            yield stored
+        report(Progress(stage=f"frozen states: {student.frozen_states.description}"))
+        for rows, states in student.frozen_states.in_store_order(tokens, first=first, convert=stored):
+            yield states
             report(Progress(stage="frozen states", done=int(rows[-1]) + 1, total=len(tokens)))
 
     return FrozenStates(tokens=tokens, rows=stored_rows(cache, spec, compute), count=count, width=width)

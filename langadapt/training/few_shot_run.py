@@ -25,7 +25,7 @@ from langadapt.models import LanguageModel
 from langadapt.models.caches import stored_images, stored_patches
 from langadapt.models.prompts import class_embeddings
 from langadapt.models.prompts_artifact import PromptFacts, Tower, prompt_labels, text_tower, write_prompts
-from langadapt.models.teacher import learned_temperature, teacher_texts
+from langadapt.models.teacher import learned_temperature
 from langadapt.training.few_shot import SHOWN, FewShotTask, Learned, Shots, learn
 
 BASELINES = ("template", "ensemble", "probe", "tip", "tip-f", "coop", "instance")
@@ -167,7 +167,7 @@ def zero_shot_rows(
     names = [[label] for label in prompt_labels(data.classes, kind)]
     if kind == "student":
         return class_embeddings(names, templates, model.encode_text)
-    return class_embeddings(names, templates, lambda texts: teacher_texts(model.teacher, texts))
+    return class_embeddings(names, templates, lambda texts: model.teacher.text.embed(texts))
 
 
 def score_method(

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from langadapt.errors import Progress, Report
 from langadapt.files.atomic import write_text
-from langadapt.models.contrast_model import ContrastModel
+from langadapt.models.tuning import ContrastModel
 from langadapt.nn.losses import difficulty, duplicates
 from langadapt.recipes import DomainStage
 from langadapt.training.contrast_data import ContrastData, Share

@@ -13,7 +13,7 @@ from langadapt.data.tokens import by_length
 from langadapt.errors import TrainingError
 from langadapt.metrics.ranks import Positives, positive_ranks
 from langadapt.metrics.retrieval import CUTOFFS
-from langadapt.models.contrast_model import ContrastModel
+from langadapt.models.tuning import ContrastModel
 from langadapt.nn.losses import duplicates, sigmoid_contrast, softmax_contrast
 from langadapt.training.contrast_data import ContrastData
 

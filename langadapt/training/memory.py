@@ -7,7 +7,7 @@ import torch
 
 from langadapt.data.batches import DistillBatch
 from langadapt.errors import Progress, Report
-from langadapt.models.contrast_model import ContrastModel
+from langadapt.models.tuning import ContrastModel
 
 Batch = TypeVar("Batch")
 _CPU_WORDS = "not enough memory"

@@ -30,7 +30,6 @@ from langadapt.models.artifact import (
 )
 from langadapt.models.device import uses_bf16
 from langadapt.models.provenance import BaseModel, DataSource, Samples, data_source, sample_texts
-from langadapt.models.trainable import round_to_stored
 from langadapt.recipes import DataCard, LanguageRecipe, ModelRef, ParallelRecipe, TableFiles
 from langadapt.recipes.find import RecipeFile
 from langadapt.training.loop import FitState, StepLog
@@ -306,13 +305,6 @@ def pairs_source(name: str, pairs: Pairs, *, language: str, contamination: str) 
 
 
 def finished_samples(student: Student, recipe: LanguageRecipe) -> Samples:
-    """What the student says at the end, with its weights as they are stored, on the CPU and in float32.
-
-    The student stays there and keeps the rounded weights.
-    """
-    round_to_stored(student.text_model, student.trains)
-    with torch.no_grad():
-        for value in student.adapter.state_dict().values():
-            value.copy_(value.half() if value.is_floating_point() else value)
+    """What a finished student says of its sample texts, on the CPU and in float32; it stays there."""
     texts = sample_texts(recipe)
     return Samples(texts=texts, embeddings=student.to("cpu").encode(texts, exact=True))

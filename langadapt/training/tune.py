@@ -9,22 +9,20 @@ from langadapt.data.pairs import join_pairs, load_pairs
 from langadapt.data.parallel import chosen, load_parallel
 from langadapt.errors import Progress, RecipeError, Report, TrainingError
 from langadapt.files.store import cache_folder, distinct, fingerprint
-from langadapt.models import Artifact, LanguageModel, Student, load, read_artifact, write_artifact
+from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
 from langadapt.models.artifact import environment_facts
-from langadapt.models.contrast_model import ContrastModel
 from langadapt.models.device import best_device, device_name
-from langadapt.models.provenance import Samples, sample_texts
 from langadapt.models.trainable import blend_changes
-from langadapt.models.tuned import Stage, has_stage, tunable_towers, tuned_weights
+from langadapt.models.tuning import ContrastModel, Stage, has_stage, stage_changes, trainable_towers
 from langadapt.nn.losses import Temperature
-from langadapt.recipes import DomainStage, LanguageRecipe, ParallelRecipe, TuneStage, data_recipe
+from langadapt.recipes import DomainStage, ParallelRecipe, TuneStage, data_recipe
 from langadapt.training.contrast import train_contrast
 from langadapt.training.contrast_data import ContrastData, ParallelPool, prepare_pairs
 from langadapt.training.distill import RunOptions
 from langadapt.training.distill_data import teacher_targets
 from langadapt.training.hard_sampling import start_record
 from langadapt.training.held_out import held_out_recall
-from langadapt.training.run import RunFolder, pairs_source, share_of_work, silent
+from langadapt.training.run import RunFolder, finished_samples, pairs_source, share_of_work, silent
 
 _BEFORE = {"tune": "the distilled student", "domain": "the student that it began with"}
 _FACTS_BEFORE = {"tune": "distilled", "domain": "before"}
@@ -93,7 +91,7 @@ def tune(
     pairs = join_pairs([part.pairs for part in parts])
 
     loaded = load(start, device=accelerator.device)
-    text, image = tunable_towers(loaded.student, loaded.teacher, stage)
+    text, image = trainable_towers(loaded.student, loaded.teacher, stage)
     model = ContrastModel(
         text=text,
         image=image,
@@ -135,7 +133,7 @@ def tune(
             blend_changes(text, stage.blend)
             blend_changes(image, stage.blend)
             facts["held_out_recall"] = held_out_recall(model, data, step=facts["best_step"])[0]
-        weights |= tuned_weights(name, text, image)
+        weights |= stage_changes(name, text, image)
         scale = model.temperature.state_dict()
         weights |= {f"{name}.temperature.{key}": value.cpu() for key, value in scale.items()}
     said = {} if record is None else {"domain": record.facts(model)}
@@ -148,7 +146,7 @@ def tune(
         recipe=recipe,
         weights=weights,
         data=(*before.data, *sources),
-        samples=_samples(loaded.student, recipe),
+        samples=finished_samples(loaded.student, recipe),
         training={
             **facts,
             "fell_back": fell_back,
@@ -172,12 +170,6 @@ def tune(
         run.clean()
     accelerator.wait_for_everyone()
     return artifact
-
-
-def _samples(student: Student, recipe: LanguageRecipe) -> Samples:
-    """What the student says at the end; its weights are rounded already."""
-    texts = sample_texts(recipe)
-    return Samples(texts=texts, embeddings=student.to("cpu").encode(texts, exact=True))
 
 
 def _with_parallel(

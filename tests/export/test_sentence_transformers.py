@@ -26,7 +26,7 @@ import langadapt
 from langadapt.errors import ModelError
 from langadapt.export import default_probes, export_onnx, export_sentence_transformers, write_module_files
 from langadapt.hub.stage import TOOLS
-from langadapt.models.vocabulary import new_rows
+from langadapt.models.new_pieces import new_rows
 
 TEXTS = ["gato", *(target for _, target in sentences()[::9]), "perro azul en mar " * 9]
 LORA, PAIRS = "{lora: {rank: 2, alpha: 7}}", "pairs: [none.tsv]"

@@ -218,7 +218,7 @@ def test_weights_of_another_recipe_are_one_line(copy: Path) -> None:
         recipe.replace("bottleneck_dim: 32", "bottleneck_dim: 64"), encoding="utf-8"
     )
     reseal(copy)
-    assert "adapter weights do not fit its recipe" in refused(copy)
+    assert "the trained weights do not fit" in refused(copy)
 
 
 @pytest.mark.parametrize("role", ["teacher", "text_model"])

@@ -35,7 +35,6 @@ from langadapt.errors import ModelError
 from langadapt.models import Teacher, load_teacher, resolve_model
 from langadapt.models.bfloat16 import HalfLayers
 from langadapt.models.frozen_text import text_parts
-from langadapt.models.teacher import teacher_texts
 from langadapt.recipes import ModelRef
 
 WORDS = ["a", "at", *COLOURS, *THINGS, *PLACES]
@@ -146,11 +145,11 @@ def family(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def test_texts_in_a_batch_equal_texts_one_by_one(family: tuple[str, Teacher]) -> None:
     name, teacher = family
-    together = teacher_texts(teacher, TEXTS)
+    together = teacher.text.embed(TEXTS)
     assert together.dtype == torch.float32
     assert together.shape == (4, teacher.dim)
     torch.testing.assert_close(together.norm(dim=1), torch.ones(4))
-    alone = torch.cat([teacher_texts(teacher, [text]) for text in TEXTS])
+    alone = torch.cat([teacher.text.embed([text]) for text in TEXTS])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
     assert (together @ together.T - torch.eye(4)).abs().max() < 0.999, "texts must not look alike"
     batch = teacher.batch(teacher.tokenize(TEXTS[:1]), torch.zeros(1, dtype=torch.int64).numpy())
@@ -170,7 +169,7 @@ def test_texts_equal_what_transformers_makes_of_them(family: tuple[str, Teacher]
         given["attention_mask"] = tokens["attention_mask"]
     with torch.no_grad():
         expected = F.normalize(teacher.module.get_text_features(**given).pooler_output, dim=-1)
-    torch.testing.assert_close(teacher_texts(teacher, TEXTS), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(teacher.text.embed(TEXTS), expected, rtol=0, atol=1e-5)
 
 
 PACKED = {"clip", "altclip", "chinese_clip"}
@@ -178,10 +177,10 @@ PACKED = {"clip", "altclip", "chinese_clip"}
 
 def test_texts_in_bfloat16_are_near(family: tuple[str, Teacher], monkeypatch: pytest.MonkeyPatch) -> None:
     name, teacher = family
-    assert teacher.text_path == ("packed" if name in PACKED else "padded")
-    exact = teacher_texts(teacher, TEXTS)
+    assert teacher.text.path == ("packed" if name in PACKED else "padded")
+    exact = teacher.text.embed(TEXTS)
     monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
-    half = teacher_texts(teacher, TEXTS)
+    half = teacher.text.embed(TEXTS)
     cosine = (half * exact).sum(dim=1)
     assert 0.999 <= cosine.min() < 1 - 1e-7, "near, and not computed in float32"
     assert half.dtype == torch.float32
@@ -191,7 +190,7 @@ def test_texts_in_bfloat16_are_near(family: tuple[str, Teacher], monkeypatch: py
         assert fused == (0 if name == "altclip" else 1)
     order = np.arange(len(TEXTS))
     tokens = teacher.tokenize(TEXTS)
-    torch.testing.assert_close(teacher.encode_texts(tokens, order, exact=True), exact, rtol=0, atol=1e-5)
+    torch.testing.assert_close(teacher.text.run(tokens, order, exact=True), exact, rtol=0, atol=1e-5)
 
 
 def test_clip_pools_the_end_token_that_its_configuration_names(tmp_path: Path) -> None:
@@ -204,7 +203,7 @@ def test_clip_pools_the_end_token_that_its_configuration_names(tmp_path: Path) -
     given = teacher.tokenizer(texts, padding=True, return_tensors="pt")
     with torch.no_grad():
         expected = F.normalize(teacher.module.get_text_features(**given).pooler_output, dim=-1)
-    torch.testing.assert_close(teacher_texts(teacher, texts), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(teacher.text.embed(texts), expected, rtol=0, atol=1e-5)
 
 
 def test_images_become_unit_rows_of_the_same_space(family: tuple[str, Teacher]) -> None:
@@ -224,7 +223,7 @@ def test_images_become_unit_rows_of_the_same_space(family: tuple[str, Teacher]) 
 def test_a_text_beyond_the_positions_is_cut(family: tuple[str, Teacher]) -> None:
     _, teacher = family
     assert teacher.max_tokens == 8
-    cut, longer = teacher_texts(teacher, ["red cat at home a dog", "red cat at home a dog " + "sea " * 20])
+    cut, longer = teacher.text.embed(["red cat at home a dog", "red cat at home a dog " + "sea " * 20])
     torch.testing.assert_close(cut, longer, rtol=0, atol=1e-5)
 
 
@@ -232,7 +231,7 @@ def test_a_teacher_is_frozen(family: tuple[str, Teacher]) -> None:
     _, teacher = family
     assert not teacher.module.training
     assert not any(weight.requires_grad for weight in teacher.module.parameters())
-    assert not teacher_texts(teacher, ["cat"]).requires_grad
+    assert not teacher.text.embed(["cat"]).requires_grad
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,6 @@ from langadapt.data.tokens import TextBatch
 from langadapt.errors import DataError, ModelError, RecipeError
 from langadapt.models import TextModel, load_text_model, resolve_model
 from langadapt.models.bfloat16 import HalfLayers
-from langadapt.models.frozen_text import TextEngine
 from langadapt.models.towers import Layers, spread
 from langadapt.nn.peft_modules import add_bottlenecks, add_top_layer, transformer_layers
 from langadapt.recipes import ModelRef, TextModelRef
@@ -146,7 +145,7 @@ def test_packed_states_equal_the_plain_ones(
 ) -> None:
     _, model = family
     name = request.node.callspec.params["family"]
-    assert model.engine.path == ("padded" if name in WITHOUT_PACKING else "packed")
+    assert model.path == ("padded" if name in WITHOUT_PACKING else "packed")
     with torch.no_grad():
         alone = [model.states(batch(model, [text]), layers)[0] for text in PACKED]
     states = model.packed_states(model.tokenize(PACKED), np.arange(6), layers)
@@ -169,7 +168,7 @@ def test_states_in_bfloat16_are_near_the_plain_ones(
     torch.testing.assert_close(model.packed_states(tokens, rows, (-1, 1)), half[:, [-1, 1]])
     torch.testing.assert_close(model.packed_states(tokens, rows, "last"), half[:, -1:])
     torch.testing.assert_close(model.packed_states(tokens, rows, "all", exact=True), exact)
-    fused = [part for part in model.engine.half.of(model.encoder).modules() if isinstance(part, HalfLayers)]
+    fused = [part for part in model.bfloat16_copy.of(model.encoder).modules() if isinstance(part, HalfLayers)]
     assert len(fused) == (1 if request.node.callspec.params["family"] in ("bert", "xlm-roberta") else 0)
 
 
@@ -177,15 +176,16 @@ def test_bfloat16_with_an_attention_that_somebody_else_chose(
     text_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is padded, so transformers' own forward pass must find its own layers."""
-    encoder = load(text_model_folder).encoder
-    encoder.config._attn_implementation = "eager"
-    engine = TextEngine(encoder)
-    assert engine.path == "padded"
-    tokens, rows = load(text_model_folder).tokenize(["cat dog", "sea"]), np.arange(2)
-    with torch.no_grad():
-        exact = engine.states(tokens, rows, "all")
-        monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
-        half = engine.states(tokens, rows, "all").float()
+    model = load(text_model_folder)
+    model.encoder.config._attn_implementation = "eager"  # type: ignore[union-attr]
+    model = TextModel(
+        source=model.source, encoder=model.encoder, tokenizer=model.tokenizer, prefix="", max_tokens=12
+    )
+    assert model.path == "padded"
+    tokens, rows = model.tokenize(["cat dog", "sea"]), np.arange(2)
+    exact = model.packed_states(tokens, rows, "all")
+    monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
+    half = model.packed_states(tokens, rows, "all").float()
     assert torch.nn.functional.cosine_similarity(half, exact, dim=2).min() > 0.999
 
 
@@ -219,14 +219,24 @@ def test_bfloat16_follows_a_changed_weight(text_model_folder: Path, monkeypatch:
     torch.testing.assert_close(changed.float(), exact, rtol=0, atol=0.1)
 
 
-def test_a_layer_that_tuning_put_on_top_is_not_packed(text_model_folder: Path) -> None:
-    """It attends by itself, over whatever row it is given."""
-    model = load(text_model_folder)
-    given = batch(model, ["cat dog", "sea"])
-    run = lambda: model.states(given, "last")  # noqa: E731
-    assert model.engine.path == "packed"
-    add_top_layer(transformer_layers(model.encoder, run)[-1])
-    assert model.engine.path == "padded"
+def test_a_layer_on_top_reads_its_own_text_alone(tmp_path: Path) -> None:
+    """Packed or padded: it attends to what the layer in front of it attends to."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for name in FAMILIES:
+            model = load(save(FAMILIES[name][0]().eval(), tmp_path / name))
+            given = batch(model, ["w1 w2"])
+            run = lambda: model.states(given, "last")  # noqa: B023, E731
+            top = add_top_layer(transformer_layers(model.encoder, run)[-1])
+            for value in top.parameters():
+                value.data += 0.3 * torch.randn(value.shape)
+            with torch.no_grad():
+                alone = torch.cat([model.states(batch(model, [text]), "last")[0] for text in PACKED])
+                together = batch(model, PACKED)
+                padded = model.states(together, "last")[together.mask]
+            packed = model.packed_states(model.tokenize(PACKED), np.arange(6), "last")
+            torch.testing.assert_close(padded, alone, rtol=0, atol=1e-4, msg=name)
+            torch.testing.assert_close(packed, alone, rtol=0, atol=1e-4, msg=name)
 
 
 def test_a_text_beyond_the_positions_is_cut(

@@ -21,9 +21,8 @@ from transformers import (
 from langadapt.data.tokens import TextBatch
 from langadapt.errors import DataError, ModelError
 from langadapt.models import TextModel, load_text_model, resolve_model
-from langadapt.models.new_pieces import learn_vocabulary
-from langadapt.models.pieces import Vocabulary
-from langadapt.models.vocabulary import extend_text_model, new_rows
+from langadapt.models.new_pieces import extend_text_model, learn_vocabulary, new_rows
+from langadapt.models.vocabulary import Vocabulary
 from langadapt.nn import ExtendedEmbedding
 from langadapt.recipes import ModelRef, TextModelRef
 

@@ -39,7 +39,7 @@ def session(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     with torch.random.fork_rng():
         torch.manual_seed(3)
         text_model = load_text_model(source, recipe.text_model, max_tokens=16)
-        student = Student(text_model=text_model, spec=recipe.adapter, trains="frozen", target_dim=teacher.dim)
+        student = Student(text_model=text_model, spec=recipe.adapter, target_dim=teacher.dim)
     base = BaseModel(repo="x", revision="y")
     artifact = Artifact(recipe=recipe, teacher=base, text_model=base, target_dim=teacher.dim, weights={})
     model = LanguageModel(artifact=artifact, student=student.eval(), teacher=teacher)

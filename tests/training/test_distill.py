@@ -13,7 +13,6 @@ import langadapt
 from langadapt.data.parallel import split_by_english
 from langadapt.errors import Progress, TrainingError
 from langadapt.metrics.retrieval import mean_recall_text
-from langadapt.models.teacher import teacher_texts
 from langadapt.training.run import read_log
 
 
@@ -102,7 +101,7 @@ def held_out_recall(run_folder: Path) -> float:
     english, target = zip(*sentences(), strict=True)
     rows = split_by_english(english, held_out=14, generator=torch.Generator().manual_seed(0)).held_out
     model = langadapt.load(run_folder)
-    teacher = teacher_texts(model.teacher, [english[i] for i in rows])
+    teacher = model.teacher.text.embed([english[i] for i in rows])
     return mean_recall_text(model.encode_text([target[i] for i in rows]), teacher)
 
 

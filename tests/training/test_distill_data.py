@@ -12,7 +12,6 @@ from tiny_run import silent
 from langadapt.data.parallel import ParallelSentences
 from langadapt.errors import Report
 from langadapt.models import Student, Teacher, load_teacher, load_text_model, resolve_model
-from langadapt.models.teacher import teacher_texts
 from langadapt.nn import normed
 from langadapt.recipes import AdapterSpec, DistillStage, ModelRef, TextModelRef
 from langadapt.training.distill_data import DistillData, FrozenStates, StateBits, prepare
@@ -33,7 +32,7 @@ def teacher(teacher_folder: Path) -> Teacher:
 def student(text_model_folder: Path) -> Student:
     source = resolve_model(ModelRef(repo=str(text_model_folder)))
     encoder = load_text_model(source, TextModelRef(repo=str(text_model_folder)), max_tokens=77)
-    return Student(text_model=encoder, spec=AdapterSpec(), trains="frozen", target_dim=24)
+    return Student(text_model=encoder, spec=AdapterSpec(), target_dim=24)
 
 
 def prepared(
@@ -65,7 +64,7 @@ def test_examples_hold_what_belongs_together(teacher: Teacher, student: Student,
     data = prepared(teacher, student, tmp_path)
     encoder = student.text_model
     english = list(dict.fromkeys(a for a, _ in ROWS))
-    embedded = teacher_texts(teacher, english)
+    embedded = teacher.text.embed(english)
     seen: dict[str, list[tuple[str, str]]] = {}
     for side, examples in (("train", data.train), ("held out", data.held_out)):
         batch = data.batch(examples, np.arange(len(examples))[::-1].copy())

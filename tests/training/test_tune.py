@@ -16,9 +16,8 @@ from tiny_tune import LOCKED, distilled, stage, tuned, write_pairs
 import langadapt
 from langadapt.data.pairs import load_pairs
 from langadapt.errors import DataError, Progress, RecipeError, TrainingError
-from langadapt.models import LanguageModel, contrast_model, read_artifact, write_artifact
-from langadapt.models.contrast_model import ContrastModel
-from langadapt.models.tuned import tunable_towers
+from langadapt.models import LanguageModel, read_artifact, tuning, write_artifact
+from langadapt.models.tuning import ContrastModel, trainable_towers
 from langadapt.nn.losses import Temperature, duplicates, softmax_contrast
 from langadapt.recipes import TuneStage
 from langadapt.training.contrast_data import ContrastData, Share, prepare_pairs
@@ -58,7 +57,7 @@ def prepared(model: LanguageModel, chosen: TuneStage) -> ContrastData:
 def gradients(start: Path, chosen: TuneStage, *, dropout: bool) -> dict[str, torch.Tensor]:
     """Of one batch through both towers."""
     loaded = langadapt.load(start)
-    text, image = tunable_towers(loaded.student, loaded.teacher, chosen)
+    text, image = trainable_towers(loaded.student, loaded.teacher, chosen)
     model = ContrastModel(
         text=text,
         image=image,
@@ -97,7 +96,7 @@ def test_dropout_is_the_same_when_a_chunk_runs_again(
     def kept(run: Callable[[int], torch.Tensor], place: int, **_: object) -> torch.Tensor:
         return run(place)  # activations stay: nothing is computed twice
 
-    monkeypatch.setattr(contrast_model, "checkpoint", kept)
+    monkeypatch.setattr(tuning, "checkpoint", kept)
     once = gradients(start, chosen, dropout=True)
     for name, value in once.items():
         torch.testing.assert_close(again[name], value, rtol=1e-4, atol=1e-6)

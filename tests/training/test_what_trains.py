@@ -1,5 +1,6 @@
 """Only what was chosen trains; what was not is bit for bit what it was."""
 
+import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -17,6 +18,7 @@ from langadapt.errors import ModelError
 from langadapt.models import Student, Teacher
 from langadapt.training import distill
 
+HEAD = "text_model.encoder."
 TEXTS = [target for _, target in sentences()[::5]]
 RATE = "text_model.learning_rate=1e-2"
 LAYER = {  # one layer of width 32
@@ -34,7 +36,7 @@ LAYER = {  # one layer of width 32
     "output.LayerNorm.bias": (32,),
 }
 LORA = {
-    f"encoder.layer.{i}.attention.self.{name}.lora_{part}.weight": shape
+    f"encoder.layer.{i}.attention.self.{name}.lora_{part}": shape
     for i in range(3)
     for name in ("query", "value")
     for part, shape in (("A", (2, 32)), ("B", (32, 2)))
@@ -134,25 +136,24 @@ def test_an_artifact_holds_what_trained_and_nothing_else(
     run(language_folder, tmp_path, "distill.epochs=1", f"text_model.trains={trains}", RATE)
     kept = weights(tmp_path)
     stored = {
-        name.removeprefix("text_model."): tuple(value.shape)
-        for name, value in kept.items()
-        if name.startswith("text_model.")
+        name.removeprefix(HEAD): tuple(value.shape) for name, value in kept.items() if name.startswith(HEAD)
     }
     assert stored == CHOICES[trains]
     fresh = fresh_encoder(text_model_folder)
     loaded = langadapt.load(tmp_path)
     for encoder in (seen.student.text_model.encoder, loaded.student.text_model.encoder):
-        unchanged(encoder, fresh, but=set(stored))
+        unchanged(encoder, fresh, but={re.sub(r"lora_[AB]", "weight", name) for name in stored})
     back = loaded.student.text_model.encoder.state_dict()
-    back = {name.replace(".default", ""): value for name, value in back.items()}  # as peft names LoRA
-    assert [name for name in stored if not torch.equal(back[name], kept[f"text_model.{name}"].float())] == []
-    trained = dict(seen.student.text_model.encoder.named_parameters())
-    moved = [name for name in stored if name in fresh and not torch.equal(trained[name], fresh[name])]
     if "lora" in trains:
-        assert all(kept[f"text_model.{name}"].any() for name in stored), "B starts at zero"
+        layer = "encoder.layer.1.attention.self.value"
+        a, b = (kept[f"{HEAD}{layer}.lora_{part}"].float() for part in "AB")
+        assert b.any(), "it starts at zero"
+        torch.testing.assert_close(back[f"{layer}.weight"], fresh[f"{layer}.weight"] + b @ a)
     else:
         # The bias of keys moves no attention, and only positions and tokens that occur get a gradient.
-        assert {name for name in stored if not name.endswith("key.bias")} <= set(moved)
+        assert all(kept[HEAD + name].any() for name in stored if not name.endswith("key.bias"))
+        for name in stored:
+            assert torch.equal(back[name], fresh[name] + kept[HEAD + name].float())
     same_answers(loaded, seen.student)
 
 
@@ -161,17 +162,17 @@ def test_embeddings_keep_the_rows_that_changed(
 ) -> None:
     settings = ("distill.epochs=1", "distill.identity_fraction=0", "text_model.trains=embeddings", RATE)
     run(language_folder, tmp_path, *settings)
+    table = "embeddings.word_embeddings.weight"
     stored = {name: value for name, value in weights(tmp_path).items() if name.startswith("text_model.")}
-    assert stored.keys() == {"text_model.embeddings.rows", "text_model.embeddings.values"}
-    rows = stored["text_model.embeddings.rows"].tolist()
+    assert stored.keys() == {f"{HEAD}{table}.changed_rows", f"{HEAD}{table}.changed_values"}
+    rows = stored[f"{HEAD}{table}.changed_rows"].tolist()
     words = {word for _, target in sentences() for word in target.split()}
     occurring = set(seen.student.text_model.tokenizer.convert_tokens_to_ids(sorted(words))) | {0, 2}
     assert rows == sorted(occurring), "every token of the language, no padding, no English word"
-    assert stored["text_model.embeddings.values"].shape == (len(rows), 32)
+    assert stored[f"{HEAD}{table}.changed_values"].shape == (len(rows), 32)
 
     fresh = fresh_encoder(text_model_folder)
     loaded = langadapt.load(tmp_path)
-    table = "embeddings.word_embeddings.weight"
     for encoder in (seen.student.text_model.encoder, loaded.student.text_model.encoder):
         unchanged(encoder, fresh, but={table})
         changed = (encoder.state_dict()[table] != fresh[table]).any(dim=1).nonzero()[:, 0]
@@ -191,7 +192,7 @@ def same_answers(loaded: langadapt.models.LanguageModel, student: Student) -> No
 
 
 def test_more_layers_than_there_are_is_one_line(language_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"has 3 layers, trains.last asks for 4"):
+    with pytest.raises(ModelError, match=r"has 3 Transformer layers, so `last: 4`"):
         run(language_folder, tmp_path, "text_model.trains={last: 4}")
 
 

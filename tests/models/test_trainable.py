@@ -18,10 +18,9 @@ from langadapt.models.student import student_tower
 from langadapt.models.teacher import image_tower
 from langadapt.models.trainable import (
     Tower,
-    TunedTower,
-    apply_methods,
+    TrainableTower,
+    make_trainable,
     restore_changes,
-    tower_weights,
     weight_changes,
 )
 from langadapt.recipes import AdapterSpec, LastLayers, Lora, Method, ModelRef, TextModelRef
@@ -94,11 +93,11 @@ def make_student(folder: Path, *, layers: int = 1) -> Student:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         model = load_text_model(resolve_model(ref), ref, max_tokens=16)
-        made = Student(text_model=model, spec=spec, trains="frozen", target_dim=24)
+        made = Student(text_model=model, spec=spec, target_dim=24)
     return made.requires_grad_(False).eval()
 
 
-def shake(tuned: TunedTower) -> None:
+def shake(tuned: TrainableTower) -> None:
     """A little of what training does: values that half precision can hold next to nothing."""
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
@@ -115,7 +114,7 @@ def check(
     tower = make()
     before = answer(tower)
     frozen = {name: value.detach().clone() for name, value in tower.module.named_parameters()}
-    tuned = apply_methods(tower, methods, seed=0)
+    tuned = make_trainable(tower, methods, seed=0)
     torch.testing.assert_close(answer(tower), before, rtol=0, atol=1e-6)
     trained = tuned.trained()
     assert trained
@@ -129,10 +128,10 @@ def check(
     changed = answer(tower)
     assert not torch.allclose(changed, before, atol=1e-4), "what trains is in the way"
     again = make()
-    fresh = apply_methods(again, methods, seed=1)
+    fresh = make_trainable(again, methods, seed=1)
     restore_changes(fresh, weight_changes(tuned))
     torch.testing.assert_close(answer(again), changed, rtol=0, atol=1e-6)
-    assert not any(value.requires_grad for value in tower_weights(again))
+    assert not any(value.requires_grad for value in again.weights().values())
 
 
 @pytest.mark.parametrize(("methods", "count"), TEXT_CASES, ids=str)
@@ -167,12 +166,12 @@ def test_full_and_bitfit_are_all_weights_and_all_biases(student: Student) -> Non
     everything = sum(value.numel() for value in student.parameters())
     biases = sum(value.numel() for name, value in student.named_parameters() if name.endswith("bias"))
     for method, count in (("full", everything), ("bitfit", biases)):
-        tuned = apply_methods(student_tower(student), (method,), seed=0)  # type: ignore[arg-type]
+        tuned = make_trainable(student_tower(student), (method,), seed=0)  # type: ignore[arg-type]
         assert sum(value.numel() for value in tuned.trained().values()) == count
 
 
 def test_pretrained_matrices_learn_slowly_and_the_rest_does_not(student: Student) -> None:
-    tuned = apply_methods(student_tower(student), (LAST, "projection", "adapters"), seed=0)
+    tuned = make_trainable(student_tower(student), (LAST, "projection", "adapters"), seed=0)
     assert all("encoder.layer.2." in name for name in tuned.slow)
     assert len(tuned.slow) == 16
     assert not any("bottleneck" in name for name in tuned.slow)
@@ -181,7 +180,7 @@ def test_pretrained_matrices_learn_slowly_and_the_rest_does_not(student: Student
 def test_a_top_layer_does_not_read_padding(text_model_folder: Path) -> None:
     for layers in (0, 1):
         student = make_student(text_model_folder, layers=layers)
-        shake(apply_methods(student_tower(student), ("layer",), seed=0))
+        shake(make_trainable(student_tower(student), ("layer",), seed=0))
         short, long = "gato rojo", "gato rojo en mar perro azul en camino"
         alone, together = student.encode([short]), student.encode([short, long])
         torch.testing.assert_close(together[:1], alone, rtol=0, atol=1e-5)
@@ -199,29 +198,29 @@ def test_a_top_layer_does_not_read_padding(text_model_folder: Path) -> None:
 def test_layers_are_found_where_the_text_engine_has_its_own(
     student: Student, text_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = set(apply_methods(student_tower(student), ("adapters",), seed=0).trained())
+    expected = set(make_trainable(student_tower(student), ("adapters",), seed=0).trained())
     monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
     other = make_student(text_model_folder)
-    assert set(apply_methods(student_tower(other), ("adapters",), seed=0).trained()) == expected
+    assert set(make_trainable(student_tower(other), ("adapters",), seed=0).trained()) == expected
     assert any("encoder" in name for name in expected)
 
 
 def test_changes_survive_half_precision(student: Student, text_model_folder: Path) -> None:
-    tuned = apply_methods(student_tower(student), ("layer_norm",), seed=0)
+    tuned = make_trainable(student_tower(student), ("layer_norm",), seed=0)
     with torch.no_grad():
         for value in tuned.trained().values():
             value += 1e-4  # a gain of 1.0001 is 1 in half precision
     changes = {name: value.half().float() for name, value in weight_changes(tuned).items()}
     other = make_student(text_model_folder)
     before = other.encode(TEXTS)
-    restore_changes(apply_methods(student_tower(other), ("layer_norm",), seed=0), changes)
+    restore_changes(make_trainable(student_tower(other), ("layer_norm",), seed=0), changes)
     moved = (student.encode(TEXTS) - before).norm()
     assert moved > 1e-5
     assert (other.encode(TEXTS) - student.encode(TEXTS)).norm() < 0.01 * moved
 
 
 def test_of_token_embeddings_only_changed_rows_are_kept(student: Student) -> None:
-    tuned = apply_methods(student_tower(student), ("embeddings",), seed=0)
+    tuned = make_trainable(student_tower(student), ("embeddings",), seed=0)
     table = student.text_model.encoder.get_input_embeddings().weight  # type: ignore[operator]
     with torch.no_grad():
         table[5] += 1
@@ -247,7 +246,7 @@ def test_a_convolutional_tower_refuses_in_one_line(
     methods: tuple[Method, ...], words: str, convolutional: Callable[[], Teacher]
 ) -> None:
     with pytest.raises(ModelError, match=words) as error:
-        apply_methods(image_tower(convolutional()), methods, seed=0)
+        make_trainable(image_tower(convolutional()), methods, seed=0)
     assert "\n" not in str(error.value)
 
 
@@ -257,7 +256,7 @@ def test_a_convolutional_tower_learns_norms_and_keeps_its_statistics(
     teacher = convolutional()
     tower = image_tower(teacher)
     before = teacher.embed_images(PICTURES)
-    tuned = apply_methods(tower, ("layer_norm", "projection"), seed=0)
+    tuned = make_trainable(tower, ("layer_norm", "projection"), seed=0)
     tuned.train(True)
     assert tower.projection is not None
     assert tower.projection.training
@@ -266,8 +265,8 @@ def test_a_convolutional_tower_learns_norms_and_keeps_its_statistics(
 
 def test_too_many_layers_and_foreign_changes_are_one_line(student: Student) -> None:
     with pytest.raises(ModelError, match="has 3 Transformer layers, so `last: 9`"):
-        apply_methods(student_tower(student), (LastLayers(last=9),), seed=0)
-    tuned = apply_methods(student_tower(student), ("projection",), seed=0)
+        make_trainable(student_tower(student), (LastLayers(last=9),), seed=0)
+    tuned = make_trainable(student_tower(student), ("projection",), seed=0)
     with pytest.raises(ModelError, match=r"do not fit .*adapter\.up\.bias"):
         restore_changes(tuned, {"adapter.up.weight": torch.zeros(24, 32)})
     wrong = {"adapter.up.weight": torch.zeros(3, 3), "adapter.up.bias": torch.zeros(24)}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from langadapt.models.device import side_by_side
+from langadapt.models.frozen_text import map_batches_threaded
 
 CPU = torch.device("cpu")
 
@@ -33,7 +33,7 @@ def threads_of_a_new_thread() -> int:
 
 def test_many_items_run_on_cores_of_their_own_and_keep_their_order() -> None:
     here = threading.current_thread().name
-    found = list(side_by_side(where, iter(range(40)), CPU))
+    found = list(map_batches_threaded(where, iter(range(40)), CPU))
     assert [item for item, _, _ in found] == list(range(40))
     assert found[0] == (0, here, 3), "the first one alone, on all cores"
     assert {threads for _, _, threads in found[1:]} == {1}
@@ -49,14 +49,16 @@ def test_as_many_at_once_as_there_are_cores() -> None:
             met.wait(timeout=20)  # broken where fewer than three run at the same time
         return item
 
-    assert list(side_by_side(meet, range(13), CPU)) == list(range(13))
+    assert list(map_batches_threaded(meet, range(13), CPU)) == list(range(13))
 
 
 @pytest.mark.parametrize(("count", "threads"), [(5, 3), (40, 1)], ids=["few items", "one core"])
 def test_what_gains_nothing_runs_here(count: int, threads: int) -> None:
     torch.set_num_threads(threads)
     here = threading.current_thread().name
-    assert list(side_by_side(where, range(count), CPU)) == [(item, here, threads) for item in range(count)]
+    assert list(map_batches_threaded(where, range(count), CPU)) == [
+        (item, here, threads) for item in range(count)
+    ]
 
 
 def test_items_are_taken_as_they_are_needed() -> None:
@@ -67,7 +69,7 @@ def test_items_are_taken_as_they_are_needed() -> None:
             taken.append(item)
             yield item
 
-    for item in side_by_side(where, items(), CPU):
+    for item in map_batches_threaded(where, items(), CPU):
         if item[0] == 20:
             break
     assert len(taken) < 40
@@ -83,7 +85,7 @@ def test_an_error_comes_through_and_the_rest_is_left() -> None:
         done.append(item)
         return item
 
-    found = side_by_side(work, range(1000), CPU)
+    found = map_batches_threaded(work, range(1000), CPU)
     with pytest.raises(ValueError, match="nine"):
         list(found)
     assert len(done) < 30

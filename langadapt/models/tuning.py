@@ -1,0 +1,250 @@
+"""What the stages train of student and teacher, and both towers as one module that trains on pairs."""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from langadapt.data.batches import ContrastBatch
+from langadapt.data.tokens import TextBatch
+from langadapt.models.new_pieces import new_rows
+from langadapt.models.student import Student, student_tower
+from langadapt.models.teacher import Teacher, image_tower
+from langadapt.models.trainable import TrainableTower, finish_training, make_trainable, restore_changes
+from langadapt.nn.losses import Temperature
+from langadapt.recipes import ContrastStage, LanguageRecipe, Method
+
+Stage = Literal["tune", "domain"]
+
+STAGES: tuple[Stage, ...] = ("tune", "domain")
+"""In the order in which they are done; the names of their weights start with them. Those of the distillation
+are the student's own names: `adapter.` and `text_model.`."""
+
+
+def has_stage(names: Iterable[str], stage: Stage) -> bool:
+    """Whether some of an artifact's weights come from a stage."""
+    return any(name.startswith(f"{stage}.") for name in names)
+
+
+def is_tuned(names: Iterable[str]) -> bool:
+    """Whether towers were changed after the distillation."""
+    return any(has_stage(names, stage) for stage in STAGES)
+
+
+def has_tuned_images(names: Iterable[str]) -> bool:
+    """Whether the image tower was changed."""
+    return any(name.startswith(tuple(f"{stage}.image." for stage in STAGES)) for name in names)
+
+
+def changes_text_model(names: Iterable[str], trains: tuple[Method, ...]) -> bool:
+    """Whether the text model was changed, in the distillation or after it."""
+    heads = tuple(f"{stage}.text.text_model." for stage in STAGES)
+    return trains != ("locked",) or any(name.startswith(heads) for name in names)
+
+
+def trainable_student(student: Student, trains: tuple[Method, ...], *, seed: int) -> TrainableTower:
+    """A new student for the distillation: adapter and rows of new pieces train, and what `trains` says.
+
+    Raises:
+        ModelError: a method does not fit the text model.
+    """
+    rows = new_rows(student.text_model)
+    new = [*student.adapter.parameters(), *([] if rows is None else [rows])]
+    return make_trainable(student_tower(student), trains, seed=seed, new=new)
+
+
+def trainable_towers(
+    student: Student, teacher: Teacher, stage: ContrastStage
+) -> tuple[TrainableTower, TrainableTower]:
+    """Text and image tower with the stage's methods in place.
+
+    Args:
+        student: as the stage before left it.
+        teacher: its image tower may learn.
+        stage: methods and seed.
+
+    Raises:
+        ModelError: a method does not fit a tower.
+    """
+    student.requires_grad_(False)
+    text = make_trainable(student_tower(student), stage.text, seed=stage.seed)
+    return text, make_trainable(image_tower(teacher), stage.image, seed=stage.seed + 1)
+
+
+def stage_changes(stage: Stage, text: TrainableTower, image: TrainableTower) -> dict[str, Tensor]:
+    """The changes of both trained towers under the names that an artifact gives them; freezes the towers."""
+    return {
+        f"{stage}.{side}.{name}": value
+        for side, tower in (("text", text), ("image", image))
+        if tower.start
+        for name, value in finish_training(tower).items()
+    }
+
+
+def restore_stages(
+    weights: dict[str, Tensor], recipe: LanguageRecipe, student: Student, teacher: Teacher
+) -> Teacher:
+    """Put an artifact's weights into freshly loaded towers, stage by stage.
+
+    Args:
+        weights: all weights of the artifact.
+        recipe: its stages.
+        student: untrained.
+        teacher: frozen.
+
+    Returns:
+        The teacher; with tuned images its revision says so, because stored embeddings of the old tower are
+        not the new one's.
+
+    Raises:
+        ModelError: the weights do not fit the models.
+    """
+    distilled = {k: v for k, v in weights.items() if k.startswith(("adapter.", "text_model."))}
+    restore_changes(trainable_student(student, recipe.text_model.trains, seed=0), distilled)
+    stages: dict[Stage, ContrastStage | None] = {"tune": recipe.tune, "domain": recipe.domain}
+    for name, stage in stages.items():
+        if stage is None or not has_stage(weights, name):
+            continue
+        for side, tower in zip(("text", "image"), trainable_towers(student, teacher, stage), strict=True):
+            head = f"{name}.{side}."
+            own = {key.removeprefix(head): value for key, value in weights.items() if key.startswith(head)}
+            restore_changes(tower, own)
+    student.eval()
+    return with_tuned_revision(teacher, weights)
+
+
+def with_tuned_revision(teacher: Teacher, weights: dict[str, Tensor]) -> Teacher:
+    """Return the teacher under a revision that names the changes of its image tower, if there are any."""
+    own = {name: value for name, value in weights.items() if has_tuned_images([name])}
+    if not own:
+        return teacher
+    digest = hashlib.sha256()
+    for name, value in sorted(own.items()):
+        digest.update(name.encode())
+        digest.update(value.contiguous().numpy().tobytes())
+    revision = f"{teacher.source.revision}+{digest.hexdigest()[:8]}"
+    return replace(teacher, source=replace(teacher.source, revision=revision))
+
+
+class Embedded(NamedTuple):
+    """Unit rows `[B, D]` of captions and of their images; of parallel sentences plain ones, or None."""
+
+    text: Tensor
+    image: Tensor
+    parallel: Tensor | None
+
+
+class ContrastModel(nn.Module):
+    """What contrastive training runs and saves.
+
+    An unlocked tower runs in chunks whose activations are thrown away and computed again when their gradients
+    are due (gradient caching): the loss sees the whole batch, the memory one chunk.
+
+    Args:
+        text: the text tower with its methods.
+        image: the image tower with its methods.
+        temperature: learned beside them.
+        chunk_size: rows per chunk.
+        image_head: what stored rows of a locked image encoder still go through; None: they are finished.
+
+    Source: Gao et al., 2021 (GradCache), through PyTorch's checkpoints, which also repeat the dropout.
+    """
+
+    def __init__(
+        self,
+        *,
+        text: TrainableTower,
+        image: TrainableTower,
+        temperature: Temperature,
+        chunk_size: int,
+        image_head: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.text_module = text.tower.module
+        self.image_module = image.tower.module
+        self.temperature = temperature
+        self.text, self.image = text, image
+        self.chunk_size = chunk_size
+        self.image_head = image_head
+
+    def train(self, mode: bool = True) -> "ContrastModel":
+        """Train mode for the towers that learn."""
+        super().train(False)
+        self.training = mode
+        self.text.train(mode)
+        self.image.train(mode)
+        return self
+
+    def forward(self, batch: ContrastBatch) -> Embedded:
+        """Embeds a batch; an image with several captions runs once."""
+        text = self.text_rows(batch.text)
+        images = self.image_rows(batch.images)[batch.image_index.to(text.device)]
+        parallel = None if batch.parallel is None else self._run_text(batch.parallel.text)
+        return Embedded(F.normalize(text, dim=-1), F.normalize(images.float(), dim=-1), parallel)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """`trained` and `total` number of weights of both towers and the temperature."""
+        both = self.text.tower.weights() | self.image.tower.weights()
+        trained = [value for value in both.values() if value.requires_grad]
+        own = sum(value.numel() for value in self.temperature.parameters())
+        return {
+            "trained": sum(value.numel() for value in trained) + own,
+            "total": sum(value.numel() for value in both.values()) + own,
+        }
+
+    def text_rows(self, batch: TextBatch) -> Tensor:
+        """Captions to `[B, D]` float32, not normalised."""
+        ids, mask = batch.input_ids, batch.mask
+
+        def run(start: int) -> Tensor:
+            part = slice(start, start + self.chunk_size)
+            longest = int(mask[part].sum(dim=1).max())
+            if bool(mask[part, longest:].any()):  # padded on the left
+                longest = mask.shape[1]
+            return self._run_text(TextBatch(input_ids=ids[part, :longest], mask=mask[part, :longest]))
+
+        return self._in_chunks(run, rows=len(ids), learns=bool(self.text.start))
+
+    def image_rows(self, pixels: dict[str, Tensor]) -> Tensor:
+        """Stored rows, or what the image processor made, to `[M, D]` float32, not normalised."""
+        device = next(self.parameters()).device
+        if "rows" in pixels:
+            rows = pixels["rows"].to(device)
+            return rows if self.image_head is None else self.image_head(rows).float()
+
+        def run(start: int) -> Tensor:
+            part = {key: value[start : start + self.chunk_size].to(device) for key, value in pixels.items()}
+            return _plain(self.image_module.get_image_features(**part))  # type: ignore[operator]
+
+        count = len(next(iter(pixels.values())))
+        return self._in_chunks(run, rows=count, learns=bool(self.image.start))
+
+    def _in_chunks(self, run: Callable[[int], Tensor], *, rows: int, learns: bool) -> Tensor:
+        starts = range(0, rows, self.chunk_size)
+        if not learns:
+            with torch.no_grad():
+                return torch.cat([run(start) for start in starts])
+        if len(starts) == 1 or not torch.is_grad_enabled():
+            return torch.cat([run(start) for start in starts])
+        return torch.cat([checkpoint(run, start, use_reentrant=False) for start in starts])
+
+    def _run_text(self, batch: TextBatch) -> Tensor:
+        if isinstance(self.text_module, Student):
+            rows: Tensor = self.text_module(batch)
+            return rows.float()
+        given = batch.to(next(self.parameters()).device)
+        return _plain(
+            self.text_module.get_text_features(  # type: ignore[operator]
+                input_ids=given.input_ids, attention_mask=given.mask.long()
+            )
+        )
+
+
+def _plain(output: Any) -> Tensor:
+    embedding: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return embedding.float()
