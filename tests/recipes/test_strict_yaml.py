@@ -171,9 +171,7 @@ def test_a_recipe_cannot_be_changed(tmp_path: Path):
         recipe.name = "other"  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(
-    "trains", ["full", "embeddings", "{last: 2}", "{lora: {rank: 4}}", "[bitfit, {last: 1}]"]
-)
+@pytest.mark.parametrize("trains", ["full", "embeddings", "{lora: {rank: 4}}", "[bitfit, {last: 1}]"])
 def test_a_dumped_recipe_reads_back(tmp_path: Path, trains: str):
     text = MINIMAL.replace("  repo: org/text\n", f"  repo: org/text\n  trains: {trains}\n")
     recipe = language(tmp_path, text + 'prompts: ["et bilde: {label}", "no: {label}  ", "«{label}» 写真"]\n')
