@@ -216,6 +216,8 @@ def merge_lora(module: nn.Module) -> None:
             layer.merge()
             above, _, own = name.rpartition(".")
             setattr(module.get_submodule(above), own, layer.get_base_layer())
+    if hasattr(module, "peft_config"):  # a later stage starts anew
+        del module.peft_config
 
 
 def _plain_name(name: str) -> str:
