@@ -19,7 +19,7 @@ from langadapt.evaluation.retrieval import Evaluation, best_images
 from langadapt.evaluation.tables import ScoreTable, templates
 from langadapt.files.atomic import write_text
 from langadapt.models.artifact import Artifact
-from langadapt.recipes import LanguageRecipe, LastLayers, Lora, Method
+from langadapt.recipes import LanguageRecipe, trainable_text
 
 _LONG_SIDE_PIXELS = 320
 
@@ -184,13 +184,6 @@ def what_trains(recipe: LanguageRecipe) -> str:
     """Name the weights that the recipe's last stage trains."""
     stage = recipe.domain or recipe.tune
     if stage is None:
-        return f"adapter; text model: {method_words(recipe.text_model.trains)}"
+        return f"adapter; text model: {trainable_text(recipe.text_model.trains)}"
     sides = {"text": stage.text, "image": stage.image}
-    return "; ".join(f"{side}: {', '.join(map(method_words, methods))}" for side, methods in sides.items())
-
-
-def method_words(method: Method | str) -> str:
-    """Name a way of training for a reader: `last 2 layers`, `LoRA of rank 8`, `layer norm`."""
-    if isinstance(method, LastLayers):
-        return f"last {method.last} layers"
-    return f"LoRA of rank {method.lora.rank}" if isinstance(method, Lora) else method.replace("_", " ")
+    return "; ".join(f"{side}: {trainable_text(methods)}" for side, methods in sides.items())
