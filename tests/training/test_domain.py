@@ -169,7 +169,8 @@ def twice(start: Path, pairs: Path, tmp_path_factory: pytest.TempPathFactory) ->
     both = {"text": ["adapters", "layer"], "learning_rate": 1e-2, "epochs": 4, "patience_epochs": 4}
     before = tuned(start, folder / "tuned", tune_stage(pairs, **both))
     assert not before.training["fell_back"]
-    chosen = domain_stage(pairs, **both, image=["adapters"])
+    longer = {**both, "learning_rate": 3e-2, "epochs": 8, "patience_epochs": 8, "image": ["adapters"]}
+    chosen = domain_stage(pairs, **longer)
     return folder, tuned(folder / "tuned", folder / "domain", chosen)
 
 
