@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.search.build_approximate import build_approximate
-from langadapt.search.catalogue import CATALOGUE, Meta, create, row_checksum
+from langadapt.search.catalogue import CATALOGUE, Metadata, create_catalogue, row_checksum
 from langadapt.search.index import open_index
 
 _CLUSTERS = 20_000
@@ -36,7 +35,7 @@ def main() -> None:
     given = parser.parse_args()
     shutil.rmtree(given.out, ignore_errors=True)
     texts = _write(given.out, rows=given.rows, dim=given.dim, noise=given.noise)
-    facts = build_approximate(open_index(given.out, None), texts=texts)
+    facts = open_index(given.out, None).build_approximate(texts)
     began = time.perf_counter()
     index = open_index(given.out, None)
     opened = time.perf_counter() - began
@@ -60,14 +59,14 @@ def main() -> None:
     sys.stdout.write(json.dumps(line, indent=2) + "\n")
 
 
-def _write(place: Path, *, rows: int, dim: int, noise: float) -> NDArray[np.float32]:
+def _write(index: Path, *, rows: int, dim: int, noise: float) -> NDArray[np.float32]:
     draws = np.random.default_rng(0)
     centres = _unit(draws.normal(size=(_CLUSTERS, dim)))
-    meta = Meta(
+    metadata = Metadata(
         fingerprint="synthetic", label="synthetic", folder=b"/nowhere".hex(), dim=dim, end=rows, state=1
     )
-    create(place, meta)
-    with sqlite3.connect(place / CATALOGUE) as connection, (place / "rows-0.bin").open("wb") as file:
+    create_catalogue(index, metadata)
+    with sqlite3.connect(index / CATALOGUE) as connection, (index / "rows-0.bin").open("wb") as file:
         for start in range(0, rows, 50_000):
             slots = range(start, min(start + 50_000, rows))
             near = centres[draws.integers(0, _CLUSTERS, len(slots))]

@@ -32,6 +32,8 @@ def test_wheel_works_by_itself(tmp_path: Path) -> None:
         "zh = find_language('zh')\n"
         "data = data_recipe(ParallelRecipe, zh.recipe.distill.data[0])\n"
         "page_html(Page(title='x'))\n"
+        "assert (pathlib.Path(langadapt.__file__).parent / 'search/templates/demo.html').is_file()\n"
+        "assert (pathlib.Path(langadapt.__file__).parent / 'search/templates/demo.css').is_file()\n"
         "write_world(pathlib.Path('world'), parallel=3, tests=1)\n"
         "weights = len(list(WEIGHTS.glob('*/model.safetensors')))\n"
         "print(json.dumps([langadapt.__file__, zh.recipe.native_name, str(data.path), weights]))\n"

@@ -100,8 +100,8 @@ class Server:
     def resident(self) -> int:
         """Memory, from /metrics."""
         text = self.ask("GET", "/metrics")[2].decode()
-        (line,) = [item for item in text.splitlines() if item.startswith("langadapt_resident_memory_bytes ")]
-        return int(line.split()[1])
+        (line,) = [item for item in text.splitlines() if item.startswith("process_resident_memory_bytes ")]
+        return int(float(line.split()[1]))
 
     def stop(self) -> int:
         """Sends SIGTERM and returns the exit code."""
@@ -281,7 +281,7 @@ def _graceful(world: Path, trial: Trial) -> None:
         sent.acquire()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:  # all of them have arrived
-        if b"langadapt_waiting_requests 0\n" not in server.ask("GET", "/metrics")[2]:
+        if b"langadapt_waiting_requests 0.0\n" not in server.ask("GET", "/metrics")[2]:
             break
     time.sleep(0.2)
     code = server.stop()

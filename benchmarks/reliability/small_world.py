@@ -23,7 +23,7 @@ from langadapt.models.provenance import BaseModel, Samples
 from langadapt.recipes import LanguageRecipe
 from langadapt.recipes.stages import FewShotStage
 from langadapt.recipes.yaml import parse
-from langadapt.search.build import ImageTower, update_index
+from langadapt.search.update import ImageTower, update_index
 
 sys.path.append(str(Path(__file__).parents[2] / "tests"))
 from tiny_language import COLOURS, PLACES, THINGS, save_tokenizer
@@ -149,5 +149,5 @@ def small_index(folder: Path) -> Path:
         return torch.nn.functional.normalize(pixels, dim=1)
 
     tower = ImageTower(fingerprint="colour", label="colour@1", dim=3, encode=encode)
-    update_index(photos, tower, place=folder, report=lambda progress: None)
+    update_index(photos, tower, index=folder, report=lambda progress: None)
     return folder

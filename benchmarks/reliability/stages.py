@@ -22,7 +22,7 @@ from langadapt.models import caches as image_store
 from langadapt.models.load import resolve_model
 from langadapt.models.teacher import load_teacher
 from langadapt.recipes import ModelRef
-from langadapt.search import build as search_build
+from langadapt.search import update as search_update
 from langadapt.training import RunOptions, distill_data
 
 torch.set_num_threads(1)  # also: a fork copies no other thread
@@ -64,7 +64,7 @@ def _small_chunks() -> None:
     shared_rows._TEXTS_PER_PART = 50
     image_store.image_embeddings.__kwdefaults__["batch_size"] = 4
     translated._CHUNK_ROWS = 6
-    search_build._BATCH = 3
+    search_update._BATCH = 3
     sources._ROWS_PER_CHUNK = 12
     RunOptions.__init__.__kwdefaults__["checkpoint_seconds"] = 0.0
 

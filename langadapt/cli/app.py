@@ -14,7 +14,6 @@ from langadapt.cli import (
     encode,
     evaluate,
     export,
-    index,
     languages,
     publish,
     quickstart,
@@ -55,7 +54,7 @@ app.command("tune", help=tune.TUNE_HELP)(tune.tune_command)
 app.command("domain", help=domain.HELP)(domain.domain_command)
 app.command("align", help=tune.ALIGN_HELP)(tune.align_command)
 app.command("eval", help=evaluate.HELP)(evaluate.eval_command)
-app.command("index", help=index.HELP)(index.index_command)
+app.command("index", help=search.INDEX_HELP)(search.index_command)
 app.command("demo", help=search.DEMO_HELP)(search.demo_command)
 app.command("prompts", help=classify.PROMPTS_HELP)(classify.prompts_command)
 app.command("classify", help=classify.CLASSIFY_HELP)(classify.classify_command)

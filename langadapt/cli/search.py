@@ -1,22 +1,141 @@
-"""`langadapt search`."""
+"""`langadapt index`, `search`, `serve` and `demo`."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from langadapt.cli.options import AsJson, Device
 from langadapt.cli.progress import console, print_result, progress_report, shown
-from langadapt.errors import DataError
+from langadapt.errors import DataError, Stopped
 
 if TYPE_CHECKING:
-    from langadapt.search.index import Hit
-    from langadapt.search.search import SearchSession
-from langadapt.errors import Stopped
+    from langadapt.models import LanguageModel
+    from langadapt.search.index import Hit, SearchSession
+    from langadapt.search.nearest import ApproximateFacts
+    from langadapt.search.update import Update
 
-SEARCH_HELP = """Find images by a text in the language, or by a picture.
+Model = Annotated[str, typer.Option("--model", help="Run folder, or org/name on the Hub.")]
+IndexFolder = Annotated[
+    Path | None, typer.Option("--index", metavar="DIR", help="Folder of the index; in the cache by default.")
+]
+Images = Annotated[Path, typer.Argument(metavar="IMAGES_FOLDER", help="A folder of images, or an index.")]
+Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
+Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")]
+PageImages = Annotated[int, typer.Option("--top-k", min=1, max=500, help="Images per query on the page.")]
+
+INDEX_HELP = """Encode the images of a folder, once: later only new and changed ones.
+
+The index depends on the image model alone, so the adapters of several languages share it. It lies in
+LANGADAPT_CACHE unless --index says otherwise; nothing is written into the folder of images. Stop it at any
+time: the same command continues. Images that cannot be read are listed.
+
+Examples:
+
+  langadapt index photos/ --model runs/zh
+
+  langadapt index photos/ --model runs/zh --index photos.index --export embeddings.parquet
+"""
+_MOST_LISTED = 20
+
+
+def index_command(
+    folder: Annotated[Path, typer.Argument(metavar="IMAGES_FOLDER", help="Indexed with all its subfolders.")],
+    model: Model,
+    index: IndexFolder = None,
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", metavar="FILE", help="Also write the embeddings, .parquet or .npy."),
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Replace an existing index.")] = False,
+    approximate_from: Annotated[
+        int,
+        typer.Option("--approximate-from", min=1, help="Images from which a FAISS index is built as well."),
+    ] = 1_000_000,
+    as_json: AsJson = False,
+    device: Device = None,
+) -> None:
+    from langadapt.search.update import scan_images
+
+    scan_images(folder)  # report a wrong folder before the model loads
+    if export is not None:
+        from langadapt.search.export import check_suffix, export_index
+
+        check_suffix(export, "--export")
+    from langadapt.models import load
+    from langadapt.models.device import chosen_device
+    from langadapt.search.index import SearchSession, open_index
+    from langadapt.search.update import image_tower, update_index
+
+    loaded = load(model, device=chosen_device(device))
+    tower = image_tower(loaded)
+    with progress_report() as report:
+        update = update_index(folder, tower, report=report, index=index, rebuild=rebuild, verify=True)
+    session = SearchSession(model=loaded, index=open_index(update.index, tower))
+    facts, method = _build_approximate(session, approximate_from)
+    if export is not None:
+        export_index(session.index, export)
+    if as_json:
+        typer.echo(json.dumps(_update_dict(update, facts), ensure_ascii=False, indent=2))
+        return
+    _print_update(update)
+    console.print(method)
+    if export is not None:
+        dim = session.index.metadata.dim
+        console.print(f"{len(session.index)} embeddings of {dim} numbers in {shown(export)}")
+
+
+def _build_approximate(session: "SearchSession", least: int) -> "tuple[ApproximateFacts | None, str]":
+    """Build the FAISS index where it is due; return its facts and a line on how a search works."""
+    from langadapt.search.nearest import has_faiss
+
+    images = len(session.index)
+    if images < least:
+        return None, f"search is exact: {images:,} images are fewer than {least:,}"
+    if not has_faiss():
+        return (
+            None,
+            f"search is exact: for {images:,} images `pip install 'langadapt[faiss]'` makes it faster",
+        )
+    if session.index.approximate is not None:
+        facts = session.index.approximate.facts
+    else:
+        console.print("building the FAISS index")
+        facts = session.build_approximate()
+    return facts, facts.summary()
+
+
+def _update_dict(update: "Update", facts: "ApproximateFacts | None") -> dict[str, Any]:
+    from langadapt.search.catalogue import display_name
+
+    return {
+        **asdict(update),
+        "index": str(update.index),
+        "folder": str(update.folder),
+        "failed": [{"path": display_name(item.name), "reason": item.reason} for item in update.failed],
+        "search": "exact" if facts is None else "approximate",
+        "approximate": None if facts is None else asdict(facts),
+    }
+
+
+def _print_update(update: "Update") -> None:
+    from langadapt.search.catalogue import display_name
+
+    console.print(
+        f"{update.images:,} images: {update.encoded:,} encoded, {update.same:,} known, "
+        f"{update.removed:,} removed, {len(update.failed):,} failed"
+    )
+    for item in update.failed[:_MOST_LISTED]:
+        console.print(f"failed: {display_name(item.name)}: {item.reason}", markup=False)
+    if len(update.failed) > _MOST_LISTED:
+        console.print(f"and {len(update.failed) - _MOST_LISTED:,} more; --json lists all")
+    console.print(f"index: {shown(update.index)}")
+
+
+SEARCH_HELP = """Find images by a text in the language, or by an image.
 
 Examples:
 
@@ -27,95 +146,112 @@ Examples:
   langadapt search photos/ --image dog.jpg --model runs/sw
 
 The images are encoded once; later searches in the same folder answer at once. `langadapt index` does that
-ahead of time. An index may stand in the place of the folder: it is then searched as it is.
+ahead of time. An index may be named instead of the folder: it is then searched as it is.
 """
 
 
 def search_command(
-    where: Annotated[
-        Path, typer.Argument(metavar="IMAGES_FOLDER", help="Searched with all its subfolders; or an index.")
-    ],
-    model: Annotated[str, typer.Option("--model", help="Run folder, or org/name on the Hub.")],
+    folder: Images,
+    model: Model,
     queries: Annotated[list[str] | None, typer.Argument(metavar="[QUERY]...", help="Texts.")] = None,
-    pictures: Annotated[
+    image_files: Annotated[
         list[Path] | None,
         typer.Option("--image", metavar="FILE", help="Find images that look like this one."),
     ] = None,
-    top: Annotated[int, typer.Option("--top-k", "--top", min=1, help="How many images per query.")] = 5,
-    place: Annotated[
-        Path | None,
-        typer.Option("--index", metavar="DIR", help="Where the index lies; the cache unless said."),
-    ] = None,
+    count: Annotated[int, typer.Option("--top-k", "--top", min=1, help="How many images per query.")] = 5,
+    index: IndexFolder = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every image, FAISS or not.")] = False,
     page: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page of pictures.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page of the found images.")
     ] = None,
     as_json: AsJson = False,
     device: Device = None,
 ) -> None:
-    texts, images = queries or [], pictures or []
+    texts, images = queries or [], image_files or []
     if not texts and not images:
-        raise DataError("nothing to look for: write a query, or name a picture with --image")
+        raise DataError("nothing to look for: write a query, or name an image with --image")
     if not all(text.strip() for text in texts):
         raise DataError("a query is empty; write what the picture shows")
-
     from langadapt.models import load
     from langadapt.models.device import chosen_device
-    from langadapt.search.search import open_session
 
-    loaded = load(model, device=chosen_device(device))
-    with progress_report() as report:
-        session = open_session(where, loaded, report=report, place=place)
-    found = session.by_text(texts, count=top, approximate=not exact) if texts else []
-    found += [session.by_picture(image, count=top, approximate=not exact) for image in images]
+    session = _open_session(folder, load(model, device=chosen_device(device)), index)
+    found = session.by_text(texts, count=count, approximate=not exact) if texts else []
+    found += [session.by_image(image, count=count, approximate=not exact) for image in images]
     if as_json:
-        typer.echo(json.dumps(_as_list(texts, images, found), ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(_hit_list(texts, images, found), ensure_ascii=False, indent=2))
     else:
-        print_result(_table([*texts, *map(str, images)], found))
-    _remarks(session, top=top, exact=exact, folder=where)
+        print_result(_hit_table([*texts, *map(str, images)], found))
+    _print_remarks(session, count=count, exact=exact)
     if page is not None:
         from langadapt.evaluation.page import write_page
-        from langadapt.search.demo_page import search_page
+        from langadapt.search.export import search_page
 
-        write_page(page, search_page(session, texts, images, found))
+        write_page(page, search_page(session, [*texts, *images], found))
         console.print(f"page: {shown(page)}")
 
 
-def _as_list(texts: list[str], pictures: list[Path], found: "list[list[Hit]]") -> list[dict[str, object]]:
-    asked = [{"query": text} for text in texts] + [{"image": str(picture)} for picture in pictures]
+def _open_session(folder: Path, model: "LanguageModel", index: Path | None) -> "SearchSession":
+    from langadapt.search.index import open_session
+
+    with progress_report() as report:
+        return open_session(folder, model, report=report, index=index)
+
+
+def _hit_list(texts: list[str], images: list[Path], found: "list[list[Hit]]") -> list[dict[str, object]]:
+    queries = [{"query": text} for text in texts] + [{"image": str(image)} for image in images]
     return [
-        {**question, "images": [{"path": _text(hit.path), "score": round(hit.score, 4)} for hit in hits]}
-        for question, hits in zip(asked, found, strict=True)
+        {**query, "images": [{"path": _path_text(hit.path), "score": round(hit.score, 4)} for hit in hits]}
+        for query, hits in zip(queries, found, strict=True)
     ]
 
 
-def _table(asked: list[str], found: "list[list[Hit]]") -> Table:
+def _hit_table(queries: list[str], found: "list[list[Hit]]") -> Table:
     table = Table("query", "score", "image", box=None)
-    for question, hits in zip(asked, found, strict=True):
+    for query, hits in zip(queries, found, strict=True):
         for rank, hit in enumerate(hits):
-            table.add_row(question if rank == 0 else "", f"{hit.score:.3f}", _text(hit.path))
+            table.add_row(query if rank == 0 else "", f"{hit.score:.3f}", _path_text(hit.path))
     return table
 
 
-def _remarks(session: "SearchSession", *, top: int, exact: bool, folder: Path) -> None:
+def _path_text(path: Path) -> str:
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _print_remarks(session: "SearchSession", *, count: int, exact: bool) -> None:
     index = session.index
-    if len(index) < top:
-        console.print(f"all {len(index):,} images are shown, {top:,} were asked for")
-    if index.failed:
-        console.print(f"{index.failed:,} images failed; `langadapt index` lists them with reasons")
+    if len(index) < count:
+        console.print(f"all {len(index):,} images are shown, {count:,} were requested")
+    _print_failed(session)
     if index.approximate is not None and not exact:
         console.print(index.approximate.facts.summary())
-    elif index.stale_approximate:
+    elif index.has_stale_approximate:
         console.print(
             "search was exact: the FAISS index is stale or FAISS is not installed; run `langadapt index`"
         )
 
 
-def _text(path: Path) -> str:
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _print_failed(session: "SearchSession") -> None:
+    if session.index.failed:
+        console.print(f"{session.index.failed:,} images failed; `langadapt index` lists them with reasons")
 
 
-DEMO_HELP = """A small web page on this machine: a search box in the language, examples, a grid of pictures.
+SERVE_HELP = """Encode and search over HTTP, for other programs on this machine, and for people with --page.
+
+Examples:
+
+  langadapt serve --model runs/zh
+
+  langadapt serve photos/ --model runs/zh --port 8000 --page
+
+  curl -s localhost:7861/search -H 'content-type: application/json' -d '{"texts": ["一只狗"], "count": 5}'
+
+POST /encode and /search take {"texts": [...]}; GET /health and /metrics (Prometheus). When too many requests
+wait it answers 503 with Retry-After. Only this machine can reach it unless --host says otherwise; it has no
+passwords.
+"""
+
+DEMO_HELP = """A small web page on this machine: a search box in the language, examples, a grid of images.
 
 Examples:
 
@@ -123,100 +259,59 @@ Examples:
 
   langadapt demo photos/ --model runs/ar --port 8000
 
-The page loads nothing from outside. Only this machine can open it unless --host says otherwise.
-"""
-
-
-def demo_command(
-    where: Annotated[Path, typer.Argument(metavar="IMAGES_FOLDER", help="A folder of images, or an index.")],
-    model: Annotated[str, typer.Option("--model", help="Run folder, or org/name on the Hub.")],
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 7860,
-    place: Annotated[
-        Path | None,
-        typer.Option("--index", metavar="DIR", help="Where the index lies; the cache unless said."),
-    ] = None,
-    top: Annotated[int, typer.Option("--top-k", min=1, max=500, help="How many images per query.")] = 24,
-    device: Device = None,
-) -> None:
-    from langadapt.models import load
-    from langadapt.models.device import chosen_device
-    from langadapt.search.search import open_session
-    from langadapt.search.server import DemoServer
-
-    loaded = load(model, device=chosen_device(device))
-    with progress_report() as report:
-        session = open_session(where, loaded, report=report, place=place)
-    with DemoServer(session, host=host, port=port, count=top) as server:
-        console.print(f"{len(session.index):,} images at {server.url} (Ctrl-C stops)")
-        if session.index.failed:
-            console.print(
-                f"{session.index.failed:,} images failed; `langadapt index` lists them with reasons"
-            )
-        if not server.is_private:
-            console.print(f"everybody who reaches {host} on the network can see these images")
-        try:
-            server.serve_forever()
-        except (KeyboardInterrupt, Stopped):
-            console.print("stopped")
-
-
-SERVE_HELP = """Encode and search over HTTP, for other programs on this machine.
-
-Examples:
-
-  langadapt serve --model runs/zh
-
-  langadapt serve photos/ --model runs/zh --port 8000
-
-  curl -s localhost:7861/search -H 'content-type: application/json' -d '{"texts": ["一只狗"], "count": 5}'
-
-POST /encode and /search take {"texts": [...]}; GET /health and /metrics (Prometheus). When too many requests
-wait it answers 503 with Retry-After. Only this machine can reach it unless --host says otherwise; it has no
-passwords. Needs `pip install 'langadapt[serve]'`.
+Short for `langadapt serve --page`. The page loads nothing from outside. Only this machine can open it unless
+--host says otherwise.
 """
 
 
 def serve_command(
-    model: Annotated[str, typer.Option("--model", help="Run folder, or org/name on the Hub.")],
-    where: Annotated[
+    model: Model,
+    folder: Annotated[
         Path | None, typer.Argument(metavar="[IMAGES_FOLDER]", help="A folder of images, or an index.")
     ] = None,
-    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")] = 7861,
-    place: Annotated[
-        Path | None,
-        typer.Option("--index", metavar="DIR", help="Where the index lies; the cache unless said."),
-    ] = None,
+    host: Host = "127.0.0.1",
+    port: Port = 7861,
+    index: IndexFolder = None,
+    page: Annotated[bool, typer.Option("--page", help="Serve the demo page at / as well.")] = False,
+    count: PageImages = 24,
     queue: Annotated[int, typer.Option("--queue", min=1, help="Requests that may wait.")] = 32,
-    batch: Annotated[int, typer.Option("--most-texts", min=1, help="Texts in one request.")] = 64,
+    texts: Annotated[int, typer.Option("--most-texts", min=1, help="Texts in one request.")] = 64,
     body: Annotated[int, typer.Option("--most-bytes", min=100, help="Bytes of one request.")] = 1_000_000,
     device: Device = None,
 ) -> None:
-    try:
-        import fastapi  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise DataError("serve needs two more packages: `pip install 'langadapt[serve]'`") from error
-
+    if page and folder is None:
+        raise DataError("--page shows images: name their folder")
     from langadapt.models import load
     from langadapt.models.device import chosen_device
-    from langadapt.search.search import open_session
-    from langadapt.search.server import Service, ServiceLimits, is_loopback, listening, serve
+    from langadapt.search.server import Limits, Service, create_app, is_loopback, listen, web_server
 
-    with listening(host, port) as door:  # a port that is taken is said before the model loads
+    limits = Limits(queue=queue, batch_texts=texts, body_bytes=body)
+    with listen(host, port) as listener:  # report a port in use before the model loads
         loaded = load(model, device=chosen_device(device))
-        session = None
-        if where is not None:
-            with progress_report() as report:
-                session = open_session(where, loaded, report=report, place=place)
-        limits = ServiceLimits(queue=queue, batch_texts=batch, body_bytes=body)
+        session = None if folder is None else _open_session(folder, loaded, index)
         service = Service(loaded, session, limits)
         images = "" if session is None else f", {len(session.index):,} images"
-        console.print(f"{loaded.label}{images} at {door.url} (Ctrl-C stops)")
+        console.print(f"{loaded.label}{images} at {listener.url} (Ctrl-C stops)")
+        if session is not None:
+            _print_failed(session)
         if not is_loopback(host):
             console.print(f"everybody who reaches {host} on the network can ask; there are no passwords")
+        app = create_app(service, private=is_loopback(host), page_images=count if page else 0)
         try:
-            serve(service, door, private=is_loopback(host))
+            web_server(app, limits).run(sockets=[listener.socket])
         except Stopped:
-            console.print("stopped; what was begun is answered")
+            console.print("stopped; running requests were answered")
+        finally:
+            service.close()
+
+
+def demo_command(
+    folder: Images,
+    model: Model,
+    host: Host = "127.0.0.1",
+    port: Port = 7860,
+    index: IndexFolder = None,
+    count: PageImages = 24,
+    device: Device = None,
+) -> None:
+    serve_command(model, folder, host, port, index, page=True, count=count, device=device)

@@ -1,1 +1,1 @@
-"""Pictures of a folder, encoded once and found by text or by picture."""
+"""Index the images of a folder and search them by text or by image."""

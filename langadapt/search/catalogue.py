@@ -1,40 +1,32 @@
-"""An index on disk: a SQLite catalogue of files beside a file of rows.
+"""An index on disk: a SQLite catalogue of image files beside a file of embeddings.
 
-Rows are only ever appended to `rows-G.bin`; what the catalogue does not name does not count. A batch is on
-disk before the transaction that names it commits, so a killed update loses at most its last batch. A row is
-never overwritten in place: who reads while another writes sees one state, the one it opened.
+Embeddings are only ever appended to `rows-G.bin`; rows that the catalogue does not name do not count. A batch
+reaches the disk before the transaction that names it commits, so a killed update loses at most one batch. No
+row is overwritten in place: a reader keeps the state that it opened while another process writes.
 """
 
 import json
 import os
 import sqlite3
-import stat
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.data.images import SUFFIXES
 from langadapt.errors import DataError
 
 FORMAT_VERSION = 1
-
-CATALOGUE, LOCK = "index.sqlite", "lock"
-
+CATALOGUE = "index.sqlite"
 Rows = NDArray[np.float32]
 
-_MENDABLE = (
-    sqlite3.SQLITE_FULL,
-    sqlite3.SQLITE_IOERR,
-    sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_BUSY,
-    sqlite3.SQLITE_CANTOPEN,
-)
-
+# A file written less than this before it was read may change again without a new modification time.
+_MTIME_RESOLUTION_NS = 2_000_000_000
+_LEAST_GAPS = 1024
+_MENDABLE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_BUSY", "SQLITE_CANTOPEN")
 _SCHEMA = """
 CREATE TABLE meta (value TEXT NOT NULL);
 CREATE TABLE rows (slot INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, crc INTEGER NOT NULL);
@@ -47,22 +39,23 @@ CREATE INDEX images_by_slot ON images (slot);
 
 
 @dataclass(frozen=True, kw_only=True)
-class Meta:
-    """What an index says about itself."""
+class Metadata:
+    """What the catalogue records about the index as a whole."""
 
     format_version: int = FORMAT_VERSION
     fingerprint: str
-    """Of the image tower; rows of two towers do not compare."""
+    """Of the image tower; embeddings of two towers do not compare."""
     label: str
+    """Model and short revision of the image tower."""
     folder: str
-    """The images' folder as hexadecimal bytes: a path need not be UTF-8."""
+    """The image folder as hexadecimal bytes: a path need not be UTF-8."""
     dim: int
     generation: int = 0
     """Number of the file of rows."""
     end: int = 0
-    """Rows in that file that count, gaps of removed images included."""
+    """Rows of that file that count, including gaps left by removed images."""
     state: int = 0
-    """Rises whenever rows come or go: what was built from an older state is stale."""
+    """Rises whenever rows are added or removed: what was built from an older state is stale."""
 
     def __post_init__(self) -> None:
         bytes.fromhex(self.folder)
@@ -72,197 +65,252 @@ class Meta:
 
     @property
     def folder_path(self) -> Path:
-        """The images' folder."""
+        """The image folder."""
         return Path(os.fsdecode(bytes.fromhex(self.folder)))
 
 
-def rows_path(place: Path, meta: Meta) -> Path:
-    """The file of rows that belongs to a catalogue."""
-    return place / f"rows-{meta.generation}.bin"
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """A file that is named like an image. What was found out about it has defaults."""
+
+    name: bytes
+    """Path below the folder as the file system spells it; it need not be UTF-8."""
+    size_bytes: int = 0
+    mtime_ns: int = 0
+    seen_ns: int = 0
+    """When it was read."""
+    sha256: bytes | None = None
+    """Of its content."""
+    reason: str | None = None
+    """Why it has no embedding."""
 
 
-def create(place: Path, meta: Meta) -> None:
-    """Makes an empty catalogue; it appears whole or not at all.
+class Catalogue:
+    """An open index. Only one process at a time may call the methods that change it.
+
+    Args:
+        path: folder of the index.
+        connection: its SQLite database.
+
+    Raises:
+        DataError: the metadata is damaged, or written by a newer version of langadapt.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self.connection = connection
+        try:
+            value = json.loads(connection.execute("SELECT value FROM meta").fetchone()[0])
+            if value["format_version"] > FORMAT_VERSION:
+                raise DataError(
+                    f"{path}: written by a newer langadapt; update with `pip install -U langadapt`"
+                )
+            self.metadata = Metadata(**value)
+        except (TypeError, ValueError, KeyError) as error:
+            raise damaged(path, f"its description: {error}") from error
+
+    @property
+    def rows_path(self) -> Path:
+        """The current file of rows."""
+        return self.path / f"rows-{self.metadata.generation}.bin"
+
+    def rows(self) -> Rows:
+        """Map the rows into memory, `[end, dim]` float32, read-only.
+
+        Raises:
+            DataError: the file of rows is missing or shorter than the catalogue says.
+        """
+        shape = (self.metadata.end, self.metadata.dim)
+        if not self.metadata.end:
+            return np.zeros(shape, np.float32)
+        size = self.rows_path.stat().st_size if self.rows_path.is_file() else 0
+        if size < self._end_byte():
+            raise damaged(self.path, f"{self.rows_path.name} has {size} bytes of {self._end_byte()}")
+        return np.memmap(self.rows_path, dtype=np.float32, mode="r", shape=shape)
+
+    def check(self) -> None:
+        """Check the database and compare every row with its checksum.
+
+        Raises:
+            DataError: the index is not what was written.
+        """
+        (verdict,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise damaged(self.path, verdict)
+        rows = self.rows()
+        for slot, crc in self.connection.execute("SELECT slot, crc FROM rows ORDER BY slot"):
+            check_row(self.path, rows, slot, crc)
+
+    def prepare_writing(self) -> None:
+        """Cut off rows that a killed update appended without committing them."""
+        self.rows()
+        with self.rows_path.open("r+b" if self.rows_path.exists() else "w+b") as file:
+            file.truncate(self._end_byte())
+
+    def unchanged(self) -> set[ImageFile]:
+        """List the files whose size and modification time prove that their content is still the same."""
+        rows = self.connection.execute(
+            "SELECT name, size_bytes, mtime_ns FROM images"
+            f" WHERE slot IS NOT NULL AND seen_ns - mtime_ns >= {_MTIME_RESOLUTION_NS}"
+        )
+        return {ImageFile(*row) for row in rows}
+
+    def find_content(self, sha256: bytes) -> int | None:
+        """Look up the slot of a content's row, None where the index has none."""
+        found = self.connection.execute("SELECT slot FROM rows WHERE sha256 = ?", (sha256,)).fetchone()
+        return None if found is None else int(found[0])
+
+    def remove_missing(self, names: set[bytes]) -> int:
+        """Forget all files but `names`; return how many of them had an embedding."""
+        stored = self.connection.execute("SELECT name, slot FROM images").fetchall()
+        missing = [(name, slot) for name, slot in stored if name not in names]
+        with self._transaction():
+            self.connection.executemany("DELETE FROM images WHERE name = ?", [(name,) for name, _ in missing])
+        return sum(slot is not None for _, slot in missing)
+
+    def add(self, images: Sequence[ImageFile], rows: Mapping[bytes, Rows]) -> None:
+        """Store a batch: first the rows of new contents, on the disk, then all names in one transaction."""
+        start = self.metadata.end
+        for row in rows.values():
+            if row.shape != (self.metadata.dim,) or row.dtype != np.float32:
+                raise ValueError(f"{self.metadata.dim} float32 expected, got {row.dtype} {row.shape}")
+        with self.rows_path.open("r+b") as file:
+            file.seek(self._end_byte())
+            file.writelines(row.tobytes() for row in rows.values())
+            file.flush()
+            os.fsync(file.fileno())
+        with self._transaction():
+            self.connection.executemany(
+                "INSERT INTO rows VALUES (?, ?, ?)",
+                ((slot, key, row_checksum(row)) for slot, (key, row) in enumerate(rows.items(), start=start)),
+            )
+            for image in images:
+                slot = None if image.sha256 is None else self.find_content(image.sha256)
+                self.connection.execute(
+                    "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)",
+                    (image.name, image.size_bytes, image.mtime_ns, image.seen_ns, slot, image.reason),
+                )
+            if rows:
+                self._rows_changed(replace(self.metadata, end=start + len(rows)))
+
+    def drop_unused_rows(self) -> None:
+        """Drop rows that no file has any more; rewrite the file of rows once many gaps are left."""
+        unused = "FROM rows WHERE slot NOT IN (SELECT slot FROM images WHERE slot IS NOT NULL)"
+        if self._count(unused):
+            with self._transaction():
+                self.connection.execute(f"DELETE {unused}")
+                self._rows_changed(self.metadata)
+        gaps = self.metadata.end - self._count("FROM rows")
+        if gaps > max(_LEAST_GAPS, self.metadata.end // 4):
+            self._compact()
+
+    def _compact(self) -> None:
+        old, old_path = self.rows(), self.rows_path
+        slots = [slot for (slot,) in self.connection.execute("SELECT slot FROM rows ORDER BY slot")]
+        metadata = replace(self.metadata, generation=self.metadata.generation + 1, end=len(slots))
+        with (self.path / f"rows-{metadata.generation}.bin").open("wb") as file:
+            for start in range(0, len(slots), 4096):
+                file.write(old[slots[start : start + 4096]].tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        with self._transaction():
+            moves = list(enumerate(slots))  # never upwards, so no two collide
+            self.connection.executemany("UPDATE rows SET slot = ? WHERE slot = ?", moves)
+            self.connection.executemany("UPDATE images SET slot = ? WHERE slot = ?", moves)
+            self._rows_changed(metadata)
+        old_path.unlink()  # a process that has mapped it keeps it until it ends
+
+    def failures(self) -> list[ImageFile]:
+        """List the files without an embedding, sorted by name."""
+        rows = self.connection.execute("SELECT name, reason FROM images WHERE slot IS NULL ORDER BY name")
+        return [ImageFile(name, reason=reason) for name, reason in rows]
+
+    def _count(self, what: str) -> int:
+        return int(self.connection.execute(f"SELECT count(*) {what}").fetchone()[0])
+
+    def _end_byte(self) -> int:
+        return self.metadata.end * self.metadata.dim * 4
+
+    def _rows_changed(self, metadata: Metadata) -> None:
+        self.metadata = replace(metadata, state=metadata.state + 1)
+        self.connection.execute("UPDATE meta SET value = ?", (json.dumps(asdict(self.metadata)),))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self.connection:  # commits, or rolls back on an error
+            self.connection.execute("BEGIN IMMEDIATE")
+            yield
+
+
+def create_catalogue(path: Path, metadata: Metadata) -> None:
+    """Create an empty index in a folder; it appears whole or not at all.
 
     Raises:
         DataError: there is no room for it.
     """
-    place.mkdir(parents=True, exist_ok=True)
-    temporary = place / f".{CATALOGUE}.tmp"
-    (place / f"{CATALOGUE}-journal").unlink(missing_ok=True)  # would be played back into the new one
+    path.mkdir(parents=True, exist_ok=True)
+    temporary = path / f".{CATALOGUE}.tmp"
+    (path / f"{CATALOGUE}-journal").unlink(missing_ok=True)  # SQLite would apply it to the new database
     temporary.unlink(missing_ok=True)
-    with _explained(place), closing(sqlite3.connect(temporary)) as connection, connection:
+    with _explain_errors(path), closing(sqlite3.connect(temporary)) as connection, connection:
         connection.executescript(_SCHEMA)
-        connection.execute("INSERT INTO meta VALUES (?)", (json.dumps(asdict(meta)),))
-    os.replace(temporary, place / CATALOGUE)
+        connection.execute("INSERT INTO meta VALUES (?)", (json.dumps(asdict(metadata)),))
+    os.replace(temporary, path / CATALOGUE)
 
 
 @contextmanager
-def opened(place: Path, *, write: bool = False) -> Iterator[sqlite3.Connection]:
-    """The catalogue of an index. A reader sees one state from beginning to end.
+def open_catalogue(path: Path, *, write: bool = False) -> Iterator[Catalogue]:
+    """Open the index in a folder. A reader sees one state from beginning to end.
 
     Raises:
-        DataError: no index there, a damaged one, or one that may not be written.
+        DataError: no index there, a damaged one, or one that cannot be written.
     """
-    path = place / CATALOGUE
-    if not path.is_file():
-        raise DataError(f"{place}: no index in it; make one with `langadapt index FOLDER --model RUN`")
-    # A reader, too, may have to roll back what a killed writer left.
-    mode = "rw" if write or os.access(path, os.W_OK) else "ro"
-    address = f"{path.resolve().as_uri()}?mode={mode}"
-    with _explained(place), closing(sqlite3.connect(address, uri=True, timeout=60)) as connection:
+    file = path / CATALOGUE
+    if not file.is_file():
+        raise DataError(f"{path}: no index in it; make one with `langadapt index FOLDER --model RUN`")
+    # A reader, too, may have to roll back the transaction of a killed writer.
+    mode = "rw" if write or os.access(file, os.W_OK) else "ro"
+    uri = f"{file.resolve().as_uri()}?mode={mode}"
+    with _explain_errors(path), closing(sqlite3.connect(uri, uri=True, timeout=60)) as connection:
         connection.isolation_level = None
         if not write:
             connection.execute("BEGIN")
-        yield connection
+        yield Catalogue(path, connection)
 
 
 @contextmanager
-def _explained(place: Path) -> Iterator[None]:
+def _explain_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        # Python's own errors, of a text that is not UTF-8, have no code.
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _MENDABLE:
+        # Errors of Python's own sqlite3 module, such as text that is not UTF-8, have no name.
+        if getattr(error, "sqlite_errorname", "").startswith(_MENDABLE):
             raise DataError(
-                f"{place}: cannot use the index: {error}; make room, or name another --index"
+                f"{path}: cannot use the index: {error}; make room, or name another --index"
             ) from error
-        raise damaged(place, str(error)) from error
+        raise damaged(path, str(error)) from error
 
 
-def damaged(place: Path, problem: str) -> DataError:
-    """The error for an index that is not what was written."""
-    return DataError(f"{place}: damaged index ({problem}); make it anew: `langadapt index` with --rebuild")
+def damaged(path: Path, problem: str) -> DataError:
+    """Build the error for an index that is not what was written."""
+    return DataError(f"{path}: damaged index ({problem}); make it anew: `langadapt index` with --rebuild")
 
 
-def read_meta(connection: sqlite3.Connection, place: Path) -> Meta:
-    """What the index says about itself.
-
-    Raises:
-        DataError: it is damaged, or newer than this program.
-    """
-    try:
-        said = json.loads(connection.execute("SELECT value FROM meta").fetchone()[0])
-        if said["format_version"] > FORMAT_VERSION:
-            raise DataError(f"{place}: written by a newer langadapt; update with `pip install -U langadapt`")
-        return Meta(**said)
-    except (TypeError, ValueError, KeyError) as error:
-        raise damaged(place, f"its description: {error}") from error
-
-
-def write_meta(connection: sqlite3.Connection, meta: Meta) -> None:
-    """Replaces the description, inside the caller's transaction."""
-    connection.execute("UPDATE meta SET value = ?", (json.dumps(asdict(meta)),))
-
-
-def mapped_rows(place: Path, meta: Meta) -> Rows:
-    """`[end, dim]` float32, memory-mapped, read only.
-
-    Raises:
-        DataError: the file of rows is missing or shorter than the catalogue says.
-    """
-    path = rows_path(place, meta)
-    if not meta.end:
-        return np.zeros((0, meta.dim), np.float32)
-    size = path.stat().st_size if path.is_file() else 0
-    if size < meta.end * meta.dim * 4:
-        raise damaged(place, f"{path.name} has {size} bytes of {meta.end * meta.dim * 4}")
-    return np.memmap(path, dtype=np.float32, mode="r", shape=(meta.end, meta.dim))
-
-
-def check_rows(connection: sqlite3.Connection, place: Path, meta: Meta) -> None:
-    """Reads all rows and compares their checksums.
-
-    Raises:
-        DataError: a row or the catalogue is not what was written.
-    """
-    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise damaged(place, verdict)
-    rows = mapped_rows(place, meta)
-    for slot, crc in connection.execute("SELECT slot, crc FROM rows ORDER BY slot"):
-        check_row(place, rows, slot, crc)
-
-
-def check_row(place: Path, rows: Rows, slot: int, crc: int) -> None:
-    """Compares one row with its checksum.
+def check_row(path: Path, rows: Rows, slot: int, crc: int) -> None:
+    """Compare one row with its checksum.
 
     Raises:
         DataError: it is not what was written.
     """
     if slot >= len(rows) or row_checksum(rows[slot]) != crc:
-        raise damaged(place, f"row {slot} is not the row that was written")
+        raise damaged(path, f"row {slot} is not the row that was written")
 
 
 def row_checksum(row: Rows) -> int:
-    """CRC-32 of a row's bytes."""
+    """Compute the CRC-32 of a row's bytes."""
     return zlib.crc32(row.tobytes())
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ImageFile:
-    """One file. `name` is its path below the folder as the file system spells it: it need not be UTF-8."""
-
-    name: bytes
-    size_bytes: int
-    mtime_ns: int
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Failure:
-    """A file that looks like an image and is none, or a folder that cannot be listed."""
-
-    name: bytes
-    reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scan:
-    """All images below a folder and what cannot be read, both sorted by name."""
-
-    images: list[ImageFile]
-    failures: list[Failure]
-
-
-def scan_images(folder: Path) -> Scan:
-    """Lists a folder with all its subfolders; hidden ones and links to folders are left out.
-
-    Raises:
-        DataError: no such folder, or nothing in it that is named like an image.
-    """
-    if not folder.is_dir():
-        problem = "is not a folder" if folder.exists() else "no such folder"
-        raise DataError(f"{folder}: {problem}; name the folder that holds the images")
-    root = os.fsencode(folder)
-    suffixes = tuple(suffix.encode() for suffix in SUFFIXES)
-    images: list[ImageFile] = []
-    failures: list[Failure] = []
-
-    def unlisted(error: OSError) -> None:
-        name = os.path.relpath(os.fsencode(error.filename), root)
-        failures.append(Failure(name, f"folder cannot be listed: {error.strerror}"))
-
-    for place, folders, files in os.walk(root, onerror=unlisted):
-        folders[:] = [name for name in folders if not name.startswith(b".")]
-        for file in files:
-            if file.startswith(b".") or not file.lower().endswith(suffixes):
-                continue
-            path = os.path.join(place, file)
-            name = os.path.relpath(path, root)
-            try:
-                found = os.stat(path)
-            except OSError as error:
-                failures.append(Failure(name, f"cannot be read: {error.strerror}"))
-                continue
-            if stat.S_ISREG(found.st_mode):
-                images.append(ImageFile(name, found.st_size, found.st_mtime_ns))
-            else:  # opening a pipe would wait for ever
-                failures.append(Failure(name, "is not a regular file"))
-    if not images and not failures:
-        raise DataError(f"{folder}: holds no images; expected files ending in {', '.join(SUFFIXES)}")
-    return Scan(images=sorted(images), failures=sorted(failures))
-
-
-def shown_name(name: bytes) -> str:
-    """A file's name as text; what is not UTF-8 in it becomes a replacement character."""
+def display_name(name: bytes) -> str:
+    """Decode a file's name; bytes that are not UTF-8 become replacement characters."""
     return name.decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""Embeddings as files that any vector database reads."""
+"""Write embeddings as files that any vector database reads, and found images as a page."""
 
 import json
 import os
@@ -11,78 +11,74 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from langadapt.errors import DataError
+from langadapt.evaluation.page import Page, Search, Thumbnail
 from langadapt.files.atomic import write_text
-from langadapt.search.catalogue import Rows, shown_name
-from langadapt.search.index import ImageIndex
+from langadapt.search.catalogue import Rows, display_name
+from langadapt.search.index import Hit, ImageIndex, SearchSession
 
-SUFFIXES = (".npy", ".parquet")
 _BATCH = 8192
 
 
 def check_suffix(path: Path, option: str) -> None:
-    """Refuses a file that is neither kind, before any work is done."""
-    if path.suffix not in SUFFIXES:
+    """Refuse a file name that is neither .npy nor .parquet, before any work is done."""
+    if path.suffix not in (".npy", ".parquet"):
         raise DataError(f"{option} {path}: the name must end in .npy or .parquet")
 
 
 def export_index(index: ImageIndex, path: Path) -> None:
-    """Writes all images of an index in order of their names.
+    """Write all images of an index in order of their names.
 
     Parquet has the columns id, path and embedding (a list of D float32). An .npy file is `[images, D]`
-    float32; the paths of its rows lie beside it in `FILE.paths.json`. Paths start at the images' folder.
+    float32; the paths of its rows lie beside it in `FILE.paths.json`. Paths are relative to the image folder.
     """
-    names = (shown_name(index.name(number)) for number in range(len(index)))
+    names = [display_name(name) for name in index.names]
     batches = (
-        np.asarray(index.rows[index.slot_of_image[start : start + _BATCH]])
-        for start in range(0, len(index), _BATCH)
+        index.rows[index.slot_of_image[start : start + _BATCH]] for start in range(0, len(index), _BATCH)
     )
     if path.suffix == ".npy":
-        _write_npy(path, batches, rows=len(index), dim=index.meta.dim)
-        write_text(
-            path.with_name(f"{path.name}.paths.json"), json.dumps(list(names), ensure_ascii=False) + "\n"
-        )
-        return
-    _write_parquet(path, batches, column="path", texts=list(names), dim=index.meta.dim)
+        _write_npy(path, batches, shape=(len(index), index.metadata.dim))
+        write_text(path.with_name(f"{path.name}.paths.json"), json.dumps(names, ensure_ascii=False) + "\n")
+    else:
+        _write_parquet(path, batches, column="path", texts=names, dim=index.metadata.dim)
 
 
 def export_texts(texts: Sequence[str], rows: Rows, path: Path) -> None:
-    """Writes embedded texts: Parquet with the columns id, text and embedding, or `[texts, D]` as .npy."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write embedded texts: Parquet with the columns id, text and embedding, or `[texts, D]` as .npy."""
+    batches = (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
     if path.suffix == ".npy":
-        _write_npy(path, iter([rows]), rows=len(rows), dim=rows.shape[1])
+        _write_npy(path, batches, shape=rows.shape)
     else:
-        batches = (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
         _write_parquet(path, batches, column="text", texts=texts, dim=rows.shape[1])
 
 
-def _write_npy(path: Path, batches: Iterator[Rows], *, rows: int, dim: int) -> None:
-    with _whole(path) as temporary, temporary.open("wb") as file:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (rows, dim)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for batch in batches:
-            file.write(np.ascontiguousarray(batch, dtype="<f4").tobytes())
+def _write_npy(path: Path, batches: Iterator[Rows], *, shape: tuple[int, ...]) -> None:
+    with _replacing(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        file.writelines(np.ascontiguousarray(batch, dtype="<f4").tobytes() for batch in batches)
 
 
 def _write_parquet(
     path: Path, batches: Iterator[Rows], *, column: str, texts: Sequence[str], dim: int
 ) -> None:
     kind = pa.list_(pa.float32(), dim)
-    fields = [("id", pa.int64()), (column, pa.string()), ("embedding", kind)]
-    schema = pa.schema([pa.field(name, what, nullable=False) for name, what in fields])
-    with _whole(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        done = 0
+    columns = [("id", pa.int64()), (column, pa.string()), ("embedding", kind)]
+    schema = pa.schema([pa.field(name, type_, nullable=False) for name, type_ in columns])
+    with _replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        start = 0
         for batch in batches:
-            ids = np.arange(done, done + len(batch), dtype=np.int64)
+            end = start + len(batch)
             flat = pa.array(np.ascontiguousarray(batch).reshape(-1), pa.float32())
-            values = pa.FixedSizeListArray.from_arrays(flat, type=kind)
-            some = pa.array(texts[done : done + len(batch)], pa.string())
-            writer.write_table(pa.table([pa.array(ids), some, values], schema=schema))
-            done += len(batch)
+            embeddings = pa.FixedSizeListArray.from_arrays(flat, type=kind)
+            ids = pa.array(np.arange(start, end, dtype=np.int64))
+            writer.write_table(
+                pa.table([ids, pa.array(texts[start:end], pa.string()), embeddings], schema=schema)
+            )
+            start = end
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside the file, which replaces it when all is written."""
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside the file, which replaces it once all is written."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -90,3 +86,29 @@ def _whole(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def search_page(
+    session: SearchSession, queries: Sequence[str | Path], found: Sequence[Sequence[Hit]]
+) -> Page:
+    """Describe a page that shows for each text or image file its images, best first."""
+    recipe, index = session.model.artifact.recipe, session.index
+    searches = []
+    for query, hits in zip(queries, found, strict=True):
+        images = [Thumbnail(path=hit.path, label=f"{hit.name}  {hit.score:.3f}") for hit in hits]
+        if isinstance(query, Path):
+            line = f"looks like {query.name}"
+            search = Search(
+                query=line, english=None, language="en", direction="ltr", images=images, picture=query
+            )
+        else:
+            language, direction = recipe.code, recipe.direction
+            search = Search(query=query, english=None, language=language, direction=direction, images=images)
+        searches.append(search)
+    facts = {
+        "language": f"{recipe.name} ({recipe.code})",
+        "images": f"{len(index):,} in {index.metadata.folder_path}",
+        "image model": index.metadata.label,
+        "text": session.model.label,
+    }
+    return Page(title=f"Search in {recipe.name}", searches=searches, facts={"Settings": facts})

@@ -1,32 +1,41 @@
-"""An index as it is searched: rows in a memory map, names beside them."""
+"""Open an index and search it by text or by image."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from langadapt.errors import DataError
-from langadapt.metrics.ranks import exact_unit_rows
-from langadapt.search.approximate import Approximate, has_approximate, open_approximate
-from langadapt.search.build import ImageTower
+from langadapt.data.images import open_image
+from langadapt.errors import DataError, Report
+from langadapt.models import LanguageModel
 from langadapt.search.catalogue import (
-    Meta,
+    CATALOGUE,
+    Metadata,
     Rows,
     check_row,
     damaged,
-    mapped_rows,
-    opened,
-    read_meta,
-    shown_name,
+    display_name,
+    open_catalogue,
 )
+from langadapt.search.nearest import (
+    Approximate,
+    ApproximateFacts,
+    Nearest,
+    Slots,
+    build_approximate,
+    has_approximate,
+    open_approximate,
+    search_exact,
+)
+from langadapt.search.update import ImageTower, check_tower, image_tower, update_index
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """An image that was found. `number` is its place in the index's list of images, sorted by name."""
+    """An image that was found. `number` is its position in the index's list of images, sorted by name."""
 
     number: int
     name: str
@@ -34,224 +43,199 @@ class Hit:
     score: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Best:
-    """The best rows of one query, best first: `slots [k]` int64, `scores [k]` float32 cosines."""
-
-    slots: NDArray[np.int64]
-    scores: NDArray[np.float32]
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageIndex:
-    """One state of an index; updates by others do not touch it."""
+    """One state of an index; updates by other processes do not change it."""
 
-    place: Path
-    meta: Meta
+    index: Path
+    """Folder of the index."""
+    metadata: Metadata
     rows: Rows
     """`[N, D]` float32, memory-mapped."""
     checksums: NDArray[np.int64]
     """`[N]`, -1 where a row has no image any more."""
-    names: bytes
-    """All names in order, one after the other."""
-    ends: NDArray[np.int64]
-    """`[images]`, where each name ends."""
-    slot_of_image: NDArray[np.int64]
+    names: list[bytes]
+    """Sorted names of the images below the folder."""
+    slot_of_image: Slots
     """`[images]`; two images of equal content share a row."""
-    first_image: NDArray[np.int64]
-    """`[N]` first image of a row, -1 where it has none: what goes first among equal scores."""
-    images_by_slot: NDArray[np.int64]
-    """`[images]`, numbers of images in order of their rows."""
+    images_by_slot: Slots
+    """`[images]`, numbers of the images in order of their rows."""
+    starts: Slots
+    """`[N + 1]`, where the images of each row begin in `images_by_slot`."""
+    rank: Slots
+    """`[N]` first image of a row, -1 where it has none: the order among equal scores."""
     failed: int
     approximate: Approximate | None
-    stale_approximate: bool
+    has_stale_approximate: bool
     """There is a FAISS index, and it cannot be used."""
 
     def __len__(self) -> int:
-        return len(self.ends)
-
-    def name(self, number: int) -> bytes:
-        """Name of an image below the folder."""
-        return self.names[self.ends[number - 1] if number else 0 : self.ends[number]]
+        return len(self.names)
 
     def path(self, number: int) -> Path:
-        """Where an image was when it was indexed."""
-        return self.meta.folder_path / os.fsdecode(self.name(number))
+        """Return where an image was when it was indexed."""
+        return self.metadata.folder_path / os.fsdecode(self.names[number])
 
     def row(self, number: int) -> Rows:
-        """`[1, D]`, the embedding of an image."""
+        """Return the embedding of an image, `[1, D]`."""
         return np.array(self.rows[self.slot_of_image[number]][None])
 
     def search(self, queries: Rows, *, count: int, approximate: bool = True) -> list[list[Hit]]:
-        """The best images for some queries, best first, equal scores by name.
+        """Find the best images for some queries, best first, equal scores by name.
 
         Args:
-            queries: `[Q, D]` float32 unit rows.
-            count: images per query; there are fewer where the index has fewer.
-            approximate: through the FAISS index where there is one that is up to date.
+            queries: `[Q, D]` float32 normalised embeddings.
+            count: images per query; fewer are returned where the index has fewer.
+            approximate: use the FAISS index where there is one that is up to date.
 
         Raises:
             DataError: the index is damaged.
         """
         if approximate and self.approximate is not None:
-            best = [self._rescored(query, count) for query in queries]
+            faiss = self.approximate
+            nearest = [faiss.search(query, self.rows, self.rank, count=count) for query in queries]
         else:
-            best = best_rows(queries, self.rows, self.first_image, count=count)
-        return [self._hits(found, count) for found in best]
+            nearest = search_exact(queries, self.rows, self.rank, count=count)
+        return [self._hits(found, count) for found in nearest]
 
-    def _images_of(self, slot: int) -> list[int]:
-        slots = self.slot_of_image
-        start, end = (
-            int(np.searchsorted(slots, slot, side=side, sorter=self.images_by_slot))
-            for side in ("left", "right")
-        )
-        images: list[int] = self.images_by_slot[start:end].tolist()
-        return images
+    def build_approximate(self, texts: Rows) -> ApproximateFacts:
+        """Build the FAISS index, measured on images and on `[Q, D]` embedded texts."""
+        return build_approximate(self.index, self.metadata, self.rows, self.rank, texts=texts)
 
-    def _rescored(self, query: Rows, count: int) -> Best:
-        assert self.approximate is not None
-        slots = self.approximate.candidates(query, count=count)
-        nothing = Best(slots=np.zeros(0, np.int64), scores=np.zeros(0, np.float32))
-        slots = slots[self.first_image[slots] >= 0]
-        if not len(slots):
-            return nothing
-        return merged(nothing, exact(query, self.rows[slots], slots), self.first_image, count=count)
-
-    def _hits(self, best: Best, count: int) -> list[Hit]:
+    def _hits(self, nearest: Nearest, count: int) -> list[Hit]:
         found: list[tuple[float, int]] = []
-        for slot, score in zip(best.slots.tolist(), best.scores.tolist(), strict=True):
-            check_row(self.place, self.rows, slot, int(self.checksums[slot]))
-            found += [(-score, number) for number in self._images_of(slot)]
+        for slot, score in zip(nearest.slots.tolist(), nearest.scores.tolist(), strict=True):
+            check_row(self.index, self.rows, slot, int(self.checksums[slot]))
+            images = self.images_by_slot[self.starts[slot] : self.starts[slot + 1]]
+            found += [(-score, number) for number in images.tolist()]
         return [
-            Hit(number=number, name=shown_name(self.name(number)), path=self.path(number), score=-score)
+            Hit(number=number, name=display_name(self.names[number]), path=self.path(number), score=-score)
             for score, number in sorted(found)[:count]
         ]
 
 
-def open_index(place: Path, tower: ImageTower | None) -> ImageIndex:
-    """Opens an index for searching.
+def open_index(index: Path, tower: ImageTower | None) -> ImageIndex:
+    """Open an index for searching.
 
     Args:
-        place: its folder.
-        tower: of the model that will ask; None reads whatever it is.
+        index: its folder.
+        tower: of the model that embeds the queries; None skips the comparison.
 
     Raises:
         DataError: no index there, a damaged one, one of another image tower, or without any image.
     """
-    with opened(place) as connection:
-        meta = read_meta(connection, place)
-        if tower is not None and meta.fingerprint != tower.fingerprint:
-            raise DataError(
-                f"{place}: made with another image model ({meta.label}, this one is {tower.label}) or "
-                "another version of its libraries; use the model it was made with, or make another index"
-            )
-        rows = mapped_rows(place, meta)
-        checksums = np.full(meta.end, -1, np.int64)
-        names, ends, slots = bytearray(), [], []
+    with open_catalogue(index) as catalogue:
+        metadata = catalogue.metadata
+        if tower is not None:
+            check_tower(metadata, index, tower)
+        rows = catalogue.rows()
+        checksums = np.full(metadata.end, -1, np.int64)
+        names, slots = [], []
         try:
-            for slot, checksum in connection.execute("SELECT slot, crc FROM rows"):
-                checksums[_slot(slot, meta)] = checksum
-            for name, slot in connection.execute(
+            for slot, checksum in catalogue.connection.execute("SELECT slot, crc FROM rows"):
+                checksums[_check_slot(slot, metadata)] = checksum
+            for name, slot in catalogue.connection.execute(
                 "SELECT name, slot FROM images WHERE slot IS NOT NULL ORDER BY name"
             ):
-                names += name
-                ends.append(len(names))
-                slots.append(_slot(slot, meta))
+                names.append(bytes(name))
+                slots.append(_check_slot(slot, metadata))
         except (TypeError, ValueError, OverflowError) as error:
-            raise damaged(place, f"its catalogue: {error}") from error
-        (failed,) = connection.execute("SELECT count(*) FROM images WHERE slot IS NULL").fetchone()
-    if not ends:
+            raise damaged(index, f"its catalogue: {error}") from error
+        failed = len(catalogue.failures())
+    if not names:
         raise DataError(
-            f"{meta.folder_path}: none of its {failed} images can be read; `langadapt index` lists why"
+            f"{metadata.folder_path}: none of its {failed} images can be read; `langadapt index` lists why"
         )
-    approximate = open_approximate(place, meta)
     slot_of_image = np.array(slots, np.int64)
-    first_image = np.full(meta.end, -1, np.int64)
-    first_image[slot_of_image[::-1]] = np.arange(len(slots) - 1, -1, -1)
+    images_by_slot = np.argsort(slot_of_image, kind="stable")
+    starts = np.searchsorted(slot_of_image[images_by_slot], np.arange(metadata.end + 1))
+    rank = np.full(metadata.end, -1, np.int64)
+    rank[slot_of_image[::-1]] = np.arange(len(slots) - 1, -1, -1)
+    approximate = open_approximate(index, metadata)
     return ImageIndex(
-        place=place,
-        meta=meta,
+        index=index,
+        metadata=metadata,
         rows=rows,
         checksums=checksums,
-        names=bytes(names),
-        ends=np.array(ends, np.int64),
+        names=names,
         slot_of_image=slot_of_image,
-        first_image=first_image,
-        images_by_slot=np.argsort(slot_of_image, kind="stable"),
+        images_by_slot=images_by_slot,
+        starts=starts,
+        rank=rank,
         failed=failed,
         approximate=approximate,
-        stale_approximate=approximate is None and has_approximate(place),
+        has_stale_approximate=approximate is None and has_approximate(index),
     )
 
 
-def _slot(value: object, meta: Meta) -> int:
-    if not isinstance(value, int) or not 0 <= value < meta.end:
-        raise ValueError(f"row {value!r:.40} of {meta.end}")
+def _check_slot(value: object, metadata: Metadata) -> int:
+    if not isinstance(value, int) or not 0 <= value < metadata.end:
+        raise ValueError(f"row {value!r:.40} of {metadata.end}")
     return value
 
 
-_CHUNK_ROWS = 16384
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SearchSession:
+    """A model and an index that fit each other."""
 
-_ROUNDING = 2.0**-23
+    model: LanguageModel
+    index: ImageIndex
+
+    def by_text(self, texts: Sequence[str], *, count: int, approximate: bool = True) -> list[list[Hit]]:
+        """Find the best images for texts of the language.
+
+        Raises:
+            DataError: a text is empty, or the index is damaged.
+        """
+        for number, text in enumerate(texts, start=1):
+            if not text.strip():
+                which = "the query" if len(texts) == 1 else f"query {number}"
+                raise DataError(f"{which} is empty; write what the picture shows")
+        rows = self.model.encode_text(list(texts)).numpy()
+        return self.index.search(rows, count=count, approximate=approximate)
+
+    def by_image(self, path: Path, *, count: int, approximate: bool = True) -> list[Hit]:
+        """Find the images that look most like an image file.
+
+        Raises:
+            DataError: the file cannot be read, or the index is damaged.
+        """
+        rows = self.model.encode_images([open_image(path)]).numpy()
+        return self.index.search(rows, count=count, approximate=approximate)[0]
+
+    def similar(self, number: int, *, count: int) -> list[Hit]:
+        """Find the images that look most like one of the index, that one first."""
+        return self.index.search(self.index.row(number), count=count)[0]
+
+    def build_approximate(self) -> ApproximateFacts:
+        """Build the FAISS index, measured on images and on the examples of the recipe."""
+        examples = list(self.model.artifact.recipe.examples)
+        texts = (
+            self.model.encode_text(examples).numpy()
+            if examples
+            else np.zeros((0, self.model.dim), np.float32)
+        )
+        return self.index.build_approximate(texts)
 
 
-def best_rows(queries: Rows, rows: Rows, rank: NDArray[np.int64], *, count: int) -> list[Best]:
-    """Exact search.
-
-    The float32 products only choose candidates, with room for all of their rounding; these are scored again
-    exactly, so that equal rows tie and the order depends neither on chunks nor on the machine.
+def open_session(
+    folder: Path, model: LanguageModel, *, report: Report, index: Path | None = None
+) -> SearchSession:
+    """Bring the index of a folder up to date and open it, or open an index as it is.
 
     Args:
-        queries: `[Q, D]` float32 unit rows.
-        rows: `[N, D]` float32 unit rows, memory-mapped.
-        rank: `[N]` what goes first among equal scores; -1 leaves a row out.
-        count: how many per query.
-
-    Returns:
-        For each query up to `count` rows.
+        folder: of images, or of an index.
+        model: embeds the queries.
+        report: told about progress.
+        index: of a folder of images; one in the cache if None.
 
     Raises:
-        DataError: a row is not finite.
+        DataError: no images, a damaged index, or one of another image tower.
     """
-    best = [Best(slots=np.zeros(0, np.int64), scores=np.zeros(0, np.float32)) for _ in queries]
-    slack = np.float32(2 * rows.shape[1] * _ROUNDING)
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        chunk = np.asarray(rows[start : start + _CHUNK_ROWS])
-        live = rank[start : start + _CHUNK_ROWS] >= 0
-        scores = queries @ chunk.T
-        if not np.isfinite(scores).all():
-            raise DataError(
-                "a row of the index is not finite; make it anew: `langadapt index` with --rebuild"
-            )
-        for number, query in enumerate(queries):
-            row = np.where(live, scores[number], -np.inf)
-            floor = _floor(row, best[number], count) - slack
-            near = np.flatnonzero((row >= floor) & live)
-            if len(near):
-                best[number] = merged(
-                    best[number], exact(query, chunk[near], near + start), rank, count=count
-                )
-    return best
-
-
-def exact(query: Rows, rows: Rows, slots: NDArray[np.int64]) -> Best:
-    """Cosines of a query and `[n, D]` rows, summed without rounding; in the rows' order."""
-    left = exact_unit_rows(torch.tensor(query[None]), "query").double()
-    right = exact_unit_rows(torch.tensor(rows), "image").double()
-    return Best(slots=slots.astype(np.int64), scores=(right @ left[0]).float().numpy())
-
-
-def merged(one: Best, other: Best, rank: NDArray[np.int64], *, count: int) -> Best:
-    """The best of both, higher scores first, equal ones by rank."""
-    slots = np.concatenate([one.slots, other.slots])
-    scores = np.concatenate([one.scores, other.scores])
-    order = np.lexsort((rank[slots], -scores))[:count]
-    return Best(slots=slots[order], scores=scores[order])
-
-
-def _floor(scores: Rows, best: Best, count: int) -> np.float32:
-    """What a row must reach at least to be among the best, as far as float32 tells."""
-    floor = best.scores[-1] if len(best.scores) == count else np.float32(-np.inf)
-    if len(scores) > count:
-        floor = max(floor, np.partition(scores, len(scores) - count)[len(scores) - count])
-    return np.float32(floor)
+    tower = image_tower(model)
+    if (folder / CATALOGUE).is_file():
+        if index is not None:
+            raise DataError(f"{folder} is an index itself; leave --index out")
+        return SearchSession(model=model, index=open_index(folder, tower))
+    update = update_index(folder, tower, report=report, index=index)
+    return SearchSession(model=model, index=open_index(update.index, tower))

@@ -70,7 +70,7 @@ def test_search_by_picture(langadapt, run_folder: Path, photos: Path, tmp_path: 
     assert answer["image"] == str(tmp_path / "asked.png")
     assert answer["images"][0] == {"path": str(photos / "5.png"), "score": 1.0}
     assert len(answer["images"]) == 12
-    assert "all 12 images are shown, 50 were asked for" in found.err
+    assert "all 12 images are shown, 50 were requested" in found.err
     assert (tmp_path / "page.html").read_text(encoding="utf-8").count("data:image/jpeg") == 13
 
 

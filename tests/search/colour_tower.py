@@ -1,4 +1,4 @@
-"""Flat pictures, and an image tower that says their colour."""
+"""Flat pictures, and an image tower that computes their colour."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,13 @@ import torch
 from PIL import Image
 
 from langadapt.errors import Progress
-from langadapt.search.build import ImageTower, Update, update_index
+from langadapt.search.update import ImageTower, Update, update_index
 
 LONG_AGO_NS = 1_600_000_000_000_000_000
 
 
 class Colour:
-    """An image tower of three dimensions that remembers what it was asked; may stop like a killed process."""
+    """An image tower of three dimensions that records its inputs and can stop like a killed process."""
 
     def __init__(self, fingerprint: str = "colour", *, stop_after: int | None = None) -> None:
         self.asked: list[tuple[int, ...]] = []
@@ -34,6 +34,6 @@ def paint(path: Path, colour: tuple[int, int, int], *, time_ns: int = LONG_AGO_N
     os.utime(path, ns=(time_ns, time_ns))
 
 
-def update(folder: Path, place: Path, colour: Colour, **options: bool) -> Update:
+def update(folder: Path, index: Path, colour: Colour, **options: bool) -> Update:
     messages: list[Progress] = []
-    return update_index(folder, colour.tower, place=place, report=messages.append, **options)
+    return update_index(folder, colour.tower, index=index, report=messages.append, **options)

@@ -9,10 +9,9 @@ from colour_tower import paint, update
 from PIL import Image
 
 from langadapt.errors import DataError
-from langadapt.search import build_approximate as building
-from langadapt.search.build import ImageTower
-from langadapt.search.build_approximate import build_approximate
+from langadapt.search import nearest
 from langadapt.search.index import ImageIndex, open_index
+from langadapt.search.update import ImageTower
 
 pytest.importorskip("faiss", reason="the extra langadapt[faiss] is not installed")
 
@@ -35,7 +34,7 @@ class Clusters:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def index_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("heaps")
     for number in range(400):
         paint(folder / "photos" / f"{number:03}.bmp", (number % 256, number // 256, 0))
@@ -52,9 +51,9 @@ def recall(index: ImageIndex, queries: list[int]) -> float:
     return float(np.mean(found))
 
 
-def test_recall_is_measured_and_reached(place: Path) -> None:
-    facts = build_approximate(open_index(place, None), texts=np.eye(16, dtype=np.float32)[:5])
-    index = open_index(place, None)
+def test_recall_is_measured_and_reached(index_path: Path) -> None:
+    facts = open_index(index_path, None).build_approximate(np.eye(16, dtype=np.float32)[:5])
+    index = open_index(index_path, None)
     assert index.approximate is not None
     assert index.approximate.facts == facts
     assert facts.queries == {"images": 200, "texts": 5}
@@ -66,36 +65,36 @@ def test_recall_is_measured_and_reached(place: Path) -> None:
 
 
 def test_a_target_that_few_lists_miss_takes_more_of_them(
-    place: Path, monkeypatch: pytest.MonkeyPatch
+    index_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nothing = np.zeros((0, 16), np.float32)
-    monkeypatch.setattr(building, "TARGET_RECALL", 0.1)
-    low = build_approximate(open_index(place, None), texts=nothing)
-    monkeypatch.setattr(building, "TARGET_RECALL", 0.999)
-    high = build_approximate(open_index(place, None), texts=nothing)
+    monkeypatch.setattr(nearest, "TARGET_RECALL", 0.1)
+    low = open_index(index_path, None).build_approximate(nothing)
+    monkeypatch.setattr(nearest, "TARGET_RECALL", 0.999)
+    high = open_index(index_path, None).build_approximate(nothing)
     assert low.probes == 1
     assert low.probes < high.probes <= high.lists
     assert low.recall["images"] < high.recall["images"]
-    index = open_index(place, None)
+    index = open_index(index_path, None)
     assert recall(index, list(range(400))) > low.recall["images"]
 
 
-def test_after_a_change_search_is_exact_again(place: Path) -> None:
-    build_approximate(open_index(place, None), texts=np.zeros((0, 16), np.float32))
-    assert open_index(place, None).approximate is not None
-    photos = place.parent / "photos"
-    update(photos, place, Clusters())  # type: ignore[arg-type]
-    assert open_index(place, None).approximate is not None, "nothing changed"
+def test_after_a_change_search_is_exact_again(index_path: Path) -> None:
+    open_index(index_path, None).build_approximate(np.zeros((0, 16), np.float32))
+    assert open_index(index_path, None).approximate is not None
+    photos = index_path.parent / "photos"
+    update(photos, index_path, Clusters())  # type: ignore[arg-type]
+    assert open_index(index_path, None).approximate is not None, "nothing changed"
     paint(photos / "new.bmp", (9, 9, 9))
-    update(photos, place, Clusters())  # type: ignore[arg-type]
-    index = open_index(place, None)
+    update(photos, index_path, Clusters())  # type: ignore[arg-type]
+    index = open_index(index_path, None)
     assert index.approximate is None
-    assert index.stale_approximate
+    assert index.has_stale_approximate
     assert len(index.search(index.row(400), count=2)[0]) == 2
 
 
-def test_a_damaged_file_is_said(place: Path) -> None:
-    build_approximate(open_index(place, None), texts=np.zeros((0, 16), np.float32))
-    (place / "approximate.faiss").write_bytes(b"nonsense")
+def test_a_damaged_file_is_said(index_path: Path) -> None:
+    open_index(index_path, None).build_approximate(np.zeros((0, 16), np.float32))
+    (index_path / "approximate.faiss").write_bytes(b"nonsense")
     with pytest.raises(DataError, match=r"approximate\.faiss.*--rebuild"):
-        open_index(place, None)
+        open_index(index_path, None)

@@ -3,7 +3,9 @@
 import http.client
 import re
 import threading
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -17,8 +19,8 @@ from langadapt.errors import DataError
 from langadapt.models import LanguageModel, Student, load_teacher, load_text_model, resolve_model
 from langadapt.models.artifact import Artifact, BaseModel
 from langadapt.recipes import ModelRef, find_language
-from langadapt.search.search import SearchSession, open_session
-from langadapt.search.server import DemoServer, is_loopback
+from langadapt.search.index import SearchSession, open_session
+from langadapt.search.server import Limits, Service, create_app, is_loopback, listen, web_server
 
 pytestmark = [pytest.mark.hub, pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
 
@@ -43,7 +45,7 @@ def session(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     base = BaseModel(repo="x", revision="y")
     artifact = Artifact(recipe=recipe, teacher=base, text_model=base, target_dim=teacher.dim, weights={})
     model = LanguageModel(artifact=artifact, student=student.eval(), teacher=teacher)
-    return open_session(folder, model, report=lambda progress: None, place=folder.parent / "demo-index")
+    return open_session(folder, model, report=lambda progress: None, index=folder.parent / "demo-index")
 
 
 def in_arabic_script(session: SearchSession) -> SearchSession:
@@ -58,22 +60,33 @@ def in_arabic_script(session: SearchSession) -> SearchSession:
     )
     artifact = replace(session.model.artifact, recipe=recipe)
     model = LanguageModel(artifact=artifact, student=session.model.student, teacher=session.model.teacher)
-    return SearchSession(model=model, index=session.index, update=None)
+    return SearchSession(model=model, index=session.index)
 
 
 @pytest.fixture
 def serve() -> Iterator[object]:
-    servers: list[DemoServer] = []
+    """`serve(session)` starts a server with the demo page and returns its URL."""
+    with ExitStack() as stack:
 
-    def start(session: SearchSession) -> DemoServer:
-        servers.append(DemoServer(session, count=6))
-        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
-        return servers[-1]
+        def start(session: SearchSession, count: int = 6) -> str:
+            listener = stack.enter_context(listen("127.0.0.1", 0))
+            service = Service(session.model, session, Limits())
+            server = web_server(create_app(service, page_images=count), service.limits)
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.socket]})
+            thread.start()
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+            def stop() -> None:
+                server.should_exit = True
+                thread.join(20)
+                service.close()
+
+            stack.callback(stop)
+            while not server.started:
+                assert thread.is_alive()
+                time.sleep(0.01)
+            return listener.url
+
+        yield start
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +113,7 @@ def left_edges(browser: Browser, selector: str) -> list[float]:
 
 @pytest.mark.browser
 def test_type_search_and_look_at_what_is_similar(browser: Browser, serve, session, tmp_path) -> None:
-    url = serve(session).url
+    url = serve(session)
     browser.requests.clear()
     browser.open(url)
     assert shown(browser) == []
@@ -124,7 +137,7 @@ def test_type_search_and_look_at_what_is_similar(browser: Browser, serve, sessio
     browser.wait_for(f"location.search === {second.lstrip('/')!r}")
     browser.settle()
     number = int(second.rpartition("=")[2])
-    assert shown(browser) == [hit.name for hit in session.by_image(number, count=6)]
+    assert shown(browser) == [hit.name for hit in session.similar(number, count=6)]
     assert shown(browser)[0] == session.index.path(number).name
     outside = {address for address in browser.requests if not address.startswith((url, "data:"))}
     assert outside == set(), "nothing is loaded from elsewhere"
@@ -132,7 +145,7 @@ def test_type_search_and_look_at_what_is_similar(browser: Browser, serve, sessio
 
 @pytest.mark.browser
 def test_from_right_to_left(browser: Browser, serve, session) -> None:
-    browser.open(serve(in_arabic_script(session)).url)
+    browser.open(serve(in_arabic_script(session)))
     assert browser.value("[document.documentElement.lang, document.dir]") == ["ar", "rtl"]
     (box,), (button,) = left_edges(browser, "input"), left_edges(browser, "button")
     assert button < box
@@ -151,18 +164,13 @@ def test_from_right_to_left(browser: Browser, serve, session) -> None:
 
 @pytest.mark.browser
 def test_texts_and_names_stay_texts(browser: Browser, serve, session) -> None:
-    server = serve(session)
-    browser.open(f"{server.url}?q={quote(EVIL)}")
+    browser.open(f"{serve(session)}?q={quote(EVIL)}")
     assert browser.value("document.querySelector('input').value") == EVIL
     assert browser.value("document.title") == EVIL
     assert browser.value("document.scripts.length") == 0
-    session_of_all = DemoServer(session, count=50)
-    threading.Thread(target=session_of_all.serve_forever, daemon=True).start()
-    browser.open(f"{session_of_all.url}?q=gato")
+    browser.open(f"{serve(session, count=50)}?q=gato")
     assert AWKWARD in shown(browser)
     assert browser.value("document.images.length") == 13
-    session_of_all.shutdown()
-    session_of_all.server_close()
 
 
 def ask(url: str, path: str, *, host: str | None = None, method: str = "GET") -> http.client.HTTPResponse:
@@ -172,7 +180,7 @@ def ask(url: str, path: str, *, host: str | None = None, method: str = "GET") ->
 
 
 def test_only_indexed_pictures_leave_the_disk(serve, session) -> None:
-    url = serve(session).url
+    url = serve(session)
     picture = ask(url, "/small/0")
     assert (picture.status, picture.getheader("Content-Type")) == (200, "image/jpeg")
     assert max(Image.open(picture).size) == 400
@@ -185,7 +193,7 @@ def test_only_indexed_pictures_leave_the_disk(serve, session) -> None:
         "/etc/passwd",
     ):
         assert ask(url, quote(path, safe="/%")).status == 404, path
-    assert ask(url, "/", method="POST").status == 501
+    assert ask(url, "/", method="POST").status == 405
     head = ask(url, "/", method="HEAD")
     assert (head.status, head.read()) == (200, b"")
     assert "default-src 'none'" in str(head.getheader("Content-Security-Policy"))
@@ -193,7 +201,7 @@ def test_only_indexed_pictures_leave_the_disk(serve, session) -> None:
 
 def test_another_name_for_this_machine_is_not_answered(serve, session) -> None:
     """Else a site could point its own name here and read the pictures in the visitor's browser."""
-    url = serve(session).url
+    url = serve(session)
     for host, status in (("evil.example", 403), ("", 403), ("localhost:1", 200), ("[::1]:7", 200)):
         assert ask(url, "/", host=host).status == status, host
 
@@ -207,16 +215,19 @@ def test_another_name_for_this_machine_is_not_answered(serve, session) -> None:
     ],
 )
 def test_what_cannot_be_answered_is_said(serve, session, query: str, words: str) -> None:
-    answer = ask(serve(session).url, "/" + query)
+    answer = ask(serve(session), "/" + query)
     assert answer.status == 200
     (problem,) = re.findall(r'<p class="problem">(.*?)</p>', answer.read().decode())
     assert words in problem
 
 
 def test_a_port_in_use_is_said(serve, session) -> None:
-    port = serve(session).server_address[1]
-    with pytest.raises(DataError, match=f"127.0.0.1:{port}: cannot listen there .*--port"):
-        DemoServer(session, port=port)
+    port = urlsplit(serve(session)).port
+    with (
+        pytest.raises(DataError, match=f"127.0.0.1:{port}: cannot listen there .*--port"),
+        listen("127.0.0.1", port),
+    ):
+        pass
 
 
 def test_what_is_this_machine() -> None:

@@ -1,0 +1,298 @@
+"""Bring an index up to date with its folder: encode only what is new or changed."""
+
+import errno
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import PIL
+import transformers
+from filelock import FileLock, Timeout
+from PIL.Image import Image
+from torch import Tensor
+
+from langadapt.data.images import SUFFIXES, open_image
+from langadapt.errors import DataError, Progress, Report
+from langadapt.files.store import cache_folder, fingerprint
+from langadapt.models import LanguageModel
+from langadapt.search.catalogue import (
+    CATALOGUE,
+    Catalogue,
+    ImageFile,
+    Metadata,
+    create_catalogue,
+    open_catalogue,
+)
+
+_BATCH = 64
+_LOCK = "lock"
+_OWN_FILES = (CATALOGUE, f".{CATALOGUE}", _LOCK, "rows-", "approximate")
+# Image towers scale the short side to a few hundred pixels: one pixel by ten thousand would fill the memory.
+_MOST_OBLONG = 200
+_CODE_VERSION = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTower:
+    """An image tower with its preprocessing.
+
+    Two models with the same fingerprint compute the same embeddings, whatever language they know.
+    """
+
+    fingerprint: str
+    label: str
+    """For people: model and short revision."""
+    dim: int
+    encode: Callable[[list[Image]], Tensor]
+    """RGB images to `[B, D]` float32 normalised embeddings on the CPU."""
+
+
+def image_tower(model: LanguageModel) -> ImageTower:
+    """Return the image side of a language model."""
+    teacher = model.teacher
+    versions = (_CODE_VERSION, transformers.__version__, PIL.__version__)
+    return ImageTower(
+        fingerprint=fingerprint(*versions, model.image_identity),
+        label=teacher.source.label,
+        dim=teacher.dim,
+        encode=lambda images: teacher.embed_images(images).cpu(),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Update:
+    """What an update did, counted in files."""
+
+    index: Path
+    folder: Path
+    images: int
+    """Images that can be found now."""
+    encoded: int
+    """Passed through the image tower."""
+    same: int
+    """Already in the index, perhaps under another name or modification time."""
+    removed: int
+    """In the index before and not in the folder any more."""
+    failed: list[ImageFile]
+
+
+def update_index(
+    folder: Path,
+    tower: ImageTower,
+    *,
+    report: Report,
+    index: Path | None = None,
+    rebuild: bool = False,
+    verify: bool = False,
+) -> Update:
+    """Create or update an index. An interrupted update continues where it stopped.
+
+    Args:
+        folder: of images; nothing is written into it.
+        tower: encodes them.
+        report: told about progress.
+        index: folder of the index; one in the cache if None.
+        rebuild: replace an existing index.
+        verify: first compare the stored rows with their checksums.
+
+    Raises:
+        DataError: no images, an index of another image tower or folder, a damaged index, a full disk.
+    """
+    files = scan_images(folder)
+    index = index or cache_folder() / "index" / fingerprint(os.path.realpath(folder), tower.fingerprint)
+    if index.exists() and not index.is_dir():
+        raise DataError(f"{index}: is not a folder; an index is one")
+    with _lock(index, report):
+        _prepare(folder, index, tower, rebuild=rebuild)
+        with open_catalogue(index, write=True) as catalogue:
+            _check_fits(catalogue.metadata, folder, index, tower)
+            if verify:
+                catalogue.check()
+            catalogue.prepare_writing()
+            removed = catalogue.remove_missing({file.name for file in files})
+            catalogue.add([file for file in files if file.reason is not None], {})
+            encoded = _encode_new(files, folder, tower, catalogue, report)
+            catalogue.drop_unused_rows()
+            failed = catalogue.failures()
+    return Update(
+        index=index,
+        folder=folder,
+        images=len(files) - len(failed),
+        encoded=encoded,
+        same=len(files) - len(failed) - encoded,
+        removed=removed,
+        failed=failed,
+    )
+
+
+@contextmanager
+def _lock(index: Path, report: Report) -> Iterator[None]:
+    """Allow one writer at a time; a second one waits."""
+    try:
+        index.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(index / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            report(Progress(stage=f"waiting for another process that writes {index}"))
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG):
+            raise
+        raise DataError(
+            f"{index}: cannot write the index: {error.strerror}; make room there or name another folder with "
+            "--index and run the same command: it continues where it stopped"
+        ) from error
+
+
+def _prepare(folder: Path, index: Path, tower: ImageTower, *, rebuild: bool) -> None:
+    """Create an empty index where there is none, or in place of the old one."""
+    if (index / CATALOGUE).exists() and not rebuild:
+        return
+    foreign = sorted(path.name for path in index.iterdir() if not path.name.startswith(_OWN_FILES))
+    if foreign:
+        raise DataError(f"{index}: holds other files, first '{foreign[0]}'; give --index a folder of its own")
+    old = sorted(index.glob("rows-*.bin"))
+    metadata = Metadata(
+        fingerprint=tower.fingerprint,
+        label=tower.label,
+        folder=os.fsencode(os.path.realpath(folder)).hex(),
+        dim=tower.dim,
+        generation=1 + max((int(path.stem[5:]) for path in old), default=-1),
+    )
+    create_catalogue(index, metadata)
+    for path in old:
+        path.unlink()
+
+
+def _check_fits(metadata: Metadata, folder: Path, index: Path, tower: ImageTower) -> None:
+    check_tower(metadata, index, tower)
+    if metadata.folder_path != Path(os.path.realpath(folder)):
+        raise DataError(
+            f"{index}: the index of {metadata.folder_path}, not of {folder}; give another --index, "
+            "or --rebuild"
+        )
+
+
+def check_tower(metadata: Metadata, index: Path, tower: ImageTower) -> None:
+    """Raise DataError where an index was made with another image tower."""
+    if metadata.fingerprint != tower.fingerprint:
+        raise DataError(
+            f"{index}: made with another image model ({metadata.label}, this one is {tower.label}) or "
+            "another version of its libraries; use that model, give another --index, or make it anew with "
+            "--rebuild"
+        )
+
+
+def scan_images(folder: Path) -> list[ImageFile]:
+    """List the images of a folder and its subfolders, leaving out hidden ones and links to folders.
+
+    Returns:
+        The files sorted by name; those that cannot be read have a reason.
+
+    Raises:
+        DataError: no such folder, or nothing in it that is named like an image.
+    """
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "no such folder"
+        raise DataError(f"{folder}: {problem}; name the folder that holds the images")
+    root = os.fsencode(folder)
+    suffixes = tuple(suffix.encode() for suffix in SUFFIXES)
+    files: list[ImageFile] = []
+
+    def unlisted(error: OSError) -> None:
+        name = os.path.relpath(os.fsencode(error.filename), root)
+        files.append(ImageFile(name, reason=f"folder cannot be listed: {error.strerror}"))
+
+    for parent, folders, names in os.walk(root, onerror=unlisted):
+        folders[:] = [name for name in folders if not name.startswith(b".")]
+        paths = [
+            os.path.join(parent, name)
+            for name in names
+            if name.lower().endswith(suffixes) and not name.startswith(b".")
+        ]
+        files += [_stat_image(path, os.path.relpath(path, root)) for path in paths]
+    if not files:
+        raise DataError(f"{folder}: holds no images; expected files ending in {', '.join(SUFFIXES)}")
+    return sorted(files, key=lambda file: file.name)
+
+
+def _stat_image(path: bytes, name: bytes) -> ImageFile:
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        return ImageFile(name, reason=f"cannot be read: {error.strerror}")
+    if not stat.S_ISREG(found.st_mode):  # opening a pipe would wait for ever
+        return ImageFile(name, reason="is not a regular file")
+    return ImageFile(name, found.st_size, found.st_mtime_ns)
+
+
+def _encode_new(
+    files: Sequence[ImageFile], folder: Path, tower: ImageTower, catalogue: Catalogue, report: Report
+) -> int:
+    unchanged = catalogue.unchanged()
+    todo = [file for file in files if file.reason is None and file not in unchanged]
+    encoded = 0
+    for start in range(0, len(todo), _BATCH):
+        encoded += _encode_batch(todo[start : start + _BATCH], folder, tower, catalogue)
+        report(Progress(stage="images", done=min(start + _BATCH, len(todo)), total=len(todo)))
+    return encoded
+
+
+def _encode_batch(files: Sequence[ImageFile], folder: Path, tower: ImageTower, catalogue: Catalogue) -> int:
+    """Read some files, encode those whose content is new, and store them; return how many were encoded."""
+    read: list[ImageFile] = []
+    new: dict[bytes, Image] = {}
+    for file in files:
+        path = Path(os.fsdecode(os.path.join(os.fsencode(folder), file.name)))
+        file = replace(file, seen_ns=time.time_ns())
+        try:
+            sha256, image = _read_image(
+                path, file, lambda sha256: sha256 in new or catalogue.find_content(sha256) is not None
+            )
+        except DataError as error:
+            problem, _, way_out = str(error).removeprefix(f"{path}: ").rpartition("; ")
+            read.append(replace(file, reason=problem or way_out))
+            continue
+        read.append(replace(file, sha256=sha256))
+        if image is not None:
+            new[sha256] = image
+    rows = dict(zip(new, tower.encode(list(new.values())).numpy(), strict=True)) if new else {}
+    finite = {sha256: row for sha256, row in rows.items() if np.isfinite(row).all()}
+    reason = "the image model computes no finite numbers for it"
+    catalogue.add(
+        [
+            replace(file, sha256=None, reason=reason) if file.sha256 in rows.keys() - finite.keys() else file
+            for file in read
+        ],
+        finite,
+    )
+    return len(finite)
+
+
+def _read_image(path: Path, file: ImageFile, is_known: Callable[[bytes], bool]) -> tuple[bytes, Image | None]:
+    """Return the SHA-256 of a file, and the image where the content is new."""
+    image = None
+    try:
+        with path.open("rb") as opened:
+            sha256 = hashlib.file_digest(opened, "sha256").digest()
+        if not is_known(sha256):
+            image = open_image(path)
+            if max(image.size) > _MOST_OBLONG * min(image.size):
+                raise DataError(f"{path}: {image.width} x {image.height} pixels are too oblong; crop it")
+        now = path.stat()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}; check its permissions") from error
+    if (now.st_size, now.st_mtime_ns) != (file.size_bytes, file.mtime_ns):
+        raise DataError(f"{path}: changed while it was read; index it again")
+    return sha256, image
