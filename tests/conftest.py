@@ -35,7 +35,7 @@ def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> None:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANGADAPT_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("LANGADAPT_DATA", raising=False)
-    monkeypatch.setattr("langadapt.files.hub._FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("langadapt.files.fetch._FIRST_WAIT_SECONDS", 0.01)
 
 
 @pytest.fixture(scope="session")

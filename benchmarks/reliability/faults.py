@@ -210,8 +210,8 @@ def dead_worker(place: Place, rng: random.Random) -> str | None:
 def hub(kind: str, teacher: Path, folder: Path, rng: random.Random) -> str | None:
     """Fetches a model from a Hub that stutters; it must arrive whole, or be refused where it stays wrong."""
     program = (
-        "import sys, warnings, langadapt.data.hub_retry as r; r._FIRST_WAIT_SECONDS = 0.05\n"
-        "from langadapt.models.resolve import resolve_model\n"
+        "import sys, warnings, langadapt.files.fetch as r; r._FIRST_WAIT_SECONDS = 0.05\n"
+        "from langadapt.models.load import resolve_model\n"
         "from langadapt.recipes import ModelRef\n"
         "from langadapt.errors import LangadaptError\n"
         "warnings.simplefilter('ignore')\n"

@@ -22,9 +22,9 @@ from langadapt.data.classification import read_class_names, read_label_list
 from langadapt.data.images import open_image
 from langadapt.data.pairs import load_pairs
 from langadapt.data.parallel import load_parallel
-from langadapt.data.readers import read_aligned, read_table
+from langadapt.data.readers import read_table
 from langadapt.data.retrieval import load_retrieval
-from langadapt.data.rows import contamination_metadata
+from langadapt.data.rows import contamination_metadata, read_aligned
 from langadapt.errors import DataError
 from langadapt.models.artifact import read_artifact, sealed
 from langadapt.models.load import load_config, load_image_processor, load_tokenizer, resolve_model

@@ -15,9 +15,9 @@ from tiny_marian import make_marian
 from langadapt.cleaning import build  # noqa: F401
 from langadapt.cleaning import chunks as sources
 from langadapt.cli import main as command_line
-from langadapt.data import translated
+from langadapt.data import parallel
 from langadapt.errors import LangadaptError
-from langadapt.files import shared_rows
+from langadapt.files import store
 from langadapt.models import caches as image_store
 from langadapt.models.load import resolve_model
 from langadapt.models.teacher import load_teacher
@@ -61,9 +61,9 @@ def _refusal(error: LangadaptError) -> int:
 
 def _small_chunks() -> None:
     distill_data._TOKENS_PER_CHUNK = 64
-    shared_rows._TEXTS_PER_PART = 50
+    store._TEXTS_PER_PART = 50
     image_store.image_embeddings.__kwdefaults__["batch_size"] = 4
-    translated._CHUNK_ROWS = 6
+    parallel._CHUNK_ROWS = 6
     search_update._BATCH = 3
     sources._ROWS_PER_CHUNK = 12
     RunOptions.__init__.__kwdefaults__["checkpoint_seconds"] = 0.0

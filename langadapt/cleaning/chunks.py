@@ -278,7 +278,7 @@ def _texts(source: Source) -> Iterator[tuple[str, str]]:
         english, target = ("" if value is None else value for value in row.values)
         if not isinstance(english, str) or not isinstance(target, str):
             raise DataError(
-                f"{row.place}: expected two texts, got {row.values!r:.80}; correct or remove this row"
+                f"{row.where}: expected two texts, got {row.values!r:.80}; correct or remove this row"
             )
         yield english, target
 

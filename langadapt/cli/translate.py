@@ -64,7 +64,7 @@ def translate_command(
     recipe_path = out.with_suffix(".yaml")
     _check_names(lang, out, recipe_path)
 
-    from langadapt.data.translated import write_translated
+    from langadapt.data.parallel import write_translated
     from langadapt.errors import Progress
     from langadapt.files.atomic import write_text
     from langadapt.metrics.translation import translation_scores

@@ -26,8 +26,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 
 _MOST_PIXELS = 89_478_485
-
 _MOST_16_BITS = 65_535
+_WORKERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ _DAMAGED = (
 
 
 def open_image(path: ImageFile) -> Image.Image:
-    """Reads an image completely, upright by its EXIF orientation, as RGB; of an animation the first frame.
+    """Read an image completely, upright by its EXIF orientation, as RGB; of an animation the first frame.
 
     Raises:
         DataError: no such file, not an image, damaged or cut off, more than 89 million pixels, or numbers
@@ -86,7 +86,7 @@ def open_image(path: ImageFile) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, path: ImageFile) -> Image.Image:
-    """Grey pictures of 16 bits scaled to 8; Pillow itself would cut every value above 255 to white."""
+    """Scale grey pictures of 16 bits to 8; Pillow itself would cut every value above 255 to white."""
     if not image.mode.startswith(("I", "F")):
         return image
     if image.mode == "F":
@@ -98,7 +98,7 @@ def _eight_bits(image: Image.Image, path: ImageFile) -> Image.Image:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """All images below a folder, sorted by path; hidden files are left out.
+    """Return all images below a folder, sorted by path; hidden files are left out.
 
     Raises:
         DataError: no such folder, or no image in it.
@@ -130,15 +130,13 @@ def broken_images(
     images: Sequence[ImageFile],
     *,
     fingerprint: str | None = None,
-    workers: int = 4,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[BrokenImage]:
-    """Decodes all images in worker threads.
+    """Find broken images: decode all in worker threads.
 
     Args:
         images: what to open.
         fingerprint: of the whole data set; its result is kept in the cache and not computed twice.
-        workers: threads; decoding runs outside Python's lock.
         progress: told how many of how many are done.
 
     Returns:
@@ -148,7 +146,7 @@ def broken_images(
     if known is not None and known.is_file():
         return [BrokenImage(**item) for item in json.loads(known.read_text(encoding="utf-8"))]
     found: list[BrokenImage] = []
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(_WORKERS) as pool:
         for number, reason in enumerate(pool.map(_fault, images)):
             if reason is not None:
                 found.append(BrokenImage(number=number, reason=reason))
@@ -168,12 +166,11 @@ def _fault(image: ImageFile) -> str | None:
 
 
 _LEAST_AREA = 0.5
-
 _RATIO = math.log(4 / 3)
 
 
 def random_view(image: Image.Image, *, flip: bool, generator: torch.Generator) -> Image.Image:
-    """A random part of an image, at least half of it, sometimes mirrored.
+    """Cut out a random part of an image, at least half of it, sometimes mirrored.
 
     The part's sides differ by at most a third more than the image's own; what the model's image processor
     does (resize, crop, normalise) comes after it.

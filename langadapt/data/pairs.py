@@ -1,24 +1,32 @@
 """Images with captions to train on: from a table beside a folder, tar shards, or the Hub."""
 
-import hashlib
 import json
-import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 from numpy.typing import NDArray
 
 from langadapt.data.images import SUFFIXES, ImageFile, PackedImage
-from langadapt.data.readers import column_names, inside, load_hub, local_path, read_values
-from langadapt.data.rows import Row, check_text, missing_column, reach, unreadable
+from langadapt.data.readers import (
+    check_row_count,
+    column_names,
+    file_title,
+    inside,
+    load_hub,
+    local_path,
+    read_values,
+)
+from langadapt.data.rows import Row, check_text, reach, root_columns, unreadable
 from langadapt.errors import DataError, MissingDataError
-from langadapt.files.store import cache_folder, fingerprint
+from langadapt.files.atomic import replacing, write_text
+from langadapt.files.store import cache_folder, fingerprint, fingerprint_of
 from langadapt.recipes.data import CaptionColumns, HubSource, PairsRecipe, TableFiles, TarShards
 from langadapt.recipes.find import RecipeFile, data_recipe
 
@@ -41,25 +49,19 @@ class Pairs:
     @cached_property
     def fingerprint(self) -> str:
         """First 16 hex digits of a SHA-256 over captions, English sides and the bytes of all images."""
-        digest = hashlib.sha256()
-        for text in (*self.texts, "", *(self.english or ())):
-            raw = text.encode()
-            digest.update(len(raw).to_bytes(8, "little"))
-            digest.update(raw)
-        digest.update(self.image_of_text.tobytes())
-        digest.update("".join(self.image_digests).encode())
-        return digest.hexdigest()[:16]
+        texts = (*self.texts, "", *(self.english or ()))
+        return fingerprint_of((*texts, self.image_of_text, *self.image_digests))[:16]
 
     @cached_property
     def image_digests(self) -> tuple[str, ...]:
         """SHA-256 of each image's bytes, as hex digits."""
         try:
-            return tuple(hashlib.sha256(image.read_bytes()).hexdigest() for image in self.images)
+            return tuple(sha256(image.read_bytes()).hexdigest() for image in self.images)
         except OSError as error:
             raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
 
     def without(self, broken: Sequence[int]) -> "Pairs":
-        """The pairs whose images are not among the numbers in `broken`."""
+        """Return the pairs whose images are not among the numbers in `broken`."""
         bad = np.isin(np.arange(len(self.images)), broken)
         kept = np.flatnonzero(~bad[self.image_of_text])
         number = np.cumsum(~bad) - 1
@@ -73,7 +75,7 @@ class Pairs:
 
 
 def load_pairs(name: str, *, language: str | None = None, images: Path | None = None) -> Pairs:
-    """Reads pairs by the name or path of a recipe, or straight from a table or a tar shard.
+    """Read pairs by the name or path of a recipe, or straight from a table or a tar shard.
 
     Args:
         name: a recipe's name, a path ending in .yaml, or the path of a .tsv, .csv, .jsonl, .parquet or .tar
@@ -94,16 +96,12 @@ def load_pairs(name: str, *, language: str | None = None, images: Path | None = 
         raise DataError(f"{recipe.name} is in '{recipe.language}', not in '{language.split()[0]}'")
     folder = None if recipe.images is None else local_path(found, recipe.images)
     pairs = _collect(recipe.name, _rows(found), folder)
-    if recipe.expected_rows is not None and len(pairs.texts) != recipe.expected_rows:
-        raise DataError(
-            f"{found.path}: expected_rows is {recipe.expected_rows}, the data hold {len(pairs.texts)}; fetch "
-            "the release that the recipe names or correct expected_rows"
-        )
+    check_row_count(found, len(pairs.texts))
     return pairs
 
 
 def pairs_recipe(name: str) -> RecipeFile[PairsRecipe] | None:
-    """The recipe that a name means; None where it is a table or a tar shard itself."""
+    """Return the recipe that a name means; None where it is a table or a tar shard itself."""
     path = Path(name).expanduser()
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
         return None
@@ -111,7 +109,7 @@ def pairs_recipe(name: str) -> RecipeFile[PairsRecipe] | None:
 
 
 def join_pairs(parts: Sequence[Pairs]) -> Pairs:
-    """Several data sets as one; English sides stay where all of them have some."""
+    """Join several data sets; English sides stay where all of them have some."""
     starts = np.cumsum([0, *(len(part.images) for part in parts)])
     english = [part.english for part in parts if part.english is not None]
     return Pairs(
@@ -130,8 +128,7 @@ def _from_file(path: Path, folder: Path) -> Pairs:
         columns = CaptionColumns(english="english" if has_english(path) else None)
         return _collect(path.stem, read_shard(path, columns), None)
     wanted = ["image", "caption", *(["english"] if "english" in column_names(path) else [])]
-    name = path.name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[0]
-    return _collect(name, read_values(path, wanted), folder)
+    return _collect(file_title(path), read_values(path, wanted), folder)
 
 
 def _rows(found: RecipeFile[PairsRecipe]) -> Iterator[Row]:
@@ -150,7 +147,7 @@ def _rows(found: RecipeFile[PairsRecipe]) -> Iterator[Row]:
 
 
 def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
-    """Numbers the images as they first appear; a cell may hold a list of captions."""
+    """Number the images as they first appear; a cell may hold a list of captions."""
     numbers: dict[ImageFile, int] = {}
     texts: list[str] = []
     english: list[str] = []
@@ -161,16 +158,16 @@ def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
         if not isinstance(value, PackedImage):
             if folder is None:
                 raise DataError(f"{name}: `images` must name the folder of the image files")
-            image = inside(folder, check_text(value, f"{row.place}: image"), row.place)
+            image = inside(folder, check_text(value, f"{row.where}: image"), row.where)
         number = numbers.setdefault(image, len(numbers))
         own = captions if isinstance(captions, list) else [captions]
         beside = [] if not sides else sides[0] if isinstance(sides[0], list) else [sides[0]]
         if not own or (sides and len(beside) != len(own)):
             raise DataError(
-                f"{row.place}: {len(own)} captions, {len(beside)} English ones; each needs its own"
+                f"{row.where}: {len(own)} captions, {len(beside)} English ones; each needs its own"
             )
-        texts += [check_text(text, f"{row.place}: caption") for text in own]
-        english += [check_text(text, f"{row.place}: English side") for text in beside]
+        texts += [check_text(text, f"{row.where}: caption") for text in own]
+        english += [check_text(text, f"{row.where}: English side") for text in beside]
         owners += [number] * len(own)
     missing = [image for image in numbers if isinstance(image, Path) and not image.is_file()]
     if missing:
@@ -189,61 +186,50 @@ def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
 
 
 def read_hub_images(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
-    """Streams rows of a Hub data set whose first column holds images.
+    """Stream rows of a Hub data set whose first column holds images.
 
     The images are copied undecoded into one file of the cache, once per revision; nothing is unpacked.
 
-    Args:
-        source: repository (or a local folder laid out like one), config, split, revision.
-        columns: the image column, then text columns; dotted names reach into nested columns.
-
     Raises:
-        DataError: as `read_hub`; the first column holds no images.
+        DataError: as `read_hub_values`; the first column holds no images.
     """
+    import datasets  # large, and most sources are files
+
     data = load_hub(source)
-    where = f"{source.repo}, split {source.split}"
+    split = f"{source.repo}, split {source.split}"
     names: list[str] = data.column_names
     image, *texts = columns
-    for column in columns:
-        if column not in names and column.partition(".")[0] not in names:
-            raise missing_column(column, names, where)
+    root_columns([image], names, split)
+    roots = root_columns(texts, names, split)
     if not isinstance(data.features.get(image), datasets.Image):
-        raise DataError(f"{where}: column '{image}' holds no images; name the one that does")
-    roots = list(dict.fromkeys(c if c in names else c.partition(".")[0] for c in texts))
-    places = _pack(data.select_columns([image]).cast_column(image, datasets.Image(decode=False)), image)
+        raise DataError(f"{split}: column '{image}' holds no images; name the one that does")
+    packed = _pack(data.select_columns([image]).cast_column(image, datasets.Image(decode=False)), image)
     for number, record in enumerate(data.select_columns(roots), start=1):
-        place = f"{where}: row {number}"
-        yield Row(place, (places[number - 1], *(reach(record, column, place) for column in texts)))
+        where = f"{split}: row {number}"
+        yield Row(where, (packed[number - 1], *(reach(record, column, where) for column in texts)))
 
 
 def _pack(data: Any, column: str) -> list[PackedImage]:
-    folder = cache_folder() / "hub-images"
-    stem = fingerprint(data._fingerprint, column, len(data))
-    packed, index = folder / f"{stem}.bin", folder / f"{stem}.json"
+    """Copy a column's images into one file, each behind the other; `index` lists their sizes."""
+    stem = cache_folder() / "hub-images" / fingerprint(data._fingerprint, column, len(data))
+    packed, index = stem.with_suffix(".bin"), stem.with_suffix(".json")
     if not (index.is_file() and packed.is_file()):
-        folder.mkdir(parents=True, exist_ok=True)
-        sizes: list[int] = []
-        temporary = folder / f".{stem}.{os.getpid()}.tmp"
-        with temporary.open("wb") as file:
+        written: list[int] = []
+        with replacing(packed) as temporary, temporary.open("wb") as file:
             for record in data:
                 raw = record[column]["bytes"]
-                if raw is None:
-                    raw = Path(record[column]["path"]).read_bytes()
-                sizes.append(file.write(raw))
-        os.replace(temporary, packed)
-        listing = index.with_name(f".{stem}.{os.getpid()}.json")
-        listing.write_text(json.dumps(sizes), encoding="utf-8")
-        os.replace(listing, index)
+                written.append(file.write(Path(record[column]["path"]).read_bytes() if raw is None else raw))
+        write_text(index, json.dumps(written))
     sizes = json.loads(index.read_text(encoding="utf-8"))
-    found, offset = [], 0
-    for number, size in enumerate(sizes, start=1):
-        found.append(PackedImage(packed, f"row {number}", offset, size))
-        offset += size
-    return found
+    starts = accumulate(sizes, initial=0)
+    return [
+        PackedImage(packed, f"row {number}", start, size)
+        for number, (start, size) in enumerate(zip(starts, sizes, strict=False), start=1)
+    ]
 
 
 def read_shard(path: Path, columns: CaptionColumns) -> Iterator[Row]:
-    """Streams the samples of one shard; images stay where they are and are read when they are needed.
+    """Stream the samples of one shard; images stay where they are and are read when they are needed.
 
     A sample is a run of members whose names differ only behind the first dot: `0001.jpg` with `0001.json`,
     whose keys are the columns, or with `0001.txt` (the caption) and perhaps `0001.en.txt` (its English side).
@@ -251,9 +237,6 @@ def read_shard(path: Path, columns: CaptionColumns) -> Iterator[Row]:
     Args:
         path: .tar, not compressed: members could not be found again in a compressed one.
         columns: names of the caption and its English side in `.json` members.
-
-    Yields:
-        Rows with image, caption and, where `columns.english` is named, the English side.
 
     Raises:
         DataError: unreadable or compressed file, a sample without image or caption, no samples.
@@ -267,7 +250,7 @@ def read_shard(path: Path, columns: CaptionColumns) -> Iterator[Row]:
 
 
 def has_english(path: Path) -> bool:
-    """Whether the first sample of a shard names the caption's English side."""
+    """Return whether the first sample of a shard names the caption's English side."""
     for _, members in _samples(path):
         if "json" in members:
             return "english" in _record(members["json"])
@@ -299,23 +282,23 @@ def _samples(path: Path) -> Iterator[tuple[str, dict[str, PackedImage]]]:
 
 
 def _row(path: Path, key: str, members: dict[str, PackedImage], columns: CaptionColumns) -> Row:
-    place = f"{path}: sample {key}"
+    where = f"{path}: sample {key}"
     image = next((item for kind, item in members.items() if f".{kind}" in SUFFIXES), None)
     if image is None:
-        raise DataError(f"{place}: no image in it; expected one of {', '.join(SUFFIXES)}")
+        raise DataError(f"{where}: no image in it; expected one of {', '.join(SUFFIXES)}")
     if "json" in members:
         record = _record(members["json"])
-        texts = [reach(record, columns.caption, place)]
-        texts += [reach(record, columns.english, place)] if columns.english else []
+        texts = [reach(record, columns.caption, where)]
+        texts += [reach(record, columns.english, where)] if columns.english else []
     elif "txt" in members:
         texts = [_text(members["txt"])]
         if columns.english:
             if "en.txt" not in members:
-                raise DataError(f"{place}: no {key}.en.txt beside {key}.txt for its English side")
+                raise DataError(f"{where}: no {key}.en.txt beside {key}.txt for its English side")
             texts.append(_text(members["en.txt"]))
     else:
-        raise DataError(f"{place}: no caption in it; expected {key}.txt or {key}.json")
-    return Row(place, (image, *texts))
+        raise DataError(f"{where}: no caption in it; expected {key}.txt or {key}.json")
+    return Row(where, (image, *texts))
 
 
 def _record(member: PackedImage) -> dict[str, Any]:

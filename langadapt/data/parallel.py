@@ -1,26 +1,36 @@
-"""Parallel sentences from wherever a recipe says they are."""
+"""Parallel sentences: read from where a recipe says they are, split, or made by translation."""
 
-import hashlib
-import itertools
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import overload
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from langadapt.data.readers import local_path, read_aligned, read_aligned_lines, read_values
-from langadapt.data.rows import BlankTextError, Row, check_texts, contamination_metadata
+from langadapt.data.readers import check_row_count, local_path, read_hub_values, read_values
+from langadapt.data.rows import (
+    BlankTextError,
+    Row,
+    check_texts,
+    contamination_metadata,
+    read_aligned,
+    read_aligned_lines,
+)
 from langadapt.errors import DataError
-from langadapt.files.store import distinct, nameless_file
+from langadapt.files.atomic import replacing, write_text
+from langadapt.files.store import digests, fingerprint, fingerprint_of
+from langadapt.files.temporary import temporary_texts
 from langadapt.recipes.data import AlignedFiles, HubSource, ParallelRecipe, TableFiles
 from langadapt.recipes.find import RecipeFile
 
 UNCHECKED = "unchecked"
+_CHUNK_ROWS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,21 +56,13 @@ class ParallelSentences:
 
     @cached_property
     def fingerprint(self) -> str:
-        """First 16 hex digits of a sha256 over all rows in order."""
-        digest = hashlib.sha256()
-        for pair in zip(self.english, self.target, strict=True):
-            for text in pair:
-                raw = text.encode()
-                digest.update(len(raw).to_bytes(8, "little"))
-                digest.update(raw)
-        return digest.hexdigest()[:16]
+        """First 16 hex digits of a SHA-256 over all rows in order."""
+        pairs = zip(self.english, self.target, strict=True)
+        return fingerprint_of(text for pair in pairs for text in pair)[:16]
 
 
 def load_parallel(found: RecipeFile[ParallelRecipe]) -> ParallelSentences:
-    """Reads a recipe's sentences once; they are kept on disk, in a nameless file of the cache.
-
-    Args:
-        found: the recipe and where it lies; several files are read one after the other.
+    """Read a recipe's sentences, several files one after the other, into a temporary file of the cache.
 
     Raises:
         DataError: data not there (says how to get them), unreadable, or another number of rows than the
@@ -82,12 +84,8 @@ def load_parallel(found: RecipeFile[ParallelRecipe]) -> ParallelSentences:
                 continue
             yield row.values
 
-    english, target = on_disk(whole_rows(), columns=2)
-    if recipe.expected_rows is not None and len(english) + skipped != recipe.expected_rows:
-        raise DataError(
-            f"{found.path}: expected_rows is {recipe.expected_rows}, the data hold {len(english) + skipped}; "
-            "fetch the release that the recipe names or correct expected_rows"
-        )
+    english, target = temporary_texts(whole_rows(), columns=2)
+    check_row_count(found, len(english) + skipped)
     if not english:
         raise DataError(f"{found.path}: all {skipped} rows are blank")
     return ParallelSentences(
@@ -107,15 +105,15 @@ def _contamination(found: RecipeFile[ParallelRecipe]) -> str:
         return UNCHECKED
     kept = 0
     for name in source.paths:
-        said = contamination_metadata(local_path(found, name)) if name.endswith(".parquet") else None
-        if said is None:
+        check = contamination_metadata(local_path(found, name)) if name.endswith(".parquet") else None
+        if check is None:
             return UNCHECKED
-        kept += int(said["kept"])
+        kept += int(check["kept"])
     return f"kept({kept})" if kept else "dropped"
 
 
 def parallel_rows(found: RecipeFile[ParallelRecipe], *, blank_lines: bool = False) -> Iterator[Row]:
-    """Streams a recipe's rows, English first, with values as they are; they are not checked.
+    """Stream a recipe's rows, English first, with unchecked values.
 
     Args:
         found: the recipe and where it lies.
@@ -124,8 +122,6 @@ def parallel_rows(found: RecipeFile[ParallelRecipe], *, blank_lines: bool = Fals
     source = found.recipe.source
     columns = (found.recipe.columns.english, found.recipe.columns.target)
     if isinstance(source, HubSource):
-        from langadapt.data.readers import read_hub_values  # `datasets` is large, and most builds read files
-
         yield from read_hub_values(source, columns)
     elif isinstance(source, AlignedFiles):
         read = read_aligned_lines if blank_lines else read_aligned
@@ -135,83 +131,29 @@ def parallel_rows(found: RecipeFile[ParallelRecipe], *, blank_lines: bool = Fals
             yield from read_values(local_path(found, name), columns)
 
 
-_ROWS = 16384
+@dataclass(frozen=True, kw_only=True)
+class Distinct:
+    """Distinct texts, numbered in the order of their first appearance."""
 
-"""Texts that are written, and read, at a time."""
-
-
-class Texts(Sequence[str]):
-    """Texts of memory-mapped Arrow columns, one behind another, or those that `rows` names, in its order."""
-
-    def __init__(self, parts: Sequence[pa.LargeStringArray], rows: NDArray[np.int64] | None = None) -> None:
-        self._parts = [part for part in parts if len(part)]
-        self._starts = [0, *itertools.accumulate(map(len, self._parts))]
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return self._starts[-1] if self._rows is None else len(self._rows)
-
-    @overload
-    def __getitem__(self, place: int) -> str: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[str]: ...
-    def __getitem__(self, place: int | slice) -> str | list[str]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        row = range(len(self))[place]
-        row = row if self._rows is None else int(self._rows[row])
-        part = bisect_right(self._starts, row) - 1
-        return str(self._parts[part][row - self._starts[part]].as_py())
-
-    def __iter__(self) -> Iterator[str]:
-        if self._rows is not None:
-            yield from (self[place] for place in range(len(self._rows)))
-            return
-        for part in self._parts:
-            for start in range(0, len(part), _ROWS):
-                yield from part.slice(start, _ROWS).to_pylist()
+    first: NDArray[np.int64]
+    """Row of each distinct text's first appearance, `[M]`, ascending."""
+    index: NDArray[np.int64]
+    """Number of each text's distinct text, `[N]`."""
 
 
-def joined(texts: Iterable[Sequence[str]]) -> Texts:
-    """Texts one behind another; chosen ones, and those that are on no disk, are held in memory."""
-    parts: list[pa.LargeStringArray] = []
-    for some in texts:
-        if isinstance(some, Texts) and some._rows is None:
-            parts += some._parts
-        else:
-            parts.append(pa.array(list(some), pa.large_string()))
-    return Texts(parts)
-
-
-def chosen(texts: Sequence[str], rows: NDArray[np.int64]) -> Sequence[str]:
-    """Some of the texts, `rows` int64 `[n]`; those on disk stay there."""
-    if isinstance(texts, Texts):
-        return Texts(texts._parts, rows if texts._rows is None else texts._rows[rows])
-    return [texts[row] for row in rows]
-
-
-def on_disk(rows: Iterable[Sequence[str]], *, columns: int) -> list[Texts]:
-    """Writes rows of texts to a nameless file.
-
-    Args:
-        rows: `columns` texts each.
-        columns: number of columns.
-
-    Returns:
-        Each column's texts, mapped from the file.
-
-    Raises:
-        DataError: the disk is full or not writable.
-    """
-    schema = pa.schema([(str(number), pa.large_string()) for number in range(columns)])
-    with nameless_file() as path:
-        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-            left = iter(rows)
-            while chunk := list(itertools.islice(left, _ROWS)):
-                arrays = [pa.array(column, pa.large_string()) for column in zip(*chunk, strict=True)]
-                writer.write_batch(pa.record_batch(arrays, schema=schema))
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-    return [Texts(table.column(number).chunks) for number in range(columns)]
+def distinct(texts: Iterable[str]) -> Distinct:
+    """Number texts so that equal ones share a number; texts of equal 128-bit digest count as equal."""
+    keys = digests(texts)
+    order = np.lexsort((keys["low"], keys["high"]))  # stable: of equal texts the first one stands first
+    ordered = keys[order]
+    new = np.ones(len(keys), np.bool_)
+    new[1:] = ordered[1:] != ordered[:-1]
+    first = order[new]
+    number = np.empty(len(first), np.int64)
+    number[np.argsort(first)] = np.arange(len(first))
+    index = np.empty(len(keys), np.int64)
+    index[order] = number[np.cumsum(new) - 1]
+    return Distinct(first=np.sort(first), index=index)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +165,7 @@ class Split:
 
 
 def split_by_english(english: Iterable[str], *, held_out: int, generator: torch.Generator) -> Split:
-    """Holds out some English sentences with all their translations.
+    """Hold out some English sentences with all their translations.
 
     Sentences are compared without case, outer space and inner spacing. At most a tenth of the distinct ones
     is held out.
@@ -249,15 +191,12 @@ def split_by_english(english: Iterable[str], *, held_out: int, generator: torch.
 
 
 def split_by_image(image_of_text: NDArray[np.int64], *, fraction: float, generator: torch.Generator) -> Split:
-    """Holds out some images with all their captions.
+    """Hold out some images with all their captions.
 
     Args:
         image_of_text: int64 `[pairs]`, number of each caption's image.
         fraction: share of the images to hold out; at least two are.
         generator: decides which.
-
-    Returns:
-        Numbers of pairs; of held-out images all captions.
 
     Raises:
         DataError: fewer than 10 images.
@@ -269,3 +208,74 @@ def split_by_image(image_of_text: NDArray[np.int64], *, fraction: float, generat
     chosen = images[torch.randperm(len(images), generator=generator)[:wanted].numpy()]
     held_out = np.isin(image_of_text, chosen)
     return Split(train=np.flatnonzero(~held_out), held_out=np.flatnonzero(held_out))
+
+
+def write_translated(
+    out: Path,
+    english: Sequence[str],
+    translate: Callable[[list[str]], list[str]],
+    *,
+    key: str,
+    progress: Callable[[int, int], None],
+    finish: Callable[[list[str]], None],
+) -> list[str]:
+    """Translate texts and write columns `english` and `target`; a stopped run goes on.
+
+    Chunks are cut by row numbers alone, so a resumed run translates the same rows together and ends with the
+    same bytes as an uninterrupted one.
+
+    Args:
+        out: .tsv or .parquet; finished chunks wait in a folder beside it.
+        english: the texts; in a TSV a tab or line break inside becomes a space.
+        translate: texts to as many translations.
+        key: names model and settings; chunks of another key are not taken.
+        progress: told how many of how many rows are done.
+        finish: writes what stands beside the table; a run that is stopped before its end goes on.
+
+    Returns:
+        The translations.
+
+    Raises:
+        DataError: another kind of file, a finished file is there, or all translations are blank.
+    """
+    if out.suffix not in (".tsv", ".parquet"):
+        raise DataError(f"{out}: expected a file that ends in .tsv or .parquet")
+    texts = [" ".join(text.split()) for text in english]
+    parts = out.with_name(f".{out.name}.parts-{fingerprint(key, *texts)[:12]}")
+    if out.exists() and not parts.is_dir():
+        raise DataError(f"{out} is there already; remove it or choose another --out")
+    target: list[str] = []
+    for start in range(0, len(texts), _CHUNK_ROWS):
+        chunk = texts[start : start + _CHUNK_ROWS]
+        path = parts / f"{start // _CHUNK_ROWS:06d}.json"
+        translated = _read_part(path)
+        if translated is None:
+            translated = translate(chunk)
+            if len(translated) != len(chunk):
+                raise ValueError(f"{len(chunk)} texts became {len(translated)} translations")
+            content = {"texts": translated, "sum": fingerprint(*translated)}
+            write_text(path, json.dumps(content, ensure_ascii=False))
+        target += translated
+        progress(len(target), len(texts))
+    rows = [(a, b) for a, b in zip(texts, target, strict=True) if b.strip()]
+    if target and not rows:
+        raise DataError(f"{out}: every translation is blank; is it the right model for these languages?")
+    if out.suffix == ".tsv":
+        write_text(out, "".join(f"{a}\t{b}\n" for a, b in [("english", "target"), *rows]))
+    else:
+        with replacing(out) as temporary:
+            table = pa.table({"english": [a for a, _ in rows], "target": [b for _, b in rows]})
+            pq.write_table(table, temporary)
+    finish(target)
+    shutil.rmtree(parts)
+    return target
+
+
+def _read_part(path: Path) -> list[str] | None:
+    """Read a finished chunk; None where there is none, or its bytes are not those that were written."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        texts: list[str] = content["texts"]
+        return texts if content["sum"] == fingerprint(*texts) else None
+    except (FileNotFoundError, KeyError, TypeError, ValueError):
+        return None

@@ -1,37 +1,37 @@
-"""Rows of TSV, CSV, JSON Lines and Parquet files, streamed, with the place of each row for errors."""
+"""From a source to rows: tables, aligned files and Hub data sets, streamed, with line numbers for errors."""
 
 import csv
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any, TypeVar
 
-import datasets
-from datasets.exceptions import DatasetsError
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 from langadapt.data.rows import (
     Row,
-    check_text,
     check_texts,
     missing_column,
     parquet_columns,
     reach,
     read_lines,
     read_parquet,
+    root_columns,
 )
 from langadapt.errors import DataError, MissingDataError
-from langadapt.files.hub import with_backoff, without_token
-from langadapt.recipes.data import DataCard, HubSource
+from langadapt.files.fetch import with_backoff, without_token
+from langadapt.recipes.data import DataCard, HubSource, PairsRecipe, ParallelRecipe
 from langadapt.recipes.find import RecipeFile
 
+D = TypeVar("D", bound=DataCard)
+VARIABLE = "LANGADAPT_DATA"
 _KINDS = (".tsv", ".csv", ".jsonl", ".parquet")
+_LONGEST_NAME = 255
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """Streams text columns of a table; every value is a text that is not blank.
+    """Stream text columns of a table; every value is a text that is not blank.
 
     Text formats go through the standard library, not through `datasets`, because an error must name the
     file's own line and no second copy of the file should land in a cache.
@@ -60,7 +60,7 @@ def read_values(path: Path, columns: Sequence[str]) -> Iterator[Row]:
 
 
 def column_names(path: Path) -> list[str]:
-    """Names of a table's columns; of JSON Lines those of its first row.
+    """Return the names of a table's columns; of JSON Lines those of its first row.
 
     Raises:
         DataError: unreadable file or unknown kind.
@@ -133,8 +133,8 @@ def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     for number, record in _records(path):
-        place = f"{path}: line {number}"
-        yield Row(place, tuple(reach(record, column, place) for column in columns))
+        where = f"{path}: line {number}"
+        yield Row(where, tuple(reach(record, column, where) for column in columns))
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -160,50 +160,8 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield line.number, record
 
 
-def read_aligned(english: Path, target: Path) -> Iterator[Row]:
-    """Streams line pairs of two files, each also .gz or .zst.
-
-    Args:
-        english: English sentences, one per line.
-        target: their translations on the same lines.
-
-    Yields:
-        Rows with the two texts, English first.
-
-    Raises:
-        DataError: unreadable file, a blank line on either side, different numbers of lines, no lines.
-    """
-    for row in read_aligned_lines(english, target):
-        number = row.place.rpartition(" ")[2]
-        check_text(row.values[0], f"{english}: line {number} (beside {target.name})")
-        check_text(row.values[1], f"{target}: line {number} (beside {english.name})")
-        yield row
-
-
-def read_aligned_lines(english: Path, target: Path) -> Iterator[Row]:
-    """Like `read_aligned`, blank lines as they are."""
-    number = 0
-    for left, right in zip_longest(read_lines(english), read_lines(target)):
-        if left is None or right is None:
-            raise _unequal(english, target)
-        number += 1
-        yield Row(f"{english}, {target.name}: line {number}", (left.text, right.text))
-    if not number:
-        raise DataError(
-            f"{english} and {target.name}: hold no lines; check that they were written completely"
-        )
-
-
-def _unequal(english: Path, target: Path) -> DataError:
-    counts = [sum(1 for _ in read_lines(path)) for path in (english, target)]
-    return DataError(
-        f"{english} has {counts[0]} lines, {target} has {counts[1]}: they do not correspond; "
-        "take both from one release"
-    )
-
-
-def read_hub(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
-    """Streams text columns of one split; `datasets` fetches it once and keeps it in its own cache.
+def read_hub_values(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
+    """Stream columns of one split; `datasets` fetches it once and keeps it in its own cache.
 
     Args:
         source: repository (or a local folder laid out like one), config, split, revision.
@@ -211,35 +169,27 @@ def read_hub(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
 
     Raises:
         DataError: Hub out of reach, no access, no such repository, revision, config, split or column, a
-            cached copy of another revision, a blank or non-text value, no rows.
+            cached copy of another revision, no rows.
     """
-    for row in read_hub_values(source, columns):
-        yield check_texts(row, columns)
-
-
-def read_hub_values(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
-    """Like `read_hub`, with values of any type as they are."""
     data = load_hub(source)
-    where = f"{source.repo}, split {source.split}"
-    names: list[str] = data.column_names
-    roots = [column if column in names else column.partition(".")[0] for column in columns]
-    for column, root in zip(columns, roots, strict=True):
-        if root not in names:
-            raise missing_column(column, names, where)
+    split = f"{source.repo}, split {source.split}"
+    roots = root_columns(columns, data.column_names, split)
     number = 0
-    for batch in data.select_columns(list(dict.fromkeys(roots))).iter(batch_size=1024):
+    for batch in data.select_columns(roots).iter(batch_size=1024):
         for values in zip(*batch.values(), strict=True):
             number += 1
-            place = f"{where}: row {number}"
+            where = f"{split}: row {number}"
             record = dict(zip(batch, values, strict=True))
-            texts = tuple(reach(record, column, place) for column in columns)
-            yield Row(place, texts)
+            yield Row(where, tuple(reach(record, column, where) for column in columns))
     if not number:
-        raise DataError(f"{where}: holds no rows; name another split or revision")
+        raise DataError(f"{split}: holds no rows; name another split or revision")
 
 
 def load_hub(source: HubSource) -> Any:
-    """One split as `datasets` holds it; raises as `read_hub`."""
+    """Return one split as `datasets` holds it; raise as `read_hub_values`."""
+    import datasets  # large, and most sources are files
+    from datasets.exceptions import DatasetsError
+
     try:
         data = with_backoff(
             lambda: datasets.load_dataset(
@@ -299,15 +249,8 @@ def _first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given").rstrip(".")
 
 
-D = TypeVar("D", bound=DataCard)
-
-VARIABLE = "LANGADAPT_DATA"
-
-_LONGEST_NAME = 255
-
-
 def local_path(found: RecipeFile[D], name: str) -> Path:
-    """The file or folder that a recipe names.
+    """Return the file or folder that a recipe names.
 
     Args:
         found: the recipe and where it lies.
@@ -343,35 +286,49 @@ def _local_path(found: RecipeFile[D], name: str) -> Path:
     return path
 
 
-def inside(folder: Path, name: str, place: str) -> Path:
-    """A file that a data file names: below its folder, whatever the name says.
+def check_row_count(found: RecipeFile[ParallelRecipe] | RecipeFile[PairsRecipe], rows: int) -> None:
+    """Compare the number of rows with the recipe's `expected_rows`.
+
+    Raises:
+        DataError: they differ.
+    """
+    if found.recipe.expected_rows not in (None, rows):
+        raise DataError(
+            f"{found.path}: expected_rows is {found.recipe.expected_rows}, the data hold {rows}; fetch the "
+            "release that the recipe names or correct expected_rows"
+        )
+
+
+def file_title(path: Path) -> str:
+    """Return a data set's name: its file's without the suffix, `.gz` and `.zst`."""
+    return path.name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[0]
+
+
+def inside(folder: Path, name: str, where: str) -> Path:
+    """Return a file that a data file names, if it lies below its folder.
 
     Args:
         folder: where names start.
         name: from the data file; it may come from a stranger.
-        place: starts the error line.
+        where: starts the error line.
 
     Raises:
         DataError: it leads out of the folder, or no file system has such a name.
     """
     path = folder / name
     if "\0" in name or max(len(os.fsencode(part)) for part in path.parts) > _LONGEST_NAME:
-        raise DataError(f"{place}: '{name:.80}' cannot be a file's name; correct it")
+        raise DataError(f"{where}: '{name:.80}' cannot be a file's name; correct it")
     root = os.path.abspath(folder)
     if os.path.commonpath([root, os.path.abspath(path)]) != root:
-        raise DataError(
-            f"{place}: '{name:.80}' leads out of {folder}; name the folder that holds all images, or correct "
-            "the name"
-        )
+        way_out = "name the folder that holds all images, or correct the name"
+        raise DataError(f"{where}: '{name:.80}' leads out of {folder}; {way_out}")
     return path
 
 
-def _way_in(card: DataCard, place: str) -> str:
+def _way_in(card: DataCard, folder: str) -> str:
     if card.access == "request":
-        return f"{card.title} must be requested at {card.homepage}; put its folder into {place}"
+        return f"{card.title} must be requested at {card.homepage}; put its folder into {folder}"
+    fetch = f"fetch {card.title} from {card.homepage}" if card.homepage else f"fetch {card.title}"
     if card.access == "gated":
-        return (
-            f"accept the terms of {card.title} at {card.homepage}, fetch it and put its folder into {place}"
-        )
-    source = f"fetch {card.title} from {card.homepage}" if card.homepage else f"fetch {card.title}"
-    return f"{source} and put its folder into {place}"
+        fetch = f"accept the terms of {card.title} at {card.homepage}, fetch it"
+    return f"{fetch} and put its folder into {folder}"

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.data.readers import column_names, inside, local_path
+from langadapt.data.readers import column_names, file_title, inside, local_path
 from langadapt.data.retrieval_formats import READERS, Caption, CaptionFiles
 from langadapt.errors import DataError
 from langadapt.recipes.data import CaptionColumns, RetrievalRecipe
@@ -159,29 +159,27 @@ def retrieval_from_files(
     images: Path | None,
     *,
     language: str,
-    columns: CaptionColumns | None = None,
     which_captions: Literal["all", "first"] = "all",
     image_free: bool = False,
 ) -> RetrievalSet:
-    """A test set of your own: a TSV, CSV, JSON Lines or Parquet file with image paths and captions.
+    """Read your own test set: a table of image paths and captions.
 
     Args:
-        captions: the table. In JSON Lines a row holds `caption`, a text, or `captions`, a list of texts.
+        captions: TSV, CSV, JSON Lines or Parquet with columns `image`, `caption` and perhaps `english`; in
+            JSON Lines a row may hold `captions`, a list of texts.
         images: folder at which the image paths start; None is the folder of `captions`.
         language: code of the captions' language.
-        columns: names of the columns; None is `image` and `caption`, and `english` where there is one.
         which_captions: all, or each image's first one.
         image_free: look for the captions' English sides instead of images.
 
     Raises:
         DataError: unreadable file, wrong column, images missing.
     """
-    if columns is None:
-        names = column_names(captions)
-        plural = "caption" not in names and "captions" in names
-        columns = CaptionColumns(
-            caption="captions" if plural else "caption", english="english" if "english" in names else None
-        )
+    names = column_names(captions)
+    plural = "caption" not in names and "captions" in names
+    columns = CaptionColumns(
+        caption="captions" if plural else "caption", english="english" if "english" in names else None
+    )
     if image_free and columns.english is None:
         raise DataError(
             f"{captions}: without images each caption needs its English side; add a column `english`"
@@ -189,8 +187,14 @@ def retrieval_from_files(
     files = CaptionFiles(captions=(captions,), language=language, columns=columns, image_free=image_free)
     found = list(READERS["table"](files))
     folder = None if image_free else (images or captions.parent)
-    name = captions.name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[0]
-    return assemble(found, None, name=name, language=language, folder=folder, which_captions=which_captions)
+    return assemble(
+        found,
+        None,
+        name=file_title(captions),
+        language=language,
+        folder=folder,
+        which_captions=which_captions,
+    )
 
 
 def _english_captions(found: RecipeFile[RetrievalRecipe], files: CaptionFiles) -> list[Caption] | None:

@@ -1,4 +1,4 @@
-"""One row of a table and the checks of its values."""
+"""One row of a file: streamed with its position for errors, and checks of its values."""
 
 import codecs
 import difflib
@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,9 +21,9 @@ from langadapt.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The asked columns of one row. `place` starts an error line: `captions.tsv: line 7`."""
+    """The asked columns of one row. `where` starts an error line: `captions.tsv: line 7`."""
 
-    place: str
+    where: str
     values: tuple[Any, ...]
 
 
@@ -30,38 +31,37 @@ class BlankTextError(DataError):
     """A text is missing or has nothing in it."""
 
 
-def check_text(value: object, place: str) -> str:
-    """The value, if it is a text with something in it.
+def check_text(value: object, where: str) -> str:
+    """Return the value if it is a text that is not blank.
 
     Raises:
         BlankTextError: nothing, or nothing but white space.
         DataError: not a text, or half a surrogate pair (which no tokenizer can encode).
     """
     if value is None:
-        raise BlankTextError(f"{place}: expected text, got nothing; correct or remove this row")
+        raise BlankTextError(f"{where}: expected text, got nothing; correct or remove this row")
     if not isinstance(value, str):
         found = f"{type(value).__name__} {value!r:.40}"
-        raise DataError(f"{place}: expected text, got {found}; correct or remove this row")
+        raise DataError(f"{where}: expected text, got {found}; correct or remove this row")
     if not value.strip():
-        raise BlankTextError(f"{place}: text is empty; correct or remove this row")
+        raise BlankTextError(f"{where}: text is empty; correct or remove this row")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise DataError(
-            f"{place}: holds half a surrogate pair (\\ud800 to \\udfff); correct or remove this row"
-        ) from error
+        problem = "holds half a surrogate pair (\\ud800 to \\udfff)"
+        raise DataError(f"{where}: {problem}; correct or remove this row") from error
     return value
 
 
 def check_texts(row: Row, columns: Sequence[str]) -> Row:
-    """The row, if all its values are texts with something in them; raises as `check_text`."""
+    """Return the row if all its values are texts that are not blank; raise as `check_text`."""
     for column, value in zip(columns, row.values, strict=True):
-        check_text(value, f"{row.place}: {column}")
+        check_text(value, f"{row.where}: {column}")
     return row
 
 
-def reach(record: Mapping[str, Any], column: str, place: str) -> Any:
-    """The value of a column; a dotted name that is no column itself reaches into nested mappings.
+def reach(record: Mapping[str, Any], column: str, where: str) -> Any:
+    """Return the value of a column; a dotted name that is no column itself reaches into nested mappings.
 
     Raises:
         DataError: no such column; those that exist are listed.
@@ -70,19 +70,31 @@ def reach(record: Mapping[str, Any], column: str, place: str) -> Any:
         return record[column]
     head, dot, rest = column.partition(".")
     if dot and isinstance(record.get(head), Mapping):
-        return reach(record[head], rest, f"{place}: {head}")
-    raise missing_column(column, list(record), place)
+        return reach(record[head], rest, f"{where}: {head}")
+    raise missing_column(column, list(record), where)
 
 
-def missing_column(column: str, known: Sequence[str], place: str) -> DataError:
-    """The error for a column that does not exist."""
+def missing_column(column: str, known: Sequence[str], where: str) -> DataError:
+    """Make the error for a column that does not exist."""
     near = difflib.get_close_matches(column, known, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ""
-    return DataError(f"{place}: no column '{column}'; there are: {', '.join(known) or 'none'}{hint}")
+    return DataError(f"{where}: no column '{column}'; there are: {', '.join(known) or 'none'}{hint}")
+
+
+def root_columns(columns: Sequence[str], known: Sequence[str], where: str) -> list[str]:
+    """Return the outermost columns that some names, dotted or not, need.
+
+    Raises:
+        DataError: no such column; those that exist are listed.
+    """
+    roots = [column if column in known else column.partition(".")[0] for column in columns]
+    for column, root in zip(columns, roots, strict=True):
+        if root not in known:
+            raise missing_column(column, known, where)
+    return list(dict.fromkeys(roots))
 
 
 _PACKED_BYTES = 1 << 16
-
 _SIGNATURES = {
     b"\x1f\x8b": "it is gzip data: let its name end in .gz",
     b"\x28\xb5\x2f\xfd": "it is zstd data: let its name end in .zst",
@@ -100,7 +112,7 @@ class Line:
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """Streams the lines of a text file.
+    """Stream the lines of a text file.
 
     A byte order mark and the carriage return of CRLF are removed. Only line feeds end a line: U+2028, U+0085
     and vertical tabs are text, because an aligned file that is cut there loses its alignment.
@@ -123,7 +135,7 @@ def read_lines(path: Path) -> Iterator[Line]:
 
 
 def unreadable(path: object, error: OSError) -> DataError:
-    """The error for a file that the system does not hand out."""
+    """Make the error for a file that the system does not hand out."""
     if isinstance(error, FileNotFoundError):
         return DataError(f"{path}: no such file; check the name and the folder")
     if isinstance(error, IsADirectoryError):
@@ -150,7 +162,7 @@ def _raw_lines(path: Path) -> Iterator[bytes]:
 
 
 def _unzstd(packed: IO[bytes]) -> Iterator[bytes]:
-    """Unpacks zstd frames. The library's own stream reader takes a cut-off file for a complete one."""
+    """Unpack zstd frames. The library's own stream reader takes a cut-off file for a complete one."""
     unpacker = None
     while raw := packed.read(_PACKED_BYTES):
         while raw:
@@ -177,21 +189,55 @@ def _decode(path: Path, number: int, raw: bytes) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
+def read_aligned(english: Path, target: Path) -> Iterator[Row]:
+    """Stream line pairs of two files, English first; each file may also be .gz or .zst.
+
+    Raises:
+        DataError: unreadable file, a blank line on either side, different numbers of lines, no lines.
+    """
+    for row in read_aligned_lines(english, target):
+        number = row.where.rpartition(" ")[2]
+        check_text(row.values[0], f"{english}: line {number} (beside {target.name})")
+        check_text(row.values[1], f"{target}: line {number} (beside {english.name})")
+        yield row
+
+
+def read_aligned_lines(english: Path, target: Path) -> Iterator[Row]:
+    """Like `read_aligned`, blank lines as they are."""
+    number = 0
+    for left, right in zip_longest(read_lines(english), read_lines(target)):
+        if left is None or right is None:
+            raise _unequal(english, target)
+        number += 1
+        yield Row(f"{english}, {target.name}: line {number}", (left.text, right.text))
+    if not number:
+        names = f"{english} and {target.name}"
+        raise DataError(f"{names}: hold no lines; check that they were written completely")
+
+
+def _unequal(english: Path, target: Path) -> DataError:
+    counts = [sum(1 for _ in read_lines(path)) for path in (english, target)]
+    return DataError(
+        f"{english} has {counts[0]} lines, {target} has {counts[1]}: they do not correspond; "
+        "take both from one release"
+    )
+
+
 CONTAMINATION_KEY = b"langadapt.contamination"
 
 
 def contamination_metadata(path: Path) -> dict[str, Any] | None:
-    """What a check for test captions wrote into a file: `sets`, `found`, `kept`; None where none did.
+    """Read the result of a check for test captions from a file: `sets`, `found`, `kept`; None without one.
 
     Raises:
         DataError: unreadable file, or something else under that name.
     """
     with _opened(path) as file:
-        said = (file.schema_arrow.metadata or {}).get(CONTAMINATION_KEY)
-    if said is None:
+        written = (file.schema_arrow.metadata or {}).get(CONTAMINATION_KEY)
+    if written is None:
         return None
     try:
-        found = json.loads(said)
+        found = json.loads(written)
         return {"sets": dict(found["sets"]), "found": int(found["found"]), "kept": int(found["kept"])}
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(
@@ -200,29 +246,26 @@ def contamination_metadata(path: Path) -> dict[str, Any] | None:
 
 
 def parquet_columns(path: Path) -> list[str]:
-    """Names of the outermost columns."""
+    """Return the names of the outermost columns."""
     with _opened(path) as file:
         return [str(name) for name in file.schema_arrow.names]
 
 
 def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
-    """Streams columns of any type; a dotted name reaches into nested ones.
+    """Stream columns of any type; a dotted name reaches into nested ones.
 
     Raises:
         DataError: unreadable or damaged file, wrong column.
     """
     with _opened(path) as file:
         names = [str(name) for name in file.schema_arrow.names]
-        roots = [column if column in names else column.partition(".")[0] for column in columns]
-        for column, root in zip(columns, roots, strict=True):
-            if root not in names:
-                raise missing_column(column, names, str(path))
+        roots = root_columns(columns, names, str(path))
         number = 0
-        for batch in file.iter_batches(batch_size=1024, columns=list(dict.fromkeys(roots))):
+        for batch in file.iter_batches(batch_size=1024, columns=roots):
             for record in batch.to_pylist():
                 number += 1
-                place = f"{path}: row {number}"
-                yield Row(place, tuple(reach(record, column, place) for column in columns))
+                where = f"{path}: row {number}"
+                yield Row(where, tuple(reach(record, column, where) for column in columns))
 
 
 @contextmanager

@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from langadapt.errors import DataError
-from langadapt.files.store import spooled
+from langadapt.files.temporary import temporary_array
 
-_TEXTS = 16384
-
+_TEXTS_AT_ONCE = 16384
 """Texts that are tokenised, and moved, at a time."""
 
 
@@ -25,11 +24,11 @@ class TextBatch:
     mask: Tensor
 
     def to(self, device: torch.device) -> "TextBatch":
-        """The same batch on another device."""
+        """Return the batch on another device."""
         return TextBatch(input_ids=self.input_ids.to(device), mask=self.mask.to(device))
 
     def rows(self, chosen: Tensor) -> "TextBatch":
-        """Some of the texts, `chosen [N]` int64, in that order; the padding stays."""
+        """Return some of the texts, `chosen [N]` int64, in that order; the padding stays."""
         return TextBatch(input_ids=self.input_ids[chosen], mask=self.mask[chosen])
 
     def cut(self, tokens: int) -> "TextBatch":
@@ -114,7 +113,7 @@ class Tokens:
         return self.offsets[rows + 1] - self.offsets[rows]
 
     def batch(self, rows: NDArray[np.int64], *, length: int | None = None) -> TextBatch:
-        """Pads some texts to their longest, or to `length` tokens where a model insists on one."""
+        """Pad some texts to their longest, or to `length` tokens where a model insists on one."""
         index, mask = padded_index(self.offsets[rows], self.lengths_of(rows), length=length)
         ids = torch.from_numpy(np.where(mask, self.ids[index], self.pad_id).astype(np.int64))
         return TextBatch(input_ids=ids, mask=torch.from_numpy(mask))
@@ -124,8 +123,8 @@ class Tokens:
         order = np.argsort(self.lengths, kind="stable")
         offsets = np.zeros(len(self) + 1, np.int64)
         np.cumsum(self.lengths[order], out=offsets[1:])
-        chunks = (order[start : start + _TEXTS] for start in range(0, len(order), _TEXTS))
-        ids = spooled((self.ids[self.positions(rows)] for rows in chunks), np.int32)
+        chunks = (order[start : start + _TEXTS_AT_ONCE] for start in range(0, len(order), _TEXTS_AT_ONCE))
+        ids = temporary_array((self.ids[self.positions(rows)] for rows in chunks), np.int32)
         place = np.empty(len(self), np.int64)
         place[order] = np.arange(len(self))
         return replace(self, ids=ids, offsets=offsets), place
@@ -140,20 +139,13 @@ class Tokens:
         return pack(ids, self.lengths_of(rows), pad_id=self.pad_id)
 
 
-def tokenize(
-    texts: Sequence[str],
-    encode: Callable[[list[str]], list[list[int]]],
-    *,
-    pad_id: int,
-    chunk_texts: int = _TEXTS,
-) -> Tokens:
-    """Tokenises texts once.
+def tokenize(texts: Sequence[str], encode: Callable[[list[str]], list[list[int]]], *, pad_id: int) -> Tokens:
+    """Tokenise texts once.
 
     Args:
         texts: what to tokenise, any number.
         encode: a tokenizer's batch call, texts to ids with special tokens.
         pad_id: id that fills batches.
-        chunk_texts: texts per call of `encode`.
 
     Raises:
         DataError: an empty or whitespace text, with its row number.
@@ -162,39 +154,32 @@ def tokenize(
     offsets = np.zeros(len(texts) + 1, dtype=np.int64)
 
     def chunks() -> Iterator[NDArray[np.int32]]:
-        for start in range(0, len(texts), chunk_texts):
-            rows = encode(list(texts[start : start + chunk_texts]))
+        for start in range(0, len(texts), _TEXTS_AT_ONCE):
+            rows = encode(list(texts[start : start + _TEXTS_AT_ONCE]))
             offsets[start + 1 : start + 1 + len(rows)] = [len(row) for row in rows]
             yield np.fromiter(itertools.chain.from_iterable(rows), np.int32)
 
-    ids = spooled(chunks(), np.int32)
+    ids = temporary_array(chunks(), np.int32)
     return Tokens(ids=ids, offsets=np.cumsum(offsets), pad_id=pad_id)
 
 
-def length_groups(lengths: Tensor, *, groups: int = 4, worth: float = 0.2) -> list[LengthGroup]:
-    """Cuts a padded batch into a few of like length, where that saves enough padding.
+def length_groups(lengths: Tensor) -> list[LengthGroup]:
+    """Cut a padded batch into four groups of like length, if that saves a fifth of the padded tokens.
 
     Args:
         lengths: tokens of each text, `[B]`.
-        groups: the most that there may be; of equally many texts each.
-        worth: share of the padded tokens that must be saved.
-
-    Returns:
-        The groups, or a single one with all texts.
     """
     order = lengths.argsort(stable=True)
-    parts = [
-        LengthGroup(rows=rows, tokens=int(lengths[rows[-1]])) for rows in order.chunk(groups) if len(rows)
-    ]
+    parts = [LengthGroup(rows=rows, tokens=int(lengths[rows[-1]])) for rows in order.chunk(4) if len(rows)]
     longest = parts[-1].tokens
     kept = sum(len(part.rows) * part.tokens for part in parts)
-    if kept > (1 - worth) * len(lengths) * longest:
+    if kept > 0.8 * len(lengths) * longest:
         return [LengthGroup(rows=torch.arange(len(lengths), device=lengths.device), tokens=longest)]
     return parts
 
 
 def require_text(texts: Sequence[str]) -> None:
-    """Refuses an empty or whitespace text.
+    """Refuse an empty or whitespace text.
 
     Raises:
         DataError: with the text's row number, counted from 0.
@@ -205,7 +190,7 @@ def require_text(texts: Sequence[str]) -> None:
 
 
 def by_length(lengths: NDArray[np.int64], *, batch_tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Row numbers in batches of like length, longest first, each within a budget of padded tokens."""
+    """Yield row numbers in batches of like length, longest first, each within a budget of padded tokens."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):
@@ -215,7 +200,7 @@ def by_length(lengths: NDArray[np.int64], *, batch_tokens: int) -> Iterator[NDAr
 
 
 def in_order(lengths: NDArray[np.int64], *, batch_tokens: int, first: int = 0) -> Iterator[NDArray[np.int64]]:
-    """Row numbers from `first` on as they stand, in batches within a budget of tokens."""
+    """Yield row numbers from `first` on as they stand, in batches within a budget of tokens."""
     ends = np.cumsum(lengths)
     start = first
     while start < len(lengths):
@@ -226,20 +211,17 @@ def in_order(lengths: NDArray[np.int64], *, batch_tokens: int, first: int = 0) -
 
 
 _STEP = 32
-
 """Rows are a multiple of this wide: matrix units like their tiles full."""
 
 _ENOUGH = 0.92
-
 """Share of filled places with which no wider row is tried."""
 
 _WIDTH_COST = 1000
-
 """A place in a row of so many places costs twice what it costs in a row of none."""
 
 
 def in_rows(lengths: NDArray[np.int64]) -> TextRows:
-    """Lays texts of `lengths` (int64 `[B]`, none zero) into rows."""
+    """Lay texts of `lengths` (int64 `[B]`, none zero) into rows."""
     layout = _best_layout(lengths)
     texts = np.full((layout.rows, layout.width), -1)
     texts.reshape(-1)[consecutive(layout.starts, lengths)] = np.repeat(np.arange(len(lengths)), lengths)
@@ -247,7 +229,7 @@ def in_rows(lengths: NDArray[np.int64]) -> TextRows:
 
 
 def pack(ids: NDArray[np.int32], lengths: NDArray[np.int64], *, pad_id: int) -> PackedBatch:
-    """Lays texts into rows.
+    """Lay texts into rows.
 
     Args:
         ids: tokens of all texts, one text behind another.

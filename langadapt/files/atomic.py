@@ -1,11 +1,14 @@
-"""Text files that are either the old or the new one, never half of one."""
+"""Atomic writes: a file is the old or the new one, never half of one. Also tensors with a checksum."""
 
 import errno
+import glob
 import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -13,63 +16,70 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+_CHECKSUM = "sha256"
+_OLD_SECONDS = 86_400.0
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically; missing folders are made.
 
-    Args:
-        path: the file to make or replace.
-        text: all of its content.
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Replace a file by what the block writes, if the block ends without an error.
+
+    The file is on the disk when it gets its name; its folder is made.
+
+    Yields:
+        An empty temporary file in the same folder.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    prefix = f".{path.name}."
+    remove_old(path.parent, f"{glob.escape(prefix)}*.tmp")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=".tmp")
+    os.close(handle)
     temporary = Path(name)
     try:
-        with os.fdopen(number, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        temporary.chmod(0o644)  # mkstemp's 0600 would hide the page from everybody else
+        yield temporary
+        _sync(temporary)
+        temporary.chmod(0o644)  # mkstemp's 0600 would hide it from everybody else
         os.replace(temporary, path)
+        _sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-_SUM = "sha256"
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically; missing folders are made."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, str] | None = None) -> None:
-    """Writes a safetensors file; it appears whole or not at all, and is on the disk when it appears.
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> None:
+    """Write a safetensors file atomically.
 
     Args:
         path: the file; its folder is made.
         tensors: on any device.
-        said: plain texts that come back with them, and with them a sum over all; None writes neither, and
+        metadata: texts that `read_tensors` returns, stored with a checksum over all; None stores neither, and
             the same tensors always make the same bytes.
 
     Raises:
         OSError: as the system says: a full disk, no permission.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    temporary = path.with_name(f".{path.name}.tmp")
-    metadata = {"format": "pt", **(said or {})}
-    more = {} if said is None else {_SUM: _digest(plain, metadata)}
-    try:
-        save_file(plain, temporary, metadata={**metadata, **more})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # safetensors' own 0600 would hide it from everybody else
-        os.replace(temporary, path)
-    except SafetensorError as error:
-        # The library wraps what the system said into a text.
-        number = re.search(r"os error (\d+)", str(error))
-        code = int(number[1]) if number else errno.EIO
-        raise OSError(code, os.strerror(code), str(path)) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    header = {"format": "pt", **(metadata or {})}
+    checksum = {} if metadata is None else {_CHECKSUM: _digest(plain, header)}
+    with replacing(path) as temporary:
+        try:
+            save_file(plain, temporary, metadata={**header, **checksum})
+        except SafetensorError as error:
+            # The library wraps what the system said into a text.
+            number = re.search(r"os error (\d+)", str(error))
+            code = int(number[1]) if number else errno.EIO
+            raise OSError(code, os.strerror(code), str(path)) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Reads what `write_tensors` wrote: tensors and texts.
+    """Read tensors and metadata that `write_tensors` wrote.
 
     Raises:
         ValueError: the file is cut off, or a byte of it is not what was written.
@@ -77,18 +87,38 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            said: dict[str, str] = dict(file.metadata() or {})
+            metadata: dict[str, str] = dict(file.metadata() or {})
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     except SafetensorError as error:
         raise ValueError(str(error).splitlines()[0]) from error
-    written = said.pop(_SUM, None)
-    if written is not None and written != _digest(tensors, said):
+    written = metadata.pop(_CHECKSUM, None)
+    if written is not None and written != _digest(tensors, metadata):
         raise ValueError("its bytes are not those that were written")
-    return tensors, said
+    return tensors, metadata
 
 
-def _digest(tensors: Mapping[str, Tensor], said: Mapping[str, str]) -> str:
-    digest = hashlib.sha256(repr(sorted(said.items())).encode())
+def remove_old(folder: Path, pattern: str) -> None:
+    """Remove temporary files that killed processes left more than a day ago."""
+    for path in folder.glob(pattern):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _OLD_SECONDS:
+                path.unlink()
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    try:
+        number = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    digest = hashlib.sha256(repr(sorted(metadata.items())).encode())
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)

@@ -1,9 +1,12 @@
-"""Rows that are computed once and read many times: a memory-mapped file under a fingerprint.
+"""Rows that are computed once and read many times: memory-mapped files under a fingerprint.
 
 A store is complete or it is not read: rows are appended to `rows.partial`, a small journal says how many of
 them are certain, and the file gets its final name only when all are on disk. An interrupted store goes on
 where its journal stands, and of two processes that want the same store one computes while the other waits.
 A CRC-32 of all rows lies beside them: rows whose bytes changed since are computed again, with a warning.
+
+`shared_rows` keeps rows of texts for many runs: a folder of stores, one for the texts that were missing at a
+time, each with the digests of its texts. A text is looked up in all of them, the oldest first.
 """
 
 import contextlib
@@ -11,13 +14,10 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
-import time
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,23 +29,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from langadapt.errors import DataError, LangadaptWarning
-from langadapt.files.atomic import write_text
+from langadapt.files.atomic import read_tensors, write_tensors, write_text
 
-_NUMPY: dict[str, np.dtype[Any]] = {
-    "float32": np.dtype(np.float32),
-    "bfloat16": np.dtype(np.int16),
-    "int8": np.dtype(np.int8),
+# bfloat16 is stored as the integers that have its bits.
+_TYPES: dict[str, tuple[np.dtype[Any], torch.dtype]] = {
+    "float32": (np.dtype(np.float32), torch.float32),
+    "bfloat16": (np.dtype(np.int16), torch.bfloat16),
+    "int8": (np.dtype(np.int8), torch.int8),
 }
-
-_SUM = "rows.crc"
-
 _BLOCK_BYTES = 1 << 22
+_CHECKSUM = "rows.crc"
+_DIGESTS = "digests.safetensors"
+_ROWS_AT_ONCE = 65536
 
-_TORCH = {"float32": torch.float32, "bfloat16": torch.bfloat16, "int8": torch.int8}
+_TEXTS_PER_PART = 65536
+"""What an interruption may lose where the next run wants other texts."""
+
+_DIGEST = np.dtype([("high", "<u8"), ("low", "<u8")])
+
+Fill = Callable[[int], Iterator[Tensor]]
+"""Given how many rows are certain, yields the following ones in chunks `[rows, dim]`."""
+
+Compute = Callable[[NDArray[np.int64], int], tuple[NDArray[np.int64], Fill]]
 
 
 def fingerprint(*parts: object) -> str:
-    """A short name for everything that determines a store's rows: 24 hex digits of SHA-256.
+    """Return a short name for everything that determines a store's rows, as `fingerprint_of`."""
+    return fingerprint_of(parts)
+
+
+def fingerprint_of(parts: Iterable[object]) -> str:
+    """Return 24 hex digits of SHA-256.
 
     Args:
         parts: texts, numbers, bytes or arrays, each hashed with its length, so that no two lists collide.
@@ -53,9 +67,8 @@ def fingerprint(*parts: object) -> str:
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):
-            raw: Any = (
-                np.ascontiguousarray(part).reshape(-1).view(np.uint8)
-            )  # no copy: it may be a mapped file
+            # No copy: it may be a mapped file.
+            raw: Any = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
         else:
             raw = str(part).encode("utf-8", "surrogatepass")
         digest.update(len(raw).to_bytes(8, "little"))
@@ -76,7 +89,7 @@ class StoreSpec:
     @property
     def bytes(self) -> int:
         """Size on disk."""
-        return self.rows * self.dim * _NUMPY[self.dtype].itemsize
+        return self.rows * self.dim * _TYPES[self.dtype][0].itemsize
 
 
 def cache_folder() -> Path:
@@ -85,14 +98,14 @@ def cache_folder() -> Path:
     return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "langadapt"
 
 
-def stored_rows(root: Path, spec: StoreSpec, compute: Callable[[int], Iterator[Tensor]]) -> Tensor:
-    """Opens a store, computing what is missing first.
+def stored_rows(root: Path, spec: StoreSpec, compute: Fill) -> Tensor:
+    """Open a store; compute what is missing first.
 
     Args:
         root: folder of all stores.
         spec: name and shape.
-        compute: given how many rows are certain, yields the following ones in chunks `[rows, dim]`, which it
-            does not change afterwards: they are written while the next chunk is computed.
+        compute: yields the missing rows; it does not change a chunk afterwards, which is written while the
+            next one is computed.
 
     Returns:
         Memory-mapped `[spec.rows, spec.dim]` in the spec's dtype; read only.
@@ -102,32 +115,28 @@ def stored_rows(root: Path, spec: StoreSpec, compute: Callable[[int], Iterator[T
     """
     folder = root / spec.kind / spec.fingerprint
     final = folder / "rows.bin"
-    with writing(folder, bytes_needed=spec.bytes):
+    with _disk_errors(folder, bytes_needed=spec.bytes):
         if not _complete(final, spec):
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / "lock"):
                 if not _complete(final, spec):
                     crc = _fill(folder, spec, compute)
                     # Before the rows: what has its final name has its sum.
-                    write_text(folder / _SUM, f"{crc:08x}\n")
+                    write_text(folder / _CHECKSUM, f"{crc:08x}\n")
                     os.replace(folder / "rows.partial", final)
                     (folder / "journal.json").unlink(missing_ok=True)
     return _mapped(final, spec)
 
 
-def opened_rows(root: Path, spec: StoreSpec) -> Tensor | None:
-    """Opens a store that is complete, as `stored_rows` does; None where it is not, or is damaged."""
+def open_rows(root: Path, spec: StoreSpec) -> Tensor | None:
+    """Open a complete store as `stored_rows` does; return None where it is incomplete or damaged."""
     final = root / spec.kind / spec.fingerprint / "rows.bin"
     return _mapped(final, spec) if _complete(final, spec) else None
 
 
-@contextmanager
-def writing(folder: Path, *, bytes_needed: int) -> Iterator[None]:
-    """Says in one line why a folder of the cache cannot be written.
-
-    Raises:
-        DataError: the disk is full or not writable.
-    """
+@contextlib.contextmanager
+def _disk_errors(folder: Path, *, bytes_needed: int) -> Iterator[None]:
+    """Turn an error of the system into one line that names the folder and the way out."""
     try:
         yield
     except OSError as error:
@@ -141,20 +150,18 @@ def writing(folder: Path, *, bytes_needed: int) -> Iterator[None]:
 
 
 def _mapped(final: Path, spec: StoreSpec) -> Tensor:
-    mapped = np.memmap(final, dtype=_NUMPY[spec.dtype], mode="c", shape=(spec.rows, spec.dim))
-    return torch.from_numpy(mapped).view(_TORCH[spec.dtype])
+    stored, dtype = _TYPES[spec.dtype]
+    return torch.from_numpy(np.memmap(final, stored, mode="c", shape=(spec.rows, spec.dim))).view(dtype)
 
 
 def _complete(final: Path, spec: StoreSpec) -> bool:
-    """Whether all rows are there as they were written; a store without a sum is older than sums."""
+    """Whether all rows are there as they were written."""
     if not final.is_file():
         return False
-    written = final.with_name(_SUM)
+    checksum = final.with_name(_CHECKSUM)
     if final.stat().st_size != spec.bytes:
         problem = f"{final.stat().st_size} bytes of {spec.bytes}"
-    elif (
-        written.is_file() and written.read_text(errors="replace").strip() != f"{_crc(final, spec.bytes):08x}"
-    ):
+    elif not checksum.is_file() or checksum.read_text(errors="replace") != f"{_crc(final, spec.bytes):08x}\n":
         problem = "its bytes are not those that were written"
     else:
         return True
@@ -172,10 +179,10 @@ def _crc(path: Path, size: int) -> int:
     return crc
 
 
-def _fill(folder: Path, spec: StoreSpec, compute: Callable[[int], Iterator[Tensor]]) -> int:
-    """Computes the rows that are missing; returns the CRC-32 of all."""
+def _fill(folder: Path, spec: StoreSpec, compute: Fill) -> int:
+    """Compute the missing rows; return the CRC-32 of all."""
     partial, journal = folder / "rows.partial", folder / "journal.json"
-    row_bytes = spec.dim * _NUMPY[spec.dtype].itemsize
+    row_bytes = spec.dim * _TYPES[spec.dtype][0].itemsize
     done, crc = _certain_rows(partial, journal, spec, row_bytes)
     with partial.open("r+b" if partial.exists() else "w+b") as file:
         file.truncate(done * row_bytes)
@@ -188,33 +195,34 @@ def _fill(folder: Path, spec: StoreSpec, compute: Callable[[int], Iterator[Tenso
             file.flush()
             os.fsync(file.fileno())
             crc = zlib.crc32(content, crc)
-            _write_journal(journal, spec, certain, crc)
+            facts = {"rows": certain, "dim": spec.dim, "dtype": spec.dtype, "crc": crc}
+            write_text(journal, json.dumps(facts))
 
         # While one chunk goes to disk the next one is computed.
         with ThreadPoolExecutor(max_workers=1) as disk:
-            writing: Future[None] | None = None
+            pending: Future[None] | None = None
             for chunk in compute(done) if done < spec.rows else ():
-                raw = chunk.detach().to("cpu", _TORCH[spec.dtype]).contiguous()
+                raw = chunk.detach().to("cpu", _TYPES[spec.dtype][1]).contiguous()
                 if raw.shape[1:] != (spec.dim,):
                     raise ValueError(f"store {spec.kind}: rows of width {spec.dim} expected, got {raw.shape}")
-                if writing is not None:
-                    writing.result()
+                if pending is not None:
+                    pending.result()
                 done += len(raw)
-                writing = disk.submit(keep, raw, done)
-            if writing is not None:
-                writing.result()
+                pending = disk.submit(keep, raw, done)
+            if pending is not None:
+                pending.result()
     if done != spec.rows:
         raise ValueError(f"store {spec.kind} expects {spec.rows} rows, {done} were computed")
     return crc
 
 
 def _certain_rows(partial: Path, journal: Path, spec: StoreSpec, row_bytes: int) -> tuple[int, int]:
-    """How many rows of an interrupted store are as they were written, and their CRC-32."""
+    """Return how many rows of an interrupted store are intact, and their CRC-32."""
     try:
-        said = json.loads(journal.read_text(encoding="utf-8"))
+        facts = json.loads(journal.read_text(encoding="utf-8"))
         size = partial.stat().st_size
-        done, crc = int(said["rows"]), int(said["crc"])
-        fits = (said["dim"], said["dtype"]) == (spec.dim, spec.dtype) and 0 <= done <= spec.rows
+        done, crc = int(facts["rows"]), int(facts["crc"])
+        fits = (facts["dim"], facts["dtype"]) == (spec.dim, spec.dtype) and 0 <= done <= spec.rows
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return 0, 0
     if fits and size >= done * row_bytes and _crc(partial, done * row_bytes) == crc:
@@ -222,109 +230,121 @@ def _certain_rows(partial: Path, journal: Path, spec: StoreSpec, row_bytes: int)
     return 0, 0
 
 
-def _write_journal(journal: Path, spec: StoreSpec, done: int, crc: int) -> None:
-    temporary = journal.with_suffix(".tmp")
-    said = {"rows": done, "dim": spec.dim, "dtype": spec.dtype, "crc": crc}
-    temporary.write_text(json.dumps(said), encoding="utf-8")
-    os.replace(temporary, journal)
+@dataclass(frozen=True, kw_only=True)
+class SharedRows:
+    """Float32 rows `[N, D]`, one per text, in memory-mapped `parts`.
+
+    `index`, int64 `[N]`, is each text's row, counted through all parts.
+    """
+
+    parts: tuple[Tensor, ...]
+    index: NDArray[np.int64]
+    dim: int
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, rows: NDArray[np.int64]) -> Tensor:
+        """Return some rows, float32 `[len(rows), D]`."""
+        index = self.index[rows]
+        out = torch.empty(len(index), self.dim)
+        ends = np.cumsum([len(part) for part in self.parts])
+        part_of_row = np.searchsorted(ends, index, side="right")
+        for number in np.unique(part_of_row):  # a batch lies in few of many parts
+            part, here = self.parts[number], np.flatnonzero(part_of_row == number)
+            inside = index[here] - (ends[number] - len(part))
+            out[torch.from_numpy(here)] = part[torch.from_numpy(inside)]
+        return out
+
+    def weighted_sum(self, weights: NDArray[np.float64]) -> Tensor:
+        """Return the sum of all rows times their weights `[N]`, float32 `[D]`."""
+        total = torch.zeros(self.dim)
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(self)))
+            total += torch.from_numpy(weights[rows]).float() @ self.take(rows)
+        return total
 
 
-_MEMORY_BYTES = 1 << 25
+def shared_rows(folder: Path, texts: Sequence[str], *, dim: int, compute: Compute) -> SharedRows:
+    """Look up the rows of texts; compute the missing ones as new parts.
 
-_PREFIX, _OLD_SECONDS = "spool-", 86_400.0
+    One process of a machine computes at a time; the others wait, and then find what it has made.
 
-
-@contextlib.contextmanager
-def nameless_file() -> Iterator[Path]:
-    """A new file in the cache; who has mapped it when the context ends keeps its content.
+    Args:
+        folder: of everything that is computed in the same way.
+        texts: distinct texts; one that stands twice would be computed twice.
+        dim: width of a row.
+        compute: given the numbers of some missing texts (int64) and how many are missing, these included,
+            returns the order in which it computes them, and a function as `stored_rows` wants it.
 
     Raises:
         DataError: the disk is full or not writable.
     """
-    folder = cache_folder()
+    wanted = digests(texts)
+    index, parts = _look_up(folder, wanted, dim)
+    if (index < 0).any():
+        with _disk_errors(folder, bytes_needed=4 * dim * int((index < 0).sum())):
+            folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(folder / "lock"):
+                index, parts = _look_up(folder, wanted, dim)  # another process may have computed them
+                missing = np.flatnonzero(index < 0)
+                for start in range(0, len(missing), _TEXTS_PER_PART):
+                    order, fill = compute(missing[start : start + _TEXTS_PER_PART], len(missing) - start)
+                    index[order] = sum(map(len, parts)) + np.arange(len(order))
+                    parts.append(_new_part(folder, wanted[order], dim, fill))
+    return SharedRows(parts=tuple(parts), index=index, dim=dim)
+
+
+def _new_part(folder: Path, keys: NDArray[np.void], dim: int, fill: Fill) -> Tensor:
+    spec = StoreSpec(kind=folder.name, fingerprint=fingerprint(keys), rows=len(keys), dim=dim)
+    rows = stored_rows(folder.parent, spec, fill)
+    # After the rows: what has digests is complete.
+    pairs = torch.from_numpy(keys.view(np.int64).reshape(-1, 2).copy())
+    write_tensors(folder / spec.fingerprint / _DIGESTS, {"digests": pairs}, metadata={})
+    return rows
+
+
+def _look_up(folder: Path, wanted: NDArray[np.void], dim: int) -> tuple[NDArray[np.int64], list[Tensor]]:
+    """Return each text's row, -1 where no part has it, and the parts that are needed."""
+    index = np.full(len(wanted), -1, np.int64)
+    parts: list[Tensor] = []
+    start = 0
+    order = np.argsort(wanted["high"], kind="stable")
+    highs = wanted["high"][order]
+    for path in sorted(folder.glob(f"*/{_DIGESTS}"), key=lambda path: (path.stat().st_mtime_ns, path)):
+        known = _part_digests(path)
+        near = np.searchsorted(highs, known["high"])
+        row = np.flatnonzero(near < len(wanted))
+        text = order[near[row]]
+        new = (wanted[text] == known[row]) & (index[text] < 0)
+        if len(known) and not new.any():
+            continue
+        spec = StoreSpec(kind=folder.name, fingerprint=path.parent.name, rows=len(known), dim=dim)
+        rows = open_rows(folder.parent, spec) if len(known) else None
+        if rows is None:
+            with contextlib.suppress(OSError):
+                path.unlink()  # a damaged part is no part any more
+            continue
+        index[text[new]] = start + row[new]
+        parts.append(rows)
+        start += len(rows)
+    return index, parts
+
+
+def _part_digests(path: Path) -> NDArray[np.void]:
+    """Return the digests of a part; none where the file is damaged, so that its texts are computed again."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _forget_old(folder)
-        handle, name = tempfile.mkstemp(prefix=_PREFIX, dir=folder)
-        os.close(handle)
-        try:
-            yield Path(name)
-        finally:
-            # Windows keeps the name of a mapped file; there it stays in the cache.
-            with contextlib.suppress(PermissionError):
-                os.unlink(name)
-    except (ConnectionError, TimeoutError):
-        raise  # not the disk's: of a source that is read while the file is written
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        problem = "the disk is full" if full else f"cannot write ({error.strerror})"
-        raise DataError(
-            f"{folder}: {problem}; free some space or set LANGADAPT_CACHE to a larger disk"
-        ) from error
-
-
-def _forget_old(folder: Path) -> None:
-    """Takes away what killed processes left; whoever still reads such a file keeps its content."""
-    for path in folder.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _OLD_SECONDS:
-                path.unlink()
-
-
-def spooled(parts: Iterable[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:
-    """Arrays one behind another, `[N]`: in memory while they are few, beyond 32 MB in a mapped file."""
-    kept: list[NDArray[Any]] = []
-    size = 0
-    left = iter(parts)
-    for part in left:
-        kept.append(part.astype(dtype, copy=False))
-        size += kept[-1].nbytes
-        if size > _MEMORY_BYTES:
-            break
-    else:
-        return np.concatenate(kept) if kept else np.zeros(0, dtype)
-    with nameless_file() as path:
-        with path.open("wb") as file:
-            # Not `tofile`: it does not notice when the last bytes find no room.
-            for part in kept:
-                file.write(part.tobytes())
-            kept.clear()
-            for part in left:
-                file.write(part.astype(dtype, copy=False).tobytes())
-        return np.memmap(path, dtype=dtype, mode="r")
-
-
-DIGEST = np.dtype([("high", "<u8"), ("low", "<u8")])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Distinct:
-    """Distinct texts, counted in the order of their first appearance."""
-
-    first: NDArray[np.int64]
-    """Where each distinct text stands first, `[M]`, ascending."""
-    index: NDArray[np.int64]
-    """Which distinct text each text is, `[N]`."""
+        pairs = read_tensors(path)[0]["digests"]
+    except (ValueError, KeyError, OSError) as error:
+        problem = f"{path}: damaged ({error}); what it stands for is computed again"
+        warnings.warn(problem, LangadaptWarning, stacklevel=4)
+        return np.zeros(0, _DIGEST)
+    return pairs.numpy().view(_DIGEST).reshape(-1)
 
 
 def digests(texts: Iterable[str]) -> NDArray[np.void]:
-    """128 bits of BLAKE2b of each text, `[N]` with the fields `high` and `low` (uint64)."""
-    made = bytearray()
+    """Return 128 bits of BLAKE2b of each text, `[N]` with the fields `high` and `low` (uint64)."""
+    raw = bytearray()
     for text in texts:
-        made += hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-    return np.frombuffer(made, DIGEST)
-
-
-def distinct(texts: Iterable[str]) -> Distinct:
-    """Numbers texts so that equal ones have one number; texts of equal digest are taken for equal."""
-    said = digests(texts)
-    order = np.lexsort((said["low"], said["high"]))  # stable: of equal texts the first one stands first
-    ordered = said[order]
-    new = np.ones(len(said), np.bool_)
-    new[1:] = ordered[1:] != ordered[:-1]
-    heads = order[new]
-    number = np.empty(len(heads), np.int64)
-    number[np.argsort(heads)] = np.arange(len(heads))
-    index = np.empty(len(said), np.int64)
-    index[order] = number[np.cumsum(new) - 1]
-    return Distinct(first=np.sort(heads), index=index)
+        raw += hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    return np.frombuffer(raw, _DIGEST)

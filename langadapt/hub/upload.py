@@ -14,7 +14,7 @@ from huggingface_hub.errors import (
 
 from langadapt import __version__
 from langadapt.errors import PublishError
-from langadapt.files.hub import one_line, with_backoff
+from langadapt.files.fetch import one_line, with_backoff
 
 _GIT = ".gitattributes"
 T = TypeVar("T")

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from langadapt.errors import ModelError
 from langadapt.files.atomic import write_tensors, write_text
-from langadapt.files.hub import WrongHashError, fetched, one_line
+from langadapt.files.fetch import WrongHashError, fetched, one_line
 from langadapt.models.provenance import BaseModel, DataSource, Samples
 from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import LanguageRecipe, dump_recipe

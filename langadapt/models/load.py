@@ -22,7 +22,7 @@ from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from langadapt.errors import ModelError
-from langadapt.files.hub import fetched, one_line
+from langadapt.files.fetch import fetched, one_line
 from langadapt.models.device import keep_freed_memory
 from langadapt.models.towers import MODEL_FILES, read_module
 from langadapt.recipes import ModelRef

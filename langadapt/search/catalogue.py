@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langadapt.errors import DataError
+from langadapt.files.atomic import replacing
 
 FORMAT_VERSION = 1
 CATALOGUE = "index.sqlite"
@@ -249,13 +250,15 @@ def create_catalogue(path: Path, metadata: Metadata) -> None:
         DataError: there is no room for it.
     """
     path.mkdir(parents=True, exist_ok=True)
-    temporary = path / f".{CATALOGUE}.tmp"
     (path / f"{CATALOGUE}-journal").unlink(missing_ok=True)  # SQLite would apply it to the new database
-    temporary.unlink(missing_ok=True)
-    with _explain_errors(path), closing(sqlite3.connect(temporary)) as connection, connection:
+    with (
+        _explain_errors(path),
+        replacing(path / CATALOGUE) as temporary,
+        closing(sqlite3.connect(temporary)) as connection,
+        connection,
+    ):
         connection.executescript(_SCHEMA)
         connection.execute("INSERT INTO meta VALUES (?)", (json.dumps(asdict(metadata)),))
-    os.replace(temporary, path / CATALOGUE)
 
 
 @contextmanager

@@ -1,9 +1,7 @@
 """Write embeddings as files that any vector database reads, and found images as a page."""
 
 import json
-import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ import pyarrow.parquet as pq
 
 from langadapt.errors import DataError
 from langadapt.evaluation.page import Page, Search, Thumbnail
-from langadapt.files.atomic import write_text
+from langadapt.files.atomic import replacing, write_text
 from langadapt.search.catalogue import Rows, display_name
 from langadapt.search.index import Hit, ImageIndex, SearchSession
 
@@ -52,7 +50,7 @@ def export_texts(texts: Sequence[str], rows: Rows, path: Path) -> None:
 
 
 def _write_npy(path: Path, batches: Iterator[Rows], *, shape: tuple[int, ...]) -> None:
-    with _replacing(path) as temporary, temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
         file.writelines(np.ascontiguousarray(batch, dtype="<f4").tobytes() for batch in batches)
 
@@ -63,7 +61,7 @@ def _write_parquet(
     kind = pa.list_(pa.float32(), dim)
     columns = [("id", pa.int64()), (column, pa.string()), ("embedding", kind)]
     schema = pa.schema([pa.field(name, type_, nullable=False) for name, type_ in columns])
-    with _replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         start = 0
         for batch in batches:
             end = start + len(batch)
@@ -74,18 +72,6 @@ def _write_parquet(
                 pa.table([ids, pa.array(texts[start:end], pa.string()), embeddings], schema=schema)
             )
             start = end
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside the file, which replaces it once all is written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def search_page(

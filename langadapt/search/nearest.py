@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from langadapt.errors import DataError
-from langadapt.files.atomic import write_text
+from langadapt.files.atomic import replacing, write_text
 from langadapt.metrics.ranks import exact_unit_rows
 from langadapt.search.catalogue import Metadata, Rows, damaged
 
@@ -234,9 +234,8 @@ def build_approximate(
         build_seconds=build_seconds,
     )
     (index / _FACTS).unlink(missing_ok=True)  # facts without their file would be wrong
-    temporary = index / f"{_FILE}.tmp"
-    faiss.write_index(faiss_index, str(temporary))
-    temporary.replace(index / _FILE)
+    with replacing(index / _FILE) as temporary:
+        faiss.write_index(faiss_index, str(temporary))
     write_text(index / _FACTS, json.dumps(asdict(facts), indent=2) + "\n")
     return facts
 

@@ -1,6 +1,5 @@
 """How hard each pair is, for millions of pairs: a memory-mapped bank, and draws that prefer the hard ones."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -9,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langadapt.errors import DataError
+from langadapt.files.atomic import replacing
 
 _CHUNK = 1 << 20
 
@@ -70,9 +70,8 @@ class DifficultyBank:
             raise DataError(f"{path}: a difficulty per pair expected, got shape {difficulty.shape}")
         for start in range(0, len(difficulty), _CHUNK):
             _check(difficulty[start : start + _CHUNK], first=start)
-        temporary = path.with_name(f".{path.name}.tmp")
-        difficulty.astype(np.float32, copy=False).tofile(temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            difficulty.astype(np.float32, copy=False).tofile(temporary)
         return cls.open(path, pairs=len(difficulty), rule=rule)
 
     @classmethod
@@ -89,9 +88,8 @@ class DifficultyBank:
 
     def save(self, path: Path) -> None:
         """Writes a copy, whole or not at all; a run resumes from the copy of its checkpoint."""
-        temporary = path.with_name(f".{path.name}.tmp")
-        self.values.tofile(temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            self.values.tofile(temporary)
 
     def refresh(self) -> None:
         """Finds anew which pairs are the hardest share; once an epoch is enough."""

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from langadapt.data.batches import DistillBatch
-from langadapt.data.parallel import ParallelSentences, chosen, joined, split_by_english
+from langadapt.data.parallel import ParallelSentences, distinct, split_by_english
 from langadapt.data.tokens import Tokens
 from langadapt.errors import Progress, Report
-from langadapt.files.shared_rows import Fill, SharedRows, shared_rows
-from langadapt.files.store import StoreSpec, distinct, fingerprint, stored_rows
+from langadapt.files.store import Fill, SharedRows, StoreSpec, fingerprint, shared_rows, stored_rows
+from langadapt.files.temporary import join_texts, take_texts
 from langadapt.models import Student, Teacher
 from langadapt.models.device import uses_bf16
 from langadapt.recipes import DistillStage
@@ -103,8 +103,8 @@ def prepare(
         state_bits: of a number in it.
         report: told what is done.
     """
-    english = joined(corpus.english for corpus in corpora)
-    target = joined(corpus.target for corpus in corpora)
+    english = join_texts(corpus.english for corpus in corpora)
+    target = join_texts(corpus.target for corpus in corpora)
     generator = torch.Generator().manual_seed(stage.seed)
     split = split_by_english(english, held_out=stage.held_out_sentences, generator=generator)
     identity = split.train[
@@ -113,11 +113,11 @@ def prepare(
         ].numpy()
     ]
     sources = distinct(english)
-    learnt = joined([target, chosen(english, identity)])
+    learnt = join_texts([target, take_texts(english, identity)])
     places = distinct(learnt)
-    texts = chosen(learnt, places.first)
+    texts = take_texts(learnt, places.first)
 
-    targets = teacher_targets(chosen(english, sources.first), teacher, cache, report)
+    targets = teacher_targets(take_texts(english, sources.first), teacher, cache, report)
     tokens, text_row = student.frozen_states.store_order(student.text_model.tokenize(texts))
     english_of = sources.index
     target_of = text_row[places.index]
@@ -152,7 +152,7 @@ def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report:
     def compute(missing: NDArray[np.int64], left: int) -> tuple[NDArray[np.int64], Fill]:
         before = len(texts) - left
         report(Progress(stage=f"teacher embeddings: {text.description}, {before:,} of {len(texts):,} known"))
-        tokens, place = text.store_order(text.tokenize(chosen(texts, missing)))
+        tokens, place = text.store_order(text.tokenize(take_texts(texts, missing)))
         order = np.empty_like(missing)
         order[place] = missing
 

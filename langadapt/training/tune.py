@@ -6,9 +6,10 @@ from pathlib import Path
 
 from langadapt.cleaning.contamination import local_test_sets, without_test_images
 from langadapt.data.pairs import join_pairs, load_pairs
-from langadapt.data.parallel import chosen, load_parallel
+from langadapt.data.parallel import distinct, load_parallel
 from langadapt.errors import Progress, RecipeError, Report, TrainingError
-from langadapt.files.store import cache_folder, distinct, fingerprint
+from langadapt.files.store import cache_folder, fingerprint
+from langadapt.files.temporary import take_texts
 from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
 from langadapt.models.artifact import environment_facts
 from langadapt.models.device import best_device, device_name
@@ -193,6 +194,6 @@ def _with_parallel(
             "a column `english`, or name parallel data: tune.distill_data"
         )
     same = distinct(english)
-    rows = teacher_targets(chosen(english, same.first), model.teacher, cache_folder(), report)
+    rows = teacher_targets(take_texts(english, same.first), model.teacher, cache_folder(), report)
     pool = ParallelPool(tokens=model.student.text_model.tokenize(target), targets=rows.take(same.index))
     return replace(data, pool=pool, pool_size=stage.distill_batch_size)

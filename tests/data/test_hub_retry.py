@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub.errors import HTTPError
 
 from langadapt.errors import LangadaptWarning
-from langadapt.files.hub import WrongHashError, fetched, with_backoff
+from langadapt.files.fetch import WrongHashError, fetched, with_backoff
 
 
 class Answered(OSError):
@@ -30,7 +30,7 @@ class ConnectError(HTTPError):
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     found: list[float] = []
     monkeypatch.setattr(time, "sleep", found.append)
-    monkeypatch.setattr("langadapt.files.hub._FIRST_WAIT_SECONDS", 1.0)
+    monkeypatch.setattr("langadapt.files.fetch._FIRST_WAIT_SECONDS", 1.0)
     return found
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from langadapt.data.parallel import ParallelSentences, load_parallel
-from langadapt.data.readers import read_aligned
+from langadapt.data.rows import read_aligned
 from langadapt.errors import DataError
 from langadapt.recipes import ParallelRecipe
 from langadapt.recipes.find import RecipeFile

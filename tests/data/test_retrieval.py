@@ -8,7 +8,6 @@ import pytest
 from langadapt.data.retrieval import RetrievalSet, load_retrieval, retrieval_from_files
 from langadapt.errors import DataError
 from langadapt.recipes import RetrievalRecipe
-from langadapt.recipes.data import CaptionColumns
 from langadapt.recipes.find import RecipeFile
 
 TABLE = (
@@ -151,16 +150,13 @@ def test_own_files_beside_the_captions_or_in_a_folder(folder: Path) -> None:
     found = retrieval_from_files(two, folder / "photos", language="de")
     assert (found.texts, found.english) == (("x", "y"), ("X", "Y"))
     csv = folder / "own.csv"
-    csv.write_text('file,text\na.jpg,"eins, zwei"\n')
-    columns = CaptionColumns(image="file", caption="text")
-    found = retrieval_from_files(
-        csv, folder / "photos", language="de", columns=columns, which_captions="first"
-    )
+    csv.write_text('image,caption\na.jpg,"eins, zwei"\na.jpg,drei\n')
+    found = retrieval_from_files(csv, folder / "photos", language="de", which_captions="first")
     assert found.texts == ("eins, zwei",)
     found = retrieval_from_files(folder / "test.tsv", None, language="de", image_free=True)
     assert found.english_gallery == ("a dog", "a cat")
     with pytest.raises(DataError, match="add a column `english`"):
-        retrieval_from_files(csv, None, language="de", columns=columns, image_free=True)
+        retrieval_from_files(csv, None, language="de", image_free=True)
 
 
 @pytest.mark.parametrize(

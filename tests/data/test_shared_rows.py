@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from langadapt.errors import LangadaptWarning
-from langadapt.files.shared_rows import SharedRows, shared_rows
+from langadapt.files.store import SharedRows, shared_rows
 
 
 def row(text: str) -> torch.Tensor:
@@ -98,7 +98,7 @@ def test_a_damaged_part_is_computed_again(tmp_path: Path, name: str) -> None:
 def test_an_interrupted_run_keeps_its_parts_whatever_came_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("langadapt.files.shared_rows._TEXTS_PER_PART", 4)
+    monkeypatch.setattr("langadapt.files.store._TEXTS_PER_PART", 4)
     texts = [letter * 3 for letter in "abcdefghij"]
     with pytest.raises(KeyboardInterrupt):
         Teacher(fails_after=6).rows(tmp_path, texts)

@@ -131,12 +131,27 @@ def test_a_flipped_bit_in_the_certain_part_of_an_interrupted_store(tmp_path: Pat
     assert again.asked == [0]
 
 
-def test_a_store_older_than_sums_is_read_as_it_is(tmp_path: Path) -> None:
+def test_rows_without_their_checksum_are_computed_again(tmp_path: Path) -> None:
     stored_rows(tmp_path, SPEC, Compute())
     (folder(tmp_path) / "rows.crc").unlink()
     again = Compute()
-    assert torch.equal(stored_rows(tmp_path, SPEC, again), ROWS)
-    assert again.asked == []
+    with pytest.warns(LangadaptWarning, match="computed again"):
+        assert torch.equal(stored_rows(tmp_path, SPEC, again), ROWS)
+    assert again.asked == [0]
+
+
+def test_rows_of_another_width_or_type_are_not_continued(tmp_path: Path) -> None:
+    """Eight bfloat16 are as many bytes as four float32: only the journal tells them apart."""
+    interrupted(tmp_path, 6)
+    asked: list[int] = []
+
+    def other(done: int) -> Iterator[torch.Tensor]:
+        asked.append(done)
+        yield torch.ones(10 - done, 8)
+
+    spec = StoreSpec(kind="test", fingerprint="abc", rows=10, dim=8, dtype="bfloat16")
+    assert torch.equal(stored_rows(tmp_path, spec, other), torch.ones(10, 8, dtype=torch.bfloat16))
+    assert asked == [0]
 
 
 def flip(path: Path, place: int) -> None:
@@ -151,7 +166,7 @@ def test_a_full_disk_is_one_line_and_the_next_run_completes(
     calls = itertools.count()
 
     def full(number: int) -> None:
-        if next(calls) == 2:
+        if next(calls) == 6:  # three a chunk: rows, journal, folder
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:

@@ -13,13 +13,14 @@ def letters(texts: list[str]) -> list[list[int]]:
     return [[ord(word) for word in text.split()] for text in texts]
 
 
-def tokens(chunk_texts: int = 16384) -> Tokens:
-    return tokenize(TEXTS, letters, pad_id=7, chunk_texts=chunk_texts)
+def tokens() -> Tokens:
+    return tokenize(TEXTS, letters, pad_id=7)
 
 
-@pytest.mark.parametrize("chunk_texts", [1, 2, 100])
-def test_texts_become_one_ragged_array(chunk_texts: int) -> None:
-    made = tokens(chunk_texts)
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_texts_become_one_ragged_array(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("langadapt.data.tokens._TEXTS_AT_ONCE", at_once)
+    made = tokens()
     assert made.ids.tolist() == [97, 98, 99, 100, 101, 102]
     assert made.offsets.tolist() == [0, 3, 4, 6]
     assert made.lengths.tolist() == [3, 1, 2]

@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from scored import score
 from stand_in import WRITER, OwnHub, hub
 
-from langadapt.files import hub as hub_retry
+from langadapt.files import fetch
 from langadapt.recipes import find_language, override
 from langadapt.training import RunOptions, distill
 
@@ -40,5 +40,5 @@ def own_hub(socket_enabled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
     with hub() as made:
         monkeypatch.setattr(constants, "ENDPOINT", made.url)
-        monkeypatch.setattr(hub_retry, "_FIRST_WAIT_SECONDS", 0.01)
+        monkeypatch.setattr(fetch, "_FIRST_WAIT_SECONDS", 0.01)
         yield made

@@ -19,7 +19,8 @@ from small_world import small_index, small_teacher
 from langadapt.data.classification import read_class_names
 from langadapt.data.images import open_image
 from langadapt.data.pairs import load_pairs
-from langadapt.data.readers import read_aligned, read_table
+from langadapt.data.readers import read_table
+from langadapt.data.rows import read_aligned
 from langadapt.errors import DataError, LangadaptError, ModelError, RecipeError
 from langadapt.models.load import load_tokenizer, resolve_model
 from langadapt.recipes import ModelRef, read_yaml

@@ -1,6 +1,7 @@
 """An interrupted run ends bit for bit where an uninterrupted one ends; no folder is taken by mistake."""
 
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -207,9 +208,10 @@ def test_the_last_checkpoint_survives_a_loss_that_is_not_finite(
         run(language_folder, tmp_path / "run", "distill.epochs=2", report=stop_at(11))
     before = (tmp_path / "run/checkpoint/state.safetensors").read_bytes()
     (states,) = (cache_folder() / "states").glob("*/rows.bin")
-    good = states.read_bytes()
-    states.write_bytes(b"\x80\x7f" * (len(good) // 2))  # infinity in bfloat16
-    states.with_name("rows.crc").unlink()  # else the store would notice
+    good, checksum = states.read_bytes(), states.with_name("rows.crc").read_text()
+    infinite = b"\x80\x7f" * (len(good) // 2)  # in bfloat16
+    states.write_bytes(infinite)
+    states.with_name("rows.crc").write_text(f"{zlib.crc32(infinite):08x}\n")  # else the store would notice
     with pytest.raises(
         TrainingError,
         match=r"the loss is nan at step 11 \(batch 1 of epoch 2: '\w+.*the last checkpoint is kept",
@@ -217,5 +219,6 @@ def test_the_last_checkpoint_survives_a_loss_that_is_not_finite(
         run(language_folder, tmp_path / "run", "distill.epochs=2")
     assert (tmp_path / "run/checkpoint/state.safetensors").read_bytes() == before
     states.write_bytes(good)
+    states.with_name("rows.crc").write_text(checksum)
     run(language_folder, tmp_path / "run", "distill.epochs=2")
     assert [log.step for log in read_log(tmp_path / "run")[0]] == list(range(1, 21))

@@ -32,7 +32,7 @@ class CaptionFiles:
 
 
 def read_captions_by_line(files: CaptionFiles) -> Iterator[Caption]:
-    """Captions of plain files, one per line, image by image.
+    """Read captions of plain files, one per line, image by image.
 
     Layouts, read from the repositories: XTD10 `test_1kcaptions_zh.txt` (Japanese is `jp`; de, en, fr and jp
     lie in other folders) beside `test_image_names.txt`, file names of COCO. Multi30k task 1
@@ -64,7 +64,7 @@ def read_captions_by_line(files: CaptionFiles) -> Iterator[Caption]:
 
 
 def read_keyed_captions(files: CaptionFiles) -> Iterator[Caption]:
-    """Captions of lines that begin with an image id, optionally `#kind#number`, and a tab or a space.
+    """Read captions of lines that begin with an image id, optionally `#kind#number`, and a tab or a space.
 
     Layouts: COCO-CN `COCO_val2014_000000000001#0<tab>caption` with a split file of bare ids (read from public
     loaders; the files themselves are given out on request). Flickr8k-CN `name.jpg#zhc#0<space>caption`, all
@@ -81,17 +81,17 @@ def read_keyed_captions(files: CaptionFiles) -> Iterator[Caption]:
         captions = {jpg(name): [] for name in read_names(files.image_names)}
     for path in files.captions:
         for line in read_lines(path):
-            place = f"{path}: line {line.number}"
+            where = f"{path}: line {line.number}"
             match = _LINE.fullmatch(line.text)
             if match is None:
                 raise DataError(
-                    f"{place}: expected `image-id#number`, a tab or a space, a caption; correct it"
+                    f"{where}: expected `image-id#number`, a tab or a space, a caption; correct it"
                 )
             image = jpg(match["image"])
             if files.image_names is None:
                 captions.setdefault(image, [])
             if image in captions:
-                captions[image].append(Caption(image, check_text(match["text"].strip(), place)))
+                captions[image].append(Caption(image, check_text(match["text"].strip(), where)))
     without = [image for image, found in captions.items() if not found]
     if without:
         raise DataError(
@@ -103,7 +103,7 @@ def read_keyed_captions(files: CaptionFiles) -> Iterator[Caption]:
 
 
 def read_table_captions(files: CaptionFiles) -> Iterator[Caption]:
-    """Captions of TSV, CSV, JSON Lines and Parquet tables.
+    """Read captions of TSV, CSV, JSON Lines and Parquet tables.
 
     A cell of JSON Lines or Parquet may hold a list of captions; then the English cell holds a list of the
     same length. An image-free set needs no image column.
@@ -116,21 +116,21 @@ def read_table_captions(files: CaptionFiles) -> Iterator[Caption]:
         asked.append(columns.image)
     for path in files.captions:
         for row in read_values(path, asked):
-            image = "" if files.image_free else check_text(row.values[-1], f"{row.place}: {columns.image}")
+            image = "" if files.image_free else check_text(row.values[-1], f"{row.where}: {columns.image}")
             texts = _cell_texts(row, 0, columns.caption)
             english: list[str] | list[None] = [None] * len(texts)
             if columns.english is not None:
                 english = _cell_texts(row, 1, columns.english)
             if len(english) != len(texts):
                 raise DataError(
-                    f"{row.place}: {len(texts)} captions, {len(english)} English ones; each needs its own"
+                    f"{row.where}: {len(texts)} captions, {len(english)} English ones; each needs its own"
                 )
             for text, side in zip(texts, english, strict=True):
                 yield Caption(image, text, side)
 
 
 def read_crossmodal_captions(files: CaptionFiles) -> Iterator[Caption]:
-    """Captions of one language from `captions.jsonl`; images are `<key>.jpg`.
+    """Read captions of one language from `captions.jsonl`; images are `<key>.jpg`.
 
     Layout, read from public loaders: `{"image/key": "...", "image/locale": "...", "de": {"caption": [...],
     "caption/tokenized": [...]}, ...}`. The language's code is the file's (`fil`, `quz`, `no`).
@@ -144,15 +144,15 @@ def read_crossmodal_captions(files: CaptionFiles) -> Iterator[Caption]:
             raise DataError(f"{path}: no captions in '{files.language}'; there are: {', '.join(codes)}")
         for row in read_values(path, ["image/key", files.language]):
             key, found = row.values
-            place = f"{row.place}: {files.language}"
+            where = f"{row.where}: {files.language}"
             if not isinstance(found, dict):
-                raise DataError(f"{place}: expected an object with captions; fetch the file again")
-            texts = reach(found, "caption", place)
+                raise DataError(f"{where}: expected an object with captions; fetch the file again")
+            texts = reach(found, "caption", where)
             if not isinstance(texts, list) or not texts:
-                raise DataError(f"{place}: no captions; fetch the file again")
-            image = jpg(check_text(key, f"{row.place}: image/key"))
+                raise DataError(f"{where}: no captions; fetch the file again")
+            image = jpg(check_text(key, f"{row.where}: image/key"))
             for text in texts:
-                yield Caption(image, check_text(text, place))
+                yield Caption(image, check_text(text, where))
 
 
 READERS: dict[str, Callable[[CaptionFiles], Iterator[Caption]]] = {
@@ -167,8 +167,6 @@ READERS: dict[str, Callable[[CaptionFiles], Iterator[Caption]]] = {
 
 """Reader of each `format` that a retrieval recipe may name."""
 
-__all__ = ["READERS", "Caption", "CaptionFiles"]
-
 
 def _caption_lines(path: Path) -> list[str]:
     return [check_text(line.text, f"{path}: line {line.number}").strip() for line in read_lines(path)]
@@ -181,12 +179,12 @@ def _cell_texts(row: Row, index: int, column: str) -> list[str]:
     value = row.values[index]
     values = value if isinstance(value, list) else [value]
     if not values:
-        raise DataError(f"{row.place}: {column}: the list is empty; add a caption or remove this row")
-    return [check_text(item, f"{row.place}: {column}") for item in values]
+        raise DataError(f"{row.where}: {column}: the list is empty; add a caption or remove this row")
+    return [check_text(item, f"{row.where}: {column}") for item in values]
 
 
 def read_names(path: Path) -> Iterator[str]:
-    """Image names or ids, one per line; `name.jpg#123` loses what follows `#`.
+    """Read image names or ids, one per line; `name.jpg#123` loses what follows `#`.
 
     Raises:
         DataError: unreadable file, a blank line, no names.
@@ -203,5 +201,5 @@ def read_names(path: Path) -> Iterator[str]:
 
 
 def jpg(name: str) -> str:
-    """The file name of an image id: `.jpg` is added where it is missing."""
+    """Return the file name of an image id: `.jpg` is added where it is missing."""
     return name if name.lower().endswith((".jpg", ".jpeg", ".png")) else f"{name}.jpg"
