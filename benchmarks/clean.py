@@ -136,7 +136,7 @@ def main() -> None:
                 "peak_rss_mb_together": round(peak.most / 1024),
                 "stage_ends": stages,
                 "dropped": dict(result.dropped),
-                "mended": dict(result.mended),
+                "normalised": dict(result.normalised),
             },
             indent=2,
         )

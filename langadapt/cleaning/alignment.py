@@ -1,4 +1,4 @@
-"""Blocks of rows whose sides have slipped against each other: each row's evidence, and where it changes."""
+"""Misaligned blocks, whose sides have slipped against each other: evidence of each row, where it changes."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -8,24 +8,24 @@ from numpy.typing import NDArray
 
 from langadapt.cleaning.duplicates import mix
 from langadapt.cleaning.words import TokenRows
+from langadapt.data.tokens import consecutive
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
-
 I64 = NDArray[np.int64]
-
 Evidence = Callable[[I64, I64], F64]
+"""How likely some rows (first argument) are pairs with others (second argument): log-likelihood ratios."""
 
 _MOST_EVIDENCE = 3.0
-
 _SWITCH = 8.0
-
 """A slip begins, ends or changes only where that makes the rows e^8 times likelier."""
 
 _SHIFTS = (0, *(shift for size in range(1, 9) for shift in (-size, size)))
-
-_WINDOW = 9
-
-_AROUND = 12
+_WINDOW, _AROUND = 9, 12
+_PAIR_BITS, _WORD_BITS = 22, 18
+_ROWS_AT_ONCE, _MOST_TOKENS = 250, 60
+_MOST = 4.0
+"""Associations are cut here: beyond, rare words that met by chance would outweigh all others."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,55 +38,49 @@ class Lexicon:
     pairs: NDArray[np.float16]
     rare: NDArray[np.bool_]
 
-    def scores(self, english: TokenRows, target: TokenRows) -> NDArray[np.float32]:
-        """For each row the mean, over both sides' words, of the association with the best word beside it."""
+    def scores(self, english: TokenRows, target: TokenRows) -> F32:
+        """Return each row's mean, over both sides' words, of the association with the best word beside it."""
         found = np.zeros(len(english), np.float32)
         for rows, grid in _grids(english, target):
             values = self.pairs[grid.pair].astype(np.float32)
             values[(grid.english == grid.target) & self.rare[grid.english]] = _MOST
             best = np.maximum.reduceat(values, grid.first)
             turned = np.maximum.reduceat(values[grid.turn], grid.turned_first)
-            found[rows] = 0.5 * (grid.mean_english(best) + grid.mean_target(turned))
+            found[rows] = 0.5 * (
+                _row_means(best, grid.english_lengths) + _row_means(turned, grid.target_lengths)
+            )
         return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Alignment:
-    """How evidence is weighed: `weights [5]` of a logistic regression, `ratio` the corpus' median log length
-    ratio."""
+    """Evidence that two texts are a pair: a logistic regression on word associations and lengths."""
 
+    lexicon: Lexicon
     weights: F64
+    """`[5]`, of the features."""
     ratio: float
+    """The corpus' median log ratio of lengths."""
     doubtful: float = 0.0
-    """Mean evidence below which neighbouring rows are looked at closely: half way between pairs and
-    others."""
+    """Mean evidence below which neighbouring rows are looked at: half way between pairs and others."""
+    separation: float = 0.5
+    """Area under the curve that tells pairs from neighbours; 0.5 is chance."""
 
-    def evidence(self, lexicon: Lexicon, english: TokenRows, target: TokenRows, characters: F64) -> F64:
-        """Log-likelihood ratio, for each row, of being a pair against being neighbours: `[R]`, cut at 3.
+    def evidence(self, english: TokenRows, target: TokenRows, characters: F64) -> F64:
+        """Return each row's log-likelihood ratio of being a pair against being neighbours: `[R]`, cut at 3.
 
         Args:
-            lexicon: word associations.
             english: tokens of the English sides.
             target: tokens of the target sides.
             characters: lengths of both sides, `[2, R]`.
         """
-        found = _features(lexicon, english, target, characters, self.ratio) @ self.weights
-        return _clipped(found)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LearnedAlignment:
-    """An alignment and how well it tells pairs from neighbours: `separation` is the area under the curve, 0.5
-    is chance."""
-
-    alignment: Alignment
-    separation: float
+        return _clipped(_features(self.lexicon, english, target, characters, self.ratio) @ self.weights)
 
 
 def learn_alignment(
     lexicon: Lexicon, english: TokenRows, target: TokenRows, characters: F64, follows: NDArray[np.bool_]
-) -> LearnedAlignment:
-    """Fits the weights on rows the lexicon has not seen, as they are and with the next row's target.
+) -> Alignment:
+    """Fit the weights on rows the lexicon has not seen, as they are and with the next row's target.
 
     Args:
         lexicon: learned on other rows.
@@ -104,23 +98,25 @@ def learn_alignment(
     weights = _logistic(np.concatenate([pairs, others]), np.repeat([1.0, 0.0], len(here)))
     ranks = np.searchsorted(np.sort(others @ weights), pairs @ weights)
     usual, slipped_usual = (_clipped(features @ weights).mean() for features in (pairs, others))
-    return LearnedAlignment(
-        alignment=Alignment(weights=weights, ratio=ratio, doubtful=float(usual + slipped_usual) / 2),
+    return Alignment(
+        lexicon=lexicon,
+        weights=weights,
+        ratio=ratio,
+        doubtful=float(usual + slipped_usual) / 2,
         separation=float(ranks.mean() / max(len(here), 1)),
     )
 
 
 def slipped_rows(evidence: Evidence, alive: NDArray[np.bool_], doubtful: float) -> NDArray[np.bool_]:
-    """Rows inside blocks that have slipped.
+    """Find rows inside blocks that have slipped.
 
     Where the evidence of neighbouring rows is low on the average, each shift by up to eight rows is tried,
     and the likeliest sequence of shifts decides (Viterbi): loose translations make no better pairs with their
     neighbours.
 
     Args:
-        evidence: how likely rows (first argument) are pairs with rows (second argument): log-likelihood
-        ratios.
-        alive: rows that say something.
+        evidence: of some rows with others.
+        alive: rows that count, bool `[R]`.
         doubtful: mean evidence below which rows are looked at.
     """
     everything = np.arange(len(alive))
@@ -150,7 +146,7 @@ def _shifted(evidence: Evidence, rows: I64, shift: int, alive: NDArray[np.bool_]
 
 
 def _likeliest(values: F64) -> I64:
-    """The likeliest state of each column of `values [states, R]`; before and behind it the state is 0."""
+    """Return the likeliest state of each column of `values [states, R]`; before and behind it is state 0."""
     states, rows = values.shape
     best = np.full(states, -_SWITCH)
     best[0] = 0.0
@@ -183,7 +179,7 @@ def _log_ratio(characters: F64) -> F64:
 
 
 def _logistic(features: F64, answers: F64) -> F64:
-    """Weights of a logistic regression, by Newton's method with a small ridge."""
+    """Fit a logistic regression by Newton's method with a small ridge."""
     weights = np.zeros(features.shape[1])
     ridge = 1e-2 * np.eye(features.shape[1])
     for _ in range(25):
@@ -194,21 +190,8 @@ def _logistic(features: F64, answers: F64) -> F64:
     return weights
 
 
-_PAIR_BITS = 22
-
-_WORD_BITS = 18
-
-_ROWS_AT_ONCE = 250
-
-_MOST_TOKENS = 60
-
-_MOST = 4.0
-
-"""Associations are cut here: beyond, rare words that met by chance would outweigh all others."""
-
-
 def learn_lexicon(english: TokenRows, target: TokenRows) -> Lexicon:
-    """Counts in how many rows two words meet, against how often they would by chance.
+    """Count in how many rows two words meet, against how often they would by chance.
 
     The association is the pointwise mutual information of a pair that met at least three times, with the
     meetings taken at the low end of what chance allows (less one, for the row itself, and less the square
@@ -234,25 +217,19 @@ def learn_lexicon(english: TokenRows, target: TokenRows) -> Lexicon:
 class _Grid:
     """All word pairs of some rows, `C` cells: per English word one run of cells, one for each target word."""
 
-    pair: NDArray[np.int64]
-    english: NDArray[np.int64]
-    target: NDArray[np.int64]
-    row_of_cell: NDArray[np.int64]
-    first: NDArray[np.int64]
-    turn: NDArray[np.int64]
-    turned_first: NDArray[np.int64]
-    english_lengths: NDArray[np.int64]
-    target_lengths: NDArray[np.int64]
-
-    def mean_english(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _row_means(values, self.english_lengths)
-
-    def mean_target(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _row_means(values, self.target_lengths)
+    pair: I64
+    english: I64
+    target: I64
+    row_of_cell: I64
+    first: I64
+    turn: I64
+    turned_first: I64
+    english_lengths: I64
+    target_lengths: I64
 
 
-def _grids(english: TokenRows, target: TokenRows) -> Iterator[tuple[NDArray[np.int64], _Grid]]:
-    """The cells of all rows that have words on both sides, some rows at a time; long rows are cut."""
+def _grids(english: TokenRows, target: TokenRows) -> Iterator[tuple[I64, _Grid]]:
+    """Yield the cells of all rows that have words on both sides, some rows at a time; long rows are cut."""
     for start in range(0, len(english), _ROWS_AT_ONCE):
         rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(english)))
         rows = rows[(english.lengths[rows] > 0) & (target.lengths[rows] > 0)]
@@ -266,9 +243,8 @@ def _grids(english: TokenRows, target: TokenRows) -> Iterator[tuple[NDArray[np.i
         cell = np.arange(int(width.sum())) - np.repeat(first, width)
         other = np.repeat(_starts(t_len)[row_of_word], width) + cell
         left, right = np.repeat(e, width), t[other]
-        cells = mix((left << np.int64(_WORD_BITS) | right).astype(np.uint64)) & np.uint64(
-            (1 << _PAIR_BITS) - 1
-        )
+        spread = mix((left << np.int64(_WORD_BITS) | right).astype(np.uint64))
+        cells = spread & np.uint64((1 << _PAIR_BITS) - 1)
         # The same cells in the order of the target words: a transposed rectangle for each row.
         row_of_target = np.repeat(np.arange(len(rows)), t_len)
         column = np.arange(len(t)) - _starts(t_len)[row_of_target]
@@ -292,19 +268,19 @@ def _grids(english: TokenRows, target: TokenRows) -> Iterator[tuple[NDArray[np.i
         )
 
 
-def _words(side: TokenRows, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _words(side: TokenRows, rows: I64) -> tuple[I64, I64]:
     lengths = np.minimum(side.lengths[rows], _MOST_TOKENS)
-    places = np.repeat(side.offsets[rows] - _starts(lengths), lengths) + np.arange(int(lengths.sum()))
-    return side.ids[places].astype(np.int64) & ((1 << _WORD_BITS) - 1), lengths
+    ids = side.ids[consecutive(side.offsets[rows], lengths)]
+    return ids.astype(np.int64) & ((1 << _WORD_BITS) - 1), lengths
 
 
-def _word_counts(side: TokenRows) -> NDArray[np.float64]:
+def _word_counts(side: TokenRows) -> F64:
     return np.bincount(side.ids & ((1 << _WORD_BITS) - 1), minlength=1 << _WORD_BITS).astype(np.float64)
 
 
-def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+def _starts(lengths: I64) -> I64:
     return np.cumsum(lengths) - lengths
 
 
-def _row_means(values: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+def _row_means(values: F32, lengths: I64) -> F32:
     return np.asarray(np.add.reduceat(values, _starts(lengths)) / lengths, np.float32)

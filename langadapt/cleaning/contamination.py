@@ -1,7 +1,8 @@
-"""Training text against the captions of test sets: equal ones, and those that differ by a word or two."""
+"""Contamination: captions and images of test sets in training data, equal ones and near copies."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +18,20 @@ from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
 from langadapt.recipes.find import RecipeFile
 
 I64 = NDArray[np.int64]
-
 U64 = NDArray[np.uint64]
+Key = TypeVar("Key")
 
 SHORTEST = 3
-
 """Captions of fewer words are compared with nothing: `dogs` is no leak."""
+
+MOST_BITS = 8
+"""Differing bits of 64 up to which two pictures are compared closely: copies differ in fewer."""
+
+LEAST_LIKENESS = 0.97
+"""Correlation of two thumbnails from which they are one picture: scaled, compressed and brightened copies of
+photos reach 0.98, other photos and drawn scenes with one background 0.95."""
+
+_THUMBNAIL = 24
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,58 +54,45 @@ class SideIndex:
     """For each variant and third: sorted hashes and the captions that they belong to."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class TestIndex:
-    """Both sides, English first, and how many captions of which set they hold."""
-
-    __test__ = False
-    sides: tuple[SideIndex, SideIndex]
-    sets: Mapping[str, int]
-
-
-def index_captions(captions: Sequence[Captions]) -> TestIndex:
-    """Prepares the captions of all test sets for `leaked`."""
+def index_captions(captions: Sequence[Captions]) -> tuple[SideIndex, SideIndex]:
+    """Index the captions of all test sets, the English side first."""
     hashes = TokenHash()
-    sides = []
-    for english in (True, False):
-        texts = sorted({text for item in captions if item.english is english for text in item.texts})
-        words = [fold_tokens(text) for text in texts]
-        kept = [number for number, row in enumerate(words) if len(row) >= SHORTEST]
-        tokens = token_rows((words[number] for number in kept), hashes)
-        keys = np.unique(np.array([fold_key(words[number]) for number in kept], np.uint64))
-        sides.append(
-            SideIndex(keys=keys, tokens=tokens, bags=bags(tokens), parts=tuple(_sorted_parts(tokens)))
-        )
-    sets: dict[str, int] = {}
-    for item in captions:
-        sets[item.set_name] = sets.get(item.set_name, 0) + len(item.texts)
-    return TestIndex(sides=(sides[0], sides[1]), sets=sets)
+    english, target = (
+        _side_index({text for item in captions if item.english is side for text in item.texts}, hashes)
+        for side in (True, False)
+    )
+    return english, target
+
+
+def _side_index(texts: set[str], hashes: TokenHash) -> SideIndex:
+    words = [row for row in map(fold_tokens, sorted(texts)) if len(row) >= SHORTEST]
+    tokens = token_rows(words, hashes)
+    keys = np.unique(np.array([fold_key(row) for row in words], np.uint64))
+    return SideIndex(keys=keys, tokens=tokens, bags=bags(tokens), parts=tuple(_sorted_parts(tokens)))
 
 
 def leaked_exactly(index: SideIndex, keys: U64, lengths: I64) -> NDArray[np.bool_]:
-    """Texts that equal a caption but for case, punctuation and white space.
+    """Find texts that equal a caption but for case, punctuation and white space.
 
     Args:
         index: one side of the test sets.
         keys: `fold_key` of each text, `[R]`.
         lengths: words of each text, `[R]`.
     """
-    place = np.minimum(np.searchsorted(index.keys, keys), max(len(index.keys) - 1, 0))
-    return (
-        (index.keys[place] == keys) & (lengths >= SHORTEST) if len(index.keys) else np.zeros(len(keys), bool)
-    )
+    if not len(index.keys):
+        return np.zeros(len(keys), bool)
+    nearest = np.minimum(np.searchsorted(index.keys, keys), len(index.keys) - 1)
+    return np.asarray((index.keys[nearest] == keys) & (lengths >= SHORTEST))
 
 
 def nearest_caption(index: SideIndex, rows: TokenRows, most_share: float) -> NDArray[np.float32]:
-    """How much of each text must change to make a caption of it: edits by words of the longer one, `[R]`; inf
-    if more.
+    """Return each text's edits to the nearest caption by words of the longer one, `[R]`; inf without one.
 
     Args:
         index: one side of the test sets.
         rows: tokens of the texts.
         most_share: of words that may be inserted, deleted or substituted; below 1/3 nothing is missed but a
-        text whose both
-            ends changed their lengths.
+            text whose both ends changed their lengths.
     """
     found = np.full(len(rows), np.inf, np.float32)
     if not len(index.tokens) or not len(rows):
@@ -127,7 +123,7 @@ def _sorted_parts(rows: TokenRows) -> Iterator[tuple[U64, I64]]:
 
 
 def _candidates(index: SideIndex, rows: TokenRows) -> Iterator[tuple[I64, I64]]:
-    """Texts and captions that share a third; each variant of a text meets both of the captions."""
+    """Yield texts and captions that share a third; each variant of a text meets both of the captions."""
     for number, (keys, texts) in enumerate(_sorted_parts(rows)):
         for variant in range(2):
             known, captions = index.parts[3 * variant + number % 3]
@@ -141,16 +137,12 @@ def _candidates(index: SideIndex, rows: TokenRows) -> Iterator[tuple[I64, I64]]:
                     yield text, captions[first + np.arange(len(text))]
 
 
-@dataclass(frozen=True, kw_only=True)
-class OwnTests:
-    """Captions of both sides, and one line for each test set that is not here."""
+def test_captions(language: RecipeFile[LanguageRecipe]) -> tuple[list[Captions], list[str]]:
+    """Read the captions of a language's test sets.
 
-    captions: tuple[Captions, ...]
-    missing: tuple[str, ...]
-
-
-def own_tests(language: RecipeFile[LanguageRecipe]) -> OwnTests:
-    """Reads the captions of the recipe's test sets."""
+    Returns:
+        Captions of both sides, and one line for each test set that is not on this machine.
+    """
     captions: list[Captions] = []
     missing: list[str] = []
     for name in language.recipe.evaluate:
@@ -158,11 +150,11 @@ def own_tests(language: RecipeFile[LanguageRecipe]) -> OwnTests:
             captions += captions_of(data_recipe(RetrievalRecipe, name, folder=language.folder))
         except MissingDataError as error:
             missing.append(str(error))
-    return OwnTests(captions=tuple(captions), missing=tuple(missing))
+    return captions, missing
 
 
 def captions_of(recipe: RecipeFile[RetrievalRecipe]) -> list[Captions]:
-    """Both sides of a test set, or one where it has no English.
+    """Read both sides of a test set, or one where it has no English.
 
     Raises:
         DataError: it is not here, or unreadable.
@@ -174,28 +166,8 @@ def captions_of(recipe: RecipeFile[RetrievalRecipe]) -> list[Captions]:
     return sides
 
 
-MOST_BITS = 8
-
-"""Differing bits of 64 up to which two pictures are compared closely: copies differ in fewer."""
-
-LEAST_LIKENESS = 0.97
-
-"""Correlation of two thumbnails from which they are one picture: scaled, compressed and brightened copies of
-photos reach 0.98, other photos and drawn scenes with one background 0.95."""
-
-_THUMBNAIL = 24
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeakedImage:
-    """A training image that is a test image, by their ids."""
-
-    train: str
-    test: str
-
-
 def difference_hash(image: Image.Image) -> int:
-    """64 bits that say where brightness rises from left to right in a 9 x 8 thumbnail.
+    """Return 64 bits that say where brightness rises from left to right in a 9 x 8 thumbnail.
 
     It stays nearly the same when an image is scaled, compressed or changed in brightness; a mirrored or
     cropped image gets another one.
@@ -207,50 +179,40 @@ def difference_hash(image: Image.Image) -> int:
 
 
 def leaked_images(
-    train: Mapping[str, ImageFile], test: Mapping[str, ImageFile], report: Report
-) -> list[LeakedImage]:
-    """Training images that are test images, in the order of the training images.
+    train: Mapping[Key, ImageFile], test: Mapping[str, ImageFile], report: Report
+) -> dict[Key, str]:
+    """Find training images that are test images, whatever their names.
 
-    Pictures are compared, not ids. An image that cannot be read is no other's copy.
+    An image that cannot be read is no other's copy.
 
     Args:
         train: file of each training image by its id.
         test: the same of the test images.
         report: told what is done.
+
+    Returns:
+        The test image of each such training image, in the order of the training images.
     """
     if not test:
-        return []
+        return {}
     names = list(test)
     known = np.array(list(_hashes([test[name] for name in names], "test images", report)), np.uint64)
-    found = []
+    found = {}
     hashes = _hashes(list(train.values()), "training images", report)
-    for name, value in zip(train, hashes, strict=True):
-        near = [names[place] for place in _near(known, value)]
-        like = _likeness(train[name], [test[other] for other in near])
-        if near and max(like) >= LEAST_LIKENESS:
-            found.append(LeakedImage(train=name, test=near[like.index(max(like))]))
+    for key, value in zip(train, hashes, strict=True):
+        # 0 says one colour all over, where all pictures are alike, or unreadable.
+        near = np.flatnonzero((np.bitwise_count(known ^ np.uint64(value)) <= MOST_BITS) & (known != 0))
+        if not len(near) or value == 0:
+            continue
+        own = _thumbnail(open_image(train[key]))
+        like = [float((own * _thumbnail(open_image(test[names[i]]))).mean()) for i in near.tolist()]
+        if max(like) >= LEAST_LIKENESS:
+            found[key] = names[int(near[like.index(max(like))])]
     return found
 
 
-def _likeness(image: ImageFile, others: Sequence[ImageFile]) -> list[float]:
-    """Correlation of an image's thumbnail with each of some others'."""
-    if not others:
-        return []
-    own = _thumbnail(open_image(image))
-    return [float((own * _thumbnail(open_image(other))).mean()) for other in others]
-
-
-def _near(known: NDArray[np.uint64], value: int) -> list[int]:
-    # One colour all over has no rises: such pictures are all alike.
-    if not len(known) or value == 0:
-        return []
-    bits = np.bitwise_count(known ^ np.uint64(value))
-    places: list[int] = np.flatnonzero(bits <= MOST_BITS).tolist()
-    return places
-
-
 def _thumbnail(image: Image.Image) -> NDArray[np.float32]:
-    """Brightness in 24 x 24 places, of mean 0 and variance 1."""
+    """Return brightness in 24 x 24 places, of mean 0 and variance 1."""
     side = (_THUMBNAIL, _THUMBNAIL)
     grey = np.asarray(image.convert("L").resize(side, Image.Resampling.LANCZOS), np.float32)
     grey -= grey.mean()
@@ -277,7 +239,7 @@ class CheckedPairs:
 
 
 def local_test_sets(names: Sequence[str], report: Report) -> list[RetrievalSet]:
-    """The retrieval test sets of some names that are on this machine with their images; others are named."""
+    """Load those of some retrieval test sets that are on this machine with images; report the others."""
     found = []
     for name in names:
         try:
@@ -289,17 +251,16 @@ def local_test_sets(names: Sequence[str], report: Report) -> list[RetrievalSet]:
     return found
 
 
-def leaks(pairs: Pairs, tests: Sequence[RetrievalSet], report: Report) -> list[LeakedImage]:
-    """Images of the pairs that are a test set's, by their number; numbers mean nothing across sets."""
+def leaks(pairs: Pairs, tests: Sequence[RetrievalSet], report: Report) -> dict[int, str]:
+    """Find images of the pairs, by number, that are a test set's; names mean nothing across sets."""
     test = {f"{found.name}: {path.name}": path for found in tests for path in found.images or ()}
-    train = {str(number): image for number, image in enumerate(pairs.images)}
-    return leaked_images(train, test, report)
+    return leaked_images(dict(enumerate(pairs.images)), test, report)
 
 
 def without_test_images(
     pairs: Pairs, tests: Sequence[RetrievalSet], *, keep: bool, report: Report
 ) -> CheckedPairs:
-    """Compares the images of pairs with those of test sets.
+    """Compare the images of pairs with those of test sets.
 
     Args:
         pairs: as they were read.
@@ -312,7 +273,7 @@ def without_test_images(
     """
     if not tests:
         return CheckedPairs(pairs=pairs, contamination="unchecked")
-    found = [int(leak.train) for leak in leaks(pairs, tests, report)]
+    found = list(leaks(pairs, tests, report))
     rows = int(np.isin(pairs.image_of_text, found).sum())
     if not found:
         return CheckedPairs(pairs=pairs, contamination="dropped")

@@ -1,4 +1,4 @@
-"""Rows that say what an earlier row says: equal but for case and punctuation, or within few words."""
+"""Duplicate rows: equal to an earlier one but for case and punctuation, or within few words of it."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -11,26 +11,25 @@ from langadapt.cleaning.words import Side, TokenRows, pair_key
 from langadapt.errors import Progress, Report
 
 I64 = NDArray[np.int64]
-
 U64 = NDArray[np.uint64]
 
 _LONG = 9
-
 """From so many words on both sides three edits are possible, and thirds are compared too."""
 
 _AT_ONCE = 4_000_000
-
 """Keys that are sorted together; more are shared out by their value."""
 
+_LADDER = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128], np.int64)
+_ODD = 0x9E3779B97F4A7C15
+_GROUP_WINDOW = 1000
+
 HALVES, THIRDS = 4, 6
-
 PARTS = 2 * (HALVES + THIRDS)
-
 """Hashes of a row's parts: English halves and thirds (two variants each), then the target's."""
 
 
 def bags(rows: TokenRows) -> U64:
-    """For each text the set of its tokens as 128 bits, uint64 `[2, R]`: one edit changes at most two bits."""
+    """Return each text's set of tokens as 128 bits, uint64 `[2, R]`: one edit changes at most two bits."""
     if not len(rows.ids):
         return np.zeros((2, len(rows)), np.uint64)
     spread = mix(rows.ids.astype(np.uint64))
@@ -68,32 +67,30 @@ class Duplicates:
 
 
 def pair_features(english: Side, target: Side) -> PairFeatures:
-    """Features of some rows."""
-    parts, bags = [], []
+    """Compute the features of some rows."""
+    parts = []
     for side in (english, target):
-        halves, thirds = (segments(side.tokens, thirds=three) for three in (False, True))
-        for cut in (halves, thirds):
+        for thirds in (False, True):
+            cut = segments(side.tokens, thirds=thirds)
             # 0 says that this variant has no such part.
             shown = np.where(cut.valid[:, None, :], np.maximum(cut.parts, np.uint64(1)), np.uint64(0))
             parts.append(shown.reshape(shown.shape[0] * shown.shape[1], len(side)))
-        bags.append(halves.bags)
     keys = [pair_key(a, b) for a, b in zip(english.words, target.words, strict=True)]
     return PairFeatures(
         keys=np.array(keys, np.uint64),
         parts=np.concatenate(parts),
-        bags=np.concatenate(bags),
+        bags=np.concatenate([bags(english.tokens), bags(target.tokens)]),
         english=english.tokens,
         target=target.tokens,
     )
 
 
 def find_duplicates(features: PairFeatures, near_share: float, report: Report) -> Duplicates:
-    """Finds rows that repeat an earlier row which is itself kept.
+    """Find rows that repeat an earlier row which is itself kept.
 
     Args:
         features: of all rows, in order.
-        near_share: of the words of both sides together in which a near duplicate may differ; 0 looks for
-        none.
+        near_share: of the words of both sides, in which a near duplicate may differ; 0 looks for none.
         report: told what is done.
     """
     exact = np.full(len(features), -1, np.int64)
@@ -114,8 +111,7 @@ def find_duplicates(features: PairFeatures, near_share: float, report: Report) -
 def _near_pairs(
     features: PairFeatures, alive: NDArray[np.bool_], share: float, lengths: tuple[I64, I64], report: Report
 ) -> Iterator[tuple[int, int]]:
-    """Pairs within the share of edits, the later row first, in the order of the later and then the earlier
-    row."""
+    """Yield pairs within the share of edits, sorted: the later row, then the earlier one."""
     total = lengths[0] + lengths[1]
     codes: list[U64] = []
     columns = list(_columns())
@@ -142,11 +138,11 @@ def _near_pairs(
 
 @dataclass(frozen=True, kw_only=True)
 class _Column:
-    """Two parts of a pair, each choice of variants as places in `parts`; whether only long rows are looked
-    at."""
+    """Two parts of a pair, each choice of variants as two rows of `parts`."""
 
-    places: tuple[tuple[int, int], ...]
+    variants: tuple[tuple[int, int], ...]
     long: bool
+    """Only long rows are compared."""
 
 
 def _columns() -> Iterator[_Column]:
@@ -156,27 +152,29 @@ def _columns() -> Iterator[_Column]:
     for (side, part), (side2, part2) in itertools.combinations(
         itertools.product((0, target), range(halves)), 2
     ):
-        places = [
+        variants = [
             (side + halves * variant + part, side2 + halves * variant2 + part2)
             for variant, variant2 in itertools.product(range(2), repeat=2)
             if side != side2 or variant == variant2
         ]
-        yield _Column(places=tuple(places), long=False)
+        yield _Column(variants=tuple(variants), long=False)
     for part, part2 in itertools.product(range(thirds), repeat=2):
-        places = [
+        variants = [
             (HALVES + thirds * variant + part, target + HALVES + thirds * variant2 + part2)
             for variant, variant2 in itertools.product(range(2), repeat=2)
         ]
-        yield _Column(places=tuple(places), long=True)
+        yield _Column(variants=tuple(variants), long=True)
 
 
 def _candidates(
     features: PairFeatures, alive: NDArray[np.bool_], lengths: tuple[I64, I64], column: _Column
 ) -> Iterator[tuple[I64, I64]]:
-    """Rows that share both parts, the later row first. A row's variants stand in one list: texts of unlike
-    length are cut alike in different variants."""
+    """Yield rows that share both parts, the later row first.
+
+    A row's variants stand in one list: texts of unlike length are cut alike in different variants.
+    """
     keys, owners = [], []
-    for place, place2 in column.places:
+    for place, place2 in column.variants:
         one, other = np.asarray(features.parts[place]), np.asarray(features.parts[place2])
         wanted = alive & (one != 0) & (other != 0)
         if column.long:
@@ -189,28 +187,20 @@ def _candidates(
     order = np.argsort(owner, kind="stable")
     key, owner = key[order], owner[order]
     for places in _shares(key):
-        for later, earlier in group_pairs(key[places]):
+        for later, earlier in _equal_pairs(key[places]):
             yield owner[places[later]], owner[places[earlier]]
 
 
 def _shares(keys: U64) -> Iterator[I64]:
-    """Places of the keys, so shared out that equal keys stay together and few are sorted at once."""
+    """Divide rows into shares, so that equal keys stay together and few are sorted at once."""
     shares = -(-len(keys) // _AT_ONCE)
     for share in range(shares):
         yield np.flatnonzero(keys % np.uint64(shares) == share) if shares > 1 else np.arange(len(keys))
 
 
-_LADDER = np.array([1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128], np.int64)
-
-_ODD = 0x9E3779B97F4A7C15
-
-_GROUP_WINDOW = 1000
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Segments:
-    """Hashes of one side's parts: `parts [variants, parts, R]`; `valid [variants, R]`; `bags [2, R]` bit sets
-    of its tokens.
+    """Hashes of one side's parts: `parts [variants, parts, R]` uint64 and `valid [variants, R]` bool.
 
     Two texts of nearly equal length share at least one variant, in which their parts are cut at the same
     places.
@@ -218,16 +208,10 @@ class Segments:
 
     parts: U64
     valid: NDArray[np.bool_]
-    bags: U64
 
 
 def segments(rows: TokenRows, *, thirds: bool) -> Segments:
-    """Cuts texts into first and last half (or first, second and last third).
-
-    Args:
-        rows: tokens of the texts.
-        thirds: three parts instead of two.
-    """
+    """Cut texts into first and last half, or into first, second and last third."""
     lengths = rows.lengths
     share = 3 if thirds else 2
     powers = _powers(int(lengths.max(initial=1)) + 1)
@@ -249,17 +233,11 @@ def segments(rows: TokenRows, *, thirds: bool) -> Segments:
     return Segments(
         parts=np.array(parts, np.uint64),
         valid=np.array([sizes[0] > 0, (sizes[1] > 0) & (sizes[1] != sizes[0])]),
-        bags=bags(rows),
     )
 
 
-def group_pairs(keys: U64, window: int = _GROUP_WINDOW) -> Iterator[tuple[I64, I64]]:
-    """Pairs of places that hold equal keys, the earlier one second.
-
-    Args:
-        keys: uint64 `[R]`.
-        window: in a group of equal keys each place meets at most so many before it.
-    """
+def _equal_pairs(keys: U64) -> Iterator[tuple[I64, I64]]:
+    """Yield pairs of rows with equal keys, the earlier one second; each row meets at most 1,000 before it."""
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     new = np.ones(len(keys), bool)
@@ -267,7 +245,7 @@ def group_pairs(keys: U64, window: int = _GROUP_WINDOW) -> Iterator[tuple[I64, I
     first = np.maximum.accumulate(np.where(new, np.arange(len(keys)), 0))
     behind = np.arange(len(keys)) - first
     places = np.flatnonzero(behind)
-    for distance in range(1, window + 1):
+    for distance in range(1, _GROUP_WINDOW + 1):
         places = places[behind[places] >= distance]
         if not len(places):
             return
@@ -275,7 +253,7 @@ def group_pairs(keys: U64, window: int = _GROUP_WINDOW) -> Iterator[tuple[I64, I
 
 
 def edits_within(one: Sequence[int], other: Sequence[int], most: int) -> int:
-    """Insertions, deletions and substitutions that turn one row of tokens into the other; `most + 1` if more.
+    """Count the edits that turn one row of tokens into the other, up to `most + 1`.
 
     Example:
         >>> edits_within([1, 2, 3], [1, 9, 3, 4], 2)
@@ -303,20 +281,20 @@ def edits_within(one: Sequence[int], other: Sequence[int], most: int) -> int:
 
 
 def mix(values: U64) -> U64:
-    """Spreads 64-bit numbers evenly (the finisher of splitmix64)."""
+    """Spread 64-bit numbers evenly (the finisher of splitmix64)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return values ^ (values >> np.uint64(31))
 
 
 def _step(sizes: I64) -> I64:
-    """The largest step of the ladder that is not above each size; 0 below the first."""
+    """Return the largest step of the ladder up to each size; 0 below the first."""
     place = np.searchsorted(_LADDER, sizes, side="right")
     return np.where(place > 0, _LADDER[np.maximum(place - 1, 0)], 0)
 
 
 def _powers(count: int) -> U64:
-    """Powers of an odd number and of its inverse modulo 2^64: `[2, count]`."""
+    """Return powers of an odd number and of its inverse modulo 2^64: `[2, count]`."""
     both = np.ones((2, count), np.uint64)
     for row, base in enumerate((_ODD, pow(_ODD, -1, 1 << 64))):
         both[row, 1:] = np.cumprod(np.full(count - 1, base, np.uint64))

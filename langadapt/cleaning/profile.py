@@ -1,5 +1,4 @@
-"""What a corpus says about itself: usual length ratio, whose words stand in which column, which words
-translate which."""
+"""What is learned from a corpus: length ratio, words of each column, alignment. Also language detection."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,52 +7,51 @@ from importlib.util import find_spec
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.cleaning.alignment import Alignment, Lexicon, learn_alignment, learn_lexicon
-from langadapt.cleaning.report import CleaningRules
-from langadapt.cleaning.words import ScriptShare, TokenHash, TokenRows, mended_rows
+from langadapt.cleaning.alignment import Alignment, learn_alignment, learn_lexicon
+from langadapt.cleaning.rules import CleaningRules
+from langadapt.cleaning.words import ScriptShare, TokenHash, TokenRows, normalise_rows
 
 LEAST_ROWS = 1000
-
 """From fewer rows nothing is learned."""
 
 _LEAST_SEPARATION = 0.8
-
 _RUN = 16
-
 _MOST_ROWS = 40_000
+_BITS = 18
+_MOST = 4.0
+_CLEAR_PERCENT = 80
 
 
 @dataclass(frozen=True, kw_only=True)
 class SampleRow:
-    """A row of the sample and where it stands: `place` counts the rows of its source."""
+    """A row of the sample; `index` counts the rows of its source."""
 
     english: str
     target: str
     source: int
-    place: int
+    index: int
 
 
 class Sample:
-    """Runs of neighbouring rows spread evenly over a stream of unknown length: when full, every second run
-    goes."""
+    """Runs of neighbouring rows, spread evenly over a stream: when full, every second run goes."""
 
-    def __init__(self, *, most_rows: int = _MOST_ROWS) -> None:
-        self._most, self._stride, self._seen = most_rows, 1, 0
+    def __init__(self) -> None:
+        self._stride, self._seen = 1, 0
         self._runs: dict[int, list[SampleRow]] = {}
 
-    def see(self, row: SampleRow) -> None:
-        """Takes the row or leaves it."""
+    def add(self, row: SampleRow) -> None:
+        """Keep the row, or not."""
         run, self._seen = self._seen // _RUN, self._seen + 1
         if run % self._stride:
             return
         self._runs.setdefault(run, []).append(row)
-        if len(self._runs) * _RUN > self._most:
+        if len(self._runs) * _RUN > _MOST_ROWS:
             self._stride *= 2
             self._runs = {number: rows for number, rows in self._runs.items() if number % self._stride == 0}
 
     @property
     def rows(self) -> list[SampleRow]:
-        """What was kept, in order."""
+        """The kept rows in order."""
         return [row for run in self._runs.values() for row in run]
 
 
@@ -70,51 +68,49 @@ class LengthRatio:
     spread: float
 
     def far(self, english: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Robust standard deviations between each row's ratio and the usual one."""
+        """Return the robust standard deviations between each row's ratio and the usual one."""
         ratio = np.log(np.maximum(target, 1) / np.maximum(english, 1))
         return np.asarray(np.abs(ratio - self.median) * (english * target) ** 0.25 / self.spread)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sides:
-    """For each hashed word its log-odds to be English, float32 `[2^18]`, and whether a column has it: bool
-    `[2, 2^18]`."""
+    """Hashed words: log-odds to be English, float32 `[2^18]`; whether a column has them, bool `[2, 2^18]`."""
 
     odds: NDArray[np.float32]
     known: NDArray[np.bool_]
 
     def english_odds(self, rows: TokenRows) -> NDArray[np.float32]:
-        """Sum of the words' log-odds to stand in the English column, for each text."""
+        """Return the sum of each text's log-odds to stand in the English column."""
         return _sums(self.odds[rows.ids & ((1 << _BITS) - 1)], rows)
 
     def known_share(self, rows: TokenRows, *, side: int) -> NDArray[np.float32]:
-        """Share of a text's words that its column (0 English, 1 target) has elsewhere too."""
+        """Return the share of each text's words that its column (0 English, 1 target) has elsewhere too."""
         found = self.known[side][rows.ids & ((1 << _BITS) - 1)].astype(np.float32)
         return np.asarray(_sums(found, rows) / np.maximum(rows.lengths, 1), np.float32)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CorpusProfile:
-    """Everything that is learned before the rows are judged; `off` says why a rule cannot run."""
+    """Everything that is learned before rows are filtered; `off` says why a rule cannot run."""
 
     ratios: Mapping[int, LengthRatio]
     sides: Sides | None
-    lexicon: Lexicon | None
     alignment: Alignment | None
     separation: float | None
     off: Mapping[str, str]
 
 
 def learn_profile(rows: Sequence[SampleRow], scripts: Sequence[str], rules: CleaningRules) -> CorpusProfile:
-    """Learns from a sample; rows in a wrong script, empty ones and copies are left out first.
+    """Learn from a sample; rows in a wrong script, empty ones and copies are left out first.
 
     Args:
         rows: the sample, in order.
         scripts: ISO 15924 codes of the target language.
-        rules: limits; part of the mending.
+        rules: say how texts are normalised.
     """
-    mended = mended_rows([row.english for row in rows], [row.target for row in rows], rules, TokenHash())
-    english, target = mended.english, mended.target
+    pairs = normalise_rows([row.english for row in rows], [row.target for row in rows], rules, TokenHash())
+    english, target = pairs.english, pairs.target
     own, latin = ScriptShare(scripts=scripts), ScriptShare(scripts=["Latn"])
     good = np.array(
         [
@@ -134,29 +130,28 @@ def learn_profile(rows: Sequence[SampleRow], scripts: Sequence[str], rules: Clea
     few = f"learned from at least {LEAST_ROWS:,} good rows, the sample has {len(kept):,}"
     if len(kept) < LEAST_ROWS:
         return CorpusProfile(
-            ratios=ratios, sides=None, lexicon=None, alignment=None, separation=None,
+            ratios=ratios, sides=None, alignment=None, separation=None,
             off={"misaligned": few, "swapped": f"without another script it is {few}"},
         )  # fmt: skip
     e, t = english.tokens.take(kept), target.tokens.take(kept)
-    place = np.array([row.place for row in rows], np.int64)[kept]
+    index = np.array([row.index for row in rows], np.int64)[kept]
     # Three of four runs teach the lexicon, the fourth the weights.
-    teaches = place // _RUN % 4 != 0
+    teaches = index // _RUN % 4 != 0
     rest = np.flatnonzero(~teaches)
     lexicon = learn_lexicon(e.take(np.flatnonzero(teaches)), t.take(np.flatnonzero(teaches)))
-    follows = np.append((np.diff(place[rest]) == 1) & (np.diff(source[rest]) == 0), False)
-    learned = learn_alignment(lexicon, e.take(rest), t.take(rest), characters[:, rest], follows)
+    follows = np.append((np.diff(index[rest]) == 1) & (np.diff(source[rest]) == 0), False)
+    alignment = learn_alignment(lexicon, e.take(rest), t.take(rest), characters[:, rest], follows)
     off = {}
-    if learned.separation < _LEAST_SEPARATION:
+    if alignment.separation < _LEAST_SEPARATION:
         off["misaligned"] = (
-            f"pairs and neighbours cannot be told apart in this corpus: area {learned.separation:.2f} under "
-            f"the curve, {_LEAST_SEPARATION} needed"
+            f"pairs and neighbours cannot be told apart in this corpus: area {alignment.separation:.2f} "
+            f"under the curve, {_LEAST_SEPARATION} needed"
         )
     return CorpusProfile(
         ratios=ratios,
         sides=learn_sides(e, t),
-        lexicon=None if off else lexicon,
-        alignment=None if off else learned.alignment,
-        separation=learned.separation,
+        alignment=None if off else alignment,
+        separation=alignment.separation,
         off=off,
     )
 
@@ -168,14 +163,8 @@ def _length_ratio(characters: NDArray[np.float64]) -> LengthRatio:
     return LengthRatio(median=median, spread=max(float(spread), 0.1))
 
 
-_BITS = 18
-
-_MOST = 4.0
-
-
 def learn_sides(english: TokenRows, target: TokenRows) -> Sides:
-    """Counts words by column. It needs no list of languages, only that most rows stand the right way
-    round."""
+    """Count words by column; no list of languages is needed, only that most rows are not swapped."""
     counts = np.stack(
         [np.bincount(side.ids & ((1 << _BITS) - 1), minlength=1 << _BITS) for side in (english, target)]
     )
@@ -187,30 +176,13 @@ def learn_sides(english: TokenRows, target: TokenRows) -> Sides:
     return Sides(odds=odds.astype(np.float32), known=counts >= max(3, len(english) // 2000))
 
 
-def swapped(
-    english_odds: NDArray[np.float32], target_odds: NDArray[np.float32], lengths: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    """Rows whose English side reads like the target column and the other way round.
+def clearly(odds: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which texts clearly belong to a column.
 
     Args:
-        english_odds: of the English sides, float32 `[R]`.
-        target_odds: of the target sides.
-        lengths: words of the English and of the target side, int64 `[2, R]`.
+        odds: sum of their words' log-odds for this column, `[R]`.
+        lengths: their numbers of words, `[R]`.
     """
-    return _clear(-english_odds, lengths[0]) & _clear(target_odds, lengths[1])
-
-
-def foreign_english(english_odds: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """English sides that read like the target column."""
-    return _clear(-english_odds, lengths)
-
-
-def english_target(target_odds: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Target sides that read like the English column: not translated."""
-    return _clear(target_odds, lengths)
-
-
-def _clear(odds: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
     return (odds > 4.0) & (odds > 0.8 * lengths)
 
 
@@ -235,49 +207,41 @@ _TWINS = (
     {"zh", "zh-Hant", "ja"},
 )
 
-_CLEAR_PERCENT = 80
-
 
 @dataclass(frozen=True, kw_only=True)
 class Identifier:
-    """Says which other language a text is in; empty where it is, or may be, in the expected one."""
+    """Says whether a text is clearly in another language than the expected one; None with the reason."""
 
-    other: Callable[[str], str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class NoIdentifier:
-    """Why there is none."""
-
-    reason: str
+    is_foreign: Callable[[str], bool] | None
+    missing: str = ""
 
 
-def identifier(codes: Sequence[str]) -> Identifier | NoIdentifier:
-    """An identifier for one language.
+def identifier(codes: Sequence[str]) -> Identifier:
+    """Make the identifier of one language.
 
     Args:
         codes: the language's ISO 639 codes, the shortest first.
     """
     if find_spec("pycld2") is None:
-        return NoIdentifier(reason="pycld2 is not installed; `pip install langadapt[clean]` brings it")
+        missing = "pycld2 is not installed; `pip install langadapt[clean]` brings it"
+        return Identifier(is_foreign=None, missing=missing)
     import pycld2
 
     known = {code for name, code in pycld2.LANGUAGES if name in pycld2.DETECTED_LANGUAGES}
     written = [name for code in codes for name in (code, *_ALIASES.get(code, ()))]
     own = [name for name in written if name in known]
     if not own:
-        return NoIdentifier(reason=f"CLD2 does not know {codes[0]}")
+        return Identifier(is_foreign=None, missing=f"CLD2 does not know {codes[0]}")
     accepted = set(own).union(*(twins for twins in _TWINS if twins & set(own)))
 
-    def other(text: str) -> str:
+    def is_foreign(text: str) -> bool:
         try:
             # The hint makes it expect the language: what it still calls another one is one.
             reliable, _, found = pycld2.detect(text, bestEffort=True, hintLanguage=own[0])
         except pycld2.error:
-            return ""
+            return False
         name, percent = found[0][1], found[0][2]
-        if not reliable or percent < _CLEAR_PERCENT or name == "un" or name in accepted:
-            return ""
-        return "" if any(item[1] in accepted for item in found) else str(name)
+        clear = reliable and percent >= _CLEAR_PERCENT and name and name != "un"
+        return bool(clear and not any(item[1] in accepted for item in found))
 
-    return Identifier(other=other)
+    return Identifier(is_foreign=is_foreign)

@@ -1,192 +1,222 @@
-"""One chunk of neighbouring rows of one source: every rule that needs no other chunk."""
+"""Cleaning rules: their names, order and limits, and the report of what each one did."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+from langadapt.errors import DataError
 
-from langadapt.cleaning.alignment import slipped_rows
-from langadapt.cleaning.contamination import TestIndex, leaked_exactly, nearest_caption
-from langadapt.cleaning.profile import (
-    CorpusProfile,
-    NoIdentifier,
-    english_target,
-    foreign_english,
-    identifier,
-    swapped,
+NORMALISING = ("control_characters", "unicode_nfc", "white_space", "swapped_exchanged")
+
+DROPPING = (
+    "empty",
+    "length",
+    "copy",
+    "swapped",
+    "script",
+    "language",
+    "length_ratio",
+    "misaligned",
+    "contaminated",
+    "contaminated_near",
+    "duplicate",
+    "near_duplicate",
+    "disagreement",
+    "weight",
 )
-from langadapt.cleaning.report import CODES, CleaningRules
-from langadapt.cleaning.words import Mended, ScriptShare, Side, TokenHash, exchanged, fold_key, mended_rows
+"""In the order in which they run: a row counts for the first rule that drops it."""
 
-Mask = NDArray[np.bool_]
+CODES = {name: number for number, name in enumerate(DROPPING, start=1)}
+"""A row's verdict: 0 kept, else the number of the rule that dropped it."""
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Judge:
-    """All that a chunk is judged by."""
-
-    codes: tuple[str, ...]
-    """ISO 639 codes of the target language."""
-    scripts: tuple[str, ...]
-    rules: CleaningRules
-    profile: CorpusProfile
-    tests: TestIndex | None
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class JudgedChunk:
-    """A chunk's mended rows and their fate: `fate [R]` uint8, 0 kept; `leaks [R]` whether a side is a test
-    caption's, `turned [R]` whether the sides stood in each other's column."""
-
-    english: Side
-    target: Side
-    fate: NDArray[np.uint8]
-    turned: Mask
-    leaks: Mask
-    mended: dict[str, int]
-    mended_examples: dict[str, tuple[int, ...]]
+MEANING = {
+    "control_characters": "normalised: invisible characters removed",
+    "unicode_nfc": "normalised: Unicode composed form NFC",
+    "white_space": "normalised: runs of white space made one space",
+    "swapped_exchanged": "normalised: English and target stood in each other's column",
+    "empty": "a side without any letter or digit",
+    "length": "a side too short or too long",
+    "copy": "source equals target but for case and punctuation",
+    "swapped": "English and target stand in each other's column",
+    "script": "a side mostly in another script",
+    "language": "a side in another language",
+    "length_ratio": "lengths far from the corpus' usual ratio",
+    "misaligned": "inside a block whose sides have slipped",
+    "contaminated": "a side equals a test caption but for case and punctuation",
+    "contaminated_near": "a side is within few words of a test caption",
+    "duplicate": "the pair stands earlier, but for case and punctuation",
+    "near_duplicate": "a pair within few words of it stands earlier",
+    "disagreement": "the two sides' embeddings disagree",
+    "weight": "left out by its source's weight",
+}
 
 
-@dataclass(kw_only=True)
-class ChunkJudge:
-    """Judges chunk after chunk; keeps what is costly to make."""
+@dataclass(frozen=True, kw_only=True)
+class CleaningRules:
+    """Limits of the rules. All are part of a build's key."""
 
-    judge: Judge
-    hashes: TokenHash = field(default_factory=TokenHash)
+    least_words: int = 1
+    most_words: int = 200
+    most_characters: int = 1000
+    script_share: float = 0.5
+    """Least share of a side's letters in its own script."""
+    known_share: float = 0.8
+    """A text counts as foreign only when its column knows less of its words than this."""
+    ratio_spread: float = 8.0
+    """Most robust standard deviations between a row's length ratio and the usual one."""
+    near_share: float = 0.15
+    """Words, of both sides together, in which a near duplicate may differ; 0 turns the rule off."""
+    leak_share: float = 0.1
+    """Words of one side in which a near copy of a test caption may differ."""
+    leak_share_both: float = 0.2
+    """The same where both sides are near a test caption."""
+    swapped: Literal["exchange", "drop"] = "exchange"
+    keep_contaminated: bool = False
+    least_agreement: float = 0.5
+    """Least cosine of the two sides' embeddings, where a model judges them."""
+    off: tuple[str, ...] = ()
+    """Names of rules that are not to run."""
 
     def __post_init__(self) -> None:
-        self._latin = ScriptShare(scripts=["Latn"])
-        self._own = ScriptShare(scripts=self.judge.scripts)
-        self._identifiers = [identifier(["en"]), identifier(self.judge.codes)]
+        known = (*NORMALISING, *DROPPING)
+        for name in self.off:
+            if name not in known:
+                raise DataError(f"no cleaning rule '{name}'; there are: {', '.join(known)}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if "share" in field.name and not 0 <= value <= 1:
+                raise DataError(f"cleaning: {field.name} must lie between 0 and 1, got {value}")
 
-    def __call__(self, english: Sequence[str], target: Sequence[str], source: int) -> JudgedChunk:
-        """Judges neighbouring rows of one source, given by its number."""
-        rules = self.judge.rules
-        mended = mended_rows(english, target, rules, self.hashes)
-        fate = np.zeros(len(english), np.uint8)
+    def runs(self, name: str) -> bool:
+        """Return whether a rule is wanted."""
+        return name not in self.off
 
-        def drop(rule: str, rows: Mask) -> None:
-            if rules.runs(rule):
-                fate[rows & (fate == 0)] = CODES[rule]
 
-        drop("empty", _empty(mended))
-        drop("length", _bad_length(mended.english, rules) | _bad_length(mended.target, rules))
-        drop("copy", _copies(mended))
-        shares = self._script_shares(mended)
-        turned = self._swapped(mended, shares) & (fate == 0)
-        counts, examples = dict(mended.counts), dict(mended.examples)
-        if rules.swapped == "mend" and rules.runs("swapped_mended") and rules.runs("swapped"):
-            counts["swapped_mended"] = int(turned.sum())
-            examples["swapped_mended"] = tuple(np.flatnonzero(turned)[:3].tolist())
-            mended = exchanged(mended, turned)
-            shares = np.where(turned, 1.0, shares)
-        else:
-            drop("swapped", turned)
-        drop("script", np.asarray((shares < rules.script_share).any(axis=0)))
-        drop(
-            "language",
-            self._foreign(mended, fate == 0) if rules.runs("language") else np.zeros(len(fate), bool),
-        )
-        ratio = self.judge.profile.ratios.get(source)
-        if ratio is not None:
-            drop(
-                "length_ratio",
-                ratio.far(mended.english.characters, mended.target.characters) > rules.ratio_spread,
+EXAMPLES = 3
+"""Examples for each rule: the first ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A row as it was read, and for a duplicate the row that it repeats."""
+
+    source: str
+    row: int
+    english: str
+    target: str
+    repeats: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceCount:
+    """One source: rows read and kept, and what it brings along."""
+
+    name: str
+    licence: str
+    weight: float
+    rows: int
+    kept: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContaminationCheck:
+    """What training text was compared with: captions of each test set, rows found, and how many of them
+    stayed in."""
+
+    sets: Mapping[str, int]
+    found: int
+    kept: int
+    missing: Sequence[str] = ()
+    """Test sets of the language that could not be read, with the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildReport:
+    """Counts of one build."""
+
+    rows: int
+    kept: int
+    written: int
+    """Rows in the output: a source of weight 2 stands in it twice."""
+    normalised: Mapping[str, int]
+    dropped: Mapping[str, int]
+    examples: Mapping[str, Sequence[Example]]
+    off: Mapping[str, str]
+    """Rules that did not run, with the reason."""
+    notes: Sequence[str]
+    """Rules that ran in part, and how well they could."""
+    sources: Sequence[SourceCount]
+    contamination: ContaminationCheck | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values under stable keys."""
+        return asdict(self)
+
+    def lines(self) -> list[tuple[str, str, str, str]]:
+        """Return rule, rows, percent of all rows and meaning, for tables."""
+        lines = []
+        counts = {**self.normalised, **self.dropped}
+        for name in (*NORMALISING, *DROPPING):
+            count = counts.get(name, 0)
+            if name in self.off:
+                lines.append((name, "off", "", self.off[name]))
+            else:
+                lines.append((name, f"{count:,}", f"{100 * count / max(self.rows, 1):.2f}", MEANING[name]))
+        return lines
+
+    def summary(self) -> str:
+        """Return rows read, kept and written in one line."""
+        share = 100 * self.kept / max(self.rows, 1)
+        return f"{self.rows:,} rows read, {self.kept:,} kept ({share:.1f} %), {self.written:,} written"
+
+
+def markdown(report: BuildReport, title: str) -> str:
+    """Write the report as a page."""
+    lines = [
+        f"# {title}",
+        "",
+        f"{report.summary()}.",
+        "",
+        "| rule | rows | % | |",
+        "|---|---:|---:|---|",
+        *(
+            f"| {name} | {count} | {percent} | {_cell(text)} |"
+            for name, count, percent, text in report.lines()
+        ),
+        "",
+        "| source | licence | weight | rows | kept |",
+        "|---|---|---:|---:|---:|",
+        *(
+            f"| {s.name} | {_cell(s.licence)} | {s.weight:g} | {s.rows:,} | {s.kept:,} |"
+            for s in report.sources
+        ),
+        "",
+        *contamination_lines(report.contamination),
+        *report.notes,
+    ]
+    for name, examples in report.examples.items():
+        lines += ["", f"## {name}", ""]
+        for item in examples:
+            repeats = f" (repeats {item.repeats})" if item.repeats else ""
+            lines.append(
+                f"- {item.source}, row {item.row}{repeats}: {_cell(item.english)} | {_cell(item.target)}"
             )
-        drop("misaligned", self._slipped(mended, fate == 0))
-        leaks = self._leaks(mended, drop)
-        return JudgedChunk(
-            english=mended.english,
-            target=mended.target,
-            fate=fate,
-            turned=turned,
-            leaks=leaks,
-            mended=counts,
-            mended_examples=examples,
-        )
-
-    def _script_shares(self, mended: Mended) -> NDArray[np.float64]:
-        return np.array(
-            [
-                [self._latin(row) for row in mended.english.words],
-                [self._own(row) for row in mended.target.words],
-            ]
-        )
-
-    def _swapped(self, mended: Mended, shares: NDArray[np.float64]) -> Mask:
-        found = np.zeros(len(mended.english), bool)
-        for row in np.flatnonzero((shares < 0.5).all(axis=0)).tolist():
-            english, target = mended.english.words[row], mended.target.words[row]
-            found[row] = self._own(english) >= 0.5 and self._latin(target) >= 0.5
-        sides = self.judge.profile.sides
-        if sides is not None and "Latn" in self.judge.scripts:
-            lengths = np.stack([mended.english.tokens.lengths, mended.target.tokens.lengths])
-            odds = [sides.english_odds(side.tokens) for side in (mended.english, mended.target)]
-            found |= swapped(odds[0], odds[1], lengths)
-        return found
-
-    def _foreign(self, mended: Mended, alive: Mask) -> Mask:
-        sides, rules = self.judge.profile.sides, self.judge.rules
-        found = np.zeros(len(alive), bool)
-        pair = (mended.english, mended.target)
-        if sides is not None:
-            odds = [sides.english_odds(side.tokens) for side in pair]
-            found |= foreign_english(odds[0], pair[0].tokens.lengths)
-            found |= english_target(odds[1], pair[1].tokens.lengths)
-        for number, (side, judge) in enumerate(zip(pair, self._identifiers, strict=True)):
-            if isinstance(judge, NoIdentifier):
-                continue
-            doubtful = alive & ~found
-            if sides is not None:
-                doubtful &= sides.known_share(side.tokens, side=number) < rules.known_share
-            for row in np.flatnonzero(doubtful).tolist():
-                found[row] = bool(judge.other(side.texts[row]))
-        return found
-
-    def _slipped(self, mended: Mended, alive: Mask) -> Mask:
-        profile = self.judge.profile
-        alignment, lexicon = profile.alignment, profile.lexicon
-        if alignment is None or lexicon is None or not self.judge.rules.runs("misaligned"):
-            return np.zeros(len(alive), bool)
-        characters = np.stack([mended.english.characters, mended.target.characters])
-        english, target = mended.english.tokens, mended.target.tokens
-
-        def evidence(rows: NDArray[np.int64], partners: NDArray[np.int64]) -> NDArray[np.float64]:
-            chosen = np.stack([characters[0, rows], characters[1, partners]])
-            return alignment.evidence(lexicon, english.take(rows), target.take(partners), chosen)
-
-        return slipped_rows(evidence, alive, alignment.doubtful)
-
-    def _leaks(self, mended: Mended, drop: Callable[[str, Mask], None]) -> Mask:
-        tests, rules = self.judge.tests, self.judge.rules
-        none = np.zeros(len(mended.english), bool)
-        if tests is None:
-            return none
-        exact, near = none.copy(), []
-        for index, side in zip(tests.sides, (mended.english, mended.target), strict=True):
-            keys = np.array([fold_key(words) for words in side.words], np.uint64)
-            exact |= leaked_exactly(index, keys, side.tokens.lengths)
-            near.append(nearest_caption(index, side.tokens, rules.leak_share_both))
-        close = (np.minimum(*near) <= rules.leak_share) | (np.maximum(*near) <= rules.leak_share_both)
-        if not rules.keep_contaminated:
-            drop("contaminated", exact)
-            drop("contaminated_near", close)
-        wanted = np.array([rules.runs("contaminated"), rules.runs("contaminated_near")])
-        return np.asarray((exact & wanted[0]) | (close & wanted[1]))
+    return "\n".join(lines) + "\n"
 
 
-def _empty(mended: Mended) -> Mask:
-    return np.asarray((mended.english.tokens.lengths == 0) | (mended.target.tokens.lengths == 0))
-
-
-def _bad_length(side: Side, rules: CleaningRules) -> Mask:
-    words = side.tokens.lengths
-    return np.asarray(
-        (words < rules.least_words) | (words > rules.most_words) | (side.characters > rules.most_characters)
+def contamination_lines(check: ContaminationCheck | None) -> list[str]:
+    """Say what is known about test captions in the training text."""
+    if check is None:
+        return ["Contamination: unchecked."]
+    sets = ", ".join(f"{name} ({count:,} captions)" for name, count in check.sets.items())
+    what = (
+        f"{check.kept:,} of them are in the data, and every later score says so"
+        if check.kept
+        else "none was kept"
     )
+    lines = [f"Contamination: {check.found:,} rows hold test captions, {what}; checked against {sets}."]
+    return lines + [f"Not checked against {line}" for line in check.missing]
 
 
-def _copies(mended: Mended) -> Mask:
-    pairs = zip(mended.english.words, mended.target.words, strict=True)
-    return np.array(["".join(a) == "".join(b) for a, b in pairs], bool)
+def _cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")[:300]

@@ -1,4 +1,4 @@
-"""Texts as they are compared: without case, punctuation and spaces, as keys and as numbered tokens."""
+"""Normalised texts and what they are compared by: words without case and punctuation, keys, token hashes."""
 
 import functools
 import hashlib
@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.cleaning.report import CleaningRules
+from langadapt.cleaning.rules import EXAMPLES, CleaningRules
+from langadapt.data.tokens import consecutive
 from langadapt.errors import DataError
 
 _MOST_WORDS_KEPT = 400_000
@@ -31,7 +32,7 @@ _FOLD = _Fold()
 
 
 def fold_tokens(text: str) -> list[str]:
-    """Words of a text as they are compared: NFKC, case folded, without punctuation.
+    """Return the words of a text as they are compared: NFKC, case folded, without punctuation.
 
     In scripts that write no spaces each character is a token.
 
@@ -45,7 +46,7 @@ def fold_tokens(text: str) -> list[str]:
 
 
 def fold_key(words: Sequence[str]) -> int:
-    """A 64-bit number that is equal for texts which differ in case, punctuation and white space only.
+    """Return a 64-bit number that is equal for texts which differ in case, punctuation and white space only.
 
     Args:
         words: what `fold_tokens` makes of a text.
@@ -58,7 +59,7 @@ def fold_key(words: Sequence[str]) -> int:
 
 
 def pair_key(english: Sequence[str], target: Sequence[str]) -> int:
-    """`fold_key` of both sides together."""
+    """Return one key for both sides together."""
     return _hash("".join(english) + "\t" + "".join(target))
 
 
@@ -68,8 +69,7 @@ def _hash(text: str) -> int:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TokenRows:
-    """Tokens of many texts, one after the other: `ids [N]` uint32 hashes, row r is `ids[offsets[r]:offsets[r
-    + 1]]`."""
+    """Hashed tokens of many texts: `ids [N]` uint32, row r is `ids[offsets[r]:offsets[r + 1]]`."""
 
     ids: NDArray[np.uint32]
     offsets: NDArray[np.int64]
@@ -87,11 +87,10 @@ class TokenRows:
         return self.ids[self.offsets[number] : self.offsets[number + 1]]
 
     def take(self, rows: NDArray[np.int64]) -> "TokenRows":
-        """Some rows in the given order."""
+        """Return some rows in the given order."""
         lengths = self.lengths[rows]
-        offsets = _offsets(lengths)
-        places = np.repeat(self.offsets[rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return TokenRows(ids=self.ids[places], offsets=offsets)
+        offsets = row_offsets(lengths)
+        return TokenRows(ids=self.ids[consecutive(self.offsets[rows], lengths)], offsets=offsets)
 
 
 class TokenHash(dict[str, int]):
@@ -105,30 +104,20 @@ class TokenHash(dict[str, int]):
 
 
 def token_rows(texts: Iterable[Sequence[str]], hashes: TokenHash) -> TokenRows:
-    """Tokens of some texts as numbers."""
+    """Hash the words of some texts."""
     rows = list(texts)
-    flat = [hashes[word] for row in rows for word in row]
-    return TokenRows(
-        ids=np.array(flat, np.uint32), offsets=_offsets(np.array([len(row) for row in rows], np.int64))
-    )
+    ids = np.array([hashes[word] for row in rows for word in row], np.uint32)
+    return TokenRows(ids=ids, offsets=row_offsets(np.array([len(row) for row in rows], np.int64)))
 
 
-def join_rows(parts: Sequence[TokenRows]) -> TokenRows:
-    """Several parts, one after the other."""
-    lengths = [part.lengths for part in parts]
-    ids = np.concatenate([part.ids for part in parts]) if parts else np.zeros(0, np.uint32)
-    return TokenRows(ids=ids, offsets=_offsets(np.concatenate(lengths) if parts else np.zeros(0, np.int64)))
-
-
-def _offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets
+def row_offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return where rows of these lengths begin, and where the last one ends: int64 `[len(lengths) + 1]`."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Side:
-    """One side of some rows: mended texts, their words, and the words as numbers."""
+    """One side of some rows: normalised texts, their words, and the words as numbers."""
 
     texts: Sequence[str]
     words: Sequence[list[str]]
@@ -142,72 +131,73 @@ class Side:
         """Length of each text."""
         return np.fromiter(map(len, self.texts), np.float64, len(self.texts))
 
+    def take(self, rows: NDArray[np.int64]) -> "Side":
+        """Return some rows in the given order."""
+        numbers = rows.tolist()
+        texts, words = [self.texts[i] for i in numbers], [self.words[i] for i in numbers]
+        return Side(texts=texts, words=words, tokens=self.tokens.take(rows))
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Mended:
-    """Both sides, and how many rows each mending rule changed."""
+class NormalisedRows:
+    """Both sides, and how many rows each normalising rule changed."""
 
     english: Side
     target: Side
     counts: Mapping[str, int]
     examples: Mapping[str, tuple[int, ...]]
-    """The first rows that each mending rule changed."""
+    """The first rows that each rule changed."""
+
+    def exchange(self, rows: NDArray[np.bool_]) -> "NormalisedRows":
+        """Exchange the sides of some rows."""
+        if not rows.any():
+            return self
+        own, other = self.english, self.target
+        tokens = TokenRows(
+            ids=np.concatenate([own.tokens.ids, other.tokens.ids]),
+            offsets=row_offsets(np.concatenate([own.tokens.lengths, other.tokens.lengths])),
+        )
+        both = Side(texts=[*own.texts, *other.texts], words=[*own.words, *other.words], tokens=tokens)
+        first = np.arange(len(own))
+        second = first + len(own)
+        english, target = both.take(np.where(rows, second, first)), both.take(np.where(rows, first, second))
+        return replace(self, english=english, target=target)
 
 
-def mended_rows(
-    english: Sequence[str], target: Sequence[str], rules: CleaningRules, hashes: TokenHash, *, shown: int = 3
-) -> Mended:
-    """Mends texts and takes them apart.
+def normalise_rows(
+    english: Sequence[str], target: Sequence[str], rules: CleaningRules, hashes: TokenHash
+) -> NormalisedRows:
+    """Normalise the texts of some rows and split them into words.
 
     Args:
         english: raw English sides.
         target: raw target sides.
-        rules: which mending rules run.
+        rules: say which normalising rules run.
         hashes: word numbers, kept from call to call.
-        shown: examples for each rule.
     """
-    active = [(name, mend) for name, mend in MENDS.items() if rules.runs(name)]
+    active = [(name, normalise) for name, normalise in NORMALISERS.items() if rules.runs(name)]
     changed: dict[str, set[int]] = {}
-    out: tuple[list[str], list[str]] = ([], [])
+    sides: tuple[list[str], list[str]] = ([], [])
     for row, pair in enumerate(zip(english, target, strict=True)):
-        for side, text in enumerate(pair):
+        for side, text in zip(sides, pair, strict=True):
             new = text
-            for name, mend in active:
-                old, new = new, mend(new)
+            for name, normalise in active:
+                old, new = new, normalise(new)
                 if new != old:
                     changed.setdefault(name, set()).add(row)
-            out[side].append(new)
-    return Mended(
-        english=side_of(out[0], hashes),
-        target=side_of(out[1], hashes),
+            side.append(new)
+    return NormalisedRows(
+        english=side_of(sides[0], hashes),
+        target=side_of(sides[1], hashes),
         counts={name: len(rows) for name, rows in changed.items()},
-        examples={name: tuple(sorted(rows)[:shown]) for name, rows in changed.items()},
+        examples={name: tuple(sorted(rows)[:EXAMPLES]) for name, rows in changed.items()},
     )
 
 
 def side_of(texts: Sequence[str], hashes: TokenHash) -> Side:
-    """Texts with their words and numbers."""
+    """Split texts into words and hash these."""
     words = [fold_tokens(text) for text in texts]
     return Side(texts=texts, words=words, tokens=token_rows(words, hashes))
-
-
-def exchanged(mended: Mended, rows: NDArray[np.bool_]) -> Mended:
-    """The same rows with the sides of some of them exchanged."""
-    if not rows.any():
-        return mended
-    count = len(mended.english)
-    both = join_rows([mended.english.tokens, mended.target.tokens])
-    own, other = np.arange(count), np.arange(count) + count
-    texts = [*mended.english.texts, *mended.target.texts]
-    words = [*mended.english.words, *mended.target.words]
-
-    def side(places: NDArray[np.int64]) -> Side:
-        chosen = places.tolist()
-        return Side(
-            texts=[texts[i] for i in chosen], words=[words[i] for i in chosen], tokens=both.take(places)
-        )
-
-    return replace(mended, english=side(np.where(rows, other, own)), target=side(np.where(rows, own, other)))
 
 
 # Cc but the white ones, halves of surrogate pairs, the byte order mark, soft hyphen, word joiner and the
@@ -219,7 +209,7 @@ _CONTROL = re.compile(
 
 
 def without_control(text: str) -> str:
-    """The text without characters that nobody sees and no tokenizer expects.
+    """Remove characters that nobody sees and no tokenizer expects.
 
     Example:
         >>> without_control("a\\x00b\\ufeff")
@@ -230,7 +220,7 @@ def without_control(text: str) -> str:
 
 
 def composed(text: str) -> str:
-    """The text in Unicode's composed form NFC: one code for each accented letter.
+    """Convert to Unicode's composed form NFC: one code for each accented letter.
 
     Example:
         >>> len(composed("e\\u0301"))
@@ -240,7 +230,7 @@ def composed(text: str) -> str:
 
 
 def single_spaces(text: str) -> str:
-    """The text with each run of white space as one space, none outside.
+    """Make each run of white space one space, and strip the ends.
 
     Example:
         >>> single_spaces(" a\\u00a0 \\t b ")
@@ -249,9 +239,8 @@ def single_spaces(text: str) -> str:
     return " ".join(text.split())
 
 
-MENDS = {"control_characters": without_control, "unicode_nfc": composed, "white_space": single_spaces}
-
-"""Rules that mend, in the order in which they run."""
+NORMALISERS = {"control_characters": without_control, "unicode_nfc": composed, "white_space": single_spaces}
+"""Normalising rules, in the order in which they run."""
 
 # ISO 15924 code -> how the names of its letters start.
 _NAMES = {
@@ -268,14 +257,12 @@ _NAMES = {
 }  # fmt: skip
 
 UNSEGMENTED = frozenset({"CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "YI"})
-
 """Scripts that write no spaces between words: their characters are counted instead of words."""
 
 
 @functools.lru_cache(maxsize=65536)
 def script_name(character: str) -> str:
-    """How Unicode calls the script of a letter, `LATIN`; empty for what is no letter and no combining
-    mark."""
+    """Return Unicode's name of a letter's script, `LATIN`; empty for what is no letter or combining mark."""
     if unicodedata.category(character)[0] not in "LM":
         return ""
     words = unicodedata.name(character, "").removeprefix("FULLWIDTH ").removeprefix("HALFWIDTH ").split()
@@ -289,22 +276,14 @@ class ScriptShare:
     """
 
     def __init__(self, *, scripts: Sequence[str]) -> None:
-        """Takes ISO 15924 codes.
-
-        Raises:
-            DataError: a code whose letters are not known here.
-        """
+        """Take ISO 15924 codes; raise DataError for one whose letters are not known here."""
         unknown = [code for code in scripts if code not in _NAMES]
         if unknown:
             raise DataError(f"script {unknown[0]} is not known to the cleaning; known: {', '.join(_NAMES)}")
         self._table = _Classes(frozenset(name for code in scripts for name in _NAMES[code]))
 
     def __call__(self, words: Sequence[str]) -> float:
-        """The share, 0 to 1; of words without letters 1, because nothing speaks against it.
-
-        Args:
-            words: what `fold_tokens` makes of a text.
-        """
+        """Return the share, 0 to 1, for the words of `fold_tokens`; 1 for words without letters."""
         classes = "".join([word[0] for word in words]).translate(self._table)
         own, other = classes.count("a"), classes.count("b")
         return own / (own + other) if own + other else 1.0
@@ -321,12 +300,3 @@ class _Classes(dict[int, str]):
         name = script_name(chr(code))
         self[code] = found = " " if not name else "a" if name in self._names else "b"
         return found
-
-
-def letter_scripts(text: str) -> Mapping[str, int]:
-    """How many letters of a text belong to which script, by Unicode's names."""
-    counts: dict[str, int] = {}
-    for character in text:
-        if name := script_name(character):
-            counts[name] = counts.get(name, 0) + 1
-    return counts

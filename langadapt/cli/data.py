@@ -16,7 +16,7 @@ from langadapt.recipes.find import RecipeFile
 if TYPE_CHECKING:
     from langadapt.cleaning.build import Agreement
     from langadapt.cleaning.contamination import Captions
-    from langadapt.cleaning.report import BuildReport
+    from langadapt.cleaning.rules import BuildReport
 from typing import Any
 
 from langadapt.cli.options import AsJson, TableImages
@@ -61,7 +61,7 @@ def build_command(
         float, typer.Option("--near", help="Words in which near duplicates may differ; 0 keeps them.")
     ] = 0.15,
     drop_swapped: Annotated[
-        bool, typer.Option("--drop-swapped", help="Drop swapped rows instead of mending them.")
+        bool, typer.Option("--drop-swapped", help="Drop swapped rows instead of exchanging their sides.")
     ] = False,
     agreement: Annotated[
         str | None,
@@ -82,7 +82,7 @@ def build_command(
 
     from langadapt.cleaning.build import BuildPlan, build_parallel
     from langadapt.cleaning.chunks import Source
-    from langadapt.cleaning.report import CleaningRules
+    from langadapt.cleaning.rules import CleaningRules
 
     shares = _weights(weights or [])
     found = _corpora(language, corpora or [])
@@ -102,7 +102,7 @@ def build_command(
         scripts=recipe.scripts,
         rules=CleaningRules(
             near_share=near_share,
-            swapped="drop" if drop_swapped else "mend",
+            swapped="drop" if drop_swapped else "exchange",
             keep_contaminated=keep_contaminated,
             least_agreement=least_agreement,
             off=tuple(off or ()),
@@ -159,11 +159,10 @@ def _tests(
     language: RecipeFile[LanguageRecipe], against: list[str] | None
 ) -> "tuple[list[Captions], list[str]]":
     """Captions of the test sets, and one line for each of the language's own that is not here."""
-    from langadapt.cleaning.contamination import captions_of, own_tests
+    from langadapt.cleaning.contamination import captions_of, test_captions
 
     if not against:
-        own = own_tests(language)
-        return list(own.captions), list(own.missing)
+        return test_captions(language)
     return [side for name in against for side in captions_of(data_recipe(RetrievalRecipe, name))], []
 
 
@@ -174,16 +173,13 @@ def _agreement(name: str) -> "Agreement":
 
 
 def _print(result: "BuildReport") -> None:
-    from langadapt.cleaning.report import contamination_lines
+    from langadapt.cleaning.rules import contamination_lines
 
     table = Table("rule", "rows", "%", "", box=None)
     for name, count, percent, text in result.lines():
         table.add_row(name, count, percent, text, style="dim" if count in ("0", "off") else None)
     print_result(table)
-    share = 100 * result.kept / max(result.rows, 1)
-    print_result(
-        f"{result.rows:,} rows read, {result.kept:,} kept ({share:.1f} %), {result.written:,} written"
-    )
+    print_result(result.summary())
     for line in (*contamination_lines(result.contamination), *result.notes):
         print_result(line)
 
@@ -235,7 +231,7 @@ def check_command(
         "repeated_captions": repeated,
         "english_sides": found.english is not None,
         "broken": [item.reason for item in broken],
-        "test_images": {str(found.images[int(item.train)]): item.test for item in leaked},
+        "test_images": {str(found.images[number]): test for number, test in leaked.items()},
     }
     if as_json:
         typer.echo(json.dumps(facts, ensure_ascii=False, indent=2))

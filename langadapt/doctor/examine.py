@@ -12,7 +12,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from langadapt.cleaning.build import PAIRS, BuildPlan, build_parallel
 from langadapt.cleaning.chunks import Source
-from langadapt.cleaning.contamination import OwnTests, own_tests
+from langadapt.cleaning.contamination import Captions, test_captions
 from langadapt.data.parallel import parallel_rows
 from langadapt.data.readers import read_table
 from langadapt.doctor.findings import Candidate, Findings, Licences, Pairs, measure_coverage
@@ -75,11 +75,11 @@ def examine(
             if not isinstance(error, MissingDataError) and not isinstance(corpus.recipe.source, HubSource):
                 raise
             missing.append(str(error))
-    tests = own_tests(found)
+    captions, missing_tests = test_captions(found)
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder) / "clean"
-        pairs = _pairs(recipe, here, tests, built, report) if here else None
-        sample = _sample(recipe, built / PAIRS if pairs else None, tests)
+        pairs = _pairs(recipe, here, captions, built, report) if here else None
+        sample = _sample(recipe, built / PAIRS if pairs else None, captions)
     sources, why_not = _models(recipe)
     report(Progress(stage="tokenizers"))
     candidates = examine_candidates(
@@ -99,8 +99,8 @@ def examine(
         extended=extension.pieces if extension else 0,
         pairs=pairs,
         missing_data=tuple(missing),
-        test_captions=sum(len(item.texts) for item in tests.captions),
-        missing_tests=tests.missing,
+        test_captions=sum(len(item.texts) for item in captions),
+        missing_tests=tuple(missing_tests),
         licences=_licences(recipe, corpora),
         estimate=estimated,
         no_models=reason,
@@ -110,7 +110,7 @@ def examine(
 def _pairs(
     recipe: LanguageRecipe,
     corpora: Sequence[RecipeFile[ParallelRecipe]],
-    tests: OwnTests,
+    captions: Sequence[Captions],
     out: Path,
     report: Report,
 ) -> Pairs:
@@ -120,8 +120,7 @@ def _pairs(
         language=recipe.code,
         codes=(recipe.code, recipe.iso639_3),
         scripts=recipe.scripts,
-        tests=tests.captions or None,
-        missing_tests=tests.missing,
+        tests=captions or None,
         workers=os.cpu_count() or 1,
     )
     built = build_parallel(plan, out, report)
@@ -133,19 +132,17 @@ def _pairs(
     )
 
 
-def _sample(recipe: LanguageRecipe, pairs: Path | None, tests: OwnTests) -> _Sample:
+def _sample(recipe: LanguageRecipe, pairs: Path | None, captions: Sequence[Captions]) -> _Sample:
     if pairs is not None:
         rows = [row.values for row in read_table(pairs, ("english", "target"))]
         step = max(1, len(rows) // _SAMPLE)
         chosen = rows[::step][:_SAMPLE]
         english, target = (tuple(row[side] for row in chosen) for side in (0, 1))
         return _Sample(target=target, english=english, what=f"{len(chosen):,} clean pairs of the recipe")
-    captions = [text for item in tests.captions if not item.english for text in item.texts]
-    if captions:
-        chosen_captions = tuple(captions[:_SAMPLE])
-        return _Sample(
-            target=chosen_captions, english=None, what=f"{len(chosen_captions):,} captions of its test sets"
-        )
+    own_language = [text for item in captions if not item.english for text in item.texts]
+    if own_language:
+        target = tuple(own_language[:_SAMPLE])
+        return _Sample(target=target, english=None, what=f"{len(target):,} captions of its test sets")
     own = (*recipe.examples, *(prompt.replace("{label}", "") for prompt in recipe.prompts))
     texts = tuple(text for text in (*own, recipe.native_name) if text.strip())
     return _Sample(target=texts, english=None, what=f"the recipe's own {len(texts)} phrases, which are few")

@@ -13,7 +13,7 @@ from toy_corpus import corpus, third_language
 from langadapt.cleaning.build import BuildPlan, build_parallel
 from langadapt.cleaning.chunks import Source
 from langadapt.cleaning.contamination import Captions
-from langadapt.cleaning.report import BuildReport, CleaningRules
+from langadapt.cleaning.rules import BuildReport, CleaningRules
 from langadapt.data.parallel import load_parallel
 from langadapt.errors import DataError, Progress
 from langadapt.recipes import ParallelRecipe, data_recipe
@@ -92,7 +92,7 @@ def test_planted_faults_are_caught_and_clean_rows_stay(
     turned = [number for number, row in enumerate(planted, start=1) if row.fault == "swapped"]
     righted = [n for n in turned if n in by_row and by_row[n]["english"] == planted[n - 1].pair[1]]
     assert len(righted) >= 0.99 * len(turned)
-    assert report.mended["swapped_mended"] == len(righted)
+    assert report.normalised["swapped_exchanged"] == len(righted)
 
     check_report(planted, report, tmp_path / "out")
 
@@ -174,7 +174,7 @@ def test_processes_and_interruptions_change_no_byte(
         with pytest.raises(Stopped):
             build_parallel(plan(*sources), stopped, stop)
         assert not (stopped / "pairs.parquet").exists()
-        assert list(stopped.rglob("chunk-*.json")), "what is finished stays"
+        assert list(stopped.rglob("chunk-*.arrow")), "what is finished stays"
         build_parallel(plan(*sources), stopped, silent)
         assert files(stopped) == files(whole)
 

@@ -32,7 +32,7 @@ def test_nearest_caption_is_the_one_that_a_slow_search_finds() -> None:
             text[place : place + rng.randrange(2)] = [rng.choice(words)] * rng.randrange(2)
         texts.append(text)
     index = index_captions([Captions(set_name="x", english=True, texts=[" ".join(row) for row in captions])])
-    found = nearest_caption(index.sides[0], token_rows(texts, TokenHash()), 0.2)
+    found = nearest_caption(index[0], token_rows(texts, TokenHash()), 0.2)
     right = 0
     for text, share in zip(texts, found.tolist(), strict=True):
         slow = min(distance(text, caption) / max(len(text), len(caption)) for caption in captions)

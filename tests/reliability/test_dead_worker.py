@@ -19,7 +19,6 @@ from langadapt.errors import DataError
 PROGRAM = """
 import multiprocessing, os, time
 from langadapt.cleaning import chunks as workers
-workers.ChunkJudge = lambda judge: None
 def work():
     workers._start(None)
     time.sleep(600)
@@ -59,7 +58,7 @@ def test_a_dead_worker_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(workers, "ProcessPoolExecutor", Dying)
     task = ChunkTask(number=0, source=0, name="x", first=1, english=["a"], target=["b"])
     with pytest.raises(DataError, match=r"one of 2 worker processes died.*fewer --workers") as error:
-        list(workers.judge_chunks(iter([task]), None, tmp_path, workers=2))  # type: ignore[arg-type]
+        list(workers.filter_chunks(iter([task]), None, tmp_path, workers=2))  # type: ignore[arg-type]
     assert isinstance(error.value.__cause__, BrokenProcessPool)
 
 

@@ -1,0 +1,212 @@
+"""Filter of one chunk of neighbouring rows: every rule that needs no other chunk."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from langadapt.cleaning.alignment import slipped_rows
+from langadapt.cleaning.contamination import SideIndex, leaked_exactly, nearest_caption
+from langadapt.cleaning.profile import CorpusProfile, clearly, identifier
+from langadapt.cleaning.rules import CODES, EXAMPLES, CleaningRules
+from langadapt.cleaning.words import NormalisedRows, ScriptShare, Side, TokenHash, fold_key, normalise_rows
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FilteredRows:
+    """A chunk's normalised rows and what became of them."""
+
+    english: Side
+    target: Side
+    verdicts: NDArray[np.uint8]
+    """`[R]`, 0 kept, else the number of the rule that dropped the row."""
+    leaks: Mask
+    """`[R]`, whether a side is a test caption's."""
+    normalised: dict[str, int]
+    examples: dict[str, tuple[int, ...]]
+    """The first rows that each normalising rule changed."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RowFilter:
+    """The rules, and what was learned for them."""
+
+    codes: tuple[str, ...]
+    """ISO 639 codes of the target language."""
+    scripts: tuple[str, ...]
+    rules: CleaningRules
+    profile: CorpusProfile
+    tests: tuple[SideIndex, SideIndex] | None
+    """Test captions, English first; None leaves contamination unchecked."""
+    hashes: TokenHash = field(default_factory=TokenHash)
+
+    def __call__(self, english: Sequence[str], target: Sequence[str], source: int) -> FilteredRows:
+        """Filter neighbouring rows of one source, given by its number."""
+        rules = self.rules
+        pairs = normalise_rows(english, target, rules, self.hashes)
+        verdicts = np.zeros(len(english), np.uint8)
+
+        def drop(rule: str, rows: Mask) -> None:
+            if rules.runs(rule):
+                verdicts[rows & (verdicts == 0)] = CODES[rule]
+
+        drop("empty", np.asarray((pairs.english.tokens.lengths == 0) | (pairs.target.tokens.lengths == 0)))
+        drop("length", _bad_length(pairs.english, rules) | _bad_length(pairs.target, rules))
+        words = zip(pairs.english.words, pairs.target.words, strict=True)
+        drop("copy", np.array(["".join(a) == "".join(b) for a, b in words], bool))
+        shares = self._script_shares(pairs)
+        swapped = self._swapped(pairs, shares) & (verdicts == 0)
+        counts, examples = dict(pairs.counts), dict(pairs.examples)
+        if rules.swapped == "exchange" and rules.runs("swapped_exchanged") and rules.runs("swapped"):
+            counts["swapped_exchanged"] = int(swapped.sum())
+            examples["swapped_exchanged"] = tuple(np.flatnonzero(swapped)[:EXAMPLES].tolist())
+            pairs = pairs.exchange(swapped)
+            shares = np.where(swapped, 1.0, shares)
+        else:
+            drop("swapped", swapped)
+        drop("script", np.asarray((shares < rules.script_share).any(axis=0)))
+        if rules.runs("language"):
+            drop("language", self._foreign(pairs, verdicts == 0))
+        ratio = self.profile.ratios.get(source)
+        if ratio is not None:
+            far = ratio.far(pairs.english.characters, pairs.target.characters)
+            drop("length_ratio", far > rules.ratio_spread)
+        if rules.runs("misaligned"):
+            drop("misaligned", self._slipped(pairs, verdicts == 0))
+        return FilteredRows(
+            english=pairs.english,
+            target=pairs.target,
+            leaks=self._leaks(pairs, drop),
+            verdicts=verdicts,
+            normalised=counts,
+            examples=examples,
+        )
+
+    def off(self, *, judged: bool) -> dict[str, str]:
+        """Return the rules that do not run, with the reason.
+
+        Args:
+            judged: whether a model judges the agreement of the two sides.
+        """
+        rules = self.rules
+        off = dict(self.profile.off)
+        missing = {"English": identifier(["en"]).missing, "the target": identifier(self.codes).missing}
+        if all(missing.values()) and self.profile.sides is None:
+            off["language"] = "; ".join(f"{side}: {reason}" for side, reason in missing.items())
+        contaminated = ("contaminated", "contaminated_near")
+        if self.tests is None:
+            off |= dict.fromkeys(contaminated, "no test captions: contamination is unchecked")
+        elif rules.keep_contaminated:
+            off |= dict.fromkeys(contaminated, "found rows are kept, as asked")
+        if not judged:
+            off["disagreement"] = "no model was named to judge it"
+        if rules.near_share == 0:
+            off["near_duplicate"] = "near_share is 0"
+        if rules.swapped == "exchange":
+            off["swapped"] = "swapped rows are exchanged"
+        else:
+            off["swapped_exchanged"] = "swapped rows are dropped"
+        return {**off, **dict.fromkeys(rules.off, "turned off")}
+
+    def notes(self) -> list[str]:
+        """Return what a rule does only in part."""
+        notes = []
+        judge = "nobody judges" if self.profile.sides is None else "only the corpus' own words judge"
+        for side, codes in (("English", ("en",)), ("target", self.codes)):
+            if missing := identifier(codes).missing:
+                notes.append(f"language, {side} side: {judge} ({missing})")
+        if (area := self.profile.separation) is not None:
+            notes.append(f"misaligned: pairs and neighbours are told apart with an area of {area:.3f}")
+        return notes
+
+    @cached_property
+    def _latin(self) -> ScriptShare:
+        return ScriptShare(scripts=["Latn"])
+
+    @cached_property
+    def _own(self) -> ScriptShare:
+        return ScriptShare(scripts=self.scripts)
+
+    @cached_property
+    def _identifiers(self) -> list[Callable[[str], bool] | None]:
+        return [identifier(["en"]).is_foreign, identifier(self.codes).is_foreign]
+
+    def _script_shares(self, pairs: NormalisedRows) -> NDArray[np.float64]:
+        sides = ((self._latin, pairs.english), (self._own, pairs.target))
+        return np.array([[share(words) for words in side.words] for share, side in sides])
+
+    def _swapped(self, pairs: NormalisedRows, shares: NDArray[np.float64]) -> Mask:
+        found = np.zeros(len(pairs.english), bool)
+        for row in np.flatnonzero((shares < 0.5).all(axis=0)).tolist():
+            english, target = pairs.english.words[row], pairs.target.words[row]
+            found[row] = self._own(english) >= 0.5 and self._latin(target) >= 0.5
+        if self.profile.sides is not None and "Latn" in self.scripts:
+            reversed_sides = self._reads_like_the_other(pairs)
+            found |= reversed_sides[0] & reversed_sides[1]
+        return found
+
+    def _reads_like_the_other(self, pairs: NormalisedRows) -> list[Mask]:
+        """Return which English sides read like the target column, and which target sides like English."""
+        assert self.profile.sides is not None
+        odds = [self.profile.sides.english_odds(side.tokens) for side in (pairs.english, pairs.target)]
+        return [
+            clearly(-odds[0], pairs.english.tokens.lengths),
+            clearly(odds[1], pairs.target.tokens.lengths),
+        ]
+
+    def _foreign(self, pairs: NormalisedRows, alive: Mask) -> Mask:
+        sides = self.profile.sides
+        found = np.zeros(len(alive), bool)
+        if sides is not None:
+            found = np.logical_or(*self._reads_like_the_other(pairs))
+        both = (pairs.english, pairs.target)
+        for number, (side, is_foreign) in enumerate(zip(both, self._identifiers, strict=True)):
+            if is_foreign is None:
+                continue
+            doubtful = alive & ~found
+            if sides is not None:
+                doubtful &= sides.known_share(side.tokens, side=number) < self.rules.known_share
+            for row in np.flatnonzero(doubtful).tolist():
+                found[row] = is_foreign(side.texts[row])
+        return found
+
+    def _slipped(self, pairs: NormalisedRows, alive: Mask) -> Mask:
+        alignment = self.profile.alignment
+        if alignment is None:
+            return np.zeros(len(alive), bool)
+        characters = np.stack([pairs.english.characters, pairs.target.characters])
+        english, target = pairs.english.tokens, pairs.target.tokens
+
+        def evidence(rows: NDArray[np.int64], partners: NDArray[np.int64]) -> NDArray[np.float64]:
+            chosen = np.stack([characters[0, rows], characters[1, partners]])
+            return alignment.evidence(english.take(rows), target.take(partners), chosen)
+
+        return slipped_rows(evidence, alive, alignment.doubtful)
+
+    def _leaks(self, pairs: NormalisedRows, drop: Callable[[str, Mask], None]) -> Mask:
+        rules = self.rules
+        exact = np.zeros(len(pairs.english), bool)
+        if self.tests is None:
+            return exact
+        near = []
+        for index, side in zip(self.tests, (pairs.english, pairs.target), strict=True):
+            keys = np.array([fold_key(words) for words in side.words], np.uint64)
+            exact |= leaked_exactly(index, keys, side.tokens.lengths)
+            near.append(nearest_caption(index, side.tokens, rules.leak_share_both))
+        close = (np.minimum(*near) <= rules.leak_share) | (np.maximum(*near) <= rules.leak_share_both)
+        if not rules.keep_contaminated:
+            drop("contaminated", exact)
+            drop("contaminated_near", close)
+        wanted = (rules.runs("contaminated"), rules.runs("contaminated_near"))
+        return np.asarray((exact & wanted[0]) | (close & wanted[1]))
+
+
+def _bad_length(side: Side, rules: CleaningRules) -> Mask:
+    words = side.tokens.lengths
+    return np.asarray(
+        (words < rules.least_words) | (words > rules.most_words) | (side.characters > rules.most_characters)
+    )
