@@ -1,28 +1,66 @@
-"""All commands under one name."""
+"""All commands under one name; each command's module is imported when the command runs."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from langadapt import __version__
-from langadapt.cli import (
-    classify,
-    data,
-    distill,
-    doctor,
-    domain,
-    encode,
-    evaluate,
-    export,
-    languages,
-    publish,
-    quickstart,
-    search,
-    translate,
-    tune,
-)
+
+
+@dataclass(frozen=True)
+class _Command:
+    module: str
+    panel: str
+    summary: str
+
+
+_START, _TRAIN, _SCORE = "Start", "Train", "Score and classify"
+_SEARCH, _USE = "Search images", "Use elsewhere"
+_COMMANDS = {
+    "quickstart": _Command("quickstart", _START, "Try everything on a small drawn world, in minutes."),
+    "languages": _Command("languages", _START, "List languages; show, start and check recipes."),
+    "doctor": _Command("doctor", _START, "Check text model, data, licences and time beforehand."),
+    "data": _Command("data", _TRAIN, "Clean parallel sentences, check pairs, translate."),
+    "distill": _Command("distill", _TRAIN, "Train an adapter on parallel sentences."),
+    "tune": _Command("tune", _TRAIN, "Tune a distilled student on images with captions."),
+    "domain": _Command("domain", _TRAIN, "Adapt both towers to a domain."),
+    "align": _Command("tune", _TRAIN, "Join an image and a text encoder into a new model."),
+    "prompts": _Command("classify", _TRAIN, "Learn prompts from a few images of each class."),
+    "eval": _Command("evaluate", _SCORE, "Score retrieval or zero-shot classification."),
+    "classify": _Command("classify", _SCORE, "Say which class each image shows."),
+    "index": _Command("search", _SEARCH, "Encode the images of a folder, once."),
+    "search": _Command("search", _SEARCH, "Find images by a text or by a picture."),
+    "demo": _Command("search", _SEARCH, "Show a search page in the browser."),
+    "serve": _Command("search", _SEARCH, "Encode and search over HTTP."),
+    "encode": _Command("encode", _USE, "Encode texts into the teacher's embedding space."),
+    "export": _Command("export", _USE, "Write a model as other tools load it."),
+    "publish": _Command("publish", _USE, "Publish an adapter on the Hugging Face Hub."),
+}
+
+
+class _Commands(TyperGroup):
+    """List commands by their summaries; import the one that runs."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command and _load(str(name)), rest
+
+
+def _load(name: str) -> Any:
+    module = import_module(f"langadapt.cli.{_COMMANDS[name].module}")
+    if hasattr(module, "app"):
+        return typer.main.get_command(module.app)
+    single = typer.Typer(add_completion=False, rich_markup_mode="rich")
+    text = getattr(module, f"{name.upper()}_HELP", None) or module.HELP
+    single.command(name, help=text)(getattr(module, f"{name}_command"))
+    return typer.main.get_command(single)
+
 
 app = typer.Typer(
+    cls=_Commands,
     name="langadapt",
     help="Teach CLIP a new language through a small adapter on frozen models.",
     no_args_is_help=True,
@@ -47,27 +85,5 @@ def _options(
     pass
 
 
-app.command("quickstart", help=quickstart.HELP)(quickstart.quickstart)
-app.command("doctor", help=doctor.HELP)(doctor.doctor_command)
-app.command("distill", help=distill.HELP)(distill.distill_command)
-app.command("tune", help=tune.TUNE_HELP)(tune.tune_command)
-app.command("domain", help=domain.HELP)(domain.domain_command)
-app.command("align", help=tune.ALIGN_HELP)(tune.align_command)
-app.command("eval", help=evaluate.HELP)(evaluate.eval_command)
-app.command("index", help=search.INDEX_HELP)(search.index_command)
-app.command("demo", help=search.DEMO_HELP)(search.demo_command)
-app.command("prompts", help=classify.PROMPTS_HELP)(classify.prompts_command)
-app.command("classify", help=classify.CLASSIFY_HELP)(classify.classify_command)
-app.command("search", help=search.SEARCH_HELP)(search.search_command)
-app.command("serve", help=search.SERVE_HELP)(search.serve_command)
-app.command("encode", help=encode.HELP)(encode.encode_command)
-app.command("publish", help=publish.HELP)(publish.publish_command)
-app.command("export", help=export.HELP)(export.export_command)
-app.add_typer(languages.app, name="languages", help="The languages: list, show, start another, check.")
-
-data_app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
-data_app.callback()(lambda: None)
-data_app.command("build", help=data.BUILD_HELP)(data.build_command)
-data_app.command("check", help=data.CHECK_HELP)(data.check_command)
-data_app.command("translate", help=translate.HELP)(translate.translate_command)
-app.add_typer(data_app, name="data", help="Training data: clean parallel sentences, check pairs, translate.")
+for _name, _entry in _COMMANDS.items():
+    app.command(_name, help=_entry.summary, rich_help_panel=_entry.panel)(lambda: None)

@@ -199,7 +199,7 @@ def classification_set(source: str, classes: Path | None, *, language: str) -> "
     return load_classification(data_recipe(ClassificationRecipe, source), language=language)
 
 
-PROMPTS_HELP = """Learn prompts from a few images of each class: [general][domain][instance][class name].
+PROMPTS_HELP = """Learn prompts from a few images of each class: general, domain and instance context.
 
 Everything stays frozen but a few KB of prompt, which `langadapt classify` then uses. Beside it stand, learned
 from the same shots: zero-shot templates, a linear probe, Tip-Adapter, CoOp, and each context alone.

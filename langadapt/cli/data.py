@@ -1,4 +1,4 @@
-"""`langadapt data build`."""
+"""`langadapt data`: build, check; `translate` has its own module."""
 
 import json
 import os
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
+from langadapt.cli import translate
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import LanguageRecipe, ParallelRecipe, RetrievalRecipe, data_recipe, find_language
@@ -246,3 +247,10 @@ def check_command(
         )
     if broken:
         raise DataError(f"{found.name}: {len(broken)} of {len(found.images)} images cannot be read")
+
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
+app.callback()(lambda: None)
+app.command("build", help=BUILD_HELP)(build_command)
+app.command("check", help=CHECK_HELP)(check_command)
+app.command("translate", help=translate.HELP)(translate.translate_command)

@@ -28,7 +28,7 @@ from langadapt.recipes import (
 from langadapt.recipes.authoring import Available, available
 from langadapt.recipes.find import RecipeFile
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
 _LIST_HELP = """List the shipped languages and what data there is for them.
 

@@ -27,7 +27,7 @@ The folder holds ordinary recipes, data and models. After --prepare the same ste
 """
 
 
-def quickstart(
+def quickstart_command(
     lang: Annotated[str, typer.Option("--lang", help="One of zh, de, sw, ar.")] = "zh",
     folder: Annotated[Path, typer.Option("--folder", help="Where the world is drawn.")] = Path("quickstart"),
     prepare: Annotated[bool, typer.Option("--prepare", help="Only draw the world; train nothing.")] = False,
