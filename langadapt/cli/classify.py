@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from langadapt.cli.options import AsJson, Device
+from langadapt.cli.options import AsJson, Device, ModelName
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import ClassificationRecipe, data_recipe
@@ -217,7 +217,7 @@ among checkpoints. The recipe says which contexts are learned: few_shot.general,
 
 
 def prompts_command(
-    model: Annotated[str, typer.Option("--model", help="Run folder, or org/name on the Hub.")],
+    model: ModelName,
     images: Annotated[Path, typer.Option("--images", help="Folder with one folder of images per class.")],
     classes: Annotated[
         Path | None, typer.Option("--classes", metavar="FILE", help="Class names, .txt or .yaml.")

@@ -11,7 +11,14 @@ from rich.table import Table
 from langadapt.cli import translate
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import RecipeError
-from langadapt.recipes import LanguageRecipe, ParallelRecipe, RetrievalRecipe, data_recipe, find_language
+from langadapt.recipes import (
+    LanguageRecipe,
+    PairsRecipe,
+    ParallelRecipe,
+    RetrievalRecipe,
+    data_recipe,
+    find_language,
+)
 from langadapt.recipes.find import RecipeFile
 
 if TYPE_CHECKING:
@@ -209,6 +216,9 @@ def check_command(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
+    if not Path(pairs).expanduser().is_file():
+        data_recipe(PairsRecipe, pairs)
+
     from langadapt.cleaning.contamination import leaks
     from langadapt.data.images import broken_images
     from langadapt.data.pairs import load_pairs

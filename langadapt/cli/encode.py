@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from langadapt.cli.options import Device
+from langadapt.cli.options import Device, RunName
 from langadapt.cli.progress import console, shown
 from langadapt.errors import DataError
 
@@ -28,7 +28,7 @@ With --also the texts may be in several languages; each is told from the text, u
 
 
 def encode_command(
-    model: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, or org/name on the Hub.")],
+    model: RunName,
     texts: Annotated[
         Path, typer.Argument(metavar="FILE", help="UTF-8 text file, one text per line; - is stdin.")
     ],

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langadapt.cli.options import Device
+from langadapt.cli.options import Device, RunName
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
@@ -46,7 +46,7 @@ Classification takes the templates of the language recipe (prompts): top-1, top-
 
 
 def eval_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, or org/name on the Hub.")],
+    run: RunName,
     on: Annotated[
         list[str] | None,
         typer.Option("--on", help="Retrieval recipe, name or path; the recipe's own unless said."),

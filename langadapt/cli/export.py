@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from langadapt.cli.encode import text_lines
+from langadapt.cli.options import RunName
 from langadapt.cli.progress import console, shown
 from langadapt.errors import DataError, ModelError
 
@@ -29,7 +30,7 @@ Format = Literal["sentence-transformers", "onnx", "open-clip"]
 
 
 def export_command(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="Run folder, or org/name on the Hub.")],
+    run: RunName,
     form: Annotated[Format, typer.Option("--format", help="What it is for.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
     int8: Annotated[bool, typer.Option("--int8", help="onnx: also a text tower with 8-bit weights.")] = False,

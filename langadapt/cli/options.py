@@ -5,6 +5,17 @@ from typing import Annotated
 
 import typer
 
+from langadapt.errors import ModelError
+
+
+def _existing(name: str | None) -> str | None:
+    """Refuse a run folder that is not there, before torch is imported; `org/name` may be on the Hub."""
+    local = name is not None and (name.startswith((".", "/", "~")) or name.count("/") != 1)
+    if local and not Path(str(name)).expanduser().is_dir():
+        raise ModelError(f"{name}: no such artifact folder")
+    return name
+
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Device = Annotated[
     str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; the best one unless said.")
@@ -12,8 +23,14 @@ Device = Annotated[
 LanguageCode = Annotated[
     str | None, typer.Option("--lang", help="A shipped language's code, or a variant's name.")
 ]
+ModelName = Annotated[
+    str, typer.Option("--model", callback=_existing, help="Run folder, or org/name on the Hub.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start again in a used folder.")]
 RecipePath = Annotated[str | None, typer.Option("--recipe", help="Path of your own language recipe.")]
+RunName = Annotated[
+    str, typer.Argument(metavar="RUN", callback=_existing, help="Run folder, or org/name on the Hub.")
+]
 Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")
 ]

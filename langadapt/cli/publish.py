@@ -8,7 +8,7 @@ import typer
 
 from langadapt.cli.options import AsJson
 from langadapt.cli.progress import console, shown
-from langadapt.errors import PublishError
+from langadapt.errors import ModelError, PublishError
 
 HELP = """Publish an adapter on the Hugging Face Hub, with a card made from its artifact.
 
@@ -56,6 +56,8 @@ def publish_command(
         raise PublishError(f"--repo {repo}: expected ORG/NAME")
     if permission is not None and not permission.strip():
         raise PublishError("--permission: say who allowed it; the text goes into the card")
+    if not run.is_dir():
+        raise ModelError(f"{run}: no such artifact folder")
 
     from langadapt.hub.stage import StageOptions, publish
 

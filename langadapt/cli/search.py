@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from langadapt.cli.options import AsJson, Device
+from langadapt.cli.options import AsJson, Device, ModelName
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError, Stopped
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from langadapt.search.nearest import ApproximateFacts
     from langadapt.search.update import Update
 
-Model = Annotated[str, typer.Option("--model", help="Run folder, or org/name on the Hub.")]
+Model = ModelName
 IndexFolder = Annotated[
     Path | None, typer.Option("--index", metavar="DIR", help="Folder of the index; in the cache by default.")
 ]

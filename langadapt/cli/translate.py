@@ -63,6 +63,8 @@ def translate_command(
 ) -> None:
     recipe_path = out.with_suffix(".yaml")
     _check_names(lang, out, recipe_path)
+    if not Path(english).expanduser().is_file():
+        data_recipe(ParallelRecipe, english)
 
     from langadapt.data.parallel import write_translated
     from langadapt.errors import Progress
