@@ -13,10 +13,8 @@ from langadapt.cli.options import AsJson
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import Progress, RecipeError
 from langadapt.recipes import (
-    ClassificationRecipe,
     DataCard,
     LanguageRecipe,
-    PairsRecipe,
     ParallelRecipe,
     RetrievalRecipe,
     all_data_recipes,
@@ -26,6 +24,7 @@ from langadapt.recipes import (
     shipped_languages,
 )
 from langadapt.recipes.authoring import Available, available
+from langadapt.recipes.data import DATA_KINDS
 from langadapt.recipes.find import RecipeFile
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
@@ -263,8 +262,7 @@ def check_command(
 def _data_of(names: list[str] | None, languages: list[Any]) -> list[RecipeFile[DataCard]]:
     """Every shipped data recipe, or those that the given languages name."""
     if not names:
-        kinds = (ParallelRecipe, PairsRecipe, RetrievalRecipe, ClassificationRecipe)
-        return [file for kind in kinds for file in all_data_recipes(kind)]
+        return [file for schema in DATA_KINDS.values() for file in all_data_recipes(schema)]
     asked: dict[tuple[str, str], RecipeFile[DataCard]] = {}
     for language in languages:
         folder = None if language.shipped else language.folder

@@ -1,78 +1,35 @@
 """YAML in, frozen typed objects out. Knows no model and reads no data."""
 
-from langadapt.recipes.data import (
-    AlignedFiles,
-    ClassificationRecipe,
-    DataCard,
-    HubSource,
-    PairsRecipe,
-    ParallelRecipe,
-    RetrievalRecipe,
-    TableFiles,
-    TarShards,
-)
-from langadapt.recipes.find import (
-    all_data_recipes,
-    data_recipe,
-    find_language,
-    override,
-    shipped_folder,
-    shipped_languages,
-    with_absolute_paths,
-    with_values,
-)
-from langadapt.recipes.language import (
-    AdapterSpec,
-    DistillStage,
-    LanguageRecipe,
-    ModelRef,
-    TextModelRef,
-)
-from langadapt.recipes.stages import (
-    AlignStage,
-    ContrastStage,
-    DomainStage,
-    LastLayers,
-    Lora,
-    Method,
-    Trainable,
-    TuneStage,
-    trainable_text,
-)
-from langadapt.recipes.yaml import dump_recipe, read_yaml
-
-__all__ = [
-    "AdapterSpec",
-    "AlignStage",
-    "AlignedFiles",
-    "ClassificationRecipe",
-    "ContrastStage",
-    "DataCard",
-    "DistillStage",
-    "DomainStage",
-    "HubSource",
-    "LanguageRecipe",
-    "LastLayers",
-    "Lora",
-    "Method",
-    "ModelRef",
-    "PairsRecipe",
-    "ParallelRecipe",
-    "RetrievalRecipe",
-    "TableFiles",
-    "TarShards",
-    "TextModelRef",
-    "Trainable",
-    "TuneStage",
-    "all_data_recipes",
-    "data_recipe",
-    "dump_recipe",
-    "find_language",
-    "override",
-    "read_yaml",
-    "shipped_folder",
-    "shipped_languages",
-    "trainable_text",
-    "with_absolute_paths",
-    "with_values",
-]
+from langadapt.recipes.data import AlignedFiles as AlignedFiles
+from langadapt.recipes.data import ClassificationRecipe as ClassificationRecipe
+from langadapt.recipes.data import DataCard as DataCard
+from langadapt.recipes.data import HubSource as HubSource
+from langadapt.recipes.data import PairsRecipe as PairsRecipe
+from langadapt.recipes.data import ParallelRecipe as ParallelRecipe
+from langadapt.recipes.data import RetrievalRecipe as RetrievalRecipe
+from langadapt.recipes.data import TableFiles as TableFiles
+from langadapt.recipes.data import TarShards as TarShards
+from langadapt.recipes.find import all_data_recipes as all_data_recipes
+from langadapt.recipes.find import data_recipe as data_recipe
+from langadapt.recipes.find import find_language as find_language
+from langadapt.recipes.find import override as override
+from langadapt.recipes.find import shipped_folder as shipped_folder
+from langadapt.recipes.find import shipped_languages as shipped_languages
+from langadapt.recipes.find import with_absolute_paths as with_absolute_paths
+from langadapt.recipes.find import with_values as with_values
+from langadapt.recipes.language import AdapterSpec as AdapterSpec
+from langadapt.recipes.language import DistillStage as DistillStage
+from langadapt.recipes.language import LanguageRecipe as LanguageRecipe
+from langadapt.recipes.language import ModelRef as ModelRef
+from langadapt.recipes.language import TextModelRef as TextModelRef
+from langadapt.recipes.stages import AlignStage as AlignStage
+from langadapt.recipes.stages import ContrastStage as ContrastStage
+from langadapt.recipes.stages import DomainStage as DomainStage
+from langadapt.recipes.stages import LastLayers as LastLayers
+from langadapt.recipes.stages import Lora as Lora
+from langadapt.recipes.stages import Method as Method
+from langadapt.recipes.stages import Trainable as Trainable
+from langadapt.recipes.stages import TuneStage as TuneStage
+from langadapt.recipes.stages import trainable_text as trainable_text
+from langadapt.recipes.yaml import dump_recipe as dump_recipe
+from langadapt.recipes.yaml import read_yaml as read_yaml

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from langadapt.errors import RecipeError
-from langadapt.recipes.data import ClassificationRecipe, PairsRecipe, ParallelRecipe, RetrievalRecipe
+from langadapt.recipes.data import DATA_KINDS, ParallelRecipe, RetrievalRecipe
 from langadapt.recipes.find import shipped_folder, shipped_languages
 from langadapt.recipes.language import LanguageRecipe
 from langadapt.recipes.yaml import Spec
@@ -84,15 +84,7 @@ def available(
     )
 
 
-_KINDS: dict[str, type[Spec]] = {
-    "language": LanguageRecipe,
-    "parallel": ParallelRecipe,
-    "pairs": PairsRecipe,
-    "retrieval": RetrievalRecipe,
-    "classification": ClassificationRecipe,
-}
-
-KINDS = tuple(_KINDS)
+KINDS: dict[str, type[Spec]] = {"language": LanguageRecipe, **DATA_KINDS}
 """What there is a schema of: language recipes, and each kind of data recipe."""
 
 _PLACEHOLDER = {"type": "string", "pattern": r"^\{[a-z][a-z0-9_]*\}$"}
@@ -107,7 +99,7 @@ def recipe_schema(kind: str) -> dict[str, Any]:
     Args:
         kind: One of `KINDS`.
     """
-    recipe = _KINDS[kind].model_json_schema()
+    recipe = KINDS[kind].model_json_schema()
     parts = recipe.pop("$defs", {})
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"langadapt {kind} recipe"}
     if kind == "language":

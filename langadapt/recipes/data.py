@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from langadapt.recipes.yaml import Spec
+from langadapt.recipes.yaml import CommitHash, Spec
 
 
 class HubSource(Spec):
@@ -12,7 +12,7 @@ class HubSource(Spec):
 
     kind: Literal["hub"]
     repo: str
-    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = None
+    revision: CommitHash | None = None
     """Full commit hash; None only together with `unverified: true`."""
     config: str | None = None
     split: str = "train"
@@ -139,3 +139,12 @@ class ClassificationRecipe(DataCard):
     """Folder with one folder of images per class."""
     classes: str | None = None
     """Text file or YAML of names, or a JSON label list by class number; None takes the folders' names."""
+
+
+DATA_KINDS: dict[str, type[DataCard]] = {
+    "parallel": ParallelRecipe,
+    "pairs": PairsRecipe,
+    "retrieval": RetrievalRecipe,
+    "classification": ClassificationRecipe,
+}
+"""The kinds of data recipes: folders of `data_recipes/`."""

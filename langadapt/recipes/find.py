@@ -12,25 +12,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from langadapt.errors import RecipeError
-from langadapt.recipes.data import (
-    ClassificationRecipe,
-    DataCard,
-    PairsRecipe,
-    ParallelRecipe,
-    RetrievalRecipe,
-)
+from langadapt.recipes.data import DATA_KINDS, DataCard
 from langadapt.recipes.language import LanguageRecipe
 from langadapt.recipes.yaml import S, Spec, parse, read_yaml
 
 R = TypeVar("R", bound=Spec)
 D = TypeVar("D", bound=DataCard)
-
-_FOLDERS: dict[type[DataCard], str] = {
-    ParallelRecipe: "parallel",
-    PairsRecipe: "pairs",
-    RetrievalRecipe: "retrieval",
-    ClassificationRecipe: "classification",
-}
+_FOLDERS = {schema: kind for kind, schema in DATA_KINDS.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +82,7 @@ def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> Re
     path = _path_of(name, start=folder)
     if path is not None:
         shipped = path.parent == shipped_folder("data_recipes") / kind
-        return RecipeFile(recipe=_read_named(schema, path), path=path, shipped=shipped)
+        return RecipeFile(recipe=_named(schema, path, path.stem, read_yaml(path)), path=path, shipped=shipped)
     known = _shipped(schema)
     if name not in known:
         raise RecipeError(
@@ -105,36 +93,34 @@ def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> Re
 
 
 def all_data_recipes(schema: type[D]) -> list[RecipeFile[D]]:
-    """Return every shipped data recipe of one kind, by name.
-
-    Raises:
-        RecipeError: A fault inside one of them.
-    """
+    """Return every shipped data recipe of one kind, by name; raise a RecipeError for a fault in one."""
     return [_read_shipped(schema, name, path) for name, path in sorted(_shipped(schema).items())]
-
-
-def _read_named(schema: type[D], path: Path) -> D:
-    recipe = parse(schema, read_yaml(path), where=str(path))
-    if recipe.name != path.stem:
-        raise RecipeError(f"{path}: name: '{recipe.name}' must equal the file's name '{path.stem}'")
-    return recipe
-
-
-def _read_shipped(schema: type[D], name: str, path: Path) -> RecipeFile[D]:
-    if not is_family(path):
-        return RecipeFile(recipe=_read_named(schema, path), path=path, shipped=True)
-    recipe = parse(schema, read_family(path)[name], where=f"{path}: {name}")
-    if not name.startswith(f"{path.stem}-"):
-        raise RecipeError(f"{path}: name: '{name}' must start with the file's name '{path.stem}-'")
-    return RecipeFile(recipe=recipe, path=path, shipped=True)
 
 
 def _shipped(schema: type[DataCard]) -> dict[str, Path]:
     """Return the file of each shipped data recipe of one kind, by the recipe's name."""
-    files: dict[str, Path] = {}
-    for path in sorted((shipped_folder("data_recipes") / _FOLDERS[schema]).glob("*.yaml")):
-        files.update(dict.fromkeys(read_family(path) if is_family(path) else [path.stem], path))
-    return files
+    files = sorted((shipped_folder("data_recipes") / _FOLDERS[schema]).glob("*.yaml"))
+    return {name: path for path in files for name in _recipes_in(path)}
+
+
+def _read_shipped(schema: type[D], name: str, path: Path) -> RecipeFile[D]:
+    return RecipeFile(recipe=_named(schema, path, name, _recipes_in(path)[name]), path=path, shipped=True)
+
+
+@cache
+def _recipes_in(path: Path) -> dict[str, dict[str, Any]]:
+    """Read the data recipes of a file, one or a family, as plain values by name."""
+    values = read_yaml(path)
+    return expand(values, where=str(path)) if "variants" in values else {path.stem: values}
+
+
+def _named(schema: type[D], path: Path, name: str, values: dict[str, Any]) -> D:
+    recipe = parse(schema, values, where=str(path) if name == path.stem else f"{path}: {name}")
+    if recipe.name != name:
+        raise RecipeError(f"{path}: name: '{recipe.name}' must equal the file's name '{name}'")
+    if not f"{name}-".startswith(f"{path.stem}-"):
+        raise RecipeError(f"{path}: name: '{name}' must start with the file's name '{path.stem}-'")
+    return recipe
 
 
 def _path_of(name: str, *, start: Path | None = None) -> Path | None:
@@ -236,22 +222,6 @@ def with_absolute_paths(recipe_file: RecipeFile[LanguageRecipe]) -> LanguageReci
 
 
 _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
-_VARIANTS = re.compile(r"^variants:", re.MULTILINE)
-
-
-def is_family(path: Path) -> bool:
-    """Tell whether a YAML file holds a table of variants; a look at the text, not a parse."""
-    return bool(_VARIANTS.search(path.read_text(encoding="utf-8", errors="replace")))
-
-
-@cache
-def read_family(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the data recipes that a family's file holds, by name, as plain values.
-
-    Raises:
-        RecipeError: Unreadable, or the table and the recipe do not fit each other.
-    """
-    return expand(read_yaml(path), where=str(path))
 
 
 def expand(values: dict[str, Any], *, where: str) -> dict[str, dict[str, Any]]:

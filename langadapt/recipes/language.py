@@ -1,9 +1,8 @@
 """The language recipe: everything that differs between two languages, in one file."""
 
-import re
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from langadapt.recipes.stages import (
     DomainStage,
@@ -11,10 +10,11 @@ from langadapt.recipes.stages import (
     Fraction,
     PositiveFloat,
     PositiveInt,
+    Template,
     Trainable,
     TuneStage,
 )
-from langadapt.recipes.yaml import Spec
+from langadapt.recipes.yaml import CommitHash, Spec
 
 
 class ModelRef(Spec):
@@ -22,7 +22,7 @@ class ModelRef(Spec):
 
     repo: str
     """`org/name` on the Hub, or a folder; a relative folder starts at the recipe's own folder."""
-    revision: str | None = None
+    revision: CommitHash | None = None
     """Full commit hash of a Hub repository. A local folder has none: its content is hashed instead."""
     unverified: bool = False
     """True while nobody has checked repo and revision against the Hub."""
@@ -30,13 +30,6 @@ class ModelRef(Spec):
     """Of the weights: SPDX id where one exists, else the licence's own name, or `unknown`."""
     licence_source: str | None = None
     """Where the licence was read."""
-
-    @field_validator("revision")
-    @classmethod
-    def _full_hash(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[0-9a-f]{40}", value):
-            raise ValueError("expected a full commit hash of 40 hex digits")
-        return value
 
 
 class ExtendVocabulary(Spec):
@@ -140,9 +133,9 @@ class LanguageRecipe(Spec):
     """Contrastive tuning on image-caption pairs after `distill`."""
     domain: DomainStage | None = None
     """Adaptation to a domain by image-caption pairs of it, after `distill` or `tune`."""
-    prompts: tuple[str, ...] = ()
+    prompts: tuple[Template, ...] = ()
     """Zero-shot templates in the language, each with `{label}`; the first one is the single template."""
-    english_prompts: tuple[str, ...] = ("a photo of a {label}.",)
+    english_prompts: tuple[Template, ...] = ("a photo of a {label}.",)
     """Templates with which the teacher classifies English names; they give the ceiling."""
     few_shot: FewShotStage = FewShotStage()
     """How prompts are learned from a few images of each class."""
@@ -150,11 +143,3 @@ class LanguageRecipe(Spec):
     """Retrieval recipes: names of shipped ones or paths of your own."""
     examples: tuple[str, ...] = ()
     """Short search queries in the language, shown on the report page."""
-
-    @field_validator("prompts", "english_prompts")
-    @classmethod
-    def _has_label(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for prompt in value:
-            if prompt.count("{label}") != 1:
-                raise ValueError(f"each prompt needs {{label}} exactly once: {prompt!r}")
-        return value

@@ -3,21 +3,24 @@
 from collections.abc import Callable
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Discriminator,
-    Field,
-    Tag,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from langadapt.recipes.yaml import Spec
 
 PositiveInt = Annotated[int, Field(gt=0)]
-
 PositiveFloat = Annotated[float, Field(gt=0.0)]
+NotNegative = Annotated[float, Field(ge=0.0)]
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+def _one_label(value: str) -> str:
+    if value.count("{label}") != 1:
+        raise ValueError(f"a template needs {{label}} exactly once: {value!r}")
+    return value
+
+
+Template = Annotated[str, AfterValidator(_one_label)]
+"""A prompt with `{label}` where the name of the class goes."""
 
 Word = Literal[
     "locked", "full", "layer_norm", "bitfit", "adapters", "layer", "projection", "head", "embeddings"
@@ -89,11 +92,6 @@ Trainable = Annotated[tuple[Method, ...], BeforeValidator(_as_list), AfterValida
 def trainable_text(methods: tuple[Method, ...]) -> str:
     """The methods for people: `adapters, lora (rank 8, alpha 16)`."""
     return ", ".join(map(str, methods))
-
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-
-NotNegative = Annotated[float, Field(ge=0.0)]
 
 
 class ContrastStage(Spec):
@@ -224,7 +222,7 @@ class DomainStage(TuneStage):
 class FewShotStage(Spec):
     """A prompt is [general context][domain context][instance context][class name]; contexts can be off."""
 
-    template: str | None = None
+    template: Template | None = None
     """Where every context starts, with `{label}`; None is the first of the recipe's `prompts`. Its tokens are
     the learnable ones: a longer template has a longer context."""
     general: bool = True
@@ -277,10 +275,3 @@ class FewShotStage(Spec):
     chunk_texts: PositiveInt = 1024
     """Prompts that pass through the text model at a time."""
     seed: int = 0
-
-    @field_validator("template")
-    @classmethod
-    def _has_label(cls, value: str | None) -> str | None:
-        if value is not None and value.count("{label}") != 1:
-            raise ValueError(f"the template needs {{label}} exactly once: {value!r}")
-        return value

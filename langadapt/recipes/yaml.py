@@ -3,10 +3,11 @@
 import difflib
 import io
 import json
+import re
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
@@ -17,7 +18,7 @@ from langadapt.errors import RecipeError
 class Spec(BaseModel):
     """Base of every recipe object: frozen, strict (no text to number), no key that is not in the schema."""
 
-    # The lines below each attribute are what editors show: json_schema.py.
+    # The lines below each attribute are what editors show: authoring.recipe_schema.
     model_config = ConfigDict(
         frozen=True, strict=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True
     )
@@ -25,14 +26,24 @@ class Spec(BaseModel):
 
 S = TypeVar("S", bound=Spec)
 
+
+def _full_hash(value: str) -> str:
+    if not re.fullmatch(_HASH, value):
+        raise ValueError("expected a full commit hash of 40 hex digits")
+    return value
+
+
+_HASH = "^[0-9a-f]{40}$"
+CommitHash = Annotated[str, AfterValidator(_full_hash), Field(json_schema_extra={"pattern": _HASH})]
+
 _MOST_CHARACTERS, _MOST_VALUES = 2_000_000, 200_000
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Reads one mapping from a YAML 1.2 file.
+    """Read one mapping from a YAML 1.2 file.
 
     Raises:
-        RecipeError: the file is missing, not UTF-8, not YAML, repeats a key or holds no mapping.
+        RecipeError: The file is missing, not UTF-8, not YAML, repeats a key or holds no mapping.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -46,9 +57,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}; see its rights") from error
     if len(text) > _MOST_CHARACTERS:
         raise RecipeError(f"{path}: {len(text):,} characters are no recipe; {_MOST_CHARACTERS:,} are allowed")
-    yaml = YAML(typ="safe", pure=True)
     try:
-        found = yaml.load(text)
+        values = YAML(typ="safe", pure=True).load(text)
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" line {mark.line + 1}" if mark else ""
@@ -59,14 +69,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, AssertionError) as error:
         # The library's own faults at odd documents: a date of month 13, a number without digits.
         raise RecipeError(f"{path}: not valid YAML: {str(error).splitlines()[0] or error!r}") from error
-    _check_size(found, path)
-    if not isinstance(found, dict):
-        raise RecipeError(f"{path}: expected a mapping of keys, got {type(found).__name__}")
-    return found
+    _check_size(values, path)
+    if not isinstance(values, dict):
+        raise RecipeError(f"{path}: expected a mapping of keys, got {type(values).__name__}")
+    return values
 
 
-def _check_size(found: object, path: Path) -> None:
-    """Refuses what grows without end once its aliases are written out; what holds itself `parse` refuses."""
+def _check_size(values: object, path: Path) -> None:
+    """Refuse what grows without end once its aliases are written out; what holds itself `parse` refuses."""
     sizes: dict[int, int] = {}
 
     def size(value: object) -> int:
@@ -78,24 +88,24 @@ def _check_size(found: object, path: Path) -> None:
             sizes[id(value)] = 1 + sum(map(size, inner))
         return sizes[id(value)]
 
-    if size(found) > _MOST_VALUES:
+    if size(values) > _MOST_VALUES:
         raise RecipeError(f"{path}: its aliases stand for more than {_MOST_VALUES:,} values; write less")
 
 
-def parse(schema: type[S], found: dict[str, Any], *, where: str) -> S:
-    """Turns a mapping into a frozen recipe object.
+def parse(schema: type[S], values: dict[str, Any], *, where: str) -> S:
+    """Turn a mapping into a frozen recipe object.
 
     Args:
-        schema: the recipe class.
-        found: plain YAML or JSON values.
-        where: file name that starts each error line.
+        schema: The recipe class.
+        values: Plain YAML or JSON.
+        where: File name that starts each error line.
 
     Raises:
-        RecipeError: one line per fault, `file: key: what was expected, what was found`.
+        RecipeError: One line per fault, `file: key: what was expected, what was found`.
     """
     try:
         # Through JSON, because strict mode then still takes a YAML list for a tuple.
-        return schema.model_validate_json(json.dumps(found, allow_nan=False))
+        return schema.model_validate_json(json.dumps(values, allow_nan=False))
     except ValidationError as error:
         lines = dict.fromkeys(f"{where}: {_explain(schema, item)}" for item in error.errors())
         raise RecipeError("\n".join(lines)) from error
@@ -104,7 +114,7 @@ def parse(schema: type[S], found: dict[str, Any], *, where: str) -> S:
 
 
 def dump_recipe(spec: Spec) -> str:
-    """A recipe as YAML text that reads back to an equal object."""
+    """Return a recipe as YAML text that reads back to an equal object."""
     yaml = YAML(typ="safe", pure=True)
     yaml.allow_unicode = True
     setattr(yaml, "default_flow_style", False)  # noqa: B010 - typed as None by the library
@@ -129,17 +139,17 @@ _EXPECTED = {
 
 
 def _explain(schema: type[BaseModel], item: ErrorDetails) -> str:
-    place = ".".join(str(part) for part in item["loc"])
+    key = ".".join(str(part) for part in item["loc"])
     if item["type"] == "extra_forbidden":
         known = _keys_at(schema, item["loc"][:-1])
         near = difflib.get_close_matches(str(item["loc"][-1]), known, n=1, cutoff=0.5)
-        return f"{place}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "")
+        return f"{key}: unknown key" + (f"; did you mean '{near[0]}'?" if near else "")
     if item["type"] == "missing":
-        return f"{place}: required key is missing"
+        return f"{key}: required key is missing"
     if item["type"] in _EXPECTED:
-        return f"{place}: expected {_EXPECTED[item['type']]}, got {item['input']!r}"
+        return f"{key}: expected {_EXPECTED[item['type']]}, got {item['input']!r}"
     message = item["msg"].removeprefix("Value error, ")
-    head = f"{place}: " if place else ""
+    head = f"{key}: " if key else ""
     got = repr(item["input"])
     scalar = isinstance(item["input"], str | int | float | bool)
     return f"{head}{message}" + (f", got {got}" if scalar and got not in message else "")

@@ -6,7 +6,7 @@ import pytest
 
 from langadapt.errors import RecipeError
 from langadapt.recipes import ParallelRecipe, RetrievalRecipe, all_data_recipes, data_recipe, find
-from langadapt.recipes.find import expand, is_family
+from langadapt.recipes.find import expand
 
 FAMILY = """
 name: news-en-{code}
@@ -93,9 +93,3 @@ def test_a_family_is_named_after_its_file(shipped: Path):
     (shipped / "news.yaml").rename(shipped / "other.yaml")
     with pytest.raises(RecipeError, match=r"name: 'news-en-de' must start with the file's name 'other-'"):
         data_recipe(ParallelRecipe, "news-en-de")
-
-
-def test_only_a_key_of_its_own_makes_a_family(tmp_path: Path):
-    for text, is_one in (("name: x\nvariants:\n", True), ("title: the variants: many\n", False)):
-        (tmp_path / "x.yaml").write_text(text, encoding="utf-8")
-        assert is_family(tmp_path / "x.yaml") is is_one
