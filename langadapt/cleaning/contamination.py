@@ -159,10 +159,10 @@ def captions_of(recipe: RecipeFile[RetrievalRecipe]) -> list[Captions]:
     Raises:
         DataError: it is not here, or unreadable.
     """
-    found = load_captions(recipe)
-    sides = [Captions(set_name=found.name, english=False, texts=found.texts)]
-    if found.english:
-        sides.append(Captions(set_name=found.name, english=True, texts=found.english))
+    texts, english = load_captions(recipe)
+    sides = [Captions(set_name=recipe.recipe.name, english=False, texts=texts)]
+    if english:
+        sides.append(Captions(set_name=recipe.recipe.name, english=True, texts=english))
     return sides
 
 

@@ -19,7 +19,7 @@ from langadapt.recipes.data import ClassificationRecipe
 from langadapt.recipes.find import RecipeFile
 
 Split = Literal["train", "test"]
-
+_SYNONYMS = "|"
 _SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
 
 
@@ -56,21 +56,20 @@ class ClassificationSet:
             raise DataError(f"{self.name}: has {len(self.classes)} class; there is nothing to choose from")
 
     def rows(self, chosen: NDArray[np.int64]) -> "ClassificationSet":
-        """Some of the images; the classes stay."""
+        """Return some of the images; the classes stay."""
         images = tuple(self.images[row] for row in chosen.tolist())
         return replace(self, images=images, labels=self.labels[chosen])
 
     def only(self, classes: Sequence[int]) -> "ClassificationSet":
-        """The images of some classes, which are numbered anew in the order given."""
-        place = np.full(len(self.classes), -1)
-        place[list(classes)] = np.arange(len(classes))
-        kept = np.flatnonzero(place[self.labels] >= 0)
-        part = self.rows(kept)
-        return replace(part, labels=place[part.labels], classes=tuple(self.classes[i] for i in classes))
+        """Return the images of some classes, which are numbered anew in the order given."""
+        number = np.full(len(self.classes), -1)
+        number[list(classes)] = np.arange(len(classes))
+        part = self.rows(np.flatnonzero(number[self.labels] >= 0))
+        return replace(part, labels=number[part.labels], classes=tuple(self.classes[i] for i in classes))
 
 
 def load_classification(found: RecipeFile[ClassificationRecipe], *, language: str) -> ClassificationSet:
-    """Reads a recipe's set in one language.
+    """Read a recipe's set in one language.
 
     Raises:
         DataError: data not there (says how to get them), unreadable, or they do not fit each other.
@@ -92,7 +91,7 @@ def classification_from_folder(
     split: Split = "test",
     name: str | None = None,
 ) -> ClassificationSet:
-    """A set of your own: one folder of images per class.
+    """Read your own set: one folder of images per class.
 
     Args:
         folder: the class folders, or `train/` and `test/` (or `val/`) with the class folders inside.
@@ -107,14 +106,19 @@ def classification_from_folder(
     """
     place = split_folder(folder, split)
     folders = _class_folders(place)
-    listed = _class_list(folders, classes, language)
-    missing = [item.folder for item in listed if item.folder not in folders]
-    if missing:
+    if classes is None:
+        listed = tuple(ClassNames(folder=name, names=(_readable(name),)) for name in folders)
+    elif classes.suffix.lower() == ".json":
+        listed = read_label_list(classes, language, folders)
+    else:
+        listed = read_class_names(classes)
+    names = [item.folder for item in listed]
+    if missing := [name for name in names if name not in folders]:
         raise DataError(
             f"{place}: no folder for class '{missing[0]}' ({len(missing)} of {len(listed)} lack one); each "
             f"class that {classes} names needs a folder of images"
         )
-    unnamed = sorted(set(folders) - {item.folder for item in listed})
+    unnamed = sorted(set(folders) - set(names))
     if unnamed and (classes is None or classes.suffix.lower() != ".json"):
         raise DataError(
             f"{place}: folder '{unnamed[0]}' is no class of {classes} ({len(unnamed)} are not); add it there "
@@ -131,12 +135,12 @@ def classification_from_folder(
 
 
 def has_splits(folder: Path) -> bool:
-    """Whether a folder is divided into `train/` and `test/` (or `val/`) itself."""
+    """Return whether a folder is divided into `train/` and `test/` (or `val/`) itself."""
     return all(any((folder / name).is_dir() for name in names) for names in _SPLIT_FOLDERS.values())
 
 
 def split_folder(folder: Path, split: Split) -> Path:
-    """The folder that holds a split's class folders: `folder` itself where it is not divided."""
+    """Return the folder of a split's class folders: `folder` itself where it is not divided."""
     if not has_splits(folder):
         return folder
     return next(folder / name for name in _SPLIT_FOLDERS[split] if (folder / name).is_dir())
@@ -152,19 +156,12 @@ def _class_folders(place: Path) -> list[str]:
     return found
 
 
-def _class_list(folders: list[str], classes: Path | None, language: str) -> tuple[ClassNames, ...]:
-    if classes is None:
-        return tuple(ClassNames(folder=name, names=(name.replace("_", " "),)) for name in folders)
-    if classes.suffix.lower() == ".json":
-        return read_label_list(classes, language, folders)
-    return read_class_names(classes)
-
-
-_SYNONYMS = "|"
+def _readable(folder: str) -> str:
+    return folder.replace("_", " ")
 
 
 def read_class_names(path: Path) -> tuple[ClassNames, ...]:
-    """Reads a user's own list of classes.
+    """Read a user's own list of classes.
 
     A text file has one class per line, up to three cells divided by tabs: folder, names, English names.
     Synonyms stand in one cell, divided by `|`. A line of one cell is a folder that has the class's name. YAML
@@ -194,7 +191,7 @@ def read_class_names(path: Path) -> tuple[ClassNames, ...]:
 
 
 def read_label_list(path: Path, language: str, folders: Sequence[str]) -> tuple[ClassNames, ...]:
-    """Reads one language of a label list as Babel-ImageNet distributes it.
+    """Read one language of a label list as Babel-ImageNet distributes it.
 
     The file maps an upper-case language code to two lists: class numbers and their labels. A class number
     counts the sorted class folders from 0, so all of them must be there, also those that the language lacks.
@@ -264,13 +261,8 @@ def _from_lines(path: Path) -> list[ClassNames]:
                 f"{path}: line {line.number} has {len(cells)} cells; expected folder, names, English names"
             )
         folder, names, english = (*cells, *[""] * (3 - len(cells)))
-        classes.append(
-            ClassNames(
-                folder=folder,
-                names=_synonyms(names) if names else (folder.replace("_", " "),),
-                english=_synonyms(english) if english else (),
-            )
-        )
+        own = _synonyms(names) if names else (_readable(folder),)
+        classes.append(ClassNames(folder=folder, names=own, english=_synonyms(english) if english else ()))
     return classes
 
 
@@ -299,48 +291,48 @@ def _synonyms(cell: str) -> tuple[str, ...]:
 
 
 def draw_shots(data: ClassificationSet, shots: int, *, seed: int) -> NDArray[np.int64]:
-    """Rows of `shots` images of each class, by lot.
+    """Draw `shots` images of each class; return their rows.
 
     The draws of one seed are nested: the shots of 4 are among those of 8.
 
     Raises:
         DataError: a class has fewer images.
     """
-    chosen = []
-    for number, item in enumerate(data.classes):
-        own = np.flatnonzero(data.labels == number)
+    rows = _shuffled_classes(data, seed)
+    for item, own in zip(data.classes, rows, strict=True):
         if len(own) < shots:
             raise DataError(
                 f"{data.name}: class '{item.folder}' has {len(own)} images, {shots} shots were asked for; "
                 "lower --shots or add images"
             )
-        order = np.random.default_rng([seed, number]).permutation(len(own))
-        chosen.append(own[order[:shots]])
-    return np.concatenate(chosen)
+    return np.concatenate([own[:shots] for own in rows])
 
 
 def divided(
     data: ClassificationSet, *, test_fraction: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows to draw shots from, and rows to test on: a share of every class, by lot.
+    """Draw a share of every class to test on; return the other rows, to draw shots from, and the drawn ones.
 
     Raises:
         DataError: a class has a single image.
     """
     train, test = [], []
-    for number, item in enumerate(data.classes):
-        own = np.flatnonzero(data.labels == number)
+    for item, own in zip(data.classes, _shuffled_classes(data, seed), strict=True):
         if len(own) < 2:
             raise DataError(f"{data.name}: class '{item.folder}' has one image; two are the least to divide")
-        order = own[np.random.default_rng([seed, number]).permutation(len(own))]
         count = min(len(own) - 1, max(1, round(test_fraction * len(own))))
-        test.append(order[:count])
-        train.append(order[count:])
+        test.append(own[:count])
+        train.append(own[count:])
     return np.concatenate(train), np.concatenate(test)
 
 
+def _shuffled_classes(data: ClassificationSet, seed: int) -> list[NDArray[np.int64]]:
+    rows = [np.flatnonzero(data.labels == number) for number in range(len(data.classes))]
+    return [np.random.default_rng([seed, number]).permutation(own) for number, own in enumerate(rows)]
+
+
 def base_and_novel(classes: int) -> tuple[list[int], list[int]]:
-    """The first half of the classes and the second; of an odd number the base has one more.
+    """Return the first half of the classes and the second; of an odd number the base has one more.
 
     Source: Zhou et al., Conditional Prompt Learning, 2022, section 4.1.
     """

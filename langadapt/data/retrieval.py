@@ -1,8 +1,8 @@
-"""Loads retrieval test sets: a recipe's, or a user's own captions beside images."""
+"""Retrieval test sets: a recipe's, or a user's own captions beside images."""
 
 import os
 import re
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,19 +17,10 @@ from langadapt.errors import DataError
 from langadapt.recipes.data import CaptionColumns, RetrievalRecipe
 from langadapt.recipes.find import RecipeFile
 
-
-@dataclass(frozen=True, kw_only=True)
-class RetrievalCaptions:
-    """All captions of a test set, in the language and in English, where it has them."""
-
-    name: str
-    texts: tuple[str, ...]
-    english: tuple[str, ...]
-
-
 _BY_LINE = ("lines", "xtd10", "multi30k")
-
 _WITH_NAMES = (*_BY_LINE, "coco-cn", "flickr-cn")
+_COCO_SPLIT = re.compile(r"COCO_((?:train|val|test)20\d\d)_")
+_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,14 +53,8 @@ class RetrievalSet:
         _check_owners(self.name, "texts", self.image_of_text, len(self.texts), self.image_count)
         if (self.ceiling_texts is None) != (self.ceiling_image_of_text is None):
             raise DataError(f"{self.name}: the ceiling needs both its texts and their images")
-        if self.ceiling_texts is not None and self.ceiling_image_of_text is not None:
-            _check_owners(
-                self.name,
-                "English captions",
-                self.ceiling_image_of_text,
-                len(self.ceiling_texts),
-                self.image_count,
-            )
+        if self.ceiling_texts is not None and (owners := self.ceiling_image_of_text) is not None:
+            _check_owners(self.name, "English captions", owners, len(self.ceiling_texts), self.image_count)
 
     @cached_property
     def english_gallery(self) -> tuple[str, ...]:
@@ -83,7 +68,7 @@ class RetrievalSet:
 
 
 def load_retrieval(found: RecipeFile[RetrievalRecipe]) -> RetrievalSet:
-    """Reads a recipe's captions and looks for its images.
+    """Read a recipe's captions and look for its images.
 
     The ceiling comes from the recipe's `english` files, else from the English side of each caption. Where a
     format has one caption file and one English file of the same lines (XTD10, Multi30k task 1), the English
@@ -106,41 +91,37 @@ def load_retrieval(found: RecipeFile[RetrievalRecipe]) -> RetrievalSet:
                 "they do not correspond; take both from one release"
             )
         captions = [replace(own, english=side.text) for own, side in zip(captions, ceiling, strict=True)]
-    folder = None if recipe.images is None else local_path(found, recipe.images)
-    made = assemble(
+    loaded = assemble(
         captions,
         ceiling,
         name=recipe.name,
         language=recipe.language,
-        folder=folder,
+        folder=None if recipe.images is None else local_path(found, recipe.images),
         which_captions=recipe.which_captions,
     )
-    expected = {"expected_captions": (recipe.expected_captions, len(made.texts))}
-    if made.images is not None:
-        expected["expected_images"] = (recipe.expected_images, len(made.images))
-    for key, (wanted, got) in expected.items():
-        if wanted is not None and wanted != got:
+    counts = {"captions": len(loaded.texts), "images": None if loaded.images is None else len(loaded.images)}
+    for what, count in counts.items():
+        expected = getattr(recipe, f"expected_{what}")
+        if expected is not None and count not in (None, expected):
             raise DataError(
-                f"{found.path}: {key} is {wanted}, the data hold {got} (which_captions: "
-                f"{recipe.which_captions}); fetch the release that the recipe names or correct {key}"
+                f"{found.path}: expected_{what} is {expected}, the data hold {count} (which_captions: "
+                f"{recipe.which_captions}); fetch the release that the recipe names or correct "
+                f"expected_{what}"
             )
-    return made
+    return loaded
 
 
-def load_captions(found: RecipeFile[RetrievalRecipe]) -> RetrievalCaptions:
-    """Reads a recipe's captions on both sides, all of them, without looking for images.
+def load_captions(found: RecipeFile[RetrievalRecipe]) -> tuple[list[str], list[str]]:
+    """Read all of a recipe's captions, and all English ones, without looking for images.
 
     Raises:
         DataError: data not there (says how to get them) or unreadable.
     """
-    recipe = found.recipe
     files = _caption_files(found)
-    captions = list(READERS[recipe.format](files))
+    captions = list(READERS[found.recipe.format](files))
     english = [item.text for item in _english_captions(found, files) or ()]
     english += [item.english for item in captions if item.english is not None]
-    return RetrievalCaptions(
-        name=recipe.name, texts=tuple(item.text for item in captions), english=tuple(dict.fromkeys(english))
-    )
+    return [item.text for item in captions], list(dict.fromkeys(english))
 
 
 def _caption_files(found: RecipeFile[RetrievalRecipe]) -> CaptionFiles:
@@ -213,11 +194,6 @@ def _check_owners(name: str, what: str, owners: NDArray[np.int64], texts: int, i
         raise DataError(f"{name}: each of the {images} images needs a text and each text an image ({what})")
 
 
-_COCO_SPLIT = re.compile(r"COCO_((?:train|val|test)20\d\d)_")
-
-_SHOWN = 5
-
-
 def assemble(
     captions: Sequence[Caption],
     ceiling: Sequence[Caption] | None,
@@ -227,7 +203,7 @@ def assemble(
     folder: Path | None,
     which_captions: Literal["all", "first"],
 ) -> RetrievalSet:
-    """Puts captions together with their images.
+    """Put captions together with their images.
 
     Args:
         captions: of the set, in order; images are numbered as they first appear.
@@ -243,17 +219,22 @@ def assemble(
         DataError: image files missing, an image without an English caption, no English sides without images.
     """
     if folder is None:
-        return _image_free(captions, name=name, language=language, which_captions=which_captions)
-    captions = _with_plain_names(captions)
-    ceiling = None if ceiling is None else _with_plain_names(ceiling)
+        if any(item.english is None for item in captions):
+            raise DataError(
+                f"{name}: without images each caption needs its English side; name the images' folder, an "
+                "English column (table) or the English file of the same lines (lines, xtd10, multi30k)"
+            )
+        captions, ceiling = [replace(item, image=item.english or "") for item in captions], None
+    else:
+        captions = _with_plain_names(captions)
+        ceiling = None if ceiling is None else _with_plain_names(ceiling)
     names = list(dict.fromkeys(item.image for item in captions))
     if which_captions == "first":
-        captions = _first_of_each(captions, [item.image for item in captions])
-        ceiling = None if ceiling is None else _first_of_each(ceiling, [item.image for item in ceiling])
-    english = tuple(item.english for item in captions if item.english is not None)
-    known = len(english) == len(captions)
-    if ceiling is None and known:
-        ceiling = [Caption(item.image, text) for item, text in zip(captions, english, strict=True)]
+        captions = _first_of_each_image(captions)
+        ceiling = None if ceiling is None else _first_of_each_image(ceiling)
+    known = all(item.english is not None for item in captions)
+    if folder is not None and ceiling is None and known:
+        ceiling = [replace(item, text=item.english or "") for item in captions]
     numbers = {image: number for number, image in enumerate(names)}
     if ceiling is not None:
         ceiling = [item for item in ceiling if item.image in numbers]
@@ -261,37 +242,12 @@ def assemble(
     return RetrievalSet(
         name=name,
         language=language,
-        images=_image_files(name, folder, names),
+        images=None if folder is None else _image_files(name, folder, names),
         texts=tuple(item.text for item in captions),
         image_of_text=_numbered(numbers[item.image] for item in captions),
-        english=english if known else None,
+        english=tuple(item.english or "" for item in captions) if known else None,
         ceiling_texts=None if ceiling is None else tuple(item.text for item in ceiling),
         ceiling_image_of_text=None if ceiling is None else _numbered(numbers[item.image] for item in ceiling),
-        which_captions=which_captions,
-    )
-
-
-def _image_free(
-    captions: Sequence[Caption], *, name: str, language: str, which_captions: Literal["all", "first"]
-) -> RetrievalSet:
-    if any(item.english is None for item in captions):
-        raise DataError(
-            f"{name}: without images each caption needs its English side; name the images' folder, an "
-            "English column (table) or the English file of the same lines (lines, xtd10, multi30k)"
-        )
-    if which_captions == "first":
-        captions = _first_of_each(captions, [item.english for item in captions])
-    english = tuple(item.english for item in captions if item.english is not None)
-    numbers = {text: number for number, text in enumerate(dict.fromkeys(english))}
-    return RetrievalSet(
-        name=name,
-        language=language,
-        images=None,
-        texts=tuple(item.text for item in captions),
-        image_of_text=_numbered(numbers[text] for text in english),
-        english=english,
-        ceiling_texts=None,
-        ceiling_image_of_text=None,
         which_captions=which_captions,
     )
 
@@ -301,11 +257,11 @@ def _with_plain_names(captions: Sequence[Caption]) -> list[Caption]:
     return [replace(item, image=os.path.normpath(item.image)) for item in captions]
 
 
-def _first_of_each(captions: Sequence[Caption], owners: Sequence[Hashable]) -> list[Caption]:
-    seen: dict[Hashable, Caption] = {}
-    for item, owner in zip(captions, owners, strict=True):
-        seen.setdefault(owner, item)
-    return list(seen.values())
+def _first_of_each_image(captions: Sequence[Caption]) -> list[Caption]:
+    first: dict[str, Caption] = {}
+    for item in captions:
+        first.setdefault(item.image, item)
+    return list(first.values())
 
 
 def _check_covered(name: str, names: Sequence[str], ceiling: Sequence[Caption]) -> None:
@@ -319,7 +275,11 @@ def _check_covered(name: str, names: Sequence[str], ceiling: Sequence[Caption]) 
 
 
 def _image_files(name: str, folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
-    paths = [_image_file(name, folder, image) for image in names]
+    paths = []
+    for image in names:
+        path, split = inside(folder, image, name), _COCO_SPLIT.match(image)
+        nested = folder / split[1] / image if split else path
+        paths.append(nested if not path.is_file() and nested.is_file() else path)
     missing = [path for path in paths if not path.is_file()]
     if missing:
         shown = ", ".join(str(path) for path in missing[:_SHOWN])
@@ -328,13 +288,6 @@ def _image_files(name: str, folder: Path, names: Sequence[str]) -> tuple[Path, .
             "or name the right one (a smaller pool would score too high)"
         )
     return tuple(paths)
-
-
-def _image_file(set_name: str, folder: Path, name: str) -> Path:
-    path = inside(folder, name, set_name)
-    split = _COCO_SPLIT.match(name)
-    nested = folder / split[1] / name if split else path
-    return nested if not path.is_file() and nested.is_file() else path
 
 
 def _numbered(numbers: Iterable[int]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""The Hub when it stutters: asks again after a while, and takes no file that is not what it should be."""
+"""Retry and verify Hub downloads."""
 
 import hashlib
 import json
@@ -18,13 +18,8 @@ from langadapt.files.store import cache_folder
 T = TypeVar("T")
 
 _TRIES = 5
-
-_FIRST_WAIT_SECONDS = 1.0
-
-_LONGEST_WAIT_SECONDS = 60.0
-
+_FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 60.0
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
-
 _SHA256_DIGITS, _GIT_DIGITS = 64, 40
 
 
@@ -33,10 +28,10 @@ class WrongHashError(OSError):
 
 
 def with_backoff(call: Callable[[], T], *, what: str) -> T:
-    """Calls, and calls again where the Hub was busy or the connection was cut.
+    """Call, and call again if the Hub was busy or the connection was cut.
 
-    It waits 1, 2, 4 and 8 seconds, or as long as the Hub asks for, up to a minute each time. Where nothing
-    listens at all there is no second try: the machine is offline.
+    The waits are 1, 2, 4 and 8 seconds, or as long as the Hub asks for, up to a minute each time. Where
+    nothing listens at all there is no second try: the machine is offline.
 
     Args:
         call: may be called several times.
@@ -47,10 +42,10 @@ def with_backoff(call: Callable[[], T], *, what: str) -> T:
         try:
             return call()
         except (HTTPError, OSError, RuntimeError, ValueError) as error:
-            reason = _passing(error)
+            reason = _passing_reason(error)
             if reason is None:
                 raise
-            seconds = min(max(wait, _asked_seconds(error)), _LONGEST_WAIT_SECONDS)
+            seconds = min(max(wait, _retry_after(error)), _LONGEST_WAIT_SECONDS)
         again = f"{what}: {reason}; trying again in {seconds:.0f} s ({tried + 1} of {_TRIES})"
         warnings.warn(again, LangadaptWarning, stacklevel=2)
         time.sleep(seconds)
@@ -58,8 +53,8 @@ def with_backoff(call: Callable[[], T], *, what: str) -> T:
     return call()
 
 
-def fetched(download: Callable[[], str], *, what: str) -> Path:
-    """A downloaded snapshot whose files are those that their hashes name; tried again as `with_backoff` does.
+def fetch_verified(download: Callable[[], str], *, what: str) -> Path:
+    """Download a snapshot and verify its files by their hashes; retry as `with_backoff`.
 
     Raises:
         WrongHashError: a file was wrong each time.
@@ -69,55 +64,53 @@ def fetched(download: Callable[[], str], *, what: str) -> Path:
         folder = Path(download())
         for path in sorted(folder.rglob("*")):
             if path.is_symlink() and path.is_file():
-                _check(path)
+                _verify(path)
         return folder
 
     return with_backoff(fetch, what=what)
 
 
 def one_line(error: BaseException) -> str:
-    """An error in one line without the user's token: a server may send back what it was sent."""
+    """Return an error in one line without the user's token: a server may send back what it was sent."""
     return without_token(" ".join(str(error).split()) or type(error).__name__)[:300]
 
 
 def without_token(text: str) -> str:
-    """A text in which stars stand for the user's token."""
+    """Replace the user's token by stars."""
     token = get_token()
     return text.replace(token, "***") if token else text
 
 
-def _check(link: Path) -> None:
-    """Compares a file of the Hub's cache with its name, once: it is then known by size and time."""
+def _verify(link: Path) -> None:
+    """Compare a file of the Hub's cache with its name, once: it is then known by size and time."""
     blob = link.resolve()
     facts = blob.stat()
     known = cache_folder() / "hub-files" / f"{blob.name}.json"
-    said = [facts.st_size, facts.st_mtime_ns]
+    stamp = [facts.st_size, facts.st_mtime_ns]
     try:
-        if json.loads(known.read_text(encoding="utf-8")) == said:
+        if json.loads(known.read_text(encoding="utf-8")) == stamp:
             return
     except (OSError, ValueError):
         pass
-    if blob.name not in _names(blob, facts.st_size):
+    if _content_hash(blob, facts.st_size) not in (None, blob.name):
         link.unlink()
         blob.unlink()
         raise WrongHashError(f"{link.name} is not the file that the Hub announced; it was thrown away")
-    write_text(known, json.dumps(said))
+    write_text(known, json.dumps(stamp))
 
 
-def _names(blob: Path, size: int) -> Iterator[str]:
-    """Names under which the cache may keep this content: SHA-256, or git's own for small files."""
-    if len(blob.name) not in (_SHA256_DIGITS, _GIT_DIGITS):
-        yield blob.name  # no hash that we know
-        return
+def _content_hash(blob: Path, size: int) -> str | None:
+    """Return the hash of the kind that names the file: SHA-256, or git's own for small files; else None."""
     with blob.open("rb") as file:
         if len(blob.name) == _SHA256_DIGITS:
-            yield hashlib.file_digest(file, "sha256").hexdigest()
-        else:
-            yield hashlib.sha1(b"blob %d\0" % size + file.read(), usedforsecurity=False).hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        if len(blob.name) == _GIT_DIGITS:
+            return hashlib.sha1(b"blob %d\0" % size + file.read(), usedforsecurity=False).hexdigest()
+    return None
 
 
-def _passing(error: BaseException) -> str | None:
-    """What went wrong, if it may go right the next time."""
+def _passing_reason(error: BaseException) -> str | None:
+    """Return what went wrong, if it may go right the next time."""
     for cause in _causes(error):
         if isinstance(cause, WrongHashError):
             return str(cause)
@@ -132,13 +125,12 @@ def _passing(error: BaseException) -> str | None:
     return None
 
 
-def _asked_seconds(error: BaseException) -> float:
-    """What the Hub's `Retry-After` says; 0 where it says nothing, or a date."""
+def _retry_after(error: BaseException) -> float:
+    """Return the seconds of the Hub's `Retry-After`; 0 without one, or for a date."""
     for cause in _causes(error):
         headers = getattr(getattr(cause, "response", None), "headers", {})
-        said = str(headers.get("Retry-After", ""))
-        if said.isdigit():
-            return float(said)
+        if (seconds := str(headers.get("Retry-After", ""))).isdigit():
+            return float(seconds)
     return 0.0
 
 

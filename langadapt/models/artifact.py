@@ -20,7 +20,7 @@ from torch import Tensor
 
 from langadapt.errors import ModelError
 from langadapt.files.atomic import write_tensors, write_text
-from langadapt.files.fetch import WrongHashError, fetched, one_line
+from langadapt.files.fetch import WrongHashError, fetch_verified, one_line
 from langadapt.models.provenance import BaseModel, DataSource, Samples
 from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import LanguageRecipe, dump_recipe
@@ -195,7 +195,7 @@ def artifact_folder(path_or_repo: str, revision: str | None) -> Path:
     if path_or_repo.startswith((".", "/", "~")) or path_or_repo.count("/") != 1:
         raise ModelError(f"{path_or_repo}: no such artifact folder")
     try:
-        return fetched(
+        return fetch_verified(
             lambda: snapshot_download(path_or_repo, revision=revision, allow_patterns=list(FILES)),
             what=path_or_repo,
         )

@@ -22,7 +22,7 @@ from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from langadapt.errors import ModelError
-from langadapt.files.fetch import fetched, one_line
+from langadapt.files.fetch import fetch_verified, one_line
 from langadapt.models.device import keep_freed_memory
 from langadapt.models.towers import MODEL_FILES, read_module
 from langadapt.recipes import ModelRef
@@ -79,7 +79,7 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
 def _download(ref: ModelRef) -> Path:
     where = f"{ref.repo} at revision {ref.revision or 'main'}"
     try:
-        return fetched(
+        return fetch_verified(
             lambda: snapshot_download(ref.repo, revision=ref.revision, allow_patterns=MODEL_FILES), what=where
         )
     except GatedRepoError:

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub.errors import HTTPError
 
 from langadapt.errors import LangadaptWarning
-from langadapt.files.fetch import WrongHashError, fetched, with_backoff
+from langadapt.files.fetch import WrongHashError, fetch_verified, with_backoff
 
 
 class Answered(OSError):
@@ -99,10 +99,10 @@ def test_a_wrong_file_is_fetched_again(slept: list[float], tmp_path: Path, git: 
     name = hashlib.sha1(b"blob 13\0" + good).hexdigest() if git else hashlib.sha256(good).hexdigest()
     contents = [b"bad", good]
     with pytest.warns(LangadaptWarning, match="file.bin is not the file that the Hub announced"):
-        folder = fetched(lambda: cache(tmp_path, name, contents.pop(0)), what="x")
+        folder = fetch_verified(lambda: cache(tmp_path, name, contents.pop(0)), what="x")
     assert (folder / "file.bin").read_bytes() == good
     with pytest.raises(WrongHashError), pytest.warns(LangadaptWarning):
-        fetched(lambda: cache(tmp_path, name, b"bad"), what="x")
+        fetch_verified(lambda: cache(tmp_path, name, b"bad"), what="x")
     assert not (tmp_path / "blobs" / name).exists(), "nobody takes it for good later"
 
 
