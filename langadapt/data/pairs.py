@@ -18,12 +18,13 @@ from langadapt.data.readers import (
     check_row_count,
     column_names,
     file_title,
+    hub_rows,
     inside,
     load_hub,
     local_path,
     read_values,
 )
-from langadapt.data.rows import Row, check_text, reach, root_columns, unreadable
+from langadapt.data.rows import Row, caption_pairs, check_text, reach, root_columns, unreadable
 from langadapt.errors import DataError, MissingDataError
 from langadapt.files.atomic import replacing, write_text
 from langadapt.files.store import cache_folder, fingerprint, fingerprint_of
@@ -149,26 +150,18 @@ def _rows(found: RecipeFile[PairsRecipe]) -> Iterator[Row]:
 def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
     """Number the images as they first appear; a cell may hold a list of captions."""
     numbers: dict[ImageFile, int] = {}
-    texts: list[str] = []
-    english: list[str] = []
+    captions: list[tuple[str, str | None]] = []
     owners: list[int] = []
     for row in rows:
-        value, captions, *sides = row.values
-        image = value
-        if not isinstance(value, PackedImage):
+        image = row.values[0]
+        if not isinstance(image, PackedImage):
             if folder is None:
                 raise DataError(f"{name}: `images` must name the folder of the image files")
-            image = inside(folder, check_text(value, f"{row.where}: image"), row.where)
-        number = numbers.setdefault(image, len(numbers))
-        own = captions if isinstance(captions, list) else [captions]
-        beside = [] if not sides else sides[0] if isinstance(sides[0], list) else [sides[0]]
-        if not own or (sides and len(beside) != len(own)):
-            raise DataError(
-                f"{row.where}: {len(own)} captions, {len(beside)} English ones; each needs its own"
-            )
-        texts += [check_text(text, f"{row.where}: caption") for text in own]
-        english += [check_text(text, f"{row.where}: English side") for text in beside]
-        owners += [number] * len(own)
+            image = inside(folder, check_text(image, f"{row.where}: image"), row.where)
+        english = "English side" if len(row.values) > 2 else None
+        found = caption_pairs(row, "caption", english)
+        owners += [numbers.setdefault(image, len(numbers))] * len(found)
+        captions += found
     missing = [image for image in numbers if isinstance(image, Path) and not image.is_file()]
     if missing:
         shown = ", ".join(str(path) for path in missing[:_SHOWN])
@@ -176,12 +169,13 @@ def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
             f"{name}: {len(missing)} of {len(numbers)} image files are missing: {shown}; complete the folder "
             "or name the right one"
         )
+    sides = tuple(side for _, side in captions if side is not None)
     return Pairs(
         name=name,
         images=tuple(numbers),
-        texts=tuple(texts),
+        texts=tuple(text for text, _ in captions),
         image_of_text=np.array(owners, np.int64),
-        english=tuple(english) if english else None,
+        english=sides if captions and len(sides) == len(captions) else None,
     )
 
 
@@ -200,13 +194,11 @@ def read_hub_images(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
     names: list[str] = data.column_names
     image, *texts = columns
     root_columns([image], names, split)
-    roots = root_columns(texts, names, split)
     if not isinstance(data.features.get(image), datasets.Image):
         raise DataError(f"{split}: column '{image}' holds no images; name the one that does")
     packed = _pack(data.select_columns([image]).cast_column(image, datasets.Image(decode=False)), image)
-    for number, record in enumerate(data.select_columns(roots), start=1):
-        where = f"{split}: row {number}"
-        yield Row(where, (packed[number - 1], *(reach(record, column, where) for column in texts)))
+    for file, row in zip(packed, hub_rows(data, source, texts), strict=True):
+        yield Row(row.where, (file, *row.values))
 
 
 def _pack(data: Any, column: str) -> list[PackedImage]:

@@ -171,11 +171,14 @@ def read_hub_values(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
         DataError: Hub out of reach, no access, no such repository, revision, config, split or column, a
             cached copy of another revision, no rows.
     """
-    data = load_hub(source)
+    yield from hub_rows(load_hub(source), source, columns)
+
+
+def hub_rows(data: Any, source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
+    """Stream columns of what `load_hub` returned."""
     split = f"{source.repo}, split {source.split}"
-    roots = root_columns(columns, data.column_names, split)
     number = 0
-    for batch in data.select_columns(roots).iter(batch_size=1024):
+    for batch in data.select_columns(root_columns(columns, data.column_names, split)).iter(batch_size=1024):
         for values in zip(*batch.values(), strict=True):
             number += 1
             where = f"{split}: row {number}"
@@ -216,37 +219,31 @@ def _check_revision(source: HubSource, data: Any) -> None:
 
 
 def _explain(source: HubSource, error: Exception) -> str:
-    text = str(error)
-    page = f"https://huggingface.co/datasets/{source.repo}"
+    text, page = str(error), f"https://huggingface.co/datasets/{source.repo}"
+    reason = next((line.strip() for line in text.splitlines() if line.strip()), "no reason given").rstrip(".")
     chain: list[BaseException] = [error]
     while cause := chain[-1].__cause__:
         chain.append(cause)
     status = next((item.response.status_code for item in chain if isinstance(item, HfHubHTTPError)), None)
-    if "gated" in text or (status in (401, 403)):
+    if "gated" in text or status in (401, 403):
         return f"access is restricted; accept its terms at {page}, then run `hf auth login`"
     if "Revision" in text and "doesn't exist" in text:
         return f"no revision {source.revision}; {page}/commits/main lists them"
     if "doesn't exist on the Hub" in text:
         return f"not on the Hub, or private; check the name at {page}, for a private one run `hf auth login`"
     if "BuilderConfig" in text or "Config name is missing" in text:
-        return f"no config '{source.config}'; {_first_line(text)}"
+        return f"no config '{source.config}'; {reason}"
     if "Unknown split" in text or "Bad split" in text:
-        return f"no split '{source.split}'; {_first_line(text)}"
+        return f"no split '{source.split}'; {reason}"
     if "scripts are no longer supported" in text:
-        return (
-            "is a loading script, and no remote code is run; use a copy of it in Parquet, JSON Lines or CSV"
-        )
+        return "is a loading script, and none is run; use a copy of it in Parquet, JSON Lines or CSV"
     unreachable = (ConnectionError, OfflineModeIsEnabled, HfHubHTTPError)
     if "LocalEntryNotFoundError" in text or any(isinstance(item, unreachable) for item in chain):
         return (
-            f"the Hub is out of reach ({_first_line(text):.120}) and no copy is in the cache; check the "
-            "connection, HF_ENDPOINT and HF_HUB_OFFLINE"
+            f"the Hub is out of reach ({reason:.120}) and no copy is in the cache; check the connection, "
+            "HF_ENDPOINT and HF_HUB_OFFLINE"
         )
-    return f"cannot be read ({_first_line(text)}); look at {page}"
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), "no reason given").rstrip(".")
+    return f"cannot be read ({reason}); look at {page}"
 
 
 def local_path(found: RecipeFile[D], name: str) -> Path:

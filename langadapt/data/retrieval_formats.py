@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from langadapt.data.readers import column_names, read_values
-from langadapt.data.rows import Row, check_text, reach, read_lines
+from langadapt.data.rows import caption_pairs, check_text, reach, read_lines
 from langadapt.errors import DataError
 from langadapt.recipes.data import CaptionColumns
 
@@ -109,24 +109,14 @@ def read_table_captions(files: CaptionFiles) -> Iterator[Caption]:
     same length. An image-free set needs no image column.
     """
     columns = files.columns
-    asked = [columns.caption]
-    if columns.english is not None:
-        asked.append(columns.english)
-    if not files.image_free:
-        asked.append(columns.image)
+    # Without images the caption column stands for the image column, which nobody reads.
+    asked = [columns.caption if files.image_free else columns.image, columns.caption]
+    asked += [columns.english] if columns.english is not None else []
     for path in files.captions:
         for row in read_values(path, asked):
-            image = "" if files.image_free else check_text(row.values[-1], f"{row.where}: {columns.image}")
-            texts = _cell_texts(row, 0, columns.caption)
-            english: list[str] | list[None] = [None] * len(texts)
-            if columns.english is not None:
-                english = _cell_texts(row, 1, columns.english)
-            if len(english) != len(texts):
-                raise DataError(
-                    f"{row.where}: {len(texts)} captions, {len(english)} English ones; each needs its own"
-                )
-            for text, side in zip(texts, english, strict=True):
-                yield Caption(image, text, side)
+            image = "" if files.image_free else check_text(row.values[0], f"{row.where}: {columns.image}")
+            for text, english in caption_pairs(row, columns.caption, columns.english):
+                yield Caption(image, text, english)
 
 
 def read_crossmodal_captions(files: CaptionFiles) -> Iterator[Caption]:
@@ -173,14 +163,6 @@ def _caption_lines(path: Path) -> list[str]:
 
 
 _LINE = re.compile(r"(?P<image>[^\s#]+)(?:#\S*)?[\t ](?P<text>.*)", re.DOTALL)
-
-
-def _cell_texts(row: Row, index: int, column: str) -> list[str]:
-    value = row.values[index]
-    values = value if isinstance(value, list) else [value]
-    if not values:
-        raise DataError(f"{row.where}: {column}: the list is empty; add a caption or remove this row")
-    return [check_text(item, f"{row.where}: {column}") for item in values]
 
 
 def read_names(path: Path) -> Iterator[str]:

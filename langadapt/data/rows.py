@@ -60,6 +60,36 @@ def check_texts(row: Row, columns: Sequence[str]) -> Row:
     return row
 
 
+def caption_pairs(row: Row, captions: str, english: str | None) -> list[tuple[str, str | None]]:
+    """Return the captions of a row's second value, each with its English side from the third.
+
+    Both are a text, or lists of equally many texts.
+
+    Args:
+        row: with image, captions and, unless `english` is None, English sides.
+        captions: name of the column, for errors.
+        english: name of the column of English sides.
+
+    Raises:
+        DataError: not a text, a blank one, an empty list, or different numbers of captions and English sides.
+    """
+    own = _texts(row, 1, captions)
+    if english is None:
+        return [(text, None) for text in own]
+    sides = _texts(row, 2, english)
+    if len(sides) != len(own):
+        raise DataError(f"{row.where}: {len(own)} captions, {len(sides)} English ones; each needs its own")
+    return list(zip(own, sides, strict=True))
+
+
+def _texts(row: Row, index: int, column: str) -> list[str]:
+    value = row.values[index]
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise DataError(f"{row.where}: {column}: the list is empty; add a caption or remove this row")
+    return [check_text(item, f"{row.where}: {column}") for item in values]
+
+
 def reach(record: Mapping[str, Any], column: str, where: str) -> Any:
     """Return the value of a column; a dotted name that is no column itself reaches into nested mappings.
 
