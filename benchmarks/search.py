@@ -63,8 +63,9 @@ def _write(index: Path, *, rows: int, dim: int, noise: float) -> NDArray[np.floa
     draws = np.random.default_rng(0)
     centres = _unit(draws.normal(size=(_CLUSTERS, dim)))
     metadata = Metadata(
-        fingerprint="synthetic", label="synthetic", folder=b"/nowhere".hex(), dim=dim, end=rows, state=1
+        fingerprint="synthetic", label="synthetic", folder="/nowhere", dim=dim, end=rows, state=1
     )
+    index.mkdir(parents=True)
     create_catalogue(index, metadata)
     with sqlite3.connect(index / CATALOGUE) as connection, (index / "rows-0.bin").open("wb") as file:
         for start in range(0, rows, 50_000):

@@ -97,8 +97,12 @@ def _eight_bits(image: Image.Image, path: ImageFile) -> Image.Image:
     return Image.fromarray((values // 257).astype(np.uint8))
 
 
-def list_images(folder: Path) -> list[Path]:
+def list_images(folder: Path, on_error: Callable[[OSError], object] | None = None) -> list[Path]:
     """Return all images below a folder, sorted by path; hidden files are left out.
+
+    Args:
+        folder: searched with its subfolders; links to folders are not followed.
+        on_error: told about subfolders that cannot be listed.
 
     Raises:
         DataError: no such folder, or no image in it.
@@ -106,8 +110,10 @@ def list_images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "no such folder"
         raise DataError(f"{folder}: {problem}; name the folder that holds the images")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise DataError(f"{folder}: cannot be listed; check its permissions")
     found = []
-    for place, folders, files in os.walk(folder, followlinks=False):
+    for place, folders, files in os.walk(folder, onerror=on_error):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = Path(place)
         found += [

@@ -49,7 +49,7 @@ class Metadata:
     label: str
     """Model and short revision of the image tower."""
     folder: str
-    """The image folder as hexadecimal bytes: a path need not be UTF-8."""
+    """The image folder; lone surrogates stand for bytes that are not UTF-8, as in `os.fsdecode`."""
     dim: int
     generation: int = 0
     """Number of the file of rows."""
@@ -59,15 +59,11 @@ class Metadata:
     """Rises whenever rows are added or removed: what was built from an older state is stale."""
 
     def __post_init__(self) -> None:
-        bytes.fromhex(self.folder)
         numbers = (self.dim, self.generation, self.end, self.state)
         if not all(isinstance(number, int) and number >= 0 for number in numbers):
             raise ValueError(f"{numbers} are not all whole numbers from 0 on")
-
-    @property
-    def folder_path(self) -> Path:
-        """The image folder."""
-        return Path(os.fsdecode(bytes.fromhex(self.folder)))
+        if not isinstance(self.folder, str):
+            raise ValueError(f"{self.folder!r} is no path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +245,6 @@ def create_catalogue(path: Path, metadata: Metadata) -> None:
     Raises:
         DataError: there is no room for it.
     """
-    path.mkdir(parents=True, exist_ok=True)
     (path / f"{CATALOGUE}-journal").unlink(missing_ok=True)  # SQLite would apply it to the new database
     with (
         _explain_errors(path),

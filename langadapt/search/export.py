@@ -93,7 +93,7 @@ def search_page(
         searches.append(search)
     facts = {
         "language": f"{recipe.name} ({recipe.code})",
-        "images": f"{len(index):,} in {index.metadata.folder_path}",
+        "images": f"{len(index):,} in {index.metadata.folder}",
         "image model": index.metadata.label,
         "text": session.model.label,
     }

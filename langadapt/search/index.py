@@ -21,13 +21,14 @@ from langadapt.search.catalogue import (
     open_catalogue,
 )
 from langadapt.search.nearest import (
+    APPROXIMATE_FACTS,
     Approximate,
     ApproximateFacts,
     Nearest,
     Slots,
     build_approximate,
-    has_approximate,
     open_approximate,
+    search_candidates,
     search_exact,
 )
 from langadapt.search.update import ImageTower, check_tower, image_tower, update_index
@@ -74,7 +75,7 @@ class ImageIndex:
 
     def path(self, number: int) -> Path:
         """Return where an image was when it was indexed."""
-        return self.metadata.folder_path / os.fsdecode(self.names[number])
+        return Path(self.metadata.folder, os.fsdecode(self.names[number]))
 
     def row(self, number: int) -> Rows:
         """Return the embedding of an image, `[1, D]`."""
@@ -92,8 +93,10 @@ class ImageIndex:
             DataError: the index is damaged.
         """
         if approximate and self.approximate is not None:
-            faiss = self.approximate
-            nearest = [faiss.search(query, self.rows, self.rank, count=count) for query in queries]
+            faiss_index = self.approximate.faiss_index
+            nearest = [
+                search_candidates(faiss_index, query, self.rows, self.rank, count=count) for query in queries
+            ]
         else:
             nearest = search_exact(queries, self.rows, self.rank, count=count)
         return [self._hits(found, count) for found in nearest]
@@ -144,7 +147,7 @@ def open_index(index: Path, tower: ImageTower | None) -> ImageIndex:
         failed = len(catalogue.failures())
     if not names:
         raise DataError(
-            f"{metadata.folder_path}: none of its {failed} images can be read; `langadapt index` lists why"
+            f"{metadata.folder}: none of its {failed} images can be read; `langadapt index` lists why"
         )
     slot_of_image = np.array(slots, np.int64)
     images_by_slot = np.argsort(slot_of_image, kind="stable")
@@ -164,7 +167,7 @@ def open_index(index: Path, tower: ImageTower | None) -> ImageIndex:
         rank=rank,
         failed=failed,
         approximate=approximate,
-        has_stale_approximate=approximate is None and has_approximate(index),
+        has_stale_approximate=approximate is None and (index / APPROXIMATE_FACTS).is_file(),
     )
 
 
@@ -187,10 +190,6 @@ class SearchSession:
         Raises:
             DataError: a text is empty, or the index is damaged.
         """
-        for number, text in enumerate(texts, start=1):
-            if not text.strip():
-                which = "the query" if len(texts) == 1 else f"query {number}"
-                raise DataError(f"{which} is empty; write what the picture shows")
         rows = self.model.encode_text(list(texts)).numpy()
         return self.index.search(rows, count=count, approximate=approximate)
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,7 @@ Slots = NDArray[np.int64]
 
 _CHUNK_ROWS = 16384
 _ROUNDING = 2.0**-23
-_FACTS, _FILE = "approximate.json", "approximate.faiss"
+APPROXIMATE_FACTS, _FILE = "approximate.json", "approximate.faiss"
 RECALL_AT = 10
 TARGET_RECALL = 0.95
 _OVERFETCH = 4
@@ -143,19 +142,10 @@ class Approximate:
     facts: ApproximateFacts
     faiss_index: Any
 
-    def search(self, query: Rows, rows: Rows, rank: Slots, *, count: int) -> Nearest:
-        """Find the nearest rows of one query among candidates; their scores are exact."""
-        return _search_candidates(self.faiss_index, query, rows, rank, count=count)
-
 
 def has_faiss() -> bool:
     """Tell whether the extra `faiss` is installed."""
     return find_spec("faiss") is not None
-
-
-def has_approximate(index: Path) -> bool:
-    """Tell whether a FAISS index was built, up to date or not."""
-    return (index / _FACTS).is_file()
 
 
 def open_approximate(index: Path, metadata: Metadata) -> Approximate | None:
@@ -164,14 +154,15 @@ def open_approximate(index: Path, metadata: Metadata) -> Approximate | None:
     Raises:
         DataError: it is damaged.
     """
-    if not has_approximate(index) or not has_faiss():
+    if not (index / APPROXIMATE_FACTS).is_file() or not has_faiss():
         return None
+    import faiss
+
     try:
-        facts = ApproximateFacts(**json.loads((index / _FACTS).read_text(encoding="utf-8")))
+        facts = ApproximateFacts(**json.loads((index / APPROXIMATE_FACTS).read_text(encoding="utf-8")))
         if (facts.state, facts.generation) != (metadata.state, metadata.generation):
             return None
-        faiss = _import_faiss()
-        faiss_index = faiss.read_index(str(index / _FILE), faiss.IO_FLAG_MMAP)
+        faiss_index: Any = faiss.read_index(str(index / _FILE), faiss.IO_FLAG_MMAP)
     except (ValueError, TypeError, RuntimeError) as error:
         raise damaged(index, f"{_FILE}: {str(error).splitlines()[0]}") from error
     faiss_index.nprobe = facts.probes
@@ -193,11 +184,14 @@ def build_approximate(
     Raises:
         DataError: FAISS is not installed.
     """
-    faiss = _import_faiss()
+    if not has_faiss():
+        raise DataError("approximate search needs FAISS: install it with `pip install 'langadapt[faiss]'`")
+    import faiss
+
     started = time.perf_counter()
     slots = np.flatnonzero(rank >= 0)
     lists = max(1, min(int(2 * len(slots) ** 0.5), len(slots) // 39 or 1))
-    faiss_index = _train(faiss, rows, slots, lists)
+    faiss_index = _train(rows, slots, lists)
     for start in range(0, len(slots), 65536):
         part = slots[start : start + 65536]
         faiss_index.add_with_ids(np.ascontiguousarray(rows[part]), part)
@@ -215,7 +209,7 @@ def build_approximate(
         probes = min(max(1, 2 * probes), lists)
         faiss_index.nprobe = probes
         found, seconds = _timed_search(
-            trials, lambda query, count: _search_candidates(faiss_index, query, rows, rank, count=count)
+            trials, lambda query, count: search_candidates(faiss_index, query, rows, rank, count=count)
         )
         shares: dict[str, list[float]] = {}
         for (kind, _, _), wanted, got in zip(trials, truth, found, strict=True):
@@ -233,24 +227,15 @@ def build_approximate(
         approximate_seconds=seconds,
         build_seconds=build_seconds,
     )
-    (index / _FACTS).unlink(missing_ok=True)  # facts without their file would be wrong
+    (index / APPROXIMATE_FACTS).unlink(missing_ok=True)  # facts without their file would be wrong
     with replacing(index / _FILE) as temporary:
         faiss.write_index(faiss_index, str(temporary))
-    write_text(index / _FACTS, json.dumps(asdict(facts), indent=2) + "\n")
+    write_text(index / APPROXIMATE_FACTS, json.dumps(asdict(facts), indent=2) + "\n")
     return facts
 
 
-def _import_faiss() -> ModuleType:
-    try:
-        import faiss
-    except ImportError as error:
-        raise DataError(
-            "approximate search needs FAISS: install it with `pip install 'langadapt[faiss]'`"
-        ) from error
-    return faiss
-
-
-def _search_candidates(faiss_index: Any, query: Rows, rows: Rows, rank: Slots, *, count: int) -> Nearest:
+def search_candidates(faiss_index: Any, query: Rows, rows: Rows, rank: Slots, *, count: int) -> Nearest:
+    """Find the nearest rows of one query among those that FAISS proposes; their scores are exact."""
     slots: Slots = faiss_index.search(np.ascontiguousarray(query[None]), _OVERFETCH * count)[1][0]
     slots = np.sort(slots[slots >= 0])  # FAISS fills up with -1 where it finds too few
     slots = slots[rank[slots] >= 0]
@@ -269,8 +254,10 @@ def _timed_search(
     return [set(found[found != own][:RECALL_AT].tolist()) for found, own in slots], seconds
 
 
-def _train(faiss: ModuleType, rows: Rows, slots: Slots, lists: int) -> Any:
-    faiss_index = faiss.index_factory(rows.shape[1], f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+def _train(rows: Rows, slots: Slots, lists: int) -> Any:
+    import faiss
+
+    faiss_index: Any = faiss.index_factory(rows.shape[1], f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
     faiss_index.cp.spherical = True
     faiss_index.cp.seed = 0
     count = min(len(slots), _TRAINING_ROWS_PER_LIST * lists)

@@ -75,13 +75,7 @@ class SearchQuestion(EncodeQuestion):
 
 
 class Service:
-    """A model and perhaps an index, used by one thread.
-
-    Args:
-        model: encodes texts.
-        session: searches; None where no images are served.
-        limits: what clients may request.
-    """
+    """A model, perhaps a search session, and the one thread that uses them; None serves no images."""
 
     def __init__(self, model: LanguageModel, session: SearchSession | None, limits: Limits) -> None:
         self.model, self.session, self.limits = model, session, limits
@@ -277,6 +271,8 @@ def _page(service: Service, session: SearchSession, count: int) -> APIRouter:
             return hits, f"images like {display_name(session.index.names[number])}"
         if query is None:
             return None, ""
+        if not query.strip():
+            raise DataError("the query is empty; write what the image shows")
         if len(query) > service.limits.text_characters:
             raise DataError(
                 f"the query is longer than {service.limits.text_characters} characters; shorten it"

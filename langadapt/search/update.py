@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from PIL.Image import Image
 from torch import Tensor
 
-from langadapt.data.images import SUFFIXES, open_image
+from langadapt.data.images import list_images, open_image
 from langadapt.errors import DataError, Progress, Report
 from langadapt.files.store import cache_folder, fingerprint
 from langadapt.models import LanguageModel
@@ -111,13 +111,22 @@ def update_index(
     with _lock(index, report):
         _prepare(folder, index, tower, rebuild=rebuild)
         with open_catalogue(index, write=True) as catalogue:
-            _check_fits(catalogue.metadata, folder, index, tower)
+            check_tower(catalogue.metadata, index, tower)
+            if catalogue.metadata.folder != os.path.realpath(folder):
+                way_out = "give another --index, or --rebuild"
+                raise DataError(
+                    f"{index}: the index of {catalogue.metadata.folder}, not of {folder}; {way_out}"
+                )
             if verify:
                 catalogue.check()
             catalogue.prepare_writing()
             removed = catalogue.remove_missing({file.name for file in files})
             catalogue.add([file for file in files if file.reason is not None], {})
-            encoded = _encode_new(files, folder, tower, catalogue, report)
+            unchanged, encoded = catalogue.unchanged(), 0
+            new = [file for file in files if file.reason is None and file not in unchanged]
+            for start in range(0, len(new), _BATCH):
+                encoded += _encode_batch(new[start : start + _BATCH], folder, tower, catalogue)
+                report(Progress(stage="images", done=min(start + _BATCH, len(new)), total=len(new)))
             catalogue.drop_unused_rows()
             failed = catalogue.failures()
     return Update(
@@ -166,22 +175,13 @@ def _prepare(folder: Path, index: Path, tower: ImageTower, *, rebuild: bool) -> 
     metadata = Metadata(
         fingerprint=tower.fingerprint,
         label=tower.label,
-        folder=os.fsencode(os.path.realpath(folder)).hex(),
+        folder=os.path.realpath(folder),
         dim=tower.dim,
         generation=1 + max((int(path.stem[5:]) for path in old), default=-1),
     )
     create_catalogue(index, metadata)
     for path in old:
         path.unlink()
-
-
-def _check_fits(metadata: Metadata, folder: Path, index: Path, tower: ImageTower) -> None:
-    check_tower(metadata, index, tower)
-    if metadata.folder_path != Path(os.path.realpath(folder)):
-        raise DataError(
-            f"{index}: the index of {metadata.folder_path}, not of {folder}; give another --index, "
-            "or --rebuild"
-        )
 
 
 def check_tower(metadata: Metadata, index: Path, tower: ImageTower) -> None:
@@ -195,39 +195,22 @@ def check_tower(metadata: Metadata, index: Path, tower: ImageTower) -> None:
 
 
 def scan_images(folder: Path) -> list[ImageFile]:
-    """List the images of a folder and its subfolders, leaving out hidden ones and links to folders.
-
-    Returns:
-        The files sorted by name; those that cannot be read have a reason.
+    """List the images of a folder and its subfolders; those that cannot be read have a reason.
 
     Raises:
         DataError: no such folder, or nothing in it that is named like an image.
     """
-    if not folder.is_dir():
-        problem = "is not a folder" if folder.exists() else "no such folder"
-        raise DataError(f"{folder}: {problem}; name the folder that holds the images")
-    root = os.fsencode(folder)
-    suffixes = tuple(suffix.encode() for suffix in SUFFIXES)
-    files: list[ImageFile] = []
-
-    def unlisted(error: OSError) -> None:
-        name = os.path.relpath(os.fsencode(error.filename), root)
+    unlisted: list[OSError] = []
+    start = len(os.fsencode(folder / "x")) - 1
+    files = [_stat_image(os.fsencode(path), start) for path in list_images(folder, unlisted.append)]
+    for error in unlisted:
+        name = os.fsencode(os.path.relpath(error.filename, folder))
         files.append(ImageFile(name, reason=f"folder cannot be listed: {error.strerror}"))
-
-    for parent, folders, names in os.walk(root, onerror=unlisted):
-        folders[:] = [name for name in folders if not name.startswith(b".")]
-        paths = [
-            os.path.join(parent, name)
-            for name in names
-            if name.lower().endswith(suffixes) and not name.startswith(b".")
-        ]
-        files += [_stat_image(path, os.path.relpath(path, root)) for path in paths]
-    if not files:
-        raise DataError(f"{folder}: holds no images; expected files ending in {', '.join(SUFFIXES)}")
-    return sorted(files, key=lambda file: file.name)
+    return files
 
 
-def _stat_image(path: bytes, name: bytes) -> ImageFile:
+def _stat_image(path: bytes, start: int) -> ImageFile:
+    name = path[start:]
     try:
         found = os.stat(path)
     except OSError as error:
@@ -237,24 +220,12 @@ def _stat_image(path: bytes, name: bytes) -> ImageFile:
     return ImageFile(name, found.st_size, found.st_mtime_ns)
 
 
-def _encode_new(
-    files: Sequence[ImageFile], folder: Path, tower: ImageTower, catalogue: Catalogue, report: Report
-) -> int:
-    unchanged = catalogue.unchanged()
-    todo = [file for file in files if file.reason is None and file not in unchanged]
-    encoded = 0
-    for start in range(0, len(todo), _BATCH):
-        encoded += _encode_batch(todo[start : start + _BATCH], folder, tower, catalogue)
-        report(Progress(stage="images", done=min(start + _BATCH, len(todo)), total=len(todo)))
-    return encoded
-
-
 def _encode_batch(files: Sequence[ImageFile], folder: Path, tower: ImageTower, catalogue: Catalogue) -> int:
     """Read some files, encode those whose content is new, and store them; return how many were encoded."""
     read: list[ImageFile] = []
     new: dict[bytes, Image] = {}
     for file in files:
-        path = Path(os.fsdecode(os.path.join(os.fsencode(folder), file.name)))
+        path = folder / os.fsdecode(file.name)
         file = replace(file, seen_ns=time.time_ns())
         try:
             sha256, image = _read_image(
