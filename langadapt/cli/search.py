@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from langadapt.models import LanguageModel
     from langadapt.search.index import Hit, SearchSession
     from langadapt.search.nearest import ApproximateFacts
-    from langadapt.search.update import Update
 
 Model = ModelName
 IndexFolder = Annotated[
@@ -67,6 +66,7 @@ def index_command(
         check_suffix(export, "--export")
     from langadapt.models import load
     from langadapt.models.device import chosen_device
+    from langadapt.search.catalogue import display_name
     from langadapt.search.index import SearchSession, open_index
     from langadapt.search.update import image_tower, update_index
 
@@ -78,14 +78,30 @@ def index_command(
     facts, method = _build_approximate(session, approximate_from)
     if export is not None:
         export_index(session.index, export)
+    failed = [{"path": display_name(file.name), "reason": file.reason} for file in update.failed]
     if as_json:
-        typer.echo(json.dumps(_update_dict(update, facts), ensure_ascii=False, indent=2))
+        result = {
+            **asdict(update),
+            "index": str(update.index),
+            "folder": str(update.folder),
+            "failed": failed,
+        }
+        result["search"] = "exact" if facts is None else "approximate"
+        result["approximate"] = None if facts is None else asdict(facts)
+        typer.echo(json.dumps(result, ensure_ascii=False, indent=2))
         return
-    _print_update(update)
+    console.print(
+        f"{update.images:,} images: {update.encoded:,} encoded, {update.same:,} known, "
+        f"{update.removed:,} removed, {len(failed):,} failed"
+    )
+    for item in failed[:_MOST_LISTED]:
+        console.print(f"failed: {item['path']}: {item['reason']}", markup=False)
+    if len(failed) > _MOST_LISTED:
+        console.print(f"and {len(failed) - _MOST_LISTED:,} more; --json lists all")
+    console.print(f"index: {shown(update.index)}")
     console.print(method)
     if export is not None:
-        dim = session.index.metadata.dim
-        console.print(f"{len(session.index)} embeddings of {dim} numbers in {shown(export)}")
+        console.print(f"{len(session.index)} embeddings of {tower.dim} numbers in {shown(export)}")
 
 
 def _build_approximate(session: "SearchSession", least: int) -> "tuple[ApproximateFacts | None, str]":
@@ -96,43 +112,13 @@ def _build_approximate(session: "SearchSession", least: int) -> "tuple[Approxima
     if images < least:
         return None, f"search is exact: {images:,} images are fewer than {least:,}"
     if not has_faiss():
-        return (
-            None,
-            f"search is exact: for {images:,} images `pip install 'langadapt[faiss]'` makes it faster",
-        )
+        return None, "search is exact: `pip install 'langadapt[faiss]'` makes it faster for so many images"
     if session.index.approximate is not None:
         facts = session.index.approximate.facts
     else:
         console.print("building the FAISS index")
         facts = session.build_approximate()
     return facts, facts.summary()
-
-
-def _update_dict(update: "Update", facts: "ApproximateFacts | None") -> dict[str, Any]:
-    from langadapt.search.catalogue import display_name
-
-    return {
-        **asdict(update),
-        "index": str(update.index),
-        "folder": str(update.folder),
-        "failed": [{"path": display_name(item.name), "reason": item.reason} for item in update.failed],
-        "search": "exact" if facts is None else "approximate",
-        "approximate": None if facts is None else asdict(facts),
-    }
-
-
-def _print_update(update: "Update") -> None:
-    from langadapt.search.catalogue import display_name
-
-    console.print(
-        f"{update.images:,} images: {update.encoded:,} encoded, {update.same:,} known, "
-        f"{update.removed:,} removed, {len(update.failed):,} failed"
-    )
-    for item in update.failed[:_MOST_LISTED]:
-        console.print(f"failed: {display_name(item.name)}: {item.reason}", markup=False)
-    if len(update.failed) > _MOST_LISTED:
-        console.print(f"and {len(update.failed) - _MOST_LISTED:,} more; --json lists all")
-    console.print(f"index: {shown(update.index)}")
 
 
 SEARCH_HELP = """Find images by a text in the language, or by an image.
@@ -153,8 +139,8 @@ ahead of time. An index may be named instead of the folder: it is then searched 
 def search_command(
     folder: Images,
     model: Model,
-    queries: Annotated[list[str] | None, typer.Argument(metavar="[QUERY]...", help="Texts.")] = None,
-    image_files: Annotated[
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[QUERY]...", help="Texts.")] = None,
+    images: Annotated[
         list[Path] | None,
         typer.Option("--image", metavar="FILE", help="Find images that look like this one."),
     ] = None,
@@ -167,27 +153,27 @@ def search_command(
     as_json: AsJson = False,
     device: Device = None,
 ) -> None:
-    texts, images = queries or [], image_files or []
-    if not texts and not images:
+    queries: list[str | Path] = [*(texts or []), *(images or [])]
+    if not queries:
         raise DataError("nothing to look for: write a query, or name an image with --image")
-    if not all(text.strip() for text in texts):
+    if not all(str(query).strip() for query in queries):
         raise DataError("a query is empty; write what the picture shows")
     from langadapt.models import load
     from langadapt.models.device import chosen_device
 
     session = _open_session(folder, load(model, device=chosen_device(device)), index)
     found = session.by_text(texts, count=count, approximate=not exact) if texts else []
-    found += [session.by_image(image, count=count, approximate=not exact) for image in images]
+    found += [session.by_image(image, count=count, approximate=not exact) for image in images or []]
     if as_json:
-        typer.echo(json.dumps(_hit_list(texts, images, found), ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(_hit_list(queries, found), ensure_ascii=False, indent=2))
     else:
-        print_result(_hit_table([*texts, *map(str, images)], found))
+        print_result(_hit_table(queries, found))
     _print_remarks(session, count=count, exact=exact)
     if page is not None:
         from langadapt.evaluation.page import write_page
         from langadapt.search.export import search_page
 
-        write_page(page, search_page(session, [*texts, *images], found))
+        write_page(page, search_page(session, queries, found))
         console.print(f"page: {shown(page)}")
 
 
@@ -195,22 +181,27 @@ def _open_session(folder: Path, model: "LanguageModel", index: Path | None) -> "
     from langadapt.search.index import open_session
 
     with progress_report() as report:
-        return open_session(folder, model, report=report, index=index)
+        session = open_session(folder, model, report=report, index=index)
+    if session.index.failed:
+        console.print(f"{session.index.failed:,} images failed; `langadapt index` lists them with reasons")
+    return session
 
 
-def _hit_list(texts: list[str], images: list[Path], found: "list[list[Hit]]") -> list[dict[str, object]]:
-    queries = [{"query": text} for text in texts] + [{"image": str(image)} for image in images]
+def _hit_list(queries: list[str | Path], found: "list[list[Hit]]") -> list[dict[str, object]]:
     return [
-        {**query, "images": [{"path": _path_text(hit.path), "score": round(hit.score, 4)} for hit in hits]}
+        {
+            "image" if isinstance(query, Path) else "query": str(query),
+            "images": [{"path": _path_text(hit.path), "score": round(hit.score, 4)} for hit in hits],
+        }
         for query, hits in zip(queries, found, strict=True)
     ]
 
 
-def _hit_table(queries: list[str], found: "list[list[Hit]]") -> Table:
+def _hit_table(queries: list[str | Path], found: "list[list[Hit]]") -> Table:
     table = Table("query", "score", "image", box=None)
     for query, hits in zip(queries, found, strict=True):
         for rank, hit in enumerate(hits):
-            table.add_row(query if rank == 0 else "", f"{hit.score:.3f}", _path_text(hit.path))
+            table.add_row(str(query) if rank == 0 else "", f"{hit.score:.3f}", _path_text(hit.path))
     return table
 
 
@@ -222,18 +213,12 @@ def _print_remarks(session: "SearchSession", *, count: int, exact: bool) -> None
     index = session.index
     if len(index) < count:
         console.print(f"all {len(index):,} images are shown, {count:,} were requested")
-    _print_failed(session)
     if index.approximate is not None and not exact:
         console.print(index.approximate.facts.summary())
     elif index.has_stale_approximate:
         console.print(
             "search was exact: the FAISS index is stale or FAISS is not installed; run `langadapt index`"
         )
-
-
-def _print_failed(session: "SearchSession") -> None:
-    if session.index.failed:
-        console.print(f"{session.index.failed:,} images failed; `langadapt index` lists them with reasons")
 
 
 SERVE_HELP = """Encode and search over HTTP, for other programs on this machine, and for people with --page.
@@ -292,8 +277,6 @@ def serve_command(
         service = Service(loaded, session, limits)
         images = "" if session is None else f", {len(session.index):,} images"
         console.print(f"{loaded.label}{images} at {listener.url} (Ctrl-C stops)")
-        if session is not None:
-            _print_failed(session)
         if not is_loopback(host):
             console.print(f"everybody who reaches {host} on the network can ask; there are no passwords")
         app = create_app(service, private=is_loopback(host), page_images=count if page else 0)

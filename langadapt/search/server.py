@@ -33,8 +33,6 @@ from langadapt.search.catalogue import display_name
 from langadapt.search.index import Hit, SearchSession
 
 _SIZES_PIXELS = {"small": 400, "large": 1600}
-_GRACE_SECONDS = 20
-_CONNECTIONS = 1000
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -42,7 +40,7 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_SECONDS_BUCKETS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_BUCKETS_SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 T = TypeVar("T")
 
@@ -75,7 +73,7 @@ class SearchQuestion(EncodeQuestion):
 
 
 class Service:
-    """A model, perhaps a search session, and the one thread that uses them; None serves no images."""
+    """A model, perhaps a search session, and the one thread that uses them."""
 
     def __init__(self, model: LanguageModel, session: SearchSession | None, limits: Limits) -> None:
         self.model, self.session, self.limits = model, session, limits
@@ -85,7 +83,7 @@ class Service:
         ProcessCollector(registry=self.metrics)
         options: Any = {"namespace": "langadapt", "registry": self.metrics}
         self.requests = Counter("requests", "Requests", ["path", "status"], **options)
-        self.seconds = Histogram("request_seconds", "Duration", buckets=_SECONDS_BUCKETS, **options)
+        self.seconds = Histogram("request_seconds", "Duration", buckets=_BUCKETS_SECONDS, **options)
         self.texts = Counter("texts", "Texts that were encoded", **options)
         self.refused = Counter("refused", "Requests refused by the full queue", **options)
         Gauge("waiting_requests", "Requests in the queue", **options).set_function(lambda: self._waiting)
@@ -257,7 +255,6 @@ def _page(service: Service, session: SearchSession, count: int) -> APIRouter:
     """Build the demo page: plain HTML without scripts that loads nothing from elsewhere."""
     router = APIRouter()
     template = templates(escape_html=True, package="langadapt.search").get_template("demo.html")
-    recipe = session.model.artifact.recipe
 
     def image_number(text: str) -> int:
         if text.isascii() and text.isdigit() and len(text) < 12 and int(text) < len(session.index):
@@ -273,10 +270,7 @@ def _page(service: Service, session: SearchSession, count: int) -> APIRouter:
             return None, ""
         if not query.strip():
             raise DataError("the query is empty; write what the image shows")
-        if len(query) > service.limits.text_characters:
-            raise DataError(
-                f"the query is longer than {service.limits.text_characters} characters; shorten it"
-            )
+        service.check([query])
         (hits,) = await service.run(session.by_text, [query], count=count)
         return hits, "best images first"
 
@@ -290,7 +284,7 @@ def _page(service: Service, session: SearchSession, count: int) -> APIRouter:
         except HTTPException as error:
             problem, status = error.detail, error.status_code
         text = template.render(
-            recipe=recipe,
+            recipe=session.model.artifact.recipe,
             images=len(session.index),
             query=q or "",
             hits=hits,
@@ -305,8 +299,7 @@ def _page(service: Service, session: SearchSession, count: int) -> APIRouter:
         if size not in _SIZES_PIXELS:
             raise HTTPException(404, "Not Found")
         try:
-            path = session.index.path(image_number(number))
-            raw = small_jpeg(path, long_side_pixels=_SIZES_PIXELS[size])
+            raw = small_jpeg(session.index.path(image_number(number)), long_side_pixels=_SIZES_PIXELS[size])
         except DataError as error:
             raise HTTPException(404, str(error)) from error
         return Response(raw, media_type="image/jpeg")
@@ -351,7 +344,7 @@ def web_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
         lifespan="off",
         server_header=False,
         timeout_keep_alive=5,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-        limit_concurrency=limits.queue + _CONNECTIONS,  # the queue answers better, this is the last resort
+        timeout_graceful_shutdown=20,
+        limit_concurrency=limits.queue + 1000,  # the queue answers better, this is the last resort
     )
     return uvicorn.Server(config)

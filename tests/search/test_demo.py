@@ -207,16 +207,16 @@ def test_another_name_for_this_machine_is_not_answered(serve, session) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "words"),
+    ("query", "status", "words"),
     [
-        ("?q=+", "query is empty"),
-        (f"?q={'a' * 1001}", "longer than"),
-        ("?like=99", "no image of that number"),
+        ("?q=+", 200, "query is empty"),
+        (f"?q={'a' * 1001}", 413, "a text of 1001 characters, 1,000 are allowed"),
+        ("?like=99", 200, "no image of that number"),
     ],
 )
-def test_what_cannot_be_answered_is_said(serve, session, query: str, words: str) -> None:
+def test_what_cannot_be_answered_is_said(serve, session, query: str, status: int, words: str) -> None:
     answer = ask(serve(session), "/" + query)
-    assert answer.status == 200
+    assert answer.status == status
     (problem,) = re.findall(r'<p class="problem">(.*?)</p>', answer.read().decode())
     assert words in problem
 
