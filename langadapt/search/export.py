@@ -1,7 +1,7 @@
 """Write embeddings as files that any vector database reads, and found images as a page."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from langadapt.evaluation.page import Page, Search, Thumbnail
 from langadapt.files.atomic import replacing, write_text
 from langadapt.search.catalogue import Rows, display_name
 from langadapt.search.index import Hit, ImageIndex, SearchSession
+from langadapt.search.nearest import Slots
 
 _BATCH = 8192
 
@@ -30,48 +31,37 @@ def export_index(index: ImageIndex, path: Path) -> None:
     float32; the paths of its rows lie beside it in `FILE.paths.json`. Paths are relative to the image folder.
     """
     names = [display_name(name) for name in index.names]
-    batches = (
-        index.rows[index.slot_of_image[start : start + _BATCH]] for start in range(0, len(index), _BATCH)
-    )
+    _write(path, names, index.rows, index.slot_of_image, column="path")
     if path.suffix == ".npy":
-        _write_npy(path, batches, shape=(len(index), index.metadata.dim))
         write_text(path.with_name(f"{path.name}.paths.json"), json.dumps(names, ensure_ascii=False) + "\n")
-    else:
-        _write_parquet(path, batches, column="path", texts=names, dim=index.metadata.dim)
 
 
 def export_texts(texts: Sequence[str], rows: Rows, path: Path) -> None:
     """Write embedded texts: Parquet with the columns id, text and embedding, or `[texts, D]` as .npy."""
-    batches = (rows[start : start + _BATCH] for start in range(0, len(rows), _BATCH))
-    if path.suffix == ".npy":
-        _write_npy(path, batches, shape=rows.shape)
-    else:
-        _write_parquet(path, batches, column="text", texts=texts, dim=rows.shape[1])
+    _write(path, texts, rows, np.arange(len(texts)), column="text")
 
 
-def _write_npy(path: Path, batches: Iterator[Rows], *, shape: tuple[int, ...]) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
-        file.writelines(np.ascontiguousarray(batch, dtype="<f4").tobytes() for batch in batches)
-
-
-def _write_parquet(
-    path: Path, batches: Iterator[Rows], *, column: str, texts: Sequence[str], dim: int
-) -> None:
+def _write(path: Path, texts: Sequence[str], rows: Rows, order: Slots, *, column: str) -> None:
+    """Write `rows[order]` in batches: as .npy, or as Parquet with a text beside each row."""
+    dim, starts = rows.shape[1], range(0, len(order), _BATCH)
     kind = pa.list_(pa.float32(), dim)
     columns = [("id", pa.int64()), (column, pa.string()), ("embedding", kind)]
     schema = pa.schema([pa.field(name, type_, nullable=False) for name, type_ in columns])
-    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        start = 0
-        for batch in batches:
-            end = start + len(batch)
-            flat = pa.array(np.ascontiguousarray(batch).reshape(-1), pa.float32())
-            embeddings = pa.FixedSizeListArray.from_arrays(flat, type=kind)
-            ids = pa.array(np.arange(start, end, dtype=np.int64))
-            writer.write_table(
-                pa.table([ids, pa.array(texts[start:end], pa.string()), embeddings], schema=schema)
-            )
-            start = end
+    with replacing(path) as temporary:
+        if path.suffix == ".npy":
+            array = np.lib.format.open_memmap(temporary, "w+", np.dtype("<f4"), (len(order), dim))
+            for start in starts:
+                array[start : start + _BATCH] = rows[order[start : start + _BATCH]]
+            array.flush()
+            return
+        with pq.ParquetWriter(temporary, schema) as writer:
+            for start in starts:
+                part = rows[order[start : start + _BATCH]]
+                ids = pa.array(np.arange(start, start + len(part)), pa.int64())
+                names = pa.array(texts[start : start + _BATCH], pa.string())
+                flat = pa.array(part.reshape(-1), pa.float32())
+                embeddings = pa.FixedSizeListArray.from_arrays(flat, type=kind)
+                writer.write_table(pa.table([ids, names, embeddings], schema=schema))
 
 
 def search_page(

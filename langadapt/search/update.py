@@ -32,7 +32,7 @@ from langadapt.search.catalogue import (
 
 _BATCH = 64
 _LOCK = "lock"
-_OWN_FILES = (CATALOGUE, f".{CATALOGUE}", _LOCK, "rows-", "approximate")
+_OWN_FILES = (CATALOGUE, f".{CATALOGUE}", _LOCK, "rows-", "approximate", ".approximate")
 # Image towers scale the short side to a few hundred pixels: one pixel by ten thousand would fill the memory.
 _MOST_OBLONG = 200
 _CODE_VERSION = 2
