@@ -41,10 +41,10 @@ from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.scenes import RELATIONS, SIZES, Scene, Shape, Thing
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import DomainStage, TuneStage, find_language
+from langadapt.recipes.stages import HardSampling
 from langadapt.recipes.yaml import parse
 from langadapt.training import RunOptions, distill, tune
-from langadapt.training.difficulty import DifficultyBank, SamplingRule
-from langadapt.training.hard_sampling import HardSampler
+from langadapt.training.hard_sampling import DifficultyBank, HardSampler
 from tools.embedded_world.attributes import splits_of
 from tools.embedded_world.captions import CAPTIONS
 from tools.embedded_world.plans import Plan, sample_plan
@@ -267,10 +267,10 @@ def one_run(bench: Bench, work: Path, name: str, noise: float, seed: int, extra:
     values["pairs"] = [str(bench.pairs(noise))]
     values.setdefault("patience_epochs", values["epochs"])
     stage = parse(DomainStage if "sampling" in values else TuneStage, values, where=name)
-    options = RunOptions(device=torch.device("cpu"), overwrite=True)
+    options = RunOptions(device=torch.device("cpu"), overwrite=True, images=bench.images)
     out = work / "run"
     with sampler_seconds() as spent:
-        artifact = tune(bench.start, out, stage=stage, report=_quiet, options=options, images=bench.images)
+        artifact = tune(bench.start, out, stage=stage, report=_quiet, options=options)
     trained = time.process_time() - began
     facts = artifact.training
     told = {"method": name, "noise": noise, "seed": seed, "extra": extra}
@@ -294,7 +294,7 @@ def one_run(bench: Bench, work: Path, name: str, noise: float, seed: int, extra:
 def sampler_seconds() -> Iterator[list[float]]:
     """CPU seconds of each call by which a run draws, measures and moves its difficulties."""
     spent: list[float] = []
-    names = ("see", "learn", "epoch_done", "weights", "order")
+    names = ("measure", "learn", "epoch_done", "weights", "order")
     before = {name: getattr(HardSampler, name) for name in names}
 
     def clocked(work: Callable[..., Any]) -> Callable[..., Any]:
@@ -333,21 +333,16 @@ def chosen(name: str) -> dict[str, Any]:
     return {**hard, "sampling": {**hard["sampling"], **VARIANTS[name]}}
 
 
-def cost(work: Path, *, pairs: int = 10_000_000, batch: int = 512) -> None:
+def cost(*, pairs: int = 10_000_000, batch: int = 512) -> None:
     """Times one step of the sampler on a large bank, and its resident memory."""
     rng = np.random.default_rng(0)
     before = _resident()
-    path = work / "bank.bin"
-    difficulty = np.memmap(work / "start.bin", dtype=np.float32, mode="w+", shape=(pairs,))
-    for start in range(0, pairs, 1 << 20):
-        difficulty[start : start + (1 << 20)] = rng.random(len(difficulty[start : start + (1 << 20)])) ** 3
-    bank = DifficultyBank.create(path, difficulty, rule=SamplingRule())
-    del difficulty
+    bank = DifficultyBank(rng.random(pairs, dtype=np.float32) ** 3, HardSampling(strength=1.0))
     timed = []
     for step in range(200):
         start = time.process_time()
         rows = bank.draw(batch, seed=0, step=step)
-        bank.update(rows, np.full(batch, 0.5, np.float32), momentum=0.7)
+        bank.update(rows, np.full(batch, 0.5, np.float32))
         timed.append(time.process_time() - start)
     told = {"pairs": pairs, "batch": batch, "milliseconds": round(1000 * statistics.median(timed), 3)}
     told["resident_megabytes"] = round((_resident() - before) / 1e6, 1)
@@ -476,7 +471,7 @@ def main() -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     work = given.work.resolve()
     if given.what == "cost":
-        cost(work)
+        cost()
         return
     if given.what == "world":
         sizes = {

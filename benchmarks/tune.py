@@ -185,8 +185,8 @@ def one_run(bench: Bench, work: Path, name: str, count: int, seed: int, extra: d
     settings = {**steady, **METHODS[name], "seed": seed, "pairs": [str(bench.pairs(count))]}
     out = work / "run"
     stage = parse(TuneStage, settings, where=name)
-    options = RunOptions(device=torch.device("cpu"), overwrite=True)
-    artifact = tune(bench.start, out, stage=stage, report=_quiet, options=options, images=bench.images)
+    options = RunOptions(device=torch.device("cpu"), overwrite=True, images=bench.images)
+    artifact = tune(bench.start, out, stage=stage, report=_quiet, options=options)
     trained = time.process_time() - began
     facts = artifact.training
     line = {

@@ -48,9 +48,9 @@ def domain_stage(pairs: Path, **values: object) -> DomainStage:
 def tuned(
     start: Path, out: Path, chosen: TuneStage, *, report: Report = silent, **options: object
 ) -> Artifact:
-    found = RunOptions(device=torch.device("cpu"), **options)  # type: ignore[arg-type]
     pictures = Path(chosen.pairs[0]).parent / "pictures"
-    return tune(start, out, stage=chosen, report=report, options=found, images=pictures)
+    found = RunOptions(device=torch.device("cpu"), images=pictures, **options)  # type: ignore[arg-type]
+    return tune(start, out, stage=chosen, report=report, options=found)
 
 
 def hard_pairs(out: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.table import Table
@@ -226,7 +226,9 @@ def prompts_command(
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the prompts; prompts/IMAGES unless said.")
     ] = None,
-    tower: Annotated[str, typer.Option("--tower", help="student, or teacher for English names.")] = "student",
+    tower: Annotated[
+        Literal["student", "teacher"], typer.Option("--tower", help="The teacher's has English names.")
+    ] = "student",
     settings: Settings = None,
     baselines: Annotated[
         bool, typer.Option("--baselines/--no-baselines", help="Learn the other methods too.")
@@ -239,8 +241,6 @@ def prompts_command(
     ] = None,
     device: Device = None,
 ) -> None:
-    if tower not in ("student", "teacher"):
-        raise RecipeError(f"--tower {tower}: expected student or teacher")
     folder = out or Path("prompts") / images.resolve().name
     if (folder / "prompts.json").is_file() and (folder / "scores.json").is_file():
         raise DataError(f"{folder} holds learned prompts; choose another --out or remove it")
@@ -250,24 +250,23 @@ def prompts_command(
     from langadapt.files.atomic import write_text
     from langadapt.models import load
     from langadapt.models.device import chosen_device
-    from langadapt.training.few_shot_run import run_few_shot
+    from langadapt.training.few_shot_run import FewShotRun, run_few_shot
 
     loaded = load(model, device=chosen_device(device))
     found = RecipeFile(recipe=loaded.artifact.recipe, path=Path(model) / "recipe.yaml", shipped=False)
     loaded.artifact = replace(loaded.artifact, recipe=override(found, settings or []).recipe)
+    run = FewShotRun(
+        folder=images,
+        classes=classes,
+        shots=shots,
+        out=folder,
+        tower=tower,
+        model=model,
+        baselines=baselines,
+        novel=novel,
+    )
     with progress_report() as report:
-        result = run_few_shot(
-            loaded,
-            images,
-            classes,
-            shots=shots,
-            out=folder,
-            tower=tower,
-            run=model,
-            baselines=baselines,
-            novel=novel,
-            report=report,
-        )
+        result = run_few_shot(loaded, run, report=report)
     text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)
     write_text(folder / "scores.json", text)
     if json_file is not None and str(json_file) == "-":

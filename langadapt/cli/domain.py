@@ -101,10 +101,12 @@ def domain_command(
     )
     sets = [("domain", item) for item in domain_sets] + [("general", item) for item in general_sets]
     where = chosen_device(device)
-    options = RunOptions(device=where, overwrite=overwrite, reuse_finished=not (told_of or overwrite))
+    options = RunOptions(
+        device=where, overwrite=overwrite, reuse_finished=not (told_of or overwrite), images=images
+    )
     with progress_report() as report:
         before = scored(begin, sets, where, report)
-        artifact = tune(begin, place, stage=stage, report=report, options=options, images=images)
+        artifact = tune(begin, place, stage=stage, report=report, options=options)
         after = scored(place, sets, where, report)
     facts = artifact.training
     rows = [held_out_row(facts), *compared(sets, before, after)]

@@ -82,13 +82,15 @@ def tune_command(
 
     _, stage = chosen_stage(TuneStage, begin, recipe or lang, pairs, settings)
     several = len(shares) > 1 and not overwrite
-    options = RunOptions(device=chosen_device(device), overwrite=overwrite, reuse_finished=several)
+    options = RunOptions(
+        device=chosen_device(device), overwrite=overwrite, reuse_finished=several, images=images
+    )
     made: dict[float, Artifact] = {}
     with progress_report() as report:
         for share in shares:
             place = folder if len(shares) == 1 else folder / f"pairs-{share:g}"
             made[share] = tune(
-                begin, place, stage=stage, report=report, options=options, images=images, pairs_fraction=share
+                begin, place, stage=stage, report=report, options=options, pairs_fraction=share
             )
             save_svg(place / "curve.svg", training_curve(place))
     if len(shares) > 1:
@@ -221,7 +223,7 @@ def align_command(
     from langadapt.models.device import chosen_device
     from langadapt.training import RunOptions, align
 
-    options = RunOptions(device=chosen_device(device), overwrite=overwrite)
+    options = RunOptions(device=chosen_device(device), overwrite=overwrite, images=images)
     with progress_report() as report:
         facts = align(
             ModelRef(repo=image_model),
@@ -230,7 +232,6 @@ def align_command(
             stage=stage,
             report=report,
             options=options,
-            images=images,
         )
     if as_json:
         typer.echo(json.dumps(facts, ensure_ascii=False))

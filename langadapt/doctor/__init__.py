@@ -1,7 +1,6 @@
 """Before anything is trained: will it work, with what, and what should be done first."""
 
 from langadapt.doctor.examine import examine
-from langadapt.doctor.findings import Findings
-from langadapt.doctor.verdict import Verdict, verdict
+from langadapt.doctor.verdict import Findings, Verdict, verdict
 
 __all__ = ["Findings", "Verdict", "examine", "verdict"]

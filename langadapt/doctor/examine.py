@@ -1,45 +1,60 @@
-"""Looks at a language recipe and at what of it is on this machine."""
+"""Examine a language recipe and what of it is on this machine."""
 
 import os
+import shutil
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from langadapt.cleaning.build import PAIRS, BuildPlan, build_parallel
 from langadapt.cleaning.chunks import Source
 from langadapt.cleaning.contamination import Captions, test_captions
-from langadapt.data.parallel import parallel_rows
+from langadapt.data.batches import steps_per_epoch
+from langadapt.data.parallel import distinct, parallel_rows
 from langadapt.data.readers import read_table
-from langadapt.doctor.findings import Candidate, Findings, Licences, Pairs, measure_coverage
-from langadapt.doctor.probe import Estimate, estimate
+from langadapt.data.tokens import Tokens
+from langadapt.doctor.coverage import examine_candidates
+from langadapt.doctor.verdict import Estimate, Findings, Licences, Pairs
 from langadapt.errors import DataError, MissingDataError, ModelError, Progress, Report
 from langadapt.files.store import cache_folder
+from langadapt.files.temporary import take_texts
 from langadapt.hub.licences import licence_sum, objections
-from langadapt.models import ResolvedModel, load_teacher, load_text_model, resolve_model
-from langadapt.models.load import load_tokenizer
+from langadapt.models import (
+    ResolvedModel,
+    Student,
+    Teacher,
+    TextModel,
+    load_teacher,
+    load_text_model,
+    resolve_model,
+)
+from langadapt.models.device import device_name
+from langadapt.models.new_pieces import extend_text_model, learn_vocabulary
 from langadapt.models.provenance import BaseModel, data_source
-from langadapt.models.towers import MODEL_FILES
+from langadapt.models.trainable import TrainableTower
 from langadapt.recipes import (
     HubSource,
     LanguageRecipe,
     ModelRef,
     ParallelRecipe,
-    TextModelRef,
     data_recipe,
-    find_language,
-    shipped_languages,
     with_absolute_paths,
 )
 from langadapt.recipes.find import RecipeFile
+from langadapt.training.distill import distill_stage, new_student
+from langadapt.training.distill_data import Cache, DistillData, Examples, frozen_states, teacher_targets
+from langadapt.training.loop import fit, start_fit
+from langadapt.training.run import RunOptions, open_run
 
 _SAMPLE = 2_000
-
 """Sentences on which tokenizers are measured, spread over all clean pairs."""
+_PROBE_TEXTS = 256
+_PROBE_BATCH = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +67,7 @@ class _Sample:
 def examine(
     found: RecipeFile[LanguageRecipe], *, named: str, device: torch.device, report: Report
 ) -> Findings:
-    """Examines data, tokenizers, licences, time and disk; trains nothing and keeps nothing.
+    """Examine data, tokenizers, licences, time and disk; trains nothing and keeps nothing.
 
     Args:
         found: the language recipe and where it lies.
@@ -80,15 +95,18 @@ def examine(
         built = Path(folder) / "clean"
         pairs = _pairs(recipe, here, captions, built, report) if here else None
         sample = _sample(recipe, built / PAIRS if pairs else None, captions)
-    sources, why_not = _models(recipe)
+    teacher, text_model = _model(recipe.teacher), _model(recipe.text_model)
     report(Progress(stage="tokenizers"))
-    candidates = examine_candidates(
-        recipe.text_model, sources.get("text_model"), why_not.get("text_model"), sample.target, sample.english
-    )
-    estimated, reason = None, "; ".join(why_not.values()) or None
-    if reason is None and pairs is not None and sample.english is not None:
+    candidates = examine_candidates(recipe.text_model, text_model, sample.target, sample.english)
+    estimated, reason = None, None
+    if isinstance(teacher, str) or isinstance(text_model, str):
+        reason = "; ".join(model for model in (teacher, text_model) if isinstance(model, str))
+    elif pairs is not None and sample.english is not None:
         report(Progress(stage="probe"))
-        estimated = _estimate(recipe, sources, sample, pairs.kept, device)
+        encoder = load_text_model(
+            text_model, recipe.text_model, max_tokens=recipe.distill.max_tokens, device=device
+        )
+        estimated = _probe(recipe, load_teacher(teacher, device=device), encoder, sample, pairs.kept)
     extension = recipe.text_model.extend_vocabulary
     return Findings(
         code=recipe.code,
@@ -148,39 +166,95 @@ def _sample(recipe: LanguageRecipe, pairs: Path | None, captions: Sequence[Capti
     return _Sample(target=texts, english=None, what=f"the recipe's own {len(texts)} phrases, which are few")
 
 
-def _models(recipe: LanguageRecipe) -> tuple[dict[str, ResolvedModel], dict[str, str]]:
-    """Both base models where they can be had, else why not."""
-    found: dict[str, ResolvedModel] = {}
-    why_not: dict[str, str] = {}
-    refs: dict[str, ModelRef] = {"teacher": recipe.teacher, "text_model": recipe.text_model}
-    for role, ref in refs.items():
-        try:
-            found[role] = resolve_model(ref)
-        except ModelError as error:
-            why_not[role] = str(error)
-    return found, why_not
+def _model(ref: ModelRef) -> ResolvedModel | str:
+    """A base model where it can be had, else why not."""
+    try:
+        return resolve_model(ref)
+    except ModelError as error:
+        return str(error)
 
 
-def _estimate(
-    recipe: LanguageRecipe,
-    sources: dict[str, ResolvedModel],
-    sample: _Sample,
-    rows: int,
-    device: torch.device,
+def _probe(
+    recipe: LanguageRecipe, teacher: Teacher, encoder: TextModel, sample: _Sample, rows: int
 ) -> Estimate:
+    """Time the real work of `distill` on a few texts, and count for all `rows` pairs."""
     assert sample.english is not None
-    text_model = load_text_model(
-        sources["text_model"], recipe.text_model, max_tokens=recipe.distill.max_tokens, device=device
+    english, target = list(sample.english[:_PROBE_TEXTS]), list(sample.target[:_PROBE_TEXTS])
+    stage, device = recipe.distill, encoder.device
+    if (extension := recipe.text_model.extend_vocabulary) is not None:
+        vocabulary = learn_vocabulary(encoder, target, english, pieces=extension.pieces)
+        extend_text_model(encoder, vocabulary, seed=stage.seed)
+    student, trainable = new_student(encoder, recipe, target_dim=teacher.dim)
+    texts, tokens = int(rows * (1 + stage.identity_fraction)), encoder.tokenize(target)
+    width = encoder.check_layers(student.layers) * encoder.state_dim
+    state_bytes = int(texts * float(tokens.lengths.mean()) * width * 2)
+    cached = student.states_are_fixed and state_bytes <= RunOptions().state_cache_bytes
+    few, originals = np.arange(min(_PROBE_BATCH, len(target))), teacher.tokenize(english)
+    per_text = _seconds(lambda: teacher.text.run(originals, few), device) / len(few)
+    per_state = _seconds(lambda: student.frozen_states.run(tokens, few), device) / len(few) if cached else 0.0
+    per_step = _step_seconds(recipe, trainable, teacher, english, tokens, cached=cached)
+    trained, steps = (
+        student.parameter_counts()["trained"],
+        stage.epochs * steps_per_epoch(texts, stage.batch_size),
     )
-    return estimate(
-        recipe,
-        load_teacher(sources["teacher"], device=device),
-        text_model,
-        english=sample.english[:256],
-        target=sample.target[:256],
-        rows=rows,
-        cache=cache_folder(),
+    cache = cache_folder()
+    return Estimate(
+        device=device_name(device),
+        sample=len(target),
+        trained_parameters=trained,
+        teacher_seconds=rows * per_text,
+        states_seconds=texts * per_state,
+        train_seconds=steps * per_step,
+        steps=steps,
+        store_bytes=rows * teacher.dim * 4 + (state_bytes if cached else 0),
+        artifact_bytes=trained * 2,
+        free_bytes=shutil.disk_usage(next(path for path in (cache, *cache.parents) if path.is_dir())).free,
     )
+
+
+def _step_seconds(
+    recipe: LanguageRecipe,
+    trainable: TrainableTower,
+    teacher: Teacher,
+    english: list[str],
+    tokens: Tokens,
+    *,
+    cached: bool,
+) -> float:
+    """Time a step of the optimizer loop, as `distill` takes it."""
+
+    def silent(progress: Progress) -> None: ...
+
+    student, size = trainable.tower.module, recipe.distill.batch_size
+    assert isinstance(student, Student)
+    device = student.text_model.device
+    some, same = np.resize(np.arange(len(tokens)), 3 * size), distinct(english)
+    with tempfile.TemporaryDirectory() as folder:
+        options = RunOptions(device=device)
+        run = open_run(Path(folder), batch_size=size, options=options, report=silent)
+        cache = Cache(folder=run.folder, state_bytes=options.state_cache_bytes if cached else 0)
+        data = DistillData(
+            tokens=tokens,
+            targets=teacher_targets(take_texts(english, same.first), teacher, cache.folder, silent),
+            states=frozen_states(tokens, student, cache, silent),
+            train=Examples(text=some, target=same.index[some]),
+            held_out=Examples(text=some[:0], target=some[:0]),
+        )
+        stage = distill_stage(student, trainable, data, recipe, run)
+        steps = fit(start_fit(stage, run.accelerator))
+        return _seconds(lambda: next(steps), device)
+
+
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Time of the quicker of two calls after one that warms up."""
+    taken = []
+    for _ in range(3):
+        started = time.perf_counter()
+        work()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        taken.append(time.perf_counter() - started)
+    return min(taken[1:])
 
 
 def _licences(recipe: LanguageRecipe, corpora: Sequence[RecipeFile[ParallelRecipe]]) -> Licences:
@@ -210,80 +284,3 @@ def _licences(recipe: LanguageRecipe, corpora: Sequence[RecipeFile[ParallelRecip
         noncommercial=total.noncommercial,
         objections=tuple(objections(data, models, stored=[models[1]] if trains else [])),
     )
-
-
-def shipped_text_models() -> list[TextModelRef]:
-    """The text models of the shipped languages, the most used first."""
-    refs = [find_language(code).recipe.text_model for code in shipped_languages()]
-    uses: dict[tuple[str, str | None], list[TextModelRef]] = {}
-    for ref in refs:
-        uses.setdefault((ref.repo, ref.revision), []).append(ref)
-    return [same[0] for same in sorted(uses.values(), key=len, reverse=True)]
-
-
-def examine_candidates(
-    own: TextModelRef,
-    source: ResolvedModel | None,
-    why_not: str | None,
-    target: Sequence[str],
-    english: Sequence[str] | None,
-) -> list[Candidate]:
-    """The recipe's own text model first, then those of the shipped languages.
-
-    Args:
-        own: as the recipe names it.
-        source: where it lies; None if it cannot be had.
-        why_not: the reason then.
-        target: sentences of the language.
-        english: their English sides, where they are known.
-    """
-    found = [_candidate(own, source, why_not, target, english, is_own=True)]
-    for ref in shipped_text_models():
-        if (ref.repo, ref.revision) == (own.repo, own.revision):
-            continue
-        place = _cached(ref)
-        reason = None if place else "not available here"
-        found.append(_candidate(ref, place, reason, target, english, is_own=False))
-    return found
-
-
-def _candidate(
-    ref: TextModelRef,
-    source: ResolvedModel | None,
-    why_not: str | None,
-    target: Sequence[str],
-    english: Sequence[str] | None,
-    *,
-    is_own: bool,
-) -> Candidate:
-    coverage = None
-    if source is not None and target:
-        # The language code of the shipped recipe would be the one of another language: it adds a token only.
-        options = {"src_lang": ref.tokenizer_language} if ref.tokenizer_language and is_own else {}
-        try:
-            coverage = measure_coverage(load_tokenizer(source, **options), target, english)
-        except ModelError as error:
-            why_not = str(error)
-    elif source is not None:
-        why_not = "no text of the language is here to measure it on"
-    return Candidate(
-        repo=ref.repo,
-        revision=source.revision if source else ref.revision,
-        own=is_own,
-        licence=ref.licence,
-        coverage=coverage,
-        missing=why_not,
-    )
-
-
-def _cached(ref: TextModelRef) -> ResolvedModel | None:
-    """A Hub model that was fetched before; nothing is fetched now."""
-    try:
-        path = Path(
-            snapshot_download(
-                ref.repo, revision=ref.revision, allow_patterns=MODEL_FILES, local_files_only=True
-            )
-        )
-    except (LocalEntryNotFoundError, HFValidationError):
-        return None
-    return ResolvedModel(repo=ref.repo, revision=path.name, path=path)

@@ -1,12 +1,10 @@
-"""From findings to a verdict in three tiers, with its reasons and the next command.
+"""What the doctor found, as numbers and facts, and the verdict: a pure function of them.
 
-The limits are judgement, not measurement: they say where experience and common sense begin to doubt.
+The limits are no laws: they say where experience and common sense begin to doubt.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
-from langadapt.doctor.findings import Coverage, Findings
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 UNKNOWN_PERCENT = 1.0
 """More unknown tokens than this hide words."""
@@ -23,6 +21,122 @@ Tier = Literal["ready", "trainable with changes", "not yet"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """Counts over some sentences, special tokens left out."""
+
+    sentences: int
+    tokens_per_word: float
+    """Words are what white space separates: of little meaning in a script that writes none."""
+    tokens_per_character: float
+    english_tokens_per_word: float | None
+    english_tokens_per_character: float | None
+    times_english: float | None
+    """Tokens of the sentences over tokens of their English sides; None without English."""
+    unknown_percent: float
+    """Tokens that stand for something unknown."""
+    letters_percent: float
+    """Distinct letters of the sentences that are one token and not an unknown one."""
+    unknown_letters: str
+    """Some of the others, the most frequent first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A text model and what its tokenizer makes of the language."""
+
+    repo: str
+    revision: str | None
+    own: bool
+    """The one that the recipe names."""
+    licence: str
+    coverage: Coverage | None
+    missing: str | None
+    """Why there is no coverage: the model is not on this machine, ..."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairs:
+    """Parallel sentences, counted by the cleaning."""
+
+    rows: int
+    kept: int
+    """Rows that cleaning leaves."""
+    contaminated: int
+    """Rows with a test caption among the dropped ones."""
+    dropped: dict[str, int]
+    """Dropped rows by rule."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Licences:
+    """All licences, and what they mean together for the weights that are learnt."""
+
+    stated: dict[str, str]
+    together: str
+    commercial: bool
+    unknown: tuple[str, ...]
+    noncommercial: tuple[str, ...]
+    objections: tuple[str, ...]
+    """Why the weights may not be published."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """Time and disk of a whole run; measured on `sample` sentences."""
+
+    device: str
+    sample: int
+    trained_parameters: int
+    teacher_seconds: float
+    """Embedding the English side once."""
+    states_seconds: float
+    """The frozen text model's hidden states, once; 0 where they are computed in each step."""
+    train_seconds: float
+    steps: int
+    store_bytes: int
+    """Stores of teacher embeddings and hidden states."""
+    artifact_bytes: int
+    free_bytes: int
+
+    @property
+    def seconds(self) -> float:
+        """All together."""
+        return self.teacher_seconds + self.states_seconds + self.train_seconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings:
+    """Everything about one language recipe on this machine."""
+
+    code: str
+    name: str
+    recipe: str
+    """As the command line names it: `--lang sw`, `--recipe my/sw.yaml`."""
+    sample: str
+    """What the tokenizers were measured on."""
+    candidates: tuple[Candidate, ...]
+    extended: int
+    """New pieces that the recipe asks for already."""
+    pairs: Pairs | None
+    missing_data: tuple[str, ...]
+    test_captions: int
+    missing_tests: tuple[str, ...]
+    licences: Licences
+    estimate: Estimate | None
+    no_models: str | None
+    """Why teacher or text model cannot be had."""
+
+    @property
+    def own(self) -> Candidate:
+        """The recipe's text model."""
+        return next(item for item in self.candidates if item.own)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values under stable keys."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """The tier, why, what else to know, and what to type next."""
 
@@ -33,11 +147,7 @@ class Verdict:
 
 
 def verdict(found: Findings) -> Verdict:
-    """Judges.
-
-    Args:
-        found: what was found; nothing else is looked at.
-    """
+    """Judge what was found, and nothing else."""
     blockers, changes = _blockers(found), _changes(found)
     settings = ""
     poor = found.own.coverage is not None and poor_coverage(found.own.coverage)

@@ -17,7 +17,8 @@ from langadapt.evaluation.retrieval import evaluate_retrieval
 from langadapt.evaluation.tables import Column, Row, ScoreTable
 from langadapt.metrics.retrieval import RetrievalScores
 from langadapt.models import Artifact, load
-from langadapt.training.hard_sampling import HARD_PAIRS, read_sampling
+from langadapt.training.hard_sampling import HARD_PAIRS
+from langadapt.training.run import log_entries
 
 SHOWN_PAIRS = 24
 
@@ -98,7 +99,7 @@ def write_report(
     ]
     report = DomainReport(
         tables=(before_after(rows), _quarters(facts["quarters"]), _moved(facts["held_out"])),
-        sampling=list(read_sampling(place)),
+        sampling=list(log_entries(place, "sampling")),
         hardest=hardest,
     )
     page = Page(

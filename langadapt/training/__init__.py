@@ -1,8 +1,9 @@
 """The one optimizer loop and the stages that use it."""
 
 from langadapt.training.align import align
-from langadapt.training.distill import RunOptions, distill
-from langadapt.training.loop import FitPlan, FitState, StepLog, fit
+from langadapt.training.distill import distill
+from langadapt.training.loop import FitPlan, FitState, Stage, StepLog, fit
+from langadapt.training.run import RunOptions
 from langadapt.training.tune import tune
 
-__all__ = ["FitPlan", "FitState", "RunOptions", "StepLog", "align", "distill", "fit", "tune"]
+__all__ = ["FitPlan", "FitState", "RunOptions", "Stage", "StepLog", "align", "distill", "fit", "tune"]

@@ -1,183 +1,277 @@
-"""Contrastive training of two towers on pairs: what `tune` and `align` share."""
+"""Pairs as contrastive training sees them: batches of captions and images, validation on held-out ones."""
 
-import json
-import math
-import time
-from collections.abc import Iterator
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
+import numpy as np
 import torch
-from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from langadapt.data.batches import ContrastBatch
-from langadapt.errors import Progress, Report
-from langadapt.models.tuning import ContrastModel, Embedded
-from langadapt.nn import distillation_distance
-from langadapt.nn.losses import duplicates, gather_rows, sigmoid_contrast, softmax_contrast
-from langadapt.recipes import ContrastStage
-from langadapt.training.contrast_data import ContrastData, Share
-from langadapt.training.hard_sampling import HardSampler
-from langadapt.training.held_out import held_out_recall
-from langadapt.training.loop import FitPlan, fit, start_fit
-from langadapt.training.memory import SmallerChunks
-from langadapt.training.run import RunFolder, load_checkpoint, save_checkpoint, trained_parameters
+from langadapt.data.batches import ContrastBatch, DistillBatch, ahead, epoch_batches, steps_per_epoch
+from langadapt.data.images import broken_images, open_image, random_view
+from langadapt.data.pairs import Pairs
+from langadapt.data.parallel import Split, split_by_image
+from langadapt.data.tokens import Tokens, by_length
+from langadapt.errors import DataError, Progress, Report, TrainingError
+from langadapt.metrics.ranks import Positives, Ranks, positive_ranks
+from langadapt.metrics.retrieval import CUTOFFS
+from langadapt.models import Teacher
+from langadapt.models.caches import stored_images
+from langadapt.models.tuning import ContrastModel
+from langadapt.nn.losses import duplicates, sigmoid_contrast, softmax_contrast
+from langadapt.recipes import AlignStage, ContrastStage
+from langadapt.training.loop import Validation
+
+_WORKERS = 4
+_VALIDATION_IMAGES = 64
+_VALIDATION_TOKENS = 8192
+_LOSS_PAIRS = 1024
+
+CONTRASTS = {"softmax": softmax_contrast, "sigmoid": sigmoid_contrast}
 
 
-def train_contrast(
-    model: ContrastModel,
-    data: ContrastData,
-    run: RunFolder,
+@dataclass(frozen=True, kw_only=True)
+class Share:
+    """Which part of each batch this process takes."""
+
+    index: int
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ParallelPool:
+    """Sentences of the distillation term.
+
+    `targets [N, D]` float32 normalised embeddings, one for each text; `batch_size` sentences a step, all
+    processes together; `weight` of the term.
+    """
+
+    tokens: Tokens
+    targets: Tensor
+    batch_size: int
+    weight: float
+
+    def batch(self, *, seed: int, step: int, share: Share) -> DistillBatch:
+        """This process's share of the sentences of one step, drawn by seed and step alone."""
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + step)
+        count = min(self.batch_size, len(self.tokens)) // share.count * share.count
+        rows = torch.randint(len(self.tokens), (count,), generator=generator)[share.index :: share.count]
+        return DistillBatch(text=self.tokens.batch(rows.numpy()), targets=self.targets[rows])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ContrastData:
+    """Captions, images and how they are split.
+
+    `embeddings [images, D]` are the locked tower's; None where it learns. `image_ids` and `caption_ids`,
+    int64 `[pairs]`, are equal where images (byte for byte) or captions are.
+    """
+
+    pairs: Pairs
+    tokens: Tokens
+    image_ids: NDArray[np.int64]
+    caption_ids: NDArray[np.int64]
+    embeddings: Tensor | None
+    split: Split
+    teacher: Teacher
+    stage: ContrastStage
+    pool: ParallelPool | None = None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one epoch."""
+        return steps_per_epoch(len(self.split.train), self.stage.batch_size)
+
+    def batches(
+        self, epoch: int, first: int, share: Share, *, order: Iterator[NDArray[np.int64]] | None = None
+    ) -> Iterator[ContrastBatch]:
+        """Batches of one epoch, from batch `first` on, each prepared while the one before it trains.
+
+        `order` yields pair indices, a batch at a time, beginning with batch `first`; it is asked for the next
+        batch when the one before it is handed out. None: each training pair once.
+        """
+        train, stage = self.split.train, self.stage
+        if order is None:
+            lengths = self.tokens.lengths[train]
+            ordinary = epoch_batches(
+                lengths, batch_size=stage.batch_size, seed=stage.seed, epoch=epoch, first=first
+            )
+            order = (train[rows] for rows in ordinary)
+
+        def make(numbered: tuple[int, NDArray[np.int64]]) -> ContrastBatch:
+            number, rows = numbered
+            step = epoch * self.steps_per_epoch + first + number
+            return self.batch(rows, share=share, epoch=epoch, step=step)
+
+        yield from ahead(make, enumerate(order))
+
+    def batch(self, rows: NDArray[np.int64], *, share: Share, epoch: int | None, step: int) -> ContrastBatch:
+        """The share of some pairs as one batch, images augmented where the tower learns."""
+        rows = rows[: len(rows) // share.count * share.count]
+        order = np.concatenate([rows[part :: share.count] for part in range(share.count)])
+        own = rows[share.index :: share.count]
+        images, index = np.unique(self.pairs.image_of_text[own], return_inverse=True)
+        pool = self.pool
+        return ContrastBatch(
+            text=self.tokens.batch(own),
+            images=self.images(images, epoch=epoch),
+            image_index=torch.from_numpy(index),
+            image_ids=torch.from_numpy(self.image_ids[order]),
+            caption_ids=torch.from_numpy(self.caption_ids[order]),
+            pairs=order,
+            parallel=None if pool is None else pool.batch(seed=self.stage.seed, step=step, share=share),
+        )
+
+    def images(self, numbers: NDArray[np.int64], *, epoch: int | None) -> dict[str, Tensor]:
+        """Embeddings or pixels of some images; `epoch` None shows them whole."""
+        if self.embeddings is not None:
+            return {"rows": self.embeddings[torch.from_numpy(numbers)]}
+
+        def pixels(number: int) -> dict[str, Tensor]:
+            image = open_image(self.pairs.images[number])
+            if epoch is not None and self.stage.augment:
+                seed = (self.stage.seed * 1_000_003 + epoch) * 1_000_003 + number
+                generator = torch.Generator().manual_seed(seed % 2**63)
+                image = random_view(image, flip=self.stage.flip, generator=generator)
+            return self.teacher.pixels([image])
+
+        with ThreadPoolExecutor(_WORKERS) as workers:
+            each = list(workers.map(pixels, numbers.tolist()))
+        return {key: torch.cat([item[key] for item in each]) for key in each[0]}
+
+
+def prepare_pairs(
+    pairs: Pairs,
     *,
-    distill_weight: float,
-    accelerator: Accelerator,
-    checkpoint_seconds: float,
+    stage: ContrastStage,
+    teacher: Teacher,
+    tokenize: Callable[[Sequence[str]], Tokens],
+    fraction: float = 1.0,
     report: Report,
-    hard: HardSampler | None = None,
-) -> dict[str, Any]:
-    """Trains until the held-out pairs stop improving and leaves the best weights in the model.
+) -> ContrastData:
+    """Check, tokenise and split pairs; run the teacher's image tower where it is locked.
 
-    Args:
-        model: both towers with their methods.
-        data: pairs, split; its stage says how to train.
-        run: folder of checkpoint and log; an interrupted run goes on where its checkpoint stands.
-        distill_weight: of the distillation term; 0 leaves it out.
-        accelerator: device, precision, processes.
-        checkpoint_seconds: a checkpoint is written this often, and at the end of each epoch.
-        report: told what is done.
-        hard: draws or weighs pairs by their difficulty; None: ordinary epochs.
-
-    Returns:
-        `held_out_recall` (mR6 in percent) and `best_step`, both of the start where no step was better;
-        `start_recall`, `steps`, `stopped_at`.
+    `fraction` is the share of the training images that is used; the held-out ones stay the same.
 
     Raises:
-        TrainingError: the loss or the embeddings are not finite.
+        DataError: broken images (all of them are counted, the first ones named), too few images.
     """
-    stage = data.stage
-    share = Share(index=accelerator.process_index, count=accelerator.num_processes)
-    plan = FitPlan(
-        steps_per_epoch=data.steps_per_epoch,
-        epochs=stage.epochs,
-        warmup_fraction=stage.warmup_fraction,
-        gradient_clip_norm=stage.gradient_clip_norm,
-        seed=stage.seed,
+    pairs = _without_broken(pairs, skip=stage.broken_images == "skip", report=report)
+    image_ids = _ids(pairs.image_digests)[pairs.image_of_text]
+    generator = torch.Generator().manual_seed(stage.seed)
+    split = split_by_image(image_ids, fraction=stage.held_out_fraction, generator=generator)
+    if fraction < 1.0:
+        kept = np.unique(image_ids[split.train])
+        kept = kept[torch.randperm(len(kept), generator=generator).numpy()]
+        kept = kept[: max(2, round(fraction * len(kept)))]
+        split = Split(train=split.train[np.isin(image_ids[split.train], kept)], held_out=split.held_out)
+
+    def embedded(done: int, total: int) -> None:
+        report(Progress(stage="image embeddings", done=done, total=total))
+
+    return ContrastData(
+        pairs=pairs,
+        tokens=tokenize(pairs.texts),
+        image_ids=image_ids,
+        caption_ids=_ids(pairs.texts),
+        embeddings=stored_images(teacher, pairs.images, progress=embedded) if is_locked(stage) else None,
+        split=split,
+        teacher=teacher,
+        stage=stage,
     )
-    state = start_fit(model, parameter_groups(model, stage), plan=plan, accelerator=accelerator)
-    earlier = 0.0
-    if run.checkpoint.is_file():
-        best = load_checkpoint(run.checkpoint, state)
-        earlier = best.pop("seconds")
-        if hard is not None:
-            hard.restore(run.checkpoint, best.pop("hard"))
-        if accelerator.is_main_process:
-            run.cut_log(state.step)
-        report(Progress(stage=f"resumed at step {state.step} of {plan.steps}"))
-    else:
-        recall, loss_now = held_out_recall(accelerator.unwrap_model(state.model), data, step=0)
-        best = {"held_out_recall": recall, "held_out_loss": loss_now, "best_step": 0, "start_recall": recall}
-        report(Progress(stage=f"held-out recall (mR6) at the start: {recall:.1f} %"))
-
-    def batches(epoch: int, first: int) -> Iterator[ContrastBatch]:
-        order = None if hard is None else hard.order(epoch, first)
-        return data.batches(epoch, first, share, order=order)
-
-    def loss(trained: nn.Module, batch: ContrastBatch) -> Tensor:
-        with accelerator.autocast():
-            embedded = trained(batch)
-        return _loss(accelerator.unwrap_model(trained), embedded, batch, stage, distill_weight, hard)
-
-    lines: list[str] = []
-    saved_at = time.monotonic()
-    memory = SmallerChunks(model, report=report)
-    rows_per_step = min(stage.batch_size, len(data.split.train))
-    for log in fit(state, batches, loss, examples_per_step=rows_per_step, memory=memory, shown=_captions):
-        if hard is not None:
-            hard.learn()
-        lines.append(json.dumps({"kind": "step", **asdict(log)}))
-        note = f"loss {log.loss:.3f}, held-out recall {best['held_out_recall']:.1f}"
-        report(Progress(stage="tune", done=log.step, total=plan.steps, note=note))
-        epoch_ends = log.step % plan.steps_per_epoch == 0
-        if epoch_ends:
-            if hard is not None:
-                lines.append(json.dumps({"kind": "sampling", "step": log.step, **hard.epoch_done()}))
-            recall, loss_now = held_out_recall(accelerator.unwrap_model(state.model), data, step=log.step)
-            lines.append(json.dumps({"kind": "held_out", "step": log.step, "recall": recall}))
-            # Few held-out images have few different recalls: of equal ones the lower loss is better.
-            if (recall, -loss_now) > (best["held_out_recall"], -best["held_out_loss"]):
-                best |= {"held_out_recall": recall, "held_out_loss": loss_now, "best_step": log.step}
-                if accelerator.is_main_process:
-                    run.save_best(trained_parameters(accelerator.unwrap_model(state.model)))
-        if epoch_ends or state.stopping or time.monotonic() - saved_at > checkpoint_seconds:
-            if accelerator.is_main_process:
-                run.append_log(lines)
-                extra = {**best, "seconds": earlier + run.seconds}
-                extra |= {} if hard is None else {"hard": hard.state()}
-                save_checkpoint(run.checkpoint, state, extra=extra, kept=hard.tensors() if hard else None)
-            lines, saved_at = [], time.monotonic()
-        waited = log.step // plan.steps_per_epoch - math.ceil(best["best_step"] / plan.steps_per_epoch)
-        if epoch_ends and waited >= stage.patience_epochs:
-            break
-    accelerator.wait_for_everyone()
-    _put_back(accelerator.unwrap_model(state.model, keep_fp32_wrapper=False), run, best["best_step"])
-    accelerator.wait_for_everyone()
-    seconds = round(earlier + run.seconds, 1)
-    return {**best, "steps": plan.steps, "stopped_at": state.step, "seconds": seconds}
 
 
-def parameter_groups(model: ContrastModel, stage: ContrastStage) -> list[dict[str, Any]]:
-    """AdamW's groups: two learning rates, decay for matrices alone, none for token embeddings."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for tuned in (model.text, model.image):
-        for name, value in tuned.trained().items():
-            rate = stage.pretrained_learning_rate if name in tuned.slow else stage.learning_rate
-            decay = stage.weight_decay if value.dim() > 1 and name != tuned.table else 0.0
-            groups.setdefault((rate, decay), []).append(value)
-    groups.setdefault((stage.learning_rate, 0.0), []).extend(model.temperature.parameters())
-    return [
-        {"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()
-    ]
+def is_locked(stage: ContrastStage) -> bool:
+    """Whether the image encoder runs once; the projection that `align` trains is a new one behind it."""
+    methods = set(stage.image)
+    return methods <= {"locked", "projection"} if isinstance(stage, AlignStage) else methods == {"locked"}
 
 
-def _loss(
-    model: ContrastModel,
-    embedded: Embedded,
-    batch: ContrastBatch,
-    stage: ContrastStage,
-    distill_weight: float,
-    hard: HardSampler | None,
-) -> Tensor:
-    # Outside autocast, as the ids are whole numbers and the products must not round.
-    text, image = gather_rows(embedded.text.float()), gather_rows(embedded.image.float())
-    ignored = duplicates(batch.image_ids, batch.caption_ids).to(text.device)
-    logits = model.temperature(text @ image.T)
-    contrast = softmax_contrast if stage.loss == "softmax" else sigmoid_contrast
-    weights = None
-    if hard is not None:
-        hard.see(batch.pairs, logits, ignored)
-        weights = hard.weights(batch.pairs, logits.device)
-    value = contrast(logits, ignored, weights)
-    if batch.parallel is not None and embedded.parallel is not None:
-        targets = batch.parallel.targets.to(text.device)
-        term = distillation_distance(embedded.parallel.float(), targets, "cosine")
-        value = value + distill_weight * term
-    return value
+def _without_broken(pairs: Pairs, *, skip: bool, report: Report) -> Pairs:
+    """Leave out the pairs whose images cannot be read, or raise."""
+
+    def checked(done: int, total: int) -> None:
+        report(Progress(stage="images checked", done=done, total=total))
+
+    broken = broken_images(pairs.images, fingerprint=pairs.fingerprint, progress=checked)
+    if not broken:
+        return pairs
+    if not skip:
+        raise DataError(
+            f"{pairs.name}: {len(broken)} of {len(pairs.images)} images cannot be read, first "
+            f"{broken[0].reason}; `langadapt data check` lists all, `broken_images: skip` leaves them out"
+        )
+    left = pairs.without([item.number for item in broken])
+    gone = len(pairs.texts) - len(left.texts)
+    report(Progress(stage=f"{pairs.name}: {len(broken)} broken images with {gone} captions left out"))
+    return left
 
 
-def _captions(batch: ContrastBatch) -> str:
-    return f"images {', '.join(map(str, batch.image_ids[:5].tolist()))}, ..."
+def _ids(values: Sequence[str]) -> NDArray[np.int64]:
+    """Number values by their first occurrence; equal ones get the same number."""
+    known: dict[str, int] = {}
+    return np.array([known.setdefault(value, len(known)) for value in values], np.int64)
 
 
-def _put_back(model: nn.Module, run: RunFolder, best_step: int) -> None:
-    """Leaves the best weights in the model; those of the start where no step was better."""
+@torch.inference_mode()
+def _held_out_embeddings(
+    model: ContrastModel, data: ContrastData, *, step: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Embed the held-out pairs; the model is left in eval mode.
+
+    Returns:
+        Normalised embeddings on the CPU of all captions `[T, D]` and of the distinct images `[I, D]`, and
+        each caption's image, int64 `[T]`.
+    """
+    model.eval()
+    rows = data.split.held_out
+    # Copies of an image are one candidate: the first file stands for all.
+    _, first, owners = np.unique(data.image_ids[rows], return_index=True, return_inverse=True)
+    images = data.pairs.image_of_text[rows[first]]
+    parts = []
+    for start in range(0, len(images), _VALIDATION_IMAGES):
+        inputs = data.images(images[start : start + _VALIDATION_IMAGES], epoch=None)
+        parts.append(model.image_rows(inputs).cpu())
+    image = F.normalize(torch.cat(parts).float(), dim=-1)
+    text = torch.zeros(len(rows), image.shape[1])
+    for batch in by_length(data.tokens.lengths[rows], batch_tokens=_VALIDATION_TOKENS):
+        text[torch.from_numpy(batch.copy())] = model.text_rows(data.tokens.batch(rows[batch])).cpu()
+    text = F.normalize(text, dim=-1)
+    if not (torch.isfinite(text).all() and torch.isfinite(image).all()):
+        raise TrainingError(
+            f"embeddings are not finite after step {step}; the last checkpoint is kept: lower the "
+            "stage's learning rates"
+        )
+    return text, image, torch.from_numpy(owners)
+
+
+def _ranks(text: Tensor, image: Tensor, owners: Tensor) -> Ranks:
+    return positive_ranks(text, image, positives=Positives(text=torch.arange(len(text)), image=owners))
+
+
+def validate_pairs(model: nn.Module, data: ContrastData, *, step: int) -> Validation:
+    """mR6 of the held-out captions and images, and their contrastive loss.
+
+    Raises:
+        TrainingError: an embedding is not finite.
+    """
     assert isinstance(model, ContrastModel)
-    with torch.no_grad():
-        if best_step:
-            weights = run.read_best()
-            for name, value in trained_parameters(model).items():
-                value.copy_(weights[name])
-            return
-        for tuned in (model.text, model.image):
-            for name, parameter in tuned.trained().items():
-                parameter.copy_(tuned.start[name])
+    text, image, owners = _held_out_embeddings(model, data, step=step)
+    ranks, cutoffs = _ranks(text, image, owners), torch.tensor(CUTOFFS)
+    recalls = [100.0 * (side[:, None] <= cutoffs).double().mean().item() for side in (ranks.t2i, ranks.i2t)]
+    rows = data.split.held_out[:_LOSS_PAIRS]  # the loss only breaks ties: a part is enough
+    ignored = duplicates(torch.from_numpy(data.image_ids[rows]), torch.from_numpy(data.caption_ids[rows]))
+    with torch.inference_mode():
+        similarity = text[: len(rows)] @ image[owners][: len(rows)].T
+        logits = model.temperature(similarity.to(model.temperature.log_scale.device)).cpu()
+        loss = float(CONTRASTS[data.stage.loss](logits, ignored))
+    return Validation(recall=sum(recalls) / 2, loss=loss)
+
+
+def caption_ranks(model: ContrastModel, data: ContrastData) -> NDArray[np.int64]:
+    """At which rank each held-out caption finds its image, int64 `[T]`, 1 is the best."""
+    ranks: NDArray[np.int64] = _ranks(*_held_out_embeddings(model, data, step=0)).t2i.numpy()
+    return ranks

@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import tokenizers
@@ -22,6 +21,8 @@ from langadapt.files.temporary import join_texts, take_texts
 from langadapt.models import Student, Teacher
 from langadapt.models.device import uses_bf16
 from langadapt.recipes import DistillStage
+from langadapt.training.loop import MicroBatch
+from langadapt.training.run import StateBits
 
 # Part of the store's fingerprint: raise it when a change here or in the tower changes its rows.
 _TARGETS_VERSION = 3
@@ -40,7 +41,7 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class FrozenStates:
-    """States in a store: `rows` is mapped, one row a token of all texts, of `count` states of `width`."""
+    """Hidden states in a store: `rows` is mapped, a row for each token, `count` states of `width`."""
 
     tokens: Tokens
     rows: Tensor
@@ -59,8 +60,8 @@ class FrozenStates:
 class DistillData:
     """Distinct texts and targets, and the examples that connect them.
 
-    `targets` are unit rows, one per distinct English text; `states` are those of the text model where it is
-    frozen and they are stored.
+    `targets` are normalised embeddings, one per distinct English text; `states` are those of the text model
+    where it is frozen and they are stored.
     """
 
     tokens: Tokens
@@ -77,7 +78,68 @@ class DistillData:
         return DistillBatch(text=self.tokens.batch(text), targets=targets, states=states)
 
 
-StateBits = Literal[16, 8]
+class SplitBatches:
+    """Out-of-memory recovery: split batches of distillation into micro-batches of nearly equal size.
+
+    The distance is a mean over rows, so the gradient stays what it was, up to rounding. It does not where the
+    loss compares rows with each other (`contrastive`), and `dropout` draws other numbers: both are reported.
+    """
+
+    def __init__(self, *, contrastive: bool, dropout: bool, report: Report) -> None:
+        self.count = 1
+        self._contrastive, self._dropout, self._report = contrastive, dropout, report
+
+    def micro_batches(self, batch: DistillBatch) -> list[MicroBatch[DistillBatch]]:
+        """The batch itself, or rows of it, in order."""
+        rows = len(batch.targets)
+        if self.count == 1:
+            return [MicroBatch(batch, 1.0)]
+        parts = torch.arange(rows).chunk(self.count)
+        return [MicroBatch(_rows(batch, part), len(part) / rows) for part in parts]
+
+    def shrink(self, batch: DistillBatch) -> bool:
+        """Halve the micro-batches."""
+        if self.count >= len(batch.targets):
+            return False
+        self.count *= 2
+        if self._contrastive:
+            same = "the result differs: the contrastive part compares rows within a micro-batch only"
+        elif self._dropout:
+            same = "the result is equal but for dropout, which draws other numbers, and rounding"
+        else:
+            same = "the result is the same up to rounding"
+        self._report(
+            Progress(
+                stage=f"out of memory: each batch now runs in {self.count} micro-batches, gradients added "
+                f"up; {same}"
+            )
+        )
+        return True
+
+
+def _rows(batch: DistillBatch, rows: Tensor) -> DistillBatch:
+    """Neighbouring rows of a batch, without the padding that they do not need."""
+    text = batch.text.rows(rows)
+    longest = int(text.mask.sum(dim=1).max())
+    if not text.mask[:, longest:].any():  # else padded on the left
+        text = text.cut(longest)
+    states = None
+    if batch.states is not None:
+        ends = batch.text.mask.sum(dim=1).cumsum(dim=0).tolist()
+        first, last = int(rows[0]), int(rows[-1])
+        states = batch.states[ends[first - 1] if first else 0 : ends[last]]
+    return DistillBatch(text=text, targets=batch.targets[rows], states=states)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cache:
+    """Where what is frozen is stored."""
+
+    folder: Path
+    state_bytes: int
+    """Budget of the hidden states; 0 computes them in each step."""
+    state_bits: StateBits = 16
+    """Bits of a stored number: 8 round each 64 numbers to 255 steps up to the largest of them."""
 
 
 def prepare(
@@ -86,23 +148,10 @@ def prepare(
     stage: DistillStage,
     teacher: Teacher,
     student: Student,
-    cache: Path,
-    state_cache_bytes: int,
-    state_bits: StateBits,
+    cache: Cache,
     report: Report,
 ) -> DistillData:
-    """Splits, tokenises and encodes parallel sentences.
-
-    Args:
-        corpora: parallel sentences; all are used alike.
-        stage: the recipe's distill stage.
-        teacher: embeds the English side, each distinct sentence once.
-        student: its text model's states are cached where it is frozen and they fit.
-        cache: folder of the stores.
-        state_cache_bytes: budget of the state store.
-        state_bits: of a number in it.
-        report: told what is done.
-    """
+    """Split and tokenise parallel sentences; embed each distinct English one; cache frozen hidden states."""
     english = join_texts(corpus.english for corpus in corpora)
     target = join_texts(corpus.target for corpus in corpora)
     generator = torch.Generator().manual_seed(stage.seed)
@@ -114,25 +163,21 @@ def prepare(
     ]
     sources = distinct(english)
     learnt = join_texts([target, take_texts(english, identity)])
-    places = distinct(learnt)
-    texts = take_texts(learnt, places.first)
+    same = distinct(learnt)
+    texts = take_texts(learnt, same.first)
 
-    targets = teacher_targets(take_texts(english, sources.first), teacher, cache, report)
-    tokens, text_row = student.frozen_states.store_order(student.text_model.tokenize(texts))
-    english_of = sources.index
-    target_of = text_row[places.index]
-    states = frozen_states(
-        tokens, student, cache=cache, budget=state_cache_bytes, bits=state_bits, report=report
-    )
+    targets = teacher_targets(take_texts(english, sources.first), teacher, cache.folder, report)
+    tokens, index = student.frozen_states.store_order(student.text_model.tokenize(texts))
+    english_row, text_row = sources.index, index[same.index]
     return DistillData(
         tokens=tokens,
         targets=targets,
-        states=states,
+        states=frozen_states(tokens, student, cache, report),
         train=Examples(
-            text=np.concatenate([target_of[split.train], target_of[len(target) :]]),
-            target=np.concatenate([english_of[split.train], english_of[identity]]),
+            text=np.concatenate([text_row[split.train], text_row[len(target) :]]),
+            target=np.concatenate([english_row[split.train], english_row[identity]]),
         ),
-        held_out=Examples(text=target_of[split.held_out], target=english_of[split.held_out]),
+        held_out=Examples(text=text_row[split.held_out], target=english_row[split.held_out]),
     )
 
 
@@ -152,9 +197,9 @@ def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report:
     def compute(missing: NDArray[np.int64], left: int) -> tuple[NDArray[np.int64], Fill]:
         before = len(texts) - left
         report(Progress(stage=f"teacher embeddings: {text.description}, {before:,} of {len(texts):,} known"))
-        tokens, place = text.store_order(text.tokenize(take_texts(texts, missing)))
+        tokens, index = text.store_order(text.tokenize(take_texts(texts, missing)))
         order = np.empty_like(missing)
-        order[place] = missing
+        order[index] = missing
 
         def fill(done: int) -> Iterator[Tensor]:
             for _, embedded in text.in_store_order(tokens, first=done):
@@ -170,26 +215,13 @@ def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report:
 # Part of the store's fingerprint: raise it when a change here or in the towers changes its rows.
 _STATES_VERSION = 3
 
-"""What a stored number takes: bfloat16, or int8 beside bfloat16 scales."""
-
 _GROUP = 64
 
 
-def frozen_states(
-    tokens: Tokens, student: Student, *, cache: Path, budget: int, bits: StateBits, report: Report
-) -> FrozenStates | None:
-    """Computes what the adapter takes of every text, or finds it in the cache.
+def frozen_states(tokens: Tokens, student: Student, cache: Cache, report: Report) -> FrozenStates | None:
+    """Compute what the adapter takes of every text, or find it in the cache.
 
-    Args:
-        tokens: of all texts.
-        student: its text model is asked where it is frozen.
-        cache: folder of all stores.
-        budget: bytes that they may take.
-        bits: 8 halves them, and rounds each 64 numbers to 255 steps up to the largest of them.
-        report: told what is done, and why not.
-
-    Returns:
-        None where the states change in training or do not fit.
+    None where the hidden states change in training or do not fit; `report` is told why.
 
     Raises:
         DataError: the disk is full or not writable.
@@ -197,7 +229,7 @@ def frozen_states(
     if not student.states_are_fixed:
         report(Progress(stage="text model: something of it trains, so its states are computed in each step"))
         return None
-    encoder = student.text_model
+    encoder, folder, budget, bits = student.text_model, cache.folder, cache.state_bytes, cache.state_bits
     count, width = encoder.check_layers(student.layers), encoder.state_dim
     key = fingerprint(
         _STATES_VERSION,
@@ -209,9 +241,9 @@ def frozen_states(
         tokens.offsets,
     )
     spec, half = (_spec(key, len(tokens.ids), count, width, each) for each in (bits, 8))
-    cache.mkdir(parents=True, exist_ok=True)
-    have = budget > 0 and (cache / spec.kind / spec.fingerprint / "rows.bin").exists()
-    free = shutil.disk_usage(cache).free
+    folder.mkdir(parents=True, exist_ok=True)
+    have = budget > 0 and (folder / spec.kind / spec.fingerprint / "rows.bin").exists()
+    free = shutil.disk_usage(folder).free
     size = f"{spec.bytes / 1e9:.2f} GB"
     if not have and (spec.bytes > budget or spec.bytes > 0.9 * free):
         limit = f"budget {budget / 1e9:.2f} GB" if spec.bytes > budget else f"free disk {free / 1e9:.2f} GB"
@@ -231,7 +263,7 @@ def frozen_states(
             yield states
             report(Progress(stage="frozen states", done=int(rows[-1]) + 1, total=len(tokens)))
 
-    return FrozenStates(tokens=tokens, rows=stored_rows(cache, spec, compute), count=count, width=width)
+    return FrozenStates(tokens=tokens, rows=stored_rows(folder, spec, compute), count=count, width=width)
 
 
 def _spec(key: str, rows: int, count: int, width: int, bits: StateBits) -> StoreSpec:

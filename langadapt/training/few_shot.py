@@ -3,8 +3,8 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,7 +17,9 @@ from langadapt.errors import Progress, RecipeError, Report
 from langadapt.models.prompts import PromptClassifier, PromptTexts, TextTower, prompt_texts
 from langadapt.nn.prompts import LinearProbe, PromptLearner, TipAdapter, prompt_loss
 from langadapt.recipes.stages import FewShotStage
-from langadapt.training.loop import FitPlan, fit, start_fit
+from langadapt.training.loop import FitPlan, Stage, fit, start_fit
+
+Classifier = TypeVar("Classifier", LinearProbe, TipAdapter)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,54 +31,48 @@ class Shots:
     patches: Tensor | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How long and how fast something small learns."""
-
-    steps: int
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    warmup_fraction: float = 0.05
-    gradient_clip_norm: float = 1.0
-    seed: int = 0
-
-
-PROBE = Schedule(steps=300, batch_size=64, learning_rate=0.01, weight_decay=0.01)
+PROBE = FewShotStage(steps=300, batch_size=64, learning_rate=0.01, weight_decay=0.01)
+TIP = FewShotStage(steps=200, batch_size=64, learning_rate=1e-3, weight_decay=0.01)
 
 _MANY_IMAGES = 16
 
-TIP = Schedule(steps=200, batch_size=64, learning_rate=1e-3, weight_decay=0.01)
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FewShotTask:
+    """What all methods get.
+
+    `labels` are C class names; `template_rows` and `ensemble_rows [C, D]` the zero-shot classifiers; `shots`
+    with patches where a method has an instance context.
+    """
+
+    tower: TextTower
+    labels: Sequence[str]
+    template: str
+    """Where prompts start; with `{label}`."""
+    temperature: float
+    """Divides the cosines."""
+    spec: FewShotStage
+    shots: Shots
+    template_rows: Tensor
+    ensemble_rows: Tensor
 
 
-def train_prompts(
-    tower: TextTower,
-    labels: Sequence[str],
-    *,
-    spec: FewShotStage,
-    template: str,
-    temperature: float,
-    shots: Shots,
-    report: Report,
-) -> PromptClassifier:
-    """Learns the contexts of a prompt; the text tower stays as it is.
+def train_prompts(task: FewShotTask, spec: FewShotStage, *, report: Report) -> PromptClassifier:
+    """Learn the contexts of a prompt; the text tower stays as it is.
 
     The number of steps is fixed: no image chooses among checkpoints.
 
     Args:
-        tower: student or teacher.
-        labels: C class names.
+        task: tower, class names, template and shots; with patches where the spec has an instance context.
         spec: which contexts, and the schedule.
-        template: where they start; with `{label}`.
-        temperature: divides the cosines.
-        shots: with patches where the spec has an instance context.
         report: told what is done.
 
     Raises:
         RecipeError: nothing to learn, or the template has too few tokens for the layout.
         TrainingError: a loss that is not finite.
     """
-    texts = prompt_texts(tower, template, labels)
+    tower, shots = task.tower, task.shots
+    texts = prompt_texts(tower, task.template, task.labels)
     learner = new_learner(tower, texts, spec, shots)
     device = tower.embedding.weight.device
     learner.to(device)
@@ -84,33 +80,30 @@ def train_prompts(
         tower=tower,
         learner=learner,
         texts=texts,
-        classes=torch.arange(len(labels)),
+        classes=torch.arange(len(task.labels)),
         chunk_texts=spec.chunk_texts,
         rescored_classes=spec.rescored_classes,
     )
     with torch.no_grad():
         start = tower.embed(texts.batch)
-    images = shots.images.to(device)
-    there = shots.labels.to(device)
-    per_class = len(shots.labels) / len(labels)
-    weight = spec.template_weight / per_class
-    candidates = _candidates(images @ start.T, shots.labels, spec.instance_classes)
+    images, labels = shots.images.to(device), shots.labels.to(device)
+    per_class = len(labels) / len(task.labels)
+    weights = {"temperature": task.temperature, "template_weight": spec.template_weight / per_class}
+    candidates = _candidates(images @ start.T, labels, spec.instance_classes)
 
     def of_classes(rows: Tensor) -> Tensor:
-        made = classifier.class_rows()
-        near = (made * start).sum(dim=-1)
-        return prompt_loss(
-            images[rows] @ made.T, there[rows], near, temperature=temperature, template_weight=weight
-        )
+        prompts = classifier.class_rows()
+        near = (prompts * start).sum(dim=-1)
+        return prompt_loss(images[rows] @ prompts.T, labels[rows], near, **weights)
 
     def of_instances(rows: Tensor) -> Tensor:
         assert shots.patches is not None
         some = candidates[rows]
-        made = classifier.image_rows(some, shots.patches[rows].to(device))
-        cosines = torch.einsum("bd,bkd->bk", images[rows], made)
-        near = (made * start[some]).sum(dim=-1)
+        prompts = classifier.image_rows(some, shots.patches[rows].to(device))
+        cosines = torch.einsum("bd,bkd->bk", images[rows], prompts)
+        near = (prompts * start[some]).sum(dim=-1)
         own = torch.zeros(len(rows), dtype=torch.int64, device=device)  # the first candidate is the own class
-        return prompt_loss(cosines, own, near, temperature=temperature, template_weight=weight)
+        return prompt_loss(cosines, own, near, **weights)
 
     def loss(_: nn.Module, rows: Tensor) -> Tensor:
         if not spec.instance:
@@ -118,41 +111,24 @@ def train_prompts(
         value = of_instances(rows[: spec.instance_images])
         return value + of_classes(rows) if spec.general or spec.domain else value
 
-    schedule = Schedule(
-        steps=spec.steps,
-        batch_size=spec.batch_size,
-        learning_rate=spec.learning_rate,
-        weight_decay=spec.weight_decay,
-        warmup_fraction=spec.warmup_fraction,
-        gradient_clip_norm=spec.gradient_clip_norm,
-        seed=spec.seed,
-    )
     trust = min(1.0, per_class / _MANY_IMAGES) ** 2
     slower = {"domain": spec.domain_rate * trust, "instance": spec.instance_rate * trust}
-    _learn(learner, loss, len(shots.labels), schedule, device, slower=slower, stage="prompts", report=report)
+    _learn(few_shot_stage("prompts", learner, loss, len(labels), spec, slower), device, report)
     learner.eval()
     return classifier
 
 
-def train_probe(shots: Shots, classes: int, *, report: Report, schedule: Schedule = PROBE) -> LinearProbe:
-    """A linear classifier on the frozen image embeddings."""
-    probe = LinearProbe(classes=classes, dim=shots.images.shape[1]).to(shots.images.device)
+def train_classifier(
+    module: Classifier, shots: Shots, spec: FewShotStage, *, name: str, report: Report
+) -> Classifier:
+    """Train a linear probe, or the keys of Tip-Adapter's cache (Tip-Adapter-F), in place."""
+    device = shots.images.device
 
     def loss(model: nn.Module, rows: Tensor) -> Tensor:
         return F.cross_entropy(model(shots.images[rows]), shots.labels[rows])
 
-    _learn(probe, loss, len(shots.labels), schedule, shots.images.device, stage="probe", report=report)
-    return probe.eval()
-
-
-def train_tip(tip: TipAdapter, shots: Shots, *, report: Report, schedule: Schedule = TIP) -> TipAdapter:
-    """Tip-Adapter-F: trains the cache's keys in place."""
-
-    def loss(model: nn.Module, rows: Tensor) -> Tensor:
-        return F.cross_entropy(model(shots.images[rows]), shots.labels[rows])
-
-    _learn(tip, loss, len(shots.labels), schedule, shots.images.device, stage="cache", report=report)
-    return tip.eval()
+    _learn(few_shot_stage(name, module.to(device), loss, len(shots.labels), spec, {}), device, report)
+    return module.eval()
 
 
 def new_learner(tower: TextTower, texts: PromptTexts, spec: FewShotStage, shots: Shots) -> PromptLearner:
@@ -194,45 +170,46 @@ def _candidates(cosines: Tensor, labels: Tensor, count: int) -> Tensor:
     return order[:, :count].cpu()
 
 
-def _learn(
+def few_shot_stage(
+    name: str,
     module: nn.Module,
     loss: Callable[[nn.Module, Tensor], Tensor],
     images: int,
-    schedule: Schedule,
-    device: torch.device,
-    *,
-    stage: str,
-    report: Report,
-    slower: Mapping[str, float] = MappingProxyType({}),
-) -> None:
-    """Trains a module; `slower` gives some of its parts a share of the learning rate, by name."""
-    size = min(schedule.batch_size, images)
+    spec: FewShotStage,
+    slower: Mapping[str, float],
+) -> Stage[Tensor]:
+    """Training on the indices of so many images; `slower` scales the learning rate of some parts by name."""
+    size = min(spec.batch_size, images)
     per_epoch = steps_per_epoch(images, size)
-    plan = FitPlan(
-        steps_per_epoch=per_epoch,
-        epochs=math.ceil(schedule.steps / per_epoch),
-        warmup_fraction=schedule.warmup_fraction,
-        gradient_clip_norm=schedule.gradient_clip_norm,
-        seed=schedule.seed,
-    )
-    groups = [
-        {
-            "params": [value],
-            "lr": schedule.learning_rate * slower.get(name.split(".")[0], 1.0),
-            "weight_decay": schedule.weight_decay,
-        }
-        for name, value in module.named_parameters()
-    ]
-    accelerator = Accelerator(cpu=device.type == "cpu")
-    state = start_fit(module, groups, plan=plan, accelerator=accelerator)
     same_length = np.zeros(images, dtype=np.int64)
 
     def batches(epoch: int, first: int) -> Iterator[Tensor]:
-        for rows in epoch_batches(same_length, batch_size=size, seed=schedule.seed, epoch=epoch, first=first):
+        for rows in epoch_batches(same_length, batch_size=size, seed=spec.seed, epoch=epoch, first=first):
             yield torch.from_numpy(rows)
 
-    for log in fit(state, batches, loss, examples_per_step=size):
-        report(Progress(stage=stage, done=log.step, total=plan.steps, note=f"loss {log.loss:.3f}"))
+    groups: list[dict[str, Any]] = [
+        {
+            "params": [value],
+            "lr": spec.learning_rate * slower.get(weight.split(".")[0], 1.0),
+            "weight_decay": spec.weight_decay,
+        }
+        for weight, value in module.named_parameters()
+    ]
+    return Stage(
+        name=name,
+        module=module,
+        groups=groups,
+        plan=FitPlan.of(spec, epochs=math.ceil(spec.steps / per_epoch), steps_per_epoch=per_epoch),
+        batches=batches,
+        loss=loss,
+        examples_per_step=size,
+    )
+
+
+def _learn(stage: Stage[Tensor], device: torch.device, report: Report) -> None:
+    for log in fit(start_fit(stage, Accelerator(cpu=device.type == "cpu"))):
+        note = f"loss {log.loss:.3f}"
+        report(Progress(stage=stage.name, done=log.step, total=stage.plan.steps, note=note))
 
 
 Scorer = Callable[[Tensor, Tensor | None], Tensor]
@@ -246,8 +223,6 @@ CONTEXTS: dict[str, dict[str, bool]] = {
 }
 
 """Which contexts a prompt method learns; `cocoop` is like CoCoOp: shared tokens moved by the image."""
-
-METHODS = ("template", "ensemble", "probe", "tip", "tip-f", *CONTEXTS)
 
 SHOWN = {
     "template": "zero-shot, first template",
@@ -265,24 +240,6 @@ SHOWN = {
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class FewShotTask:
-    """What all methods get.
-
-    `labels` are C class names; `template_rows` and `ensemble_rows [C, D]` the zero-shot classifiers; `shots`
-    with patches where a method has an instance context.
-    """
-
-    tower: TextTower
-    labels: Sequence[str]
-    template: str
-    temperature: float
-    spec: FewShotStage
-    shots: Shots
-    template_rows: Tensor
-    ensemble_rows: Tensor
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Learned:
     """A method after learning: `scores` maps `images [N, D]` and their patches to `[N, C]`."""
 
@@ -294,34 +251,25 @@ class Learned:
 
 
 def learn(task: FewShotTask, methods: Sequence[str], *, report: Report) -> Iterator[Learned]:
-    """Learns one method after another; nothing but the shots is looked at.
+    """Learn one method after another; nothing but the shots is looked at.
 
     Args:
         task: shots, names, templates.
-        methods: of `METHODS`, or `prompts` for the contexts that the task's own spec has on.
+        methods: of `SHOWN`; `prompts` has the contexts that the task's own spec has on.
         report: told what is done.
     """
     for name in methods:
         started = time.perf_counter()
 
-        def told(progress: Progress) -> None:
-            stage = f"{SHOWN[name]}: {progress.stage}"  # noqa: B023
-            report(Progress(stage=stage, done=progress.done, total=progress.total, note=progress.note))
+        def named(progress: Progress) -> None:
+            report(replace(progress, stage=f"{SHOWN[name]}: {progress.stage}"))  # noqa: B023
 
         if name in CONTEXTS or name == "prompts":
             spec = task.spec.model_copy(update=CONTEXTS.get(name, {}))
-            classifier = train_prompts(
-                task.tower,
-                task.labels,
-                spec=spec,
-                template=task.template,
-                temperature=task.temperature,
-                shots=task.shots,
-                report=told,
-            )
+            classifier = train_prompts(task, spec, report=named)
             scores: Scorer = classifier.scores
         else:
-            classifier, scores = None, _baseline(name, task, told)
+            classifier, scores = None, _baseline(name, task, named)
         yield Learned(name=name, scores=scores, seconds=time.perf_counter() - started, classifier=classifier)
 
 
@@ -329,18 +277,17 @@ def _baseline(name: str, task: FewShotTask, report: Report) -> Scorer:
     if name in ("template", "ensemble"):
         rows = task.template_rows if name == "template" else task.ensemble_rows
         return lambda images, _: F.normalize(images, dim=-1) @ rows.T
+    shots = task.shots
     if name == "probe":
-        module: torch.nn.Module = train_probe(task.shots, len(task.labels), report=report)
-    else:
-        module = TipAdapter(
-            shots=task.shots.images,
-            labels=task.shots.labels,
-            classes=task.ensemble_rows,
-            temperature=task.temperature,
-        )
-        if name == "tip-f":
-            module = train_tip(module, task.shots, report=report)
+        probe = LinearProbe(classes=len(task.labels), dim=shots.images.shape[1])
+        return _scorer(train_classifier(probe, shots, PROBE, name="probe", report=report))
+    tip = TipAdapter(
+        shots=shots.images, labels=shots.labels, classes=task.ensemble_rows, temperature=task.temperature
+    )
+    return _scorer(tip if name == "tip" else train_classifier(tip, shots, TIP, name="cache", report=report))
 
+
+def _scorer(module: nn.Module) -> Scorer:
     def scores(images: Tensor, patches: Tensor | None) -> Tensor:
         with torch.inference_mode():
             found: Tensor = module(images)

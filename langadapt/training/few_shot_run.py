@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,34 +62,35 @@ class FewShotReport:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Seen:
-    """Images as the frozen image tower sees them: `[N, D]` unit rows and `[N, P, V]` patches."""
+    """Images as the frozen image tower sees them: `[N, D]` normalised embeddings and `[N, P, V]` patches."""
 
     data: ClassificationSet
     images: Tensor
     patches: Tensor | None
 
-    def part(self, rows: np.ndarray[Any, np.dtype[np.int64]]) -> Shots:
-        """Some rows."""
-        place = torch.from_numpy(rows)
-        patches = None if self.patches is None else self.patches[place]
-        labels = torch.from_numpy(self.data.labels)[place]
-        return Shots(images=self.images[place], labels=labels, patches=patches)
+
+@dataclass(frozen=True, kw_only=True)
+class FewShotRun:
+    """What is learned from which images, and where it is written."""
+
+    folder: Path
+    """Images by class; a third of each class is scored where there are no folders `train` and `test`."""
+    classes: Path | None
+    """Class names; None: those of the folders."""
+    shots: int
+    """Images of each class to learn from."""
+    out: Path
+    tower: Tower
+    model: str
+    """What the prompts say they belong to: run folder, or org/name on the Hub."""
+    baselines: bool
+    """Learn the other methods too."""
+    novel: bool
+    """Learn the first half of the classes; score both halves."""
 
 
-def run_few_shot(
-    model: LanguageModel,
-    folder: Path,
-    classes: Path | None,
-    *,
-    shots: int,
-    out: Path,
-    tower: str,
-    run: str,
-    baselines: bool,
-    novel: bool,
-    report: Report,
-) -> FewShotReport:
-    """Learns the recipe's prompt (and the baselines), writes it into `out`, and scores all on test images.
+def run_few_shot(model: LanguageModel, run: FewShotRun, *, report: Report) -> FewShotReport:
+    """Learn the recipe's prompt (and the baselines), write it, and score all on test images.
 
     Raises:
         DataError: too few images, the same image among shots and test, unreadable images.
@@ -98,63 +99,65 @@ def run_few_shot(
     recipe = model.artifact.recipe
     if not recipe.prompts:
         raise RecipeError(f"the recipe of {recipe.code} has no prompts; add templates with {{label}} to it")
-    kind: Tower = "teacher" if tower == "teacher" else "student"
-    language = "en" if kind == "teacher" else recipe.code
-    train, test = _train_and_test(folder, classes, language, seed=recipe.few_shot.seed)
-    prompt_labels(train.classes, kind)
-    chosen = draw_shots(train, shots, seed=recipe.few_shot.seed)
-    train = train.rows(chosen)
+    seed = recipe.few_shot.seed
+    train, test = _train_and_test(run, "en" if run.tower == "teacher" else recipe.code, seed)
+    prompt_labels(train.classes, run.tower)
+    train = train.rows(draw_shots(train, run.shots, seed=seed))
     _no_image_twice(train, test)
-    whole = len(train.classes)
-    halves = base_and_novel(whole) if novel else (list(range(whole)), [])
-    parts = dict(zip(("base", "novel"), halves, strict=True)) if novel else {"all": halves[0]}
-    needs_patches = recipe.few_shot.instance or baselines
-    learner = _seen(model, train.only(halves[0]), patches=needs_patches, report=report)
-    task = few_shot_task(model, learner, kind)
-    fingerprints = fingerprint(*(path.read_bytes() for path in learner.data.images))
+    every = list(range(len(train.classes)))
+    base, novel = base_and_novel(len(every)) if run.novel else (every, [])
+    parts = {"base": base, "novel": novel} if run.novel else {"all": base}
+    patches = recipe.few_shot.instance or run.baselines
+    learner = _seen(model, train.only(base), patches=patches, report=report)
+    task = few_shot_task(model, learner, run.tower)
     tests = {
-        part: _seen(model, test.only(numbers), patches=needs_patches, report=report)
+        part: _seen(model, test.only(numbers), patches=patches, report=report)
         for part, numbers in parts.items()
     }
-    methods = ("prompts", *BASELINES) if baselines else ("prompts",)
     rows = []
-    for done in learn(task, methods, report=report):
-        if done.name == "prompts":
-            assert done.classifier is not None
-            facts = PromptFacts(
-                spec=recipe.few_shot,
-                template=task.template,
-                classes=learner.data.classes,
-                tower=kind,
-                text=task.tower.label,
-                image=model.teacher.source.label,
-                run=str(Path(run).resolve()) if Path(run).is_dir() else run,
-                training={"shots": shots, "images": fingerprints, "seconds": round(done.seconds, 1)},
-            )
-            write_prompts(out, done.classifier, facts)
+    for learned in learn(task, ("prompts", *BASELINES) if run.baselines else ("prompts",), report=report):
+        if learned.name == "prompts":
+            _write(model, run, task, learner.data, learned)
         scores = {
-            part: score_method(model, done, seen, task, kind, unseen=part == "novel")
+            part: score_method(model, learned, seen, task, run.tower, unseen=part == "novel")
             for part, seen in tests.items()
-            if part != "novel" or done.classifier is not None or done.name in ("template", "ensemble")
+            if part != "novel" or learned.classifier is not None or learned.name in ("template", "ensemble")
         }
-        rows.append(MethodRow(name=SHOWN[done.name], scores=scores, seconds=done.seconds))
-    return FewShotReport(name=test.name, shots=shots, parts=tuple(parts), rows=tuple(rows))
+        rows.append(MethodRow(name=SHOWN[learned.name], scores=scores, seconds=learned.seconds))
+    return FewShotReport(name=test.name, shots=run.shots, parts=tuple(parts), rows=tuple(rows))
+
+
+def _write(
+    model: LanguageModel, run: FewShotRun, task: FewShotTask, data: ClassificationSet, learned: Learned
+) -> None:
+    assert learned.classifier is not None
+    images = fingerprint(*(path.read_bytes() for path in data.images))
+    facts = PromptFacts(
+        spec=task.spec,
+        template=task.template,
+        classes=data.classes,
+        tower=run.tower,
+        text=task.tower.label,
+        image=model.teacher.source.label,
+        run=str(Path(run.model).resolve()) if Path(run.model).is_dir() else run.model,
+        training={"shots": run.shots, "images": images, "seconds": round(learned.seconds, 1)},
+    )
+    write_prompts(run.out, learned.classifier, facts)
 
 
 def few_shot_task(model: LanguageModel, learner: Seen, kind: Tower) -> FewShotTask:
     """What the methods learn from."""
     recipe = model.artifact.recipe
-    templates = recipe.prompts if kind == "student" else recipe.english_prompts
+    templates = _templates(model, kind)
     template = recipe.few_shot.template or templates[0]
-    temperature = recipe.few_shot.temperature or learned_temperature(model.teacher)
-    every = np.arange(len(learner.data.images))
+    labels = torch.from_numpy(learner.data.labels)
     return FewShotTask(
         tower=text_tower(model, kind),
         labels=prompt_labels(learner.data.classes, kind),
         template=template,
-        temperature=temperature,
+        temperature=recipe.few_shot.temperature or learned_temperature(model.teacher),
         spec=recipe.few_shot,
-        shots=learner.part(every),
+        shots=Shots(images=learner.images, labels=labels, patches=learner.patches),
         template_rows=zero_shot_rows(model, learner.data, [template], kind),
         ensemble_rows=zero_shot_rows(model, learner.data, templates, kind),
     )
@@ -171,46 +174,43 @@ def zero_shot_rows(
 
 
 def score_method(
-    model: LanguageModel, done: Learned, seen: Seen, task: FewShotTask, kind: Tower, *, unseen: bool
+    model: LanguageModel, learned: Learned, seen: Seen, task: FewShotTask, kind: Tower, *, unseen: bool
 ) -> ClassificationScores:
-    """Scores a method on test images; `unseen` says that it has not learned their classes."""
+    """Score a method on test images; `unseen` says that it has not learned their classes."""
     labels = prompt_labels(seen.data.classes, kind)
-    scorer = done.scores
-    if unseen and done.classifier is not None:
+    if not unseen:
+        scores = learned.scores(seen.images, seen.patches)
+    elif learned.classifier is not None:
         none = torch.full((len(labels),), -1)
-        scorer = done.classifier.with_names(task.template, labels, none).scores
-    elif unseen:
-        recipe = model.artifact.recipe
-        all_templates = recipe.prompts if kind == "student" else recipe.english_prompts
-        templates = [task.template] if done.name == "template" else all_templates
-        rows = zero_shot_rows(model, seen.data, templates, kind)
-
-        def scorer(images: Tensor, _: Tensor | None) -> Tensor:
-            return images @ rows.T
-
+        scores = learned.classifier.with_names(task.template, labels, none).scores(seen.images, seen.patches)
+    else:
+        templates = [task.template] if learned.name == "template" else _templates(model, kind)
+        scores = seen.images @ zero_shot_rows(model, seen.data, templates, kind).T
     signature = ClassSignature(
         benchmark=seen.data.name,
         images=len(seen.images),
         classes=len(labels),
         names=fingerprint(*labels)[:8],
         language=seen.data.language,
-        prompts=f"{done.name}-{len(task.shots.labels)}-images",
+        prompts=f"{learned.name}-{len(task.shots.labels)}-images",
         text=task.tower.label,
         image=model.teacher.source.label,
     )
-    found = scorer(seen.images, seen.patches)
-    return classification_scores(found, torch.from_numpy(seen.data.labels), signature=str(signature))
+    return classification_scores(scores, torch.from_numpy(seen.data.labels), signature=str(signature))
 
 
-def _train_and_test(
-    folder: Path, classes: Path | None, language: str, *, seed: int
-) -> tuple[ClassificationSet, ClassificationSet]:
-    if has_splits(folder):
-        train = classification_from_folder(folder, classes, language=language, split="train")
-        return train, classification_from_folder(folder, classes, language=language, split="test")
-    data = classification_from_folder(folder, classes, language=language)
-    train_rows, test_rows = divided(data, test_fraction=_TEST_FRACTION, seed=seed)
-    return data.rows(train_rows), data.rows(test_rows)
+def _templates(model: LanguageModel, kind: Tower) -> Sequence[str]:
+    recipe = model.artifact.recipe
+    return recipe.prompts if kind == "student" else recipe.english_prompts
+
+
+def _train_and_test(run: FewShotRun, language: str, seed: int) -> tuple[ClassificationSet, ClassificationSet]:
+    read = partial(classification_from_folder, run.folder, run.classes, language=language)
+    if has_splits(run.folder):
+        return read(split="train"), read(split="test")
+    data = read()
+    train, test = divided(data, test_fraction=_TEST_FRACTION, seed=seed)
+    return data.rows(train), data.rows(test)
 
 
 def _no_image_twice(train: ClassificationSet, test: ClassificationSet) -> None:
@@ -221,11 +221,11 @@ def _no_image_twice(train: ClassificationSet, test: ClassificationSet) -> None:
 
 
 def _seen(model: LanguageModel, data: ClassificationSet, *, patches: bool, report: Report) -> Seen:
-    def told(done: int, total: int) -> None:
+    def embedded(done: int, total: int) -> None:
         report(Progress(stage="images", done=done, total=total))
 
     return Seen(
         data=data,
-        images=stored_images(model.teacher, data.images, progress=told),
+        images=stored_images(model.teacher, data.images, progress=embedded),
         patches=stored_patches(model.teacher, data.images) if patches else None,
     )

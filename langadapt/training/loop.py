@@ -5,16 +5,17 @@ import signal
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from langadapt.errors import Stopped, TrainingError, stops_between_steps
-from langadapt.training.memory import Memory, Piece, ran_out
+from langadapt.recipes import ContrastStage, DistillStage
+from langadapt.recipes.stages import FewShotStage
 
 Batch = TypeVar("Batch")
 
@@ -29,6 +30,19 @@ class FitPlan:
     gradient_clip_norm: float
     seed: int
 
+    @classmethod
+    def of(
+        cls, spec: DistillStage | ContrastStage | FewShotStage, *, epochs: int, steps_per_epoch: int
+    ) -> Self:
+        """The plan of a recipe's stage."""
+        return cls(
+            steps_per_epoch=steps_per_epoch,
+            epochs=epochs,
+            warmup_fraction=spec.warmup_fraction,
+            gradient_clip_norm=spec.gradient_clip_norm,
+            seed=spec.seed,
+        )
+
     @property
     def steps(self) -> int:
         """Optimizer steps of the whole run."""
@@ -42,13 +56,86 @@ class FitPlan:
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
 
 
-@dataclass(kw_only=True)
-class FitState:
-    """Everything that a run changes: the model's trained weights, the optimizer, the step."""
+class MicroBatch(NamedTuple, Generic[Batch]):
+    """A part of a batch and its share of the batch's loss."""
 
+    batch: Batch
+    share: float
+
+
+class Memory(Protocol[Batch]):
+    """Out-of-memory recovery of a stage."""
+
+    def micro_batches(self, batch: Batch) -> list[MicroBatch[Batch]]:
+        """Split a batch into what runs one after the other; the gradients are added up."""
+
+    def shrink(self, batch: Batch) -> bool:
+        """Make the next try smaller and report it; False where it cannot be smaller."""
+
+
+class Validation(NamedTuple):
+    """Recall on the held-out rows in percent; of equal recalls the lower loss is the better one."""
+
+    recall: float
+    loss: float = 0.0
+
+
+class Sampler(Protocol):
+    """State that draws the batches and changes with each step; checkpoints keep it."""
+
+    def learn(self) -> None:
+        """Take over what the last step measured."""
+
+    def epoch_done(self) -> dict[str, list[float]]:
+        """Begin a new epoch; return what the log keeps of the last one."""
+
+    def state(self) -> dict[str, Any]:
+        """Plain values for a checkpoint, beside `tensors`."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Tensors for a checkpoint."""
+
+    def restore(self, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Continue from a checkpoint."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Stage(Generic[Batch]):
+    """One way of training: all that differs between stages. `fit` runs it, `run.train` also saves it."""
+
+    name: str
+    """Of its progress."""
+    module: nn.Module
+    """What is called in the loss; its parameters with `requires_grad` are saved."""
+    groups: list[dict[str, Any]]
+    """Parameter groups for AdamW, each with its peak `lr`."""
+    plan: FitPlan
+    batches: Callable[[int, int], Iterator[Batch]]
+    """Epoch and how many of its batches to pass over, to the rest of that epoch's batches; always the same
+    ones in the same order."""
+    loss: Callable[[nn.Module, Batch], Tensor]
+    """Module and batch to a scalar; uses autocast only where it asks for it."""
+    examples_per_step: int
+    """Of all processes together."""
+    memory: Memory[Batch] | None = None
+    """None: running out of memory ends the run, as it does with several processes."""
+    describe: Callable[[Batch], str] | None = None
+    """What an error says of a batch."""
+    validate: Callable[[nn.Module, int], Validation] | None = None
+    """Module and step to what chooses the checkpoint, at the end of each epoch."""
+    patience_epochs: int | None = None
+    """Stop after so many epochs without a better validation than the best, the start included. None: run the
+    whole plan, and do not validate the start."""
+    sampler: Sampler | None = None
+
+
+@dataclass(kw_only=True)
+class FitState(Generic[Batch]):
+    """Everything that a run changes: the module's trained weights, the optimizer, the step."""
+
+    stage: Stage[Batch]
     model: nn.Module
     optimizer: Any
-    plan: FitPlan
     accelerator: Accelerator
     step: int = 0
     stopping: bool = False
@@ -66,52 +153,30 @@ class StepLog:
     examples_per_second: float
 
 
-def start_fit(
-    model: nn.Module, groups: list[dict[str, Any]], *, plan: FitPlan, accelerator: Accelerator
-) -> FitState:
-    """Prepares a run.
-
-    Args:
-        model: what is called in the loss.
-        groups: parameter groups for AdamW, each with its peak `lr`.
-        plan: length and schedule.
-        accelerator: device, precision, processes.
-    """
-    optimizer = torch.optim.AdamW(groups, fused=accelerator.device.type in ("cpu", "cuda"))
+def start_fit(stage: Stage[Batch], accelerator: Accelerator) -> FitState[Batch]:
+    """Prepare module and optimizer of a stage for a device, a precision and several processes."""
+    optimizer = torch.optim.AdamW(stage.groups, fused=accelerator.device.type in ("cpu", "cuda"))
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
-    prepared, optimizer = accelerator.prepare(model, optimizer)
-    return FitState(model=prepared, optimizer=optimizer, plan=plan, accelerator=accelerator)
+    model, optimizer = accelerator.prepare(stage.module, optimizer)
+    return FitState(stage=stage, model=model, optimizer=optimizer, accelerator=accelerator)
 
 
-def fit(
-    state: FitState,
-    batches: Callable[[int, int], Iterator[Batch]],
-    loss: Callable[[nn.Module, Batch], Tensor],
-    *,
-    examples_per_step: int,
-    memory: Memory[Batch] | None = None,
-    shown: Callable[[Batch], str] | None = None,
-) -> Iterator[StepLog]:
-    """Runs from `state.step` to the end of the plan.
+def fit(state: FitState[Batch]) -> Iterator[StepLog]:
+    """Run a stage from `state.step` to the end of its plan.
 
     The order of an epoch and the randomness of a step depend on the seed and their numbers alone, so that a
     resumed run equals an uninterrupted one. The caller may stop by not asking for more.
 
     Args:
         state: from `start_fit`, or restored.
-        batches: epoch and how many of its batches to pass over, to the rest of that epoch's batches; always
-            the same ones in the same order.
-        loss: model and batch to a scalar; runs under the accelerator's autocast only where it asks for it.
-        examples_per_step: for the rate, all processes together.
-        memory: cuts what does not fit; None and several processes end the run.
-        shown: what an error says of a batch.
 
     Raises:
-        TrainingError: the loss is not finite or leaves all before it behind, or memory has run out.
+        TrainingError: the loss is not finite or spikes, or memory has run out.
         Stopped: a signal came, and the caller had the chance to save.
     """
-    plan, accelerator = state.plan, state.accelerator
+    stage, accelerator = state.stage, state.accelerator
+    plan = stage.plan
     busy_seconds, first = 0.0, state.step
     watch = LossWatch()
     state.model.train()
@@ -119,16 +184,16 @@ def fit(
         while state.step < plan.steps:
             epoch, done = divmod(state.step, plan.steps_per_epoch)
             started = time.perf_counter()
-            for batch in batches(epoch, done):
-                value = _step(state, batch, loss, memory, watch, shown, noted)
+            for batch in stage.batches(epoch, done):
+                loss = _step(state, batch, watch, noted)
                 state.step += 1
                 busy_seconds += time.perf_counter() - started
                 yield StepLog(
                     step=state.step,
                     epoch=epoch,
-                    loss=value,
+                    loss=loss,
                     learning_rate=state.optimizer.param_groups[0]["lr"],
-                    examples_per_second=(state.step - first) * examples_per_step / busy_seconds,
+                    examples_per_second=(state.step - first) * stage.examples_per_step / busy_seconds,
                 )
                 if state.stopping and state.step < plan.steps:
                     accelerator.wait_for_everyone()
@@ -137,55 +202,70 @@ def fit(
     accelerator.wait_for_everyone()
 
 
+_FIRST_LOSSES, _RECENT_LOSSES, _LEAST_LOSSES, _SPIKE_FACTOR = 8, 64, 32, 10.0
+
+
 class LossWatch:
-    """Knows the losses of a run, or of its part since it was resumed.
+    """Finds spikes among the losses of a run, or of its part since it was resumed.
 
     A spike is a loss of more than 10 times the median of the last 64 that is also above every one of the
     first 8: the step would make the model worse than it was before it learned anything. Fewer than 32 losses
-    are no ground to judge on.
+    are too few to tell.
     """
 
     def __init__(self) -> None:
         self._first: list[float] = []
-        self._recent: deque[float] = deque(maxlen=_RECENT)
+        self._recent: deque[float] = deque(maxlen=_RECENT_LOSSES)
 
     def is_spike(self, loss: float) -> bool:
-        """Whether a step's loss is one; it is remembered if it is not."""
-        usual = self.usual
-        if usual is not None and loss > _TIMES * usual and loss > max(self._first):
+        """Whether a step's loss is a spike; remember it if it is not."""
+        median = self.median
+        if median is not None and loss > _SPIKE_FACTOR * median and loss > max(self._first):
             return True
-        if len(self._first) < _BEGINNING:
+        if len(self._first) < _FIRST_LOSSES:
             self._first.append(loss)
         self._recent.append(loss)
         return False
 
     @property
-    def usual(self) -> float | None:
+    def median(self) -> float | None:
         """Median of the last losses; None where there are too few."""
-        return statistics.median(self._recent) if len(self._recent) >= _LEAST else None
+        return statistics.median(self._recent) if len(self._recent) >= _LEAST_LOSSES else None
 
 
-def _step(
-    state: FitState,
-    batch: Batch,
-    loss: Callable[[nn.Module, Batch], Tensor],
-    memory: Memory[Batch] | None,
-    watch: LossWatch,
-    shown: Callable[[Batch], str] | None,
-    noted: Callable[[], int],
-) -> float:
-    plan, accelerator = state.plan, state.accelerator
+def _step(state: FitState[Batch], batch: Batch, watch: LossWatch, noted: Callable[[], int]) -> float:
+    """Take one optimizer step and return its loss."""
+    plan, accelerator = state.stage.plan, state.accelerator
     for group in state.optimizer.param_groups:
         group["lr"] = group["peak_lr"] * plan.rate_factor(state.step)
-    if not state.model.training:  # the caller has scored it
+    if not state.model.training:  # the caller has validated it
         state.model.train()
+    loss = _fitting_gradients(state, batch, noted)
+    spike = math.isfinite(loss) and watch.is_spike(loss)
+    if spike or not math.isfinite(loss):
+        state.optimizer.zero_grad(set_to_none=True)
+        jump = f", and the median of those before is {watch.median:.4g}" if spike else ""
+        raise TrainingError(
+            f"the loss is {loss:.4g} at {_position(state, batch)}{jump}; the step was not taken and the "
+            "last checkpoint is kept: lower the stage's learning rates (and text_model.learning_rate), or "
+            "raise its temperature"
+        )
+    trained = [weight for group in state.optimizer.param_groups for weight in group["params"]]
+    accelerator.clip_grad_norm_(trained, plan.gradient_clip_norm)
+    state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+    return loss
+
+
+def _fitting_gradients(state: FitState[Batch], batch: Batch, noted: Callable[[], int]) -> float:
+    """Out-of-memory recovery: split the batch until its gradients fit."""
+    accelerator, memory = state.accelerator, state.stage.memory
     while True:
-        pieces = [Piece(batch, 1.0)] if memory is None else memory.pieces(batch)
+        parts = [MicroBatch(batch, 1.0)] if memory is None else memory.micro_batches(batch)
         try:
-            value = _gradients(state, pieces, loss, noted)
-            break
+            return _gradients(state, parts, noted)
         except RuntimeError as error:
-            if not ran_out(error):
+            if not (isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)):
                 raise
             problem = str(error).partition(". ")[0]
         # Outside the handler: the error holds the tensors of the failed try.
@@ -194,58 +274,36 @@ def _step(
             torch.cuda.empty_cache()
         if accelerator.num_processes > 1 or memory is None or not memory.shrink(batch):
             raise TrainingError(
-                f"out of memory at {_place(state, batch, shown)} ({problem}); lower the stage's batch_size "
+                f"out of memory at {_position(state, batch)} ({problem}); lower the stage's batch_size "
                 "or max_tokens; the last checkpoint is kept"
             )
-    spike = math.isfinite(value) and watch.is_spike(value)
-    if spike or not math.isfinite(value):
-        state.optimizer.zero_grad(set_to_none=True)
-        jump = f", and the median of those before is {watch.usual:.4g}" if spike else ""
-        raise TrainingError(
-            f"the loss is {value:.4g} at {_place(state, batch, shown)}{jump}; the step was not taken and the "
-            "last checkpoint is kept: lower the stage's learning rates (and text_model.learning_rate), or "
-            "raise its temperature"
-        )
-    trained = [weight for group in state.optimizer.param_groups for weight in group["params"]]
-    accelerator.clip_grad_norm_(trained, plan.gradient_clip_norm)
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    return value
 
 
-def _gradients(
-    state: FitState,
-    pieces: Sequence[Piece[Batch]],
-    loss: Callable[[nn.Module, Batch], Tensor],
-    noted: Callable[[], int],
-) -> float:
-    """Adds up the gradients of a step and returns its loss; where it is not finite there are none."""
-    plan, accelerator = state.plan, state.accelerator
+def _gradients(state: FitState[Batch], parts: list[MicroBatch[Batch]], noted: Callable[[], int]) -> float:
+    """Add up the gradients of a step and return its loss; where it is not finite there are none."""
+    accelerator = state.accelerator
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     total = 0.0
     with torch.random.fork_rng(devices=devices):
         # Dropout takes no generator; seeding each step by its number makes any step resumable.
-        torch.manual_seed(plan.seed * 1_000_003 + state.step * 1_009 + accelerator.process_index)
-        for piece in pieces:
-            value = loss(state.model, piece.batch)
-            value = value if piece.share == 1.0 else value * piece.share
+        torch.manual_seed(state.stage.plan.seed * 1_000_003 + state.step * 1_009 + accelerator.process_index)
+        for part in parts:
+            loss = state.stage.loss(state.model, part.batch)
+            loss = loss if part.share == 1.0 else loss * part.share
             # The mean over processes, so that all of them stop together.
-            signal_came = torch.tensor(float(noted() > 0), device=value.device)
-            told = accelerator.reduce(torch.stack([value.detach().float(), signal_came]), reduction="mean")
-            mean, stopping = (float(number) for number in told)
+            signal_came = torch.tensor(float(noted() > 0), device=loss.device)
+            means = accelerator.reduce(torch.stack([loss.detach().float(), signal_came]), reduction="mean")
+            mean, stopping = (float(number) for number in means)
             state.stopping = state.stopping or stopping > 0
             total += mean
             if not math.isfinite(mean):
                 return total
-            accelerator.backward(value)
+            accelerator.backward(loss)
     return total
 
 
-def _place(state: FitState, batch: Batch, shown: Callable[[Batch], str] | None) -> str:
+def _position(state: FitState[Batch], batch: Batch) -> str:
     """Which step, and what is in its batch."""
-    epoch, done = divmod(state.step, state.plan.steps_per_epoch)
+    epoch, done = divmod(state.step, state.stage.plan.steps_per_epoch)
     text = f"step {state.step + 1} (batch {done + 1} of epoch {epoch + 1}"
-    return f"{text}: {shown(batch)})" if shown else f"{text})"
-
-
-_BEGINNING, _RECENT, _LEAST, _TIMES = 8, 64, 32, 10.0
+    return f"{text}: {state.stage.describe(batch)})" if state.stage.describe else f"{text})"

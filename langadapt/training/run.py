@@ -1,53 +1,71 @@
-"""The files of a run: its claim on the folder, checkpoint, best weights and log."""
+"""One stage at work in one folder: processes, lock, resume, best checkpoint, log, result."""
 
 import json
+import math
 import shutil
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
 from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
-from langadapt.data.pairs import Pairs, pairs_recipe
-from langadapt.data.parallel import ParallelSentences
-from langadapt.errors import Progress, TrainingError
+from langadapt.errors import Progress, Report, TrainingError
 from langadapt.files.atomic import read_tensors, write_tensors, write_text
-from langadapt.models import ResolvedModel, Student
-from langadapt.models.artifact import (
-    FACTS,
-    RECIPE,
-    SAMPLES,
-    SCORES,
-    VOCABULARY,
-    WEIGHTS,
-    Artifact,
-    read_artifact,
-)
-from langadapt.models.device import uses_bf16
-from langadapt.models.provenance import BaseModel, DataSource, Samples, data_source, sample_texts
-from langadapt.recipes import DataCard, LanguageRecipe, ModelRef, ParallelRecipe, TableFiles
-from langadapt.recipes.find import RecipeFile
-from langadapt.training.loop import FitState, StepLog
+from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, VOCABULARY, WEIGHTS
+from langadapt.models.device import best_device, uses_bf16
+from langadapt.training.loop import Batch, FitState, Stage, StepLog, Validation, fit, start_fit
+
+StateBits = Literal[16, 8]
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunFolder:
-    """A run's folder and the key of the recipe, data and models that it belongs to."""
+class RunOptions:
+    """What a recipe should not hold."""
+
+    device: torch.device | None = None
+    """None takes the best one."""
+    overwrite: bool = False
+    """Start again in a folder that holds another run."""
+    checkpoint_seconds: float = 300.0
+    """A checkpoint is written this often, and at the end of each epoch."""
+    reuse_finished: bool = False
+    """Take a finished run of the same recipe, data and models for the result (tune and domain)."""
+    images: Path | None = None
+    """Folder at which the image paths of tables start (tune, domain and align)."""
+    state_cache_bytes: int = 8_000_000_000
+    """Disk budget of the frozen hidden states (distill)."""
+    state_bits: StateBits = 16
+    """Bits of a stored number in them (distill)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A stage's folder, its processes and how it reports; `open_run` makes it."""
 
     folder: Path
-    key: str
-    started: float
-    """`time.perf_counter()` when this process began to work on it."""
+    accelerator: Accelerator
+    options: RunOptions
+    report: Report
+    """Silent in all processes but the main one."""
+    result: str
+    """The file whose presence says that the folder's run is finished."""
+    started: float = field(default_factory=time.perf_counter)
 
     @property
     def seconds(self) -> float:
-        """Time that this process has worked on it."""
+        """Time that this process has worked on the run."""
         return time.perf_counter() - self.started
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process reports and writes."""
+        return bool(self.accelerator.is_main_process)
 
     @property
     def checkpoint(self) -> Path:
@@ -70,21 +88,22 @@ class RunFolder:
         # The same process may claim a folder again; the system frees the lock of a killed one.
         return FileLock(self.folder / "checkpoint" / "lock", is_singleton=True)
 
-    def finished(self) -> Artifact | None:
-        """What this very run made, where it is done; None where it is not, or another run is there."""
-        if not (self.folder / FACTS).is_file():
-            return None
-        artifact = read_artifact(self.folder)
-        return artifact if artifact.training.get("run_key") == self.key else None
+    def claim(self, key: str) -> None:
+        """Take the folder, or resume in it; all processes call this.
 
-    def claim(self, *, overwrite: bool) -> None:
-        """Makes the folder this run's own, or goes on with it.
+        Args:
+            key: fingerprint of recipe, data and models.
 
         Raises:
             TrainingError: another process works in it, or it holds something else.
         """
+        if self.is_main:
+            self._claim(key)
+        self.accelerator.wait_for_everyone()
+
+    def _claim(self, key: str) -> None:
         mark = self.folder / "checkpoint" / "run.json"
-        if not overwrite:
+        if not self.options.overwrite:
             self._check_unfinished()
         mark.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -93,50 +112,42 @@ class RunFolder:
             raise TrainingError(
                 f"{self.folder}: another process is training in it; wait for it, or choose another --out"
             ) from error
-        if overwrite:
-            self._forget()
+        if self.options.overwrite:
+            self._remove_old_run()
         self._check_unfinished()  # the other may have finished just now
-        if mark.is_file() and self._key(mark) != self.key:
+        if mark.is_file() and _key(mark) != key:
             raise TrainingError(
                 f"{self.folder} holds an unfinished run of another recipe, data or model; "
                 "choose another --out, or --overwrite"
             )
-        write_text(mark, json.dumps({"key": self.key}))
+        write_text(mark, json.dumps({"key": key}))
         if not self.checkpoint.is_file():
             self.log.unlink(missing_ok=True)
 
     def _check_unfinished(self) -> None:
-        if (self.folder / FACTS).is_file():
+        if (self.folder / self.result).is_file():
             raise TrainingError(f"{self.folder} holds a finished run; choose another --out, or --overwrite")
 
-    def _key(self, mark: Path) -> object:
-        try:
-            return json.loads(mark.read_text(encoding="utf-8"))["key"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise TrainingError(f"{mark}: damaged; start again with --overwrite") from error
+    def _remove_old_run(self) -> None:
+        reports = ("report.html", "domain.json")
+        for name in (self.result, FACTS, SCORES, SAMPLES, RECIPE, WEIGHTS, VOCABULARY, *reports):
+            (self.folder / name).unlink(missing_ok=True)
+        for path in (self.folder / "checkpoint").iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != "lock":
+                path.unlink()
 
-    def save_best(self, weights: dict[str, Tensor]) -> None:
-        write_tensors(self.best, weights, {})
-
-    def read_best(self) -> dict[str, Tensor]:
-        """What `save_best` wrote last.
-
-        Raises:
-            TrainingError: it is not what was written.
-        """
-        try:
-            return read_tensors(self.best)[0]
-        except (OSError, ValueError) as error:
-            raise TrainingError(
-                f"{self.best}: damaged: {str(error).splitlines()[0]}; start again with --overwrite"
-            ) from error
-
-    def append_log(self, lines: list[str]) -> None:
-        with self.log.open("a", encoding="utf-8") as file:
-            file.write("".join(line + "\n" for line in lines))
+    def finish(self, write: Callable[[], None]) -> None:
+        """Write the result in the main process, then remove what only an unfinished run needs."""
+        if self.is_main:
+            write()
+            shutil.rmtree(self.folder / "checkpoint")
+            self._lock.release(force=True)
+        self.accelerator.wait_for_everyone()
 
     def cut_log(self, step: int) -> None:
-        """Forgets what was logged after the checkpoint at `step`: those steps are done again."""
+        """Remove what was logged after the checkpoint at `step`: those steps are done again."""
         kept: list[str] = []
         raw = self.log.read_bytes() if self.log.is_file() else b""
         for line in raw.splitlines():
@@ -148,55 +159,134 @@ class RunFolder:
             kept.append(line.decode("utf-8") + "\n")
         write_text(self.log, "".join(kept))
 
-    def clean(self) -> None:
-        """Removes what only an unfinished run needs."""
-        shutil.rmtree(self.folder / "checkpoint")
-        self._lock.release(force=True)
 
-    def _forget(self) -> None:
-        reports = ("report.html", "domain.json")
-        for name in (FACTS, SCORES, SAMPLES, RECIPE, WEIGHTS, VOCABULARY, *reports):
-            (self.folder / name).unlink(missing_ok=True)
-        for path in (self.folder / "checkpoint").iterdir():
-            if path.is_dir():
-                shutil.rmtree(path)
-            elif path.name != "lock":
-                path.unlink()
+def _damaged(path: Path, error: Exception) -> TrainingError:
+    problem = str(error).splitlines()[0]
+    return TrainingError(f"{path}: damaged checkpoint: {problem}; start again with --overwrite")
 
 
-def read_log(folder: Path) -> tuple[list[StepLog], dict[int, float]]:
-    """Step logs of a run, and held-out recall by step."""
-    steps: list[StepLog] = []
-    recalls: dict[int, float] = {}
-    for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        kind = entry.pop("kind")
-        if kind == "step":
-            steps.append(StepLog(**entry))
-        elif kind == "held_out":
-            recalls[entry["step"]] = entry["recall"]
-    return steps, recalls
+def _key(mark: Path) -> object:
+    try:
+        return json.loads(mark.read_text(encoding="utf-8"))["key"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise _damaged(mark, error) from error
 
 
-def share_of_work(device: torch.device, batch_size: int) -> Accelerator:
-    """Device, precision and processes of a run.
-
-    Raises:
-        TrainingError: the batch cannot be shared evenly.
-    """
+def open_run(
+    folder: Path, *, batch_size: int, options: RunOptions | None, report: Report, result: str = FACTS
+) -> Run:
+    """Settle device, precision and processes; raise where they cannot share the batch evenly."""
+    options = options or RunOptions()
+    device = options.device or best_device()
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
-    found = Accelerator(mixed_precision="bf16" if uses_bf16(device) else "no", cpu=device.type == "cpu")
-    if batch_size % found.num_processes:
+    accelerator = Accelerator(mixed_precision="bf16" if uses_bf16(device) else "no", cpu=device.type == "cpu")
+    if batch_size % accelerator.num_processes:
         raise TrainingError(
-            f"batch_size {batch_size} cannot be shared by {found.num_processes} processes; make it a "
+            f"batch_size {batch_size} cannot be shared by {accelerator.num_processes} processes; make it a "
             "multiple of their number"
         )
-    return found
+    if not accelerator.is_main_process:
+        report = _silent
+    return Run(folder=folder, accelerator=accelerator, options=options, report=report, result=result)
 
 
-def silent(progress: Progress) -> None:
-    """Only the main process reports."""
+def _silent(progress: Progress) -> None:
+    """Report nothing."""
+
+
+def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
+    """Train, from the last checkpoint on where there is one, and leave the best weights in the module.
+
+    Args:
+        run: claimed.
+        stage: with `validate`.
+
+    Returns:
+        `held_out_recall` and `best_step` of the best validation; `steps`, `stopped_at` and `seconds`. Where
+        the start was validated also `start_recall` and `held_out_loss`; then `best_step` can be 0.
+
+    Raises:
+        TrainingError: the loss or the embeddings are not finite, or a checkpoint is damaged.
+    """
+    accelerator, plan, sampler = run.accelerator, stage.plan, stage.sampler
+    state = start_fit(stage, accelerator)
+    best, seconds_before = _first_or_resumed(run, state)
+    lines: list[str] = []
+    saved_at = time.monotonic()
+    for log in fit(state):
+        if sampler is not None:
+            sampler.learn()
+        lines.append(json.dumps({"kind": "step", **asdict(log)}))
+        note = f"loss {log.loss:.3f}"
+        if best["held_out_recall"] >= 0:
+            note += f", held-out recall {best['held_out_recall']:.1f}"
+        run.report(Progress(stage=stage.name, done=log.step, total=plan.steps, note=note))
+        epoch_ends = log.step % plan.steps_per_epoch == 0
+        if epoch_ends:
+            if sampler is not None:
+                lines.append(json.dumps({"kind": "sampling", "step": log.step, **sampler.epoch_done()}))
+            found = _validate(state)
+            lines.append(json.dumps({"kind": "held_out", "step": log.step, "recall": found.recall}))
+            # Few held-out rows have few different recalls: of equal ones the lower loss is better.
+            if (found.recall, -found.loss) > (best["held_out_recall"], -best.get("held_out_loss", 0.0)):
+                best = _improved(run, state, best, found)
+        if epoch_ends or state.stopping or time.monotonic() - saved_at > run.options.checkpoint_seconds:
+            if run.is_main:
+                with run.log.open("a", encoding="utf-8") as file:
+                    file.write("".join(line + "\n" for line in lines))
+                save_checkpoint(run.checkpoint, state, {**best, "seconds": seconds_before + run.seconds})
+            lines, saved_at = [], time.monotonic()
+        waited = log.step // plan.steps_per_epoch - math.ceil(best["best_step"] / plan.steps_per_epoch)
+        if epoch_ends and stage.patience_epochs is not None and waited >= stage.patience_epochs:
+            break
+    accelerator.wait_for_everyone()
+    module = accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
+    try:
+        _put(module, read_tensors(run.best)[0])
+    except (OSError, ValueError) as error:
+        raise _damaged(run.best, error) from error
+    accelerator.wait_for_everyone()
+    seconds = round(seconds_before + run.seconds, 1)
+    return {**best, "steps": plan.steps, "stopped_at": state.step, "seconds": seconds}
+
+
+def _first_or_resumed(run: Run, state: FitState[Batch]) -> tuple[dict[str, Any], float]:
+    """Restore the checkpoint, or validate the start; return the best validation and the seconds before."""
+    if run.checkpoint.is_file():
+        best = load_checkpoint(run.checkpoint, state)
+        if run.is_main:
+            run.cut_log(state.step)
+        run.report(Progress(stage=f"resumed at step {state.step} of {state.stage.plan.steps}"))
+        return best, best.pop("seconds")
+    best = {"held_out_recall": -1.0, "best_step": 0}
+    if state.stage.patience_epochs is not None:
+        found = _validate(state)
+        best = _improved(run, state, best, found) | {"start_recall": found.recall}
+        run.report(Progress(stage=f"held-out recall (mR6) at the start: {found.recall:.1f} %"))
+    return best, 0.0
+
+
+def _validate(state: FitState[Batch]) -> Validation:
+    assert state.stage.validate is not None
+    state.model.eval()
+    return state.stage.validate(state.accelerator.unwrap_model(state.model), state.step)
+
+
+def _improved(run: Run, state: FitState[Batch], best: dict[str, Any], found: Validation) -> dict[str, Any]:
+    """Save the weights as the best ones; return the facts about them."""
+    if run.is_main:
+        write_tensors(run.best, trained_parameters(run.accelerator.unwrap_model(state.model)), {})
+    loss = {"held_out_loss": found.loss} if state.stage.patience_epochs is not None else {}
+    return {**best, "held_out_recall": found.recall, **loss, "best_step": state.step}
+
+
+def trained_facts(module: nn.Module, whole: str, report: Report) -> dict[str, Any]:
+    """Count the weights that train, and report them as a share of `whole`."""
+    counts = module.parameter_counts()  # type: ignore[operator]
+    share = 100 * counts["trained"] / counts["total"]
+    report(Progress(stage=f"trains {counts['trained']:,} weights, {share:.2f} % of {whole}"))
+    return {"trained_parameters": counts["trained"], "trained_percent": round(share, 3)}
 
 
 def trained_parameters(module: nn.Module) -> dict[str, Tensor]:
@@ -204,107 +294,62 @@ def trained_parameters(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in module.named_parameters() if value.requires_grad}
 
 
-def save_checkpoint(
-    path: Path, state: FitState, *, extra: dict[str, Any], kept: dict[str, Tensor] | None = None
-) -> None:
-    """Writes weights, optimizer moments and step; the file appears whole or not at all.
+@torch.no_grad()
+def _put(module: nn.Module, weights: dict[str, Tensor]) -> None:
+    for name, value in trained_parameters(module).items():
+        value.copy_(weights[name])
 
-    Args:
-        path: the file.
-        state: of the run.
-        extra: plain values that come back with the state.
-        kept: tensors that `kept_tensor` gives back.
-    """
-    module = state.accelerator.unwrap_model(state.model)
+
+def save_checkpoint(path: Path, state: FitState[Batch], extra: dict[str, Any]) -> None:
+    """Write weights, optimizer, sampler, step and plain values; the file appears whole or not at all."""
+    module, sampler = state.accelerator.unwrap_model(state.model), state.stage.sampler
     tensors = {f"weight.{name}": value for name, value in trained_parameters(module).items()}
-    tensors |= {f"kept.{name}": value for name, value in (kept or {}).items()}
     for index, moments in state.optimizer.state_dict()["state"].items():
         for name, value in moments.items():
             tensors[f"moment.{index}.{name}"] = torch.as_tensor(value)
+    if sampler is not None:
+        tensors |= {f"sampler.{name}": value for name, value in sampler.tensors().items()}
+        extra = {**extra, "sampler": sampler.state()}
     write_tensors(path, tensors, {"step": str(state.step), "extra": json.dumps(extra)})
 
 
-def load_checkpoint(path: Path, state: FitState) -> dict[str, Any]:
-    """Puts a checkpoint back into a state made by `start_fit` from the same recipe; returns its extra values.
+def load_checkpoint(path: Path, state: FitState[Batch]) -> dict[str, Any]:
+    """Restore a checkpoint into a state that `start_fit` made from the same recipe; return its plain values.
 
     Raises:
         TrainingError: the file is damaged or from another model.
     """
-    module = state.accelerator.unwrap_model(state.model)
+    module, sampler = state.accelerator.unwrap_model(state.model), state.stage.sampler
     moments: dict[int, dict[str, Tensor]] = {}
     try:
-        tensors, said = read_tensors(path)
+        tensors, metadata = read_tensors(path)
         for name, value in tensors.items():
             kind, rest = name.split(".", 1)
             if kind == "moment":
                 index, moment = rest.split(".", 1)
                 moments.setdefault(int(index), {})[moment] = value
-        with torch.no_grad():
-            for name, weight in trained_parameters(module).items():
-                weight.copy_(tensors[f"weight.{name}"])
-        state.step = int(said["step"])
-        extra: dict[str, Any] = json.loads(said["extra"])
+        _put(module, {name.removeprefix("weight."): value for name, value in tensors.items()})
+        state.step = int(metadata["step"])
+        extra: dict[str, Any] = json.loads(metadata["extra"])
+        if sampler is not None:
+            own = {name.removeprefix("sampler."): value for name, value in tensors.items()}
+            sampler.restore(extra.pop("sampler"), own)
     except (KeyError, RuntimeError, ValueError) as error:
-        problem = str(error).splitlines()[0]
-        raise TrainingError(f"{path}: damaged checkpoint: {problem}; start again with --overwrite") from error
+        raise _damaged(path, error) from error
     whole = state.optimizer.state_dict()
     state.optimizer.load_state_dict({**whole, "state": moments})
     return extra
 
 
-def kept_tensor(path: Path, name: str) -> Tensor:
-    """A tensor that `save_checkpoint` was given.
-
-    Raises:
-        TrainingError: the file is damaged or has no such tensor.
-    """
-    try:
-        return read_tensors(path)[0][f"kept.{name}"]
-    except (KeyError, ValueError) as error:
-        problem = str(error).splitlines()[0]
-        raise TrainingError(f"{path}: damaged checkpoint: {problem}; start again with --overwrite") from error
+def log_entries(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
+    """Entries of a run's log: of kind `step`, `held_out` or `sampling`."""
+    for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
+        entry = json.loads(line)
+        if entry.pop("kind") == kind:
+            yield entry
 
 
-def base_model(source: ResolvedModel, ref: ModelRef) -> BaseModel:
-    """A base model as it was found, with the licence that the recipe states."""
-    return BaseModel(
-        repo=source.repo, revision=source.revision, licence=ref.licence, licence_source=ref.licence_source
-    )
-
-
-def parallel_source(found: RecipeFile[ParallelRecipe], corpus: ParallelSentences) -> DataSource:
-    """A parallel corpus as it was read, with what its recipe states."""
-    return data_source(
-        found.recipe,
-        found.recipe.source,
-        kind="parallel",
-        language=corpus.language,
-        rows=len(corpus.english),
-        blank_rows=corpus.blank_rows,
-        fingerprint=corpus.fingerprint,
-        contamination=corpus.contamination,
-    )
-
-
-def pairs_source(name: str, pairs: Pairs, *, language: str, contamination: str) -> DataSource:
-    """Pairs as they were read; of a plain table nobody has stated a licence."""
-    found = pairs_recipe(name)
-    file = Path(name).name
-    card = DataCard(name="own-pairs", title=file, licence="unknown") if found is None else found.recipe
-    source = TableFiles(kind="files", paths=(file,)) if found is None else found.recipe.source
-    return data_source(
-        card,
-        source,
-        kind="pairs",
-        language=language,
-        rows=len(pairs.texts),
-        blank_rows=0,
-        fingerprint=pairs.fingerprint,
-        contamination=contamination,
-    )
-
-
-def finished_samples(student: Student, recipe: LanguageRecipe) -> Samples:
-    """What a finished student says of its sample texts, on the CPU and in float32; it stays there."""
-    texts = sample_texts(recipe)
-    return Samples(texts=texts, embeddings=student.to("cpu").encode(texts, exact=True))
+def read_log(folder: Path) -> tuple[list[StepLog], dict[int, float]]:
+    """Step logs of a run, and held-out recall by step."""
+    recalls = {entry["step"]: entry["recall"] for entry in log_entries(folder, "held_out")}
+    return [StepLog(**entry) for entry in log_entries(folder, "step")], recalls

@@ -1,29 +1,51 @@
 """Stages tune and domain: a student, and where asked the image tower, learn from images with captions."""
 
-import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from langadapt.cleaning.contamination import local_test_sets, without_test_images
-from langadapt.data.pairs import join_pairs, load_pairs
+import torch
+from torch import Tensor, nn
+
+from langadapt.cleaning.contamination import CheckedPairs, local_test_sets, without_test_images
+from langadapt.data.batches import ContrastBatch
+from langadapt.data.pairs import Pairs, join_pairs, load_pairs, pairs_recipe
 from langadapt.data.parallel import distinct, load_parallel
 from langadapt.errors import Progress, RecipeError, Report, TrainingError
 from langadapt.files.store import cache_folder, fingerprint
 from langadapt.files.temporary import take_texts
 from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
 from langadapt.models.artifact import environment_facts
-from langadapt.models.device import best_device, device_name
-from langadapt.models.trainable import blend_changes
-from langadapt.models.tuning import ContrastModel, Stage, has_stage, stage_changes, trainable_towers
-from langadapt.nn.losses import Temperature
-from langadapt.recipes import DomainStage, ParallelRecipe, TuneStage, data_recipe
-from langadapt.training.contrast import train_contrast
-from langadapt.training.contrast_data import ContrastData, ParallelPool, prepare_pairs
-from langadapt.training.distill import RunOptions
+from langadapt.models.device import device_name
+from langadapt.models.provenance import DataSource, data_source
+from langadapt.models.trainable import TrainableTower, blend_changes
+from langadapt.models.tuning import ContrastModel, has_stage, stage_changes, trainable_towers
+from langadapt.models.tuning import Stage as StageName
+from langadapt.nn import distillation_distance
+from langadapt.nn.losses import Temperature, duplicates, gather_rows
+from langadapt.recipes import (
+    ContrastStage,
+    DataCard,
+    DomainStage,
+    ParallelRecipe,
+    TableFiles,
+    TuneStage,
+    data_recipe,
+)
+from langadapt.training.contrast import (
+    CONTRASTS,
+    ContrastData,
+    ParallelPool,
+    Share,
+    prepare_pairs,
+    validate_pairs,
+)
+from langadapt.training.distill import student_samples
 from langadapt.training.distill_data import teacher_targets
-from langadapt.training.hard_sampling import start_record
-from langadapt.training.held_out import held_out_recall
-from langadapt.training.run import RunFolder, finished_samples, pairs_source, share_of_work, silent
+from langadapt.training.hard_sampling import HardSampler, start_record
+from langadapt.training.loop import FitPlan, MicroBatch, Stage
+from langadapt.training.run import Run, RunOptions, open_run, train, trained_facts
 
 _BEFORE = {"tune": "the distilled student", "domain": "the student that it began with"}
 _FACTS_BEFORE = {"tune": "distilled", "domain": "before"}
@@ -37,13 +59,12 @@ def tune(
     stage: TuneStage,
     report: Report,
     options: RunOptions | None = None,
-    images: Path | None = None,
     pairs_fraction: float = 1.0,
 ) -> Artifact:
-    """Tunes a student on pairs and writes the artifact of the tuned one.
+    """Tune a student on pairs and write the artifact of the tuned one.
 
     Where no step is better on the held-out pairs than the student that it began with, the artifact is that
-    student, and says so (`training.fell_back`). An interrupted run goes on as `distill` does.
+    student, and says so (`training.fell_back`). An interrupted run continues as `distill` does.
 
     Args:
         start: artifact of the distilled student; for a `DomainStage` also of a tuned one.
@@ -51,28 +72,21 @@ def tune(
         stage: how; its paths as seen from the current folder. A `DomainStage` is done as stage `domain`: the
             difficulty of the pairs decides how often they are drawn.
         report: told what is done.
-        options: device, overwrite, how often a checkpoint is written.
-        images: folder at which the image paths of tables start.
+        options: device, overwrite, folder of images.
         pairs_fraction: share of the training images that is used.
 
     Raises:
         LangadaptError: bad data or models, methods that fit no tower, a folder that holds another run.
     """
-    options = options or RunOptions()
-    started = time.perf_counter()
-    accelerator = share_of_work(options.device or best_device(), stage.batch_size)
-    if not accelerator.is_main_process:
-        report = silent
-    before = read_artifact(start)
-    name: Stage = "domain" if isinstance(stage, DomainStage) else "tune"
-    if has_stage(before.weights, "domain"):
-        raise TrainingError(f"{start} is adapted to a domain already; begin with the run that it came from")
-    if name == "tune" and has_stage(before.weights, "tune"):
-        raise TrainingError(f"{start} is tuned already; begin with the distilled run that it came from")
+    run = open_run(out, batch_size=stage.batch_size, options=options, report=report)
+    name: StageName = "domain" if isinstance(stage, DomainStage) else "tune"
+    before = _read_start(start, name)
     recipe = before.recipe.model_copy(update={name: stage})
-    codes = f"{recipe.code} {recipe.iso639_3}"
-    tests = local_test_sets(recipe.evaluate, report)
-    found = [load_pairs(name, language=codes, images=images) for name in stage.pairs]
+    tests = local_test_sets(recipe.evaluate, run.report)
+    found = [
+        load_pairs(source, language=f"{recipe.code} {recipe.iso639_3}", images=run.options.images)
+        for source in stage.pairs
+    ]
     key = fingerprint(
         stage.model_dump_json(),
         before.digest,
@@ -80,103 +94,85 @@ def tune(
         pairs_fraction,
         *(test.name for test in tests),
     )
-    run = RunFolder(folder=out, key=key, started=started)
-    if options.reuse_finished and (done := run.finished()) is not None:
-        report(Progress(stage=f"{out}: finished before"))
+    done = read_artifact(out) if run.options.reuse_finished and (out / run.result).is_file() else None
+    if done is not None and done.training.get("run_key") == key:
+        run.report(Progress(stage=f"{out}: finished before"))
         return done
-    if accelerator.is_main_process:
-        run.claim(overwrite=options.overwrite)
-    accelerator.wait_for_everyone()
+    run.claim(key)
     keep = stage.keep_contaminated
-    parts = [without_test_images(part, tests, keep=keep, report=report) for part in found]
-    pairs = join_pairs([part.pairs for part in parts])
+    parts = [without_test_images(part, tests, keep=keep, report=run.report) for part in found]
 
-    loaded = load(start, device=accelerator.device)
+    loaded = load(start, device=run.accelerator.device)
     text, image = trainable_towers(loaded.student, loaded.teacher, stage)
-    model = ContrastModel(
-        text=text,
-        image=image,
-        temperature=Temperature(start=stage.temperature, loss=stage.loss).to(accelerator.device),
-        chunk_size=stage.chunk_size,
-    )
-    counts = model.parameter_counts()
-    share = 100 * counts["trained"] / counts["total"]
-    report(Progress(stage=f"trains {counts['trained']:,} weights, {share:.2f} % of both towers"))
-    data = prepare_pairs(
-        pairs,
-        stage=stage,
-        teacher=loaded.teacher,
-        tokenize=loaded.student.text_model.tokenize,
-        fraction=pairs_fraction,
-        locked=stage.image == ("locked",),
-        report=report,
-    )
-    data = _with_parallel(data, stage, loaded, report)
-    record = None
-    if isinstance(stage, DomainStage):
-        record = start_record(model, data, stage, run, accelerator=accelerator, report=report)
-    facts = train_contrast(
-        model,
-        data,
-        run,
-        distill_weight=stage.distill_weight,
-        accelerator=accelerator,
-        checkpoint_seconds=options.checkpoint_seconds,
-        report=report,
-        hard=None if record is None else record.sampler,
-    )
-    fell_back = facts["best_step"] == 0
-    weights = dict(before.weights)
-    if fell_back:
-        report(Progress(stage=f"no step was better than {_BEFORE[name]}: the result is that student"))
-    else:
-        if isinstance(stage, DomainStage) and stage.blend < 1.0:
-            blend_changes(text, stage.blend)
-            blend_changes(image, stage.blend)
-            facts["held_out_recall"] = held_out_recall(model, data, step=facts["best_step"])[0]
-        weights |= stage_changes(name, text, image)
-        scale = model.temperature.state_dict()
-        weights |= {f"{name}.temperature.{key}": value.cpu() for key, value in scale.items()}
-    said = {} if record is None else {"domain": record.facts(model)}
-    sources = (
-        pairs_source(own, part.pairs, language=recipe.code, contamination=part.contamination)
-        for own, part in zip(stage.pairs, parts, strict=True)
-    )
+    model = contrast_model(text, image, stage, device=run.accelerator.device)
+    data = _prepare([part.pairs for part in parts], stage, loaded, pairs_fraction, run.report)
+    record = start_record(model, data, stage, run) if isinstance(stage, DomainStage) else None
+    facts = train_contrast(model, data, run, None if record is None else record.sampler)
+    changes = _changes(model, data, facts, run.report)
+    sources = (_source(own, part, recipe.code) for own, part in zip(stage.pairs, parts, strict=True))
+    if record is not None:
+        facts["domain"] = record.facts(model)
     artifact = replace(
         before,
         recipe=recipe,
-        weights=weights,
+        weights={**before.weights, **changes},
         data=(*before.data, *sources),
-        samples=finished_samples(loaded.student, recipe),
+        samples=student_samples(loaded.student, recipe),
         training={
             **facts,
-            "fell_back": fell_back,
+            "fell_back": not changes,
             "run_key": key,
-            "rows": len(data.split.train),
-            "images": len({*data.image_ids[data.split.train].tolist()}),
-            "held_out_rows": len(data.split.held_out),
-            "trained_parameters": counts["trained"],
-            "trained_percent": round(share, 3),
-            "device": str(accelerator.device),
+            "device": str(run.accelerator.device),
             "data": {data.pairs.name: data.pairs.fingerprint},
-            **said,
             _FACTS_BEFORE[name]: {"digest": before.digest, **before.training},
         },
-        environment={**environment_facts(), "device": device_name(accelerator.device)},
+        environment={**environment_facts(), "device": device_name(run.accelerator.device)},
     )
-    if accelerator.is_main_process:
-        write_artifact(out, artifact)
-        if record is not None:
-            record.write(out)
-        run.clean()
-    accelerator.wait_for_everyone()
+    if record is not None and run.is_main:
+        record.write(out)
+    run.finish(lambda: write_artifact(out, artifact))
     return artifact
 
 
-def _with_parallel(
-    data: ContrastData, stage: TuneStage, model: LanguageModel, report: Report
+def _read_start(start: Path, name: StageName) -> Artifact:
+    artifact = read_artifact(start)
+    if has_stage(artifact.weights, "domain"):
+        raise TrainingError(f"{start} is adapted to a domain already; begin with the run that it came from")
+    if name == "tune" and has_stage(artifact.weights, "tune"):
+        raise TrainingError(f"{start} is tuned already; begin with the distilled run that it came from")
+    return artifact
+
+
+def contrast_model(
+    text: TrainableTower,
+    image: TrainableTower,
+    stage: ContrastStage,
+    *,
+    device: torch.device,
+    head: Any = None,
+) -> ContrastModel:
+    """Both towers and a new temperature; `head` is what stored embeddings of a locked encoder go through."""
+    return ContrastModel(
+        text=text,
+        image=image,
+        temperature=Temperature(start=stage.temperature, loss=stage.loss).to(device),
+        chunk_size=stage.chunk_size,
+        image_head=head,
+    )
+
+
+def _prepare(
+    parts: list[Pairs], stage: TuneStage, model: LanguageModel, fraction: float, report: Report
 ) -> ContrastData:
-    """Adds what the distillation term learns from: English sides of training captions, and parallel data."""
+    """Prepare pairs, and for the distillation term English sides of training captions and parallel data."""
+    data = prepare_pairs(
+        join_pairs(parts),
+        stage=stage,
+        teacher=model.teacher,
+        tokenize=model.student.text_model.tokenize,
+        fraction=fraction,
+        report=report,
+    )
     if not stage.distill_weight:
         return data
     english: list[str] = []
@@ -195,5 +191,148 @@ def _with_parallel(
         )
     same = distinct(english)
     rows = teacher_targets(take_texts(english, same.first), model.teacher, cache_folder(), report)
-    pool = ParallelPool(tokens=model.student.text_model.tokenize(target), targets=rows.take(same.index))
-    return replace(data, pool=pool, pool_size=stage.distill_batch_size)
+    pool = ParallelPool(
+        tokens=model.student.text_model.tokenize(target),
+        targets=rows.take(same.index),
+        batch_size=stage.distill_batch_size,
+        weight=stage.distill_weight,
+    )
+    return replace(data, pool=pool)
+
+
+def train_contrast(
+    model: ContrastModel, data: ContrastData, run: Run, sampler: HardSampler | None = None
+) -> dict[str, Any]:
+    """Train both towers and leave the best weights in them; return the facts of the run, as `train` does."""
+    counts = trained_facts(model, "both towers", run.report)
+    facts = train(run, contrast_stage(model, data, run, sampler))
+    return {
+        **facts,
+        **counts,
+        "rows": len(data.split.train),
+        "images": len({*data.image_ids[data.split.train].tolist()}),
+        "held_out_rows": len(data.split.held_out),
+    }
+
+
+def contrast_stage(
+    model: ContrastModel, data: ContrastData, run: Run, sampler: HardSampler | None
+) -> Stage[ContrastBatch]:
+    """Contrastive training; a `sampler` draws or weighs pairs by their difficulty."""
+    spec, accelerator = data.stage, run.accelerator
+    share = Share(index=accelerator.process_index, count=accelerator.num_processes)
+
+    def batches(epoch: int, first: int) -> Iterator[ContrastBatch]:
+        order = None if sampler is None else sampler.order(epoch, first)
+        return data.batches(epoch, first, share, order=order)
+
+    def loss(trained: nn.Module, batch: ContrastBatch) -> Tensor:
+        with accelerator.autocast():
+            embedded = trained(batch)
+        # Outside autocast, as the ids are whole numbers and the products must not round.
+        text, image = gather_rows(embedded.text.float()), gather_rows(embedded.image.float())
+        ignored = duplicates(batch.image_ids, batch.caption_ids).to(text.device)
+        logits = model.temperature(text @ image.T)
+        weights = None
+        if sampler is not None:
+            sampler.measure(batch.pairs, logits, ignored)
+            weights = sampler.weights(batch.pairs, logits.device)
+        value = CONTRASTS[spec.loss](logits, ignored, weights)
+        if data.pool is not None and batch.parallel is not None:
+            targets = batch.parallel.targets.to(text.device)
+            term = distillation_distance(embedded.parallel.float(), targets, "cosine")
+            value = value + data.pool.weight * term
+        return value
+
+    return Stage(
+        name="tune",
+        module=model,
+        groups=parameter_groups(model, spec),
+        plan=FitPlan.of(spec, epochs=spec.epochs, steps_per_epoch=data.steps_per_epoch),
+        batches=batches,
+        loss=loss,
+        examples_per_step=min(spec.batch_size, len(data.split.train)),
+        memory=SmallerChunks(model, report=run.report),
+        describe=lambda batch: f"images {', '.join(map(str, batch.image_ids[:5].tolist()))}, ...",
+        validate=lambda trained, step: validate_pairs(trained, data, step=step),
+        patience_epochs=spec.patience_epochs,
+        sampler=sampler,
+    )
+
+
+def parameter_groups(model: ContrastModel, stage: ContrastStage) -> list[dict[str, Any]]:
+    """AdamW's groups: two learning rates, decay for matrices alone, none for token embeddings."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for tuned in (model.text, model.image):
+        for name, value in tuned.trained().items():
+            rate = stage.pretrained_learning_rate if name in tuned.slow else stage.learning_rate
+            decay = stage.weight_decay if value.dim() > 1 and name != tuned.table else 0.0
+            groups.setdefault((rate, decay), []).append(value)
+    groups.setdefault((stage.learning_rate, 0.0), []).extend(model.temperature.parameters())
+    return [
+        {"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()
+    ]
+
+
+class SmallerChunks:
+    """Out-of-memory recovery: halve the chunks in which both towers run; the loss sees the whole batch."""
+
+    def __init__(self, model: ContrastModel, *, report: Report) -> None:
+        self._model, self._report = model, report
+
+    def micro_batches(self, batch: ContrastBatch) -> list[MicroBatch[ContrastBatch]]:
+        """The batch itself: the model splits it."""
+        return [MicroBatch(batch, 1.0)]
+
+    def shrink(self, batch: ContrastBatch) -> bool:
+        """Halve the chunks."""
+        if self._model.chunk_size <= 1:
+            return False
+        self._model.chunk_size //= 2
+        self._report(
+            Progress(
+                stage=f"out of memory: both towers now run in chunks of {self._model.chunk_size} rows; the "
+                "loss still sees the whole batch, and the result is the same up to rounding and dropout"
+            )
+        )
+        return True
+
+
+def _changes(
+    model: ContrastModel, data: ContrastData, facts: dict[str, Any], report: Report
+) -> dict[str, Tensor]:
+    """What training changed, as an artifact names it; nothing where no step was better than the start.
+
+    The towers take the values as they are stored; a blend below 1 updates the recall in `facts`.
+    """
+    name: StageName = "domain" if isinstance(data.stage, DomainStage) else "tune"
+    if facts["best_step"] == 0:
+        report(Progress(stage=f"no step was better than {_BEFORE[name]}: the result is that student"))
+        return {}
+    if isinstance(data.stage, DomainStage) and data.stage.blend < 1.0:
+        blend_changes(model.text, data.stage.blend)
+        blend_changes(model.image, data.stage.blend)
+        facts["held_out_recall"] = validate_pairs(model, data, step=facts["best_step"]).recall
+    scale = model.temperature.state_dict()
+    return {
+        **stage_changes(name, model.text, model.image),
+        **{f"{name}.temperature.{key}": value.cpu() for key, value in scale.items()},
+    }
+
+
+def _source(name: str, part: CheckedPairs, language: str) -> DataSource:
+    """Pairs as they were read; of a plain table nobody has stated a licence."""
+    found = pairs_recipe(name)
+    file = Path(name).name
+    card = DataCard(name="own-pairs", title=file, licence="unknown") if found is None else found.recipe
+    source = TableFiles(kind="files", paths=(file,)) if found is None else found.recipe.source
+    return data_source(
+        card,
+        source,
+        kind="pairs",
+        language=language,
+        rows=len(part.pairs.texts),
+        blank_rows=0,
+        fingerprint=part.pairs.fingerprint,
+        contamination=part.contamination,
+    )

@@ -5,9 +5,7 @@ from typing import Any
 
 import pytest
 
-from langadapt.doctor.findings import Candidate, Coverage, Findings, Licences, Pairs
-from langadapt.doctor.probe import Estimate
-from langadapt.doctor.verdict import verdict
+from langadapt.doctor.verdict import Candidate, Coverage, Estimate, Findings, Licences, Pairs, verdict
 
 GOOD = Coverage(
     sentences=100,

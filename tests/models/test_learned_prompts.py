@@ -20,7 +20,7 @@ from langadapt.models.prompts_artifact import PromptFacts, load_prompts, read_fa
 from langadapt.recipes import find_language, override
 from langadapt.recipes.stages import FewShotStage
 from langadapt.training import RunOptions, distill
-from langadapt.training.few_shot import CONTEXTS, Shots, new_learner, train_prompts
+from langadapt.training.few_shot import CONTEXTS, FewShotTask, Shots, new_learner, train_prompts
 
 NAMES = list(COLOURS.values())
 TEMPLATE = "un gato pardo {label} en mar"
@@ -68,10 +68,12 @@ def untrained(
 
 
 def trained(model: LanguageModel, shots: Shots, spec: FewShotStage) -> PromptClassifier:
-    return train_prompts(
-        student_tower(model.student, model.label), NAMES, spec=spec, template=TEMPLATE, temperature=0.05,
-        shots=shots, report=lambda progress: None,
+    tower, unused = student_tower(model.student, model.label), torch.empty(0)
+    task = FewShotTask(
+        tower=tower, labels=NAMES, template=TEMPLATE, temperature=0.05, spec=spec, shots=shots,
+        template_rows=unused, ensemble_rows=unused,
     )  # fmt: skip
+    return train_prompts(task, spec, report=lambda progress: None)
 
 
 @pytest.mark.parametrize("contexts", CONTEXTS.values(), ids=CONTEXTS)

@@ -10,14 +10,13 @@ import torch
 from torch import Tensor, nn
 
 sys.path.append(str(Path(__file__).parents[1] / "training"))
-from test_loop import batches, linear, loss, start
+from test_loop import linear, loss, start
 from tiny_run import run, weights
 
 from langadapt.cli import main
 from langadapt.errors import Progress, TrainingError
 from langadapt.files.atomic import read_tensors, write_tensors
 from langadapt.training import fit
-from langadapt.training import loop as loop_module
 from langadapt.training.loop import LossWatch
 
 ALONE = "distill.info_nce_weight=0"
@@ -142,11 +141,13 @@ def test_out_of_memory_cuts_the_batch(
     small = NoMemory(module.distill_loss, 4)
     monkeypatch.setattr(module, "distill_loss", small)
     said: list[str] = []
-    out = tmp_path / "pieces"
+    out = tmp_path / "split"
     run(language_folder, out, *settings, report=lambda p: said.append(p.stage))
-    assert small.tried[:6] == [10, 5, 3, 3, 3, 1], "10 rows, then 2 pieces, then 4: not all of one size"
+    assert small.tried[:6] == [10, 5, 3, 3, 3, 1], (
+        "10 rows, then 2 micro-batches, then 4: not all of one size"
+    )
     assert [line.partition(";")[0] for line in said if line.startswith("out of memory")] == [
-        f"out of memory: each batch now runs in {count} pieces, gradients added up" for count in (2, 4)
+        f"out of memory: each batch now runs in {count} micro-batches, gradients added up" for count in (2, 4)
     ]
     assert words in " ".join(said)
     pairs = [(value, weights(out)[name]) for name, value in weights(tmp_path / "whole").items()]
@@ -169,19 +170,19 @@ def test_another_runtime_error_is_a_bug(language_folder: Path, monkeypatch: pyte
         raise RuntimeError("shapes do not fit")
 
     with pytest.raises(RuntimeError, match="shapes do not fit"):
-        list(fit(start(linear()), batches, broken, examples_per_step=5))
+        list(fit(start(linear(), broken)))
 
 
 def test_a_spike_stops_before_it_does_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("langadapt.training.loop._LEAST", 4)
-    monkeypatch.setattr("langadapt.training.loop._BEGINNING", 2)
+    monkeypatch.setattr("langadapt.training.loop._LEAST_LOSSES", 4)
+    monkeypatch.setattr("langadapt.training.loop._FIRST_LOSSES", 2)
     module = linear()
-    state = start(module)
 
     def jumping(model: nn.Module, batch: Tensor) -> Tensor:
         return loss(model, batch) * (1e3 if state.step == 9 else 1.0)
 
-    steps = fit(state, batches, jumping, examples_per_step=5, shown=lambda batch: f"{len(batch)} rows")
+    state = start(module, jumping, describe=lambda batch: f"{len(batch)} rows")
+    steps = fit(state)
     for _ in range(9):
         next(steps)
     before = module.weight.clone()
@@ -189,7 +190,6 @@ def test_a_spike_stops_before_it_does_harm(monkeypatch: pytest.MonkeyPatch) -> N
         next(steps)
     assert torch.equal(module.weight, before)
     assert state.step == 9
-    assert loop_module.LossWatch is LossWatch
 
 
 def test_what_is_a_spike_and_what_is_not() -> None:

@@ -50,8 +50,7 @@ def aligned(vision: Path, language: Path, pairs: Path, out: Path, /, **values: A
         out,
         stage=stage,
         report=silent,
-        options=RunOptions(device=torch.device("cpu")),
-        images=pairs.parent / "pictures",
+        options=RunOptions(device=torch.device("cpu"), images=pairs.parent / "pictures"),
     )
 
 
@@ -88,7 +87,7 @@ def test_the_result_is_transformers_own(
         assert changed
         assert all("normalization" in name for name in changed)
     assert sorted(path.name for path in (tmp_path / "dual").iterdir() if path.is_dir()) == []
-    with pytest.raises(TrainingError, match="holds a finished model"):
+    with pytest.raises(TrainingError, match="holds a finished run"):
         aligned(vision_folder, text_folder, pairs, tmp_path / "dual")
 
 

@@ -14,7 +14,7 @@ from langadapt.errors import Report
 from langadapt.models import Student, Teacher, load_teacher, load_text_model, resolve_model
 from langadapt.nn import normed
 from langadapt.recipes import AdapterSpec, DistillStage, ModelRef, TextModelRef
-from langadapt.training.distill_data import DistillData, FrozenStates, StateBits, prepare
+from langadapt.training.distill_data import Cache, DistillData, FrozenStates, StateBits, prepare
 
 SHORT = [(f"{c} {t}", f"{t2} {c2}") for c, c2 in COLOURS.items() for t, t2 in THINGS.items()]
 # Of several lengths in no order, some sentences twice, some with two translations.
@@ -53,9 +53,7 @@ def prepared(
         stage=STAGE,
         teacher=teacher,
         student=student,
-        cache=cache,
-        state_cache_bytes=budget,
-        state_bits=bits,
+        cache=Cache(folder=cache, state_bytes=budget, state_bits=bits),
         report=report,
     )
 

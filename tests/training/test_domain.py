@@ -15,9 +15,8 @@ from langadapt.errors import Progress, RecipeError, TrainingError
 from langadapt.hub import origin as card_origin
 from langadapt.models import Artifact
 from langadapt.models.language_model import load_beside
-from langadapt.training.difficulty import DifficultyBank, SamplingRule
-from langadapt.training.hard_sampling import HardSampler, read_sampling
-from langadapt.training.run import read_log
+from langadapt.training.hard_sampling import HardSampler
+from langadapt.training.run import log_entries, read_log
 
 TEXTS = [target for _, target in sentences()[::13]]
 
@@ -40,19 +39,8 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def sampler(folder: Path, values: list[float], **sampling: Any) -> HardSampler:
     """Pairs 1000, 1001, ... of these difficulties, drawn 20 at a time in one endless epoch."""
     chosen = domain_stage(folder / "pairs.tsv", batch_size=20, sampling=sampling)
-    spec, start = chosen.sampling, np.array(values, np.float32)
-    rule = SamplingRule(
-        strength=spec.strength, floor_fraction=spec.floor_fraction, noise_fraction=spec.noise_fraction
-    )
-    return HardSampler(
-        bank=DifficultyBank.create(folder / "bank.bin", start, rule=rule),
-        start=start,
-        pairs=1000 + np.arange(len(values)),
-        quarter=np.arange(len(values), dtype=np.uint8) // np.uint8(max(1, len(values) // 4)),
-        stage=chosen,
-        steps_per_epoch=2000,
-        times=np.zeros(len(values), np.uint16),
-    )
+    start = np.array(values, np.float32)
+    return HardSampler(start, 1000 + np.arange(len(values)), chosen, steps_per_epoch=2000)
 
 
 def run_through(made: HardSampler) -> None:
@@ -61,7 +49,7 @@ def run_through(made: HardSampler) -> None:
     assert order is not None
     for drawn in order:
         assert len(set(drawn.tolist())) == 20
-        made._seen = (drawn, torch.from_numpy(made.bank.values[drawn - 1000].copy()))
+        made._measured = (drawn, torch.from_numpy(made.bank.values[drawn - 1000].copy()))
         made.learn()
 
 
@@ -98,7 +86,7 @@ def test_what_a_batch_measures_moves_its_own_pairs(tmp_path: Path) -> None:
     made = sampler(tmp_path, [0.2] * 40, momentum=0.75, difficulty="rank")
     # Caption 0 is found first, image 0 second: 0.25. Caption and image 1 are both found second: 0.5.
     logits = torch.tensor([[3.0, 1.0], [5.0, 0.0]])
-    made.see(np.array([1003, 1001]), logits, torch.zeros(2, 2, dtype=torch.bool))
+    made.measure(np.array([1003, 1001]), logits, torch.zeros(2, 2, dtype=torch.bool))
     np.testing.assert_array_equal(made.bank.values, np.full(40, 0.2, np.float32))
     made.learn()
     expected = np.full(40, 0.2)
@@ -137,7 +125,7 @@ def test_resumed_equals_uninterrupted(start: Path, pairs: Path, tmp_path: Path) 
     assert parts.digest == whole.digest
     assert parts.training["domain"] == whole.training["domain"]
     assert hard_pairs(tmp_path / "parts") == hard_pairs(tmp_path / "whole"), "difficulties and draws"
-    epochs = [list(read_sampling(tmp_path / name)) for name in ("whole", "parts")]
+    epochs = [list(log_entries(tmp_path / name, "sampling")) for name in ("whole", "parts")]
     assert epochs[0] == epochs[1]
     assert [epoch["step"] for epoch in epochs[0]] == [4, 8, 12]
     draws = [pair["draws"] for pair in hard_pairs(tmp_path / "whole")]

@@ -1,7 +1,8 @@
 """The optimizer loop against a plain loop, its schedule as a table, and its promises to the caller."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -9,9 +10,10 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from langadapt.errors import TrainingError
-from langadapt.training import FitPlan, FitState, fit
+from langadapt.training import FitPlan, FitState, Stage, fit
 from langadapt.training.loop import start_fit
 
+Loss = Callable[[nn.Module, Tensor], Tensor]
 PLAN = FitPlan(steps_per_epoch=4, epochs=3, warmup_fraction=0.25, gradient_clip_norm=0.5, seed=3)
 
 
@@ -32,12 +34,22 @@ def loss(model: nn.Module, batch: Tensor) -> Tensor:
     return model(batch).square().mean()
 
 
-def start(module: nn.Module, plan: FitPlan = PLAN) -> FitState:
+def start(module: nn.Module, loss: Loss = loss, **more: Any) -> FitState[Tensor]:
     groups = [
         {"params": [module.weight], "lr": 0.1, "weight_decay": 0.05},
         {"params": [module.bias], "lr": 0.02, "weight_decay": 0.0},
     ]
-    return start_fit(module, groups, plan=plan, accelerator=Accelerator(cpu=True))
+    stage = Stage(
+        name="test",
+        module=module,
+        groups=groups,
+        plan=PLAN,
+        batches=batches,
+        loss=loss,
+        examples_per_step=5,
+        **more,
+    )
+    return start_fit(stage, Accelerator(cpu=True))
 
 
 def test_rate_warms_up_in_a_line_and_falls_as_a_cosine() -> None:
@@ -51,7 +63,7 @@ def test_rate_warms_up_in_a_line_and_falls_as_a_cosine() -> None:
 
 def test_steps_equal_a_plain_loop() -> None:
     module, plain = linear(), linear()
-    logs = list(fit(start(module), batches, loss, examples_per_step=5))
+    logs = list(fit(start(module)))
     optimizer = torch.optim.AdamW(
         [{"params": [plain.weight], "weight_decay": 0.05}, {"params": [plain.bias], "weight_decay": 0.0}]
     )
@@ -79,15 +91,15 @@ def test_steps_equal_a_plain_loop() -> None:
 
 def test_the_caller_may_stop_and_go_on() -> None:
     whole, halves = linear(), linear()
-    list(fit(start(whole), batches, loss, examples_per_step=5))
+    list(fit(start(whole)))
     state = start(halves)
-    for log in fit(state, batches, loss, examples_per_step=5):
+    for log in fit(state):
         if log.step == 6:
             break
     assert state.step == 6
-    assert [log.step for log in fit(state, batches, loss, examples_per_step=5)] == list(range(7, 13))
+    assert [log.step for log in fit(state)] == list(range(7, 13))
     assert torch.equal(whole.weight, halves.weight)
-    assert list(fit(state, batches, loss, examples_per_step=5)) == []
+    assert list(fit(state)) == []
 
 
 def test_randomness_of_a_step_depends_on_its_number_alone() -> None:
@@ -99,8 +111,8 @@ def test_randomness_of_a_step_depends_on_its_number_alone() -> None:
 
     before = torch.get_rng_state()
     for stop in (5, 12):
-        state = start(linear())
-        for log in fit(state, batches, noisy, examples_per_step=5):
+        state = start(linear(), noisy)
+        for log in fit(state):
             torch.rand(3)  # what the caller draws changes nothing
             if log.step == stop:
                 break
@@ -112,12 +124,12 @@ def test_randomness_of_a_step_depends_on_its_number_alone() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops_before_it_does_harm(bad: float) -> None:
     module = linear()
-    state = start(module)
 
     def breaking(model: nn.Module, batch: Tensor) -> Tensor:
         return loss(model, batch) * (bad if state.step == 2 else 1.0)
 
-    logs = fit(state, batches, breaking, examples_per_step=5)
+    state = start(module, breaking)
+    logs = fit(state)
     assert [next(logs).step, next(logs).step] == [1, 2]
     before = module.weight.clone()
     with pytest.raises(TrainingError, match=rf"the loss is {bad} at step 3"):

@@ -12,8 +12,7 @@ from tiny_run import run
 from langadapt.errors import Progress, TrainingError
 from langadapt.files.store import cache_folder
 from langadapt.models import read_artifact
-from langadapt.training import distill as distill_function
-from langadapt.training.run import RunFolder, read_log
+from langadapt.training.run import Run, read_log
 
 SETTINGS = {
     "frozen": ("distill.epochs=3",),
@@ -111,7 +110,7 @@ def test_in_bfloat16_a_run_learns_as_much_and_resumes_to_the_bit(
 def test_the_time_of_all_starts_is_counted(
     language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(RunFolder, "seconds", property(lambda run: 100.0))
+    monkeypatch.setattr(Run, "seconds", property(lambda run: 100.0))
     for step in (4, 11, 25):  # the first stop is before any checkpoint: nothing of it is kept
         with pytest.raises(Stopped):
             run(language_folder, tmp_path, *SETTINGS["frozen"], report=stop_at(step))
@@ -130,7 +129,7 @@ def test_resumes_in_the_middle_of_an_epoch(
     same(whole("frozen"), tmp_path)
 
 
-@pytest.mark.parametrize("where", ["save_checkpoint", "write_artifact", "held_out_recall"])
+@pytest.mark.parametrize("where", ["run.save_checkpoint", "distill.write_artifact", "distill.validate_texts"])
 def test_resumed_after_a_stop_between_two_files(
     language_folder: Path,
     tmp_path: Path,
@@ -138,17 +137,18 @@ def test_resumed_after_a_stop_between_two_files(
     monkeypatch: pytest.MonkeyPatch,
     where: str,
 ) -> None:
-    module = sys.modules[distill_function.__module__]  # the package's name for it is the function
-    real, calls = getattr(module, where), []
+    file, name = where.split(".")
+    module = sys.modules[f"langadapt.training.{file}"]  # the package's name for it is a function
+    real, calls = getattr(module, name), []
 
     def stopping(*args: object, **options: object) -> object:
         calls.append(where)
-        if len(calls) == (1 if where == "write_artifact" else 2):
+        if len(calls) == (1 if name == "write_artifact" else 2):
             raise Stopped
         return real(*args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, where, stopping)
+        patch.setattr(module, name, stopping)
         with pytest.raises(Stopped):
             run(language_folder, tmp_path, *SETTINGS["frozen"])
     run(language_folder, tmp_path, *SETTINGS["frozen"])

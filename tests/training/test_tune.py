@@ -20,7 +20,7 @@ from langadapt.models import LanguageModel, read_artifact, tuning, write_artifac
 from langadapt.models.tuning import ContrastModel, trainable_towers
 from langadapt.nn.losses import Temperature, duplicates, softmax_contrast
 from langadapt.recipes import TuneStage
-from langadapt.training.contrast_data import ContrastData, Share, prepare_pairs
+from langadapt.training.contrast import ContrastData, Share, prepare_pairs
 from langadapt.training.run import read_log
 
 TEXTS = [target for _, target in sentences()[::13]]
@@ -48,8 +48,6 @@ def prepared(model: LanguageModel, chosen: TuneStage) -> ContrastData:
         stage=chosen,
         teacher=model.teacher,
         tokenize=model.student.text_model.tokenize,
-        fraction=1.0,
-        locked=chosen.image == ("locked",),
         report=silent,
     )
 
@@ -231,7 +229,6 @@ def test_held_out_images_are_no_training_images(start: Path, pairs: Path, tmp_pa
         teacher=data.teacher,
         tokenize=lambda texts: data.tokens,
         fraction=0.3,
-        locked=True,
         report=silent,
     )
     assert part.split.held_out.tolist() == data.split.held_out.tolist()
