@@ -1,6 +1,7 @@
 """`langadapt languages`: what is listed, a new language from template to loaded recipe, schemas."""
 
 import json
+import shutil
 from pathlib import Path
 
 import jsonschema
@@ -136,3 +137,14 @@ def test_schemas_are_written_and_explain_their_keys(langadapt, tmp_path: Path) -
     assert "ISO 15924" in written["properties"]["scripts"]["description"]
     for arguments in ((), ("--kind", "pair"), ("--kind", "pairs", "--out", tmp_path)):
         assert langadapt("languages", "schema", *arguments).code == 2
+
+
+def test_a_variant_trains_into_a_folder_of_its_own_name(
+    langadapt, language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(language_folder, tmp_path / "my")
+    (tmp_path / "my" / "es.yaml").rename(tmp_path / "my" / "es-mine.yaml")
+    monkeypatch.chdir(tmp_path)
+    done = langadapt("distill", "--recipe", "my/es-mine", "--set", "distill.epochs=1")
+    assert done.code == 0, done.err
+    assert (tmp_path / "runs" / "es-mine" / "artifact.json").is_file()

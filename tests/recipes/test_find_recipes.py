@@ -10,6 +10,7 @@ from langadapt.recipes import (
     PairsRecipe,
     ParallelRecipe,
     RetrievalRecipe,
+    authoring,
     data_recipe,
     dump_recipe,
     find,
@@ -66,6 +67,7 @@ def variants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         recipe = override(find_language(name.partition("-")[0]), [f"distill.learning_rate={rate}"]).recipe
         (folder / f"{name}.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
     monkeypatch.setattr(find, "shipped_folder", lambda name: tmp_path / name)
+    monkeypatch.setattr(authoring, "shipped_folder", lambda name: tmp_path / name)
     find._names_of_languages.cache_clear()
     yield folder
     find._names_of_languages.cache_clear()
@@ -77,6 +79,12 @@ def test_two_recipes_of_one_language_lie_in_one_folder(variants: Path):
             recipe = find_language(asked).recipe
             assert (recipe.code, recipe.distill.learning_rate) == ("zh", rate)
     assert find.shipped_languages() == ["de", "zh", "zh-e5"]
+
+
+def test_a_new_recipe_copies_the_variant_or_else_the_language(variants: Path):
+    for asked, source in {"zh-e5": "zh-e5", "zh-mine": "zh"}.items():
+        text = (variants / f"{source}.yaml").read_text(encoding="utf-8")
+        assert authoring.new_recipe_texts(asked) == {f"{asked}.yaml": text}
 
 
 @pytest.mark.parametrize(
