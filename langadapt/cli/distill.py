@@ -46,9 +46,9 @@ def distill_command(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    found = override(chosen_recipe(lang, recipe), settings or [])
+    recipe_file = override(chosen_recipe(lang, recipe), settings or [])
     budget = parse_bytes(state_cache)
-    folder = out or Path("runs") / found.path.stem
+    folder = out or Path("runs") / recipe_file.path.stem
 
     from langadapt.evaluation.plots import save_svg, training_curve
     from langadapt.models.device import chosen_device
@@ -61,7 +61,7 @@ def distill_command(
         overwrite=overwrite,
     )
     with progress_report() as report:
-        artifact = distill(found, folder, report=report, options=options)
+        artifact = distill(recipe_file, folder, report=report, options=options)
     save_svg(folder / "curve.svg", training_curve(folder))
     if as_json:
         typer.echo(json.dumps({"run": str(folder), **artifact.training}, ensure_ascii=False))
@@ -73,7 +73,7 @@ def distill_command(
 
 
 def chosen_recipe(lang: str | None, recipe: str | None) -> RecipeFile[LanguageRecipe]:
-    """The recipe that `--lang` or `--recipe` names; exactly one of them must."""
+    """Return the recipe that `--lang` or `--recipe` names; exactly one of them must."""
     name = recipe or lang
     if name is None or (recipe and lang):
         raise RecipeError(
@@ -83,7 +83,7 @@ def chosen_recipe(lang: str | None, recipe: str | None) -> RecipeFile[LanguageRe
 
 
 def parse_bytes(text: str) -> int:
-    """`20GB`, `500M` or `0` as a number of bytes (powers of 1000)."""
+    """Return `20GB`, `500M` or `0` as a number of bytes (powers of 1000)."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)B?", text.strip().upper())
     if match is None:
         raise RecipeError(f"--state-cache {text}: expected a size such as 20GB, 500MB or 0")

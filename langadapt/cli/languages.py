@@ -260,7 +260,7 @@ def check_command(
 
 
 def _data_of(names: list[str] | None, languages: list[Any]) -> list[RecipeFile[DataCard]]:
-    """Every shipped data recipe, or those that the given languages name."""
+    """Return every shipped data recipe, or those that the given languages name."""
     if not names:
         return [file for schema in DATA_KINDS.values() for file in all_data_recipes(schema)]
     asked: dict[tuple[str, str], RecipeFile[DataCard]] = {}

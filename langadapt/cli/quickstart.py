@@ -39,7 +39,7 @@ def quickstart_command(
         raise RecipeError(f"--lang {lang}: the embedded world speaks {', '.join(sorted(TARGETS))}")
     console.print(f"drawing the world in {shown(folder)}")
     write_world(folder)
-    found = find_language(str(folder / lang))
+    recipe_file = find_language(str(folder / lang))
     if prepare:
         console.print(f"next: langadapt distill --recipe {shown(folder)}/{lang}")
         return
@@ -54,7 +54,7 @@ def quickstart_command(
     if not (run / "artifact.json").is_file():
         console.print(f"langadapt distill --recipe {shown(folder)}/{lang} --out {shown(run)}")
         with progress_report() as report:
-            distill(found, run, report=report)
+            distill(recipe_file, run, report=report)
         save_svg(run / "curve.svg", training_curve(run))
     console.print(f"langadapt eval {shown(run)}")
     model = load(run)
@@ -63,7 +63,7 @@ def quickstart_command(
         typer.echo(score_json(cards))
         return
     print_result(score_report(cards))
-    query = found.recipe.examples[0]
+    query = recipe_file.recipe.examples[0]
     console.print(
         f'try: langadapt search {shown(folder)}/photos "{query}" --model {shown(run)} --html found.html'
     )

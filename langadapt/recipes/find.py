@@ -157,21 +157,21 @@ def _names_of_languages() -> dict[str, str]:
 
 
 def override(recipe_file: RecipeFile[LanguageRecipe], settings: Sequence[str]) -> RecipeFile[LanguageRecipe]:
-    """Return the same recipe with some values set.
+    """Return the same recipe with some values set, as `with_values` does."""
+    return replace(recipe_file, recipe=with_values(LanguageRecipe, recipe_file.recipe, settings))
+
+
+def with_values(schema: type[S], recipe: S, settings: Sequence[str]) -> S:
+    """Return a recipe object with some values set.
 
     Args:
-        recipe_file: The recipe.
+        schema: The recipe's class.
+        recipe: Stays as it is.
         settings: `dotted.key=value`, the value as YAML: `adapter.layers=4`, `text_model.trains={last: 2}`.
 
     Raises:
         RecipeError: No `=`, an unknown key or a value of the wrong type.
     """
-    recipe = with_values(LanguageRecipe, recipe_file.recipe, settings)
-    return replace(recipe_file, recipe=recipe)
-
-
-def with_values(schema: type[S], recipe: S, settings: Sequence[str]) -> S:
-    """Return a recipe object with some values set; arguments and errors as in `override`."""
     values = recipe.model_dump(mode="json")
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -234,12 +234,8 @@ def expand(values: dict[str, Any], *, where: str) -> dict[str, dict[str, Any]]:
         values: The file's; `variants` is a list of mappings, everything else is the recipe.
         where: File name that starts each error line.
 
-    Returns:
-        Plain recipes by name, in the order of the table.
-
     Raises:
-        RecipeError: No rows, a row without a value that the recipe asks for or with one that it does not, or
-            two rows of one name.
+        RecipeError: No rows, a row whose keys are not those that the recipe asks for, or a name twice.
 
     Example:
         >>> expand({"name": "a-{code}", "rows": "{n}", "variants": [{"code": "de", "n": 5}]}, where="a.yaml")

@@ -47,8 +47,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise RecipeError(f"{path}: no such recipe file") from error
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe file") from None
     except IsADirectoryError as error:
         raise RecipeError(f"{path}: is a folder; a recipe is a YAML file") from error
     except UnicodeDecodeError as error:
