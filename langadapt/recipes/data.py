@@ -49,7 +49,7 @@ class DataCard(Spec):
     """What every data recipe states about its data."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")]
-    """Equals the file's stem."""
+    """Equals the file's stem; in a family it starts with it."""
     title: str
     homepage: str | None = None
     licence: str

@@ -185,15 +185,13 @@ class HardSampling(Spec):
 
     difficulty: Literal["chance", "rank"] = "chance"
     """`chance`: one minus the softmax probability of the partner in a batch, mean of both directions. `rank`:
-    one minus its reciprocal rank, which is 0 for all that are found first: in small batches nearly all."""
+    one minus its reciprocal rank: 0 for nearly all pairs of a small batch."""
     strength: NotNegative = 0.0
-    """Draws follow difficulty ** strength; 0: ordinary epochs, in which each pair comes once. What either
-    brings is measured in benchmarks/DOMAIN.md."""
+    """Draws follow difficulty ** strength; 0: each pair comes once per epoch (see benchmarks/DOMAIN.md)."""
     floor_fraction: Fraction = 0.3
     """Share of the draws (or of the loss, for `instance_strength`) that ignores the difficulty."""
     noise_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """The hardest share of the pairs gets the floor alone: set it to about the share of wrong captions, which
-    are among them. Where captions are right this only loses what is hard."""
+    """The hardest share of the pairs gets the floor alone: set it to about the share of wrong captions."""
     momentum: Fraction = 0.7
     """Share of the old difficulty that stays when a pair is measured again."""
     uniform_epochs: Annotated[int, Field(ge=0)] = 0
@@ -215,16 +213,15 @@ class DomainStage(TuneStage):
     image: Trainable = ("adapters",)
     sampling: HardSampling = HardSampling()
     blend: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """Share of the change that is kept at the end; each weight goes back towards the model that it was.
-    Less than 1 forgets less of what is general, and gains less."""
+    """Share of the change that is kept at the end: less than 1 forgets less, and gains less."""
 
 
 class FewShotStage(Spec):
     """A prompt is [general context][domain context][instance context][class name]; contexts can be off."""
 
     template: Template | None = None
-    """Where every context starts, with `{label}`; None is the first of the recipe's `prompts`. Its tokens are
-    the learnable ones: a longer template has a longer context."""
+    """Where every context starts; None is the first of the recipe's `prompts`. Its tokens are the learnable
+    ones: a longer template has a longer context."""
     general: bool = True
     """Tokens that all classes share; alone they are CoOp's."""
     domain: bool = True
@@ -267,11 +264,9 @@ class FewShotStage(Spec):
     instance_classes: PositiveInt = 4
     """Classes that such an image is contrasted with: its own and the most similar other ones."""
     instance_alone: bool = True
-    """The instance context learns on top of the others, which learn without it. False: the others learn from
-    prompts with it, too, as in CoCoOp."""
+    """The other contexts learn without the instance context. False: with it, as in CoCoOp."""
     rescored_classes: PositiveInt = 5
-    """Classes of an image that are scored with its instance context: those that score best without one. As
-    many as there are classes is the full, dear way."""
+    """Classes of an image that are scored with its instance context: those that score best without one."""
     chunk_texts: PositiveInt = 1024
     """Prompts that pass through the text model at a time."""
     seed: int = 0
