@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from langadapt.cli.evaluate import score
+from langadapt.cli.evaluate import available_sets, score
 from langadapt.cli.progress import progress_report
 from langadapt.models import load
 from langadapt.quickstart.world import write_world
@@ -39,7 +39,8 @@ def main() -> None:
             artifact = distill(
                 override(found, settings), out, report=report, options=RunOptions(overwrite=True)
             )
-        (card,) = score(load(out), [], own=(None, None, False), run=str(out), page=None)
+        model = load(out)
+        (card,) = score(model, available_sets(model.artifact.recipe), run=str(out))
         row = {
             "settings": settings,
             "retention": round(card.retention or 0.0, 3),

@@ -154,7 +154,7 @@ def eval_classification(
     from langadapt.errors import Progress
     from langadapt.evaluation.classification import classification_json, evaluate_classification
     from langadapt.evaluation.page import Page, run_facts, write_page
-    from langadapt.evaluation.plots import save_confusion
+    from langadapt.evaluation.plots import confusion_svg
     from langadapt.evaluation.tables import to_terminal
     from langadapt.files.atomic import write_text
     from langadapt.models import load
@@ -175,7 +175,9 @@ def eval_classification(
     folder = Path(run)
     if folder.is_dir():
         write_text(folder / "classification.json", text)
-        save_confusion(folder / "confusion.svg", card.rows[0][1].confusion, card.classes)
+        write_text(
+            folder / "confusion.svg", confusion_svg(card.rows[0][1].confusion, card.classes, alone=True)
+        )
     target = page or (folder / "classification.html" if folder.is_dir() else None)
     if target is not None:
         facts = run_facts(model.artifact, folder)

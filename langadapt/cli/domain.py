@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from langadapt.cli.evaluate import own_sets
+from langadapt.cli.evaluate import available_sets
 from langadapt.cli.options import AsJson, Device, LanguageCode, Overwrite, TableImages
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.cli.tune import chosen_stage, chosen_student
@@ -95,7 +95,7 @@ def domain_command(
         raise DataError(f"{place} holds a finished run; choose another --out, or --overwrite")
     domain_sets = [] if test is None else [retrieval_from_files(test, test_images, language=own.code)]
     general_sets = (
-        own_sets(own)
+        available_sets(own)
         if general is None
         else [retrieval_from_files(general, general_images, language=own.code)]
     )

@@ -12,6 +12,10 @@ from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
     from langadapt.data.retrieval import RetrievalSet
     from langadapt.evaluation.cards import ScoreCard
     from langadapt.models import LanguageModel
@@ -21,11 +25,11 @@ HELP = """Score an adapter on retrieval or, with --classify, on zero-shot classi
 
 Retrieval: R@1/5/10 both ways, mR3_t2i, mR3_i2t, mR6, interval and signature.
 
-Beside the student stand the ceiling (teacher on the English captions of the same images) and the floor
-(teacher on the raw captions). Retention is student / ceiling.
+The student is compared with the ceiling (the teacher on the English captions of the same images) and the
+floor (the teacher on the raw captions). Retention is student / ceiling.
 
-Without --on all test sets of the recipe that are on this machine are scored; for the others it says how to
-get them.
+Without --on, all test sets of the recipe that are on this machine are scored; for the others, the command
+prints how to get them.
 
 Examples:
 
@@ -90,21 +94,12 @@ def eval_command(
 ) -> None:
     if classify is not None:
         if on or captions or images or image_free or translate_with:
-            raise DataError(
-                "--classify stands alone: leave out --on, --captions, --images, --image-free and "
-                "--translate-with"
-            )
+            others = "--on, --captions, --images, --image-free and --translate-with"
+            raise DataError(f"--classify stands alone: leave out {others}")
         from langadapt.cli.classify import eval_classification
 
-        eval_classification(
-            run,
-            classify,
-            classes=classes,
-            prompts=prompts,
-            json_file=json_file,
-            page=page,
-            device=device,
-        )
+        files = {"classes": classes, "prompts": prompts, "json_file": json_file, "page": page}
+        eval_classification(run, classify, **files, device=device)
         return
     if classes is not None or prompts is not None:
         raise DataError("--classes and --prompts belong to a classification set: give --classify FOLDER too")
@@ -119,74 +114,92 @@ def eval_command(
     from langadapt.models.device import chosen_device
 
     where = chosen_device(device)
-    translator = None
-    if translate_with is not None:
-        from langadapt.models import resolve_model
-        from langadapt.models.translator import load_translator, named_model
-
-        source = resolve_model(named_model(translate_with))
-        translator = load_translator(source, source_code=source_code, device=where)
+    translator = _translator(translate_with, source_code, where) if translate_with else None
     model = load(run, device=where)
-    own = (captions, images, image_free)
-    cards = score(model, on or [], own=own, run=run, page=page, translator=translator)
+    recipe = model.artifact.recipe
+    if captions is None:
+        sets = _chosen_sets(recipe, on or [])
+    else:
+        from langadapt.data.retrieval import retrieval_from_files
 
-    from langadapt.evaluation.cards import score_json, score_report
-    from langadapt.files.atomic import write_text
-
-    text = score_json(cards)
-    if json_file is not None and str(json_file) == "-":
-        typer.echo(text)
-        return
-    print_result(score_report(cards))
-    if json_file is not None:
-        write_text(json_file, text)
+        sets = [retrieval_from_files(captions, images, language=recipe.code, image_free=image_free)]
+    _show(score(model, sets, run=run, page=page, translator=translator), json_file)
 
 
 def score(
     model: "LanguageModel",
-    on: list[str],
+    sets: "Sequence[RetrievalSet]",
     *,
-    own: tuple[Path | None, Path | None, bool],
     run: str,
-    page: Path | None,
+    page: Path | None = None,
     translator: "Translator | None" = None,
 ) -> "list[ScoreCard]":
-    """Scores a model on several sets and writes the report page; shows progress.
+    """Score a model on several sets, with a progress bar, and write the report page.
 
-    Where `run` is a folder, its scores.json keeps the newest card of every set that it was scored on.
+    Where `run` is a folder, its scores.json keeps the newest card of every set that it was scored on, and the
+    page is its report.html unless `page` says otherwise.
     """
-    from langadapt.errors import Progress
     from langadapt.evaluation.page import Page, example_searches, run_facts, write_page
     from langadapt.evaluation.plots import training_curve
-    from langadapt.evaluation.retrieval import evaluate_retrieval
+    from langadapt.evaluation.retrieval import evaluate_sets
     from langadapt.models.artifact import SCORES
 
-    sets = _sets(model, on, own)
-    cards, searches = [], []
     with progress_report() as report:
-        for retrieval in sets:
-
-            def images_done(done: int, total: int) -> None:
-                report(Progress(stage=f"images of {retrieval.name}", done=done, total=total))  # noqa: B023
-
-            found = evaluate_retrieval(retrieval, model, progress=images_done, translator=translator)
-            cards.append(found.card)
-            searches += example_searches(retrieval, found)
+        evaluations = evaluate_sets(sets, model, report=report, translator=translator)
+    cards = [evaluation.card for evaluation in evaluations]
     folder = Path(run)
     if folder.is_dir():
         _keep_scores(folder / SCORES, cards)
     target = page or (folder / "report.html" if folder.is_dir() else None)
     if target is not None:
-        page_content = Page(
+        content = Page(
             title=f"{model.artifact.recipe.name} for {Path(model.artifact.teacher.repo).name}",
             cards=cards,
             curve=training_curve(folder),
-            searches=searches,
+            searches=[
+                search for pair in zip(sets, evaluations, strict=True) for search in example_searches(*pair)
+            ],
             facts=run_facts(model.artifact, folder),
         )
-        write_page(target, page_content)
+        write_page(target, content)
         console.print(f"report page: {shown(target)}")
     return cards
+
+
+def available_sets(recipe: LanguageRecipe) -> "list[RetrievalSet]":
+    """Load the recipe's test sets that are on this machine; print why the others are not scored."""
+    from langadapt.data.retrieval import load_retrieval
+
+    available, missing = [], []
+    for name in recipe.evaluate:
+        try:
+            available.append(load_retrieval(data_recipe(RetrievalRecipe, name)))
+        except (MissingDataError, RecipeError) as error:
+            missing.append(str(error))
+    for line in missing:
+        console.print(f"not scored: {line}")
+    return available
+
+
+def _chosen_sets(recipe: LanguageRecipe, on: list[str]) -> "list[RetrievalSet]":
+    from langadapt.data.retrieval import load_retrieval
+
+    if on:
+        return [load_retrieval(data_recipe(RetrievalRecipe, name)) for name in on]
+    available = available_sets(recipe)
+    if not available:
+        raise RecipeError(
+            f"none of the recipe's {len(recipe.evaluate)} test sets is here: fetch one, or score your own "
+            "captions with --captions FILE --images FOLDER"
+        )
+    return available
+
+
+def _translator(name: str, source_code: str | None, device: "torch.device") -> "Translator":
+    from langadapt.models import resolve_model
+    from langadapt.models.translator import load_translator, named_model
+
+    return load_translator(resolve_model(named_model(name)), source_code=source_code, device=device)
 
 
 def _keep_scores(path: Path, cards: "list[ScoreCard]") -> None:
@@ -199,36 +212,14 @@ def _keep_scores(path: Path, cards: "list[ScoreCard]") -> None:
     write_text(path, score_json([*kept, *cards]))
 
 
-def _sets(
-    model: "LanguageModel", on: list[str], own: tuple[Path | None, Path | None, bool]
-) -> "list[RetrievalSet]":
-    from langadapt.data.retrieval import load_retrieval, retrieval_from_files
+def _show(cards: "list[ScoreCard]", json_file: Path | None) -> None:
+    from langadapt.evaluation.cards import score_json, score_report
+    from langadapt.files.atomic import write_text
 
-    captions, images, image_free = own
-    recipe = model.artifact.recipe
-    if captions is not None:
-        return [retrieval_from_files(captions, images, language=recipe.code, image_free=image_free)]
-    if on:
-        return [load_retrieval(data_recipe(RetrievalRecipe, name)) for name in on]
-    found = own_sets(recipe)
-    if not found:
-        raise RecipeError(
-            f"none of the recipe's {len(recipe.evaluate)} test sets is here: fetch one, or score your own "
-            "captions with --captions FILE --images FOLDER"
-        )
-    return found
-
-
-def own_sets(recipe: LanguageRecipe) -> "list[RetrievalSet]":
-    """The recipe's own test sets that are on this machine; says why the others are not scored."""
-    from langadapt.data.retrieval import load_retrieval
-
-    found, missing = [], []
-    for name in recipe.evaluate:
-        try:
-            found.append(load_retrieval(data_recipe(RetrievalRecipe, name)))
-        except (MissingDataError, RecipeError) as error:
-            missing.append(str(error))
-    for line in missing:
-        console.print(f"not scored: {line}")
-    return found
+    text = score_json(cards)
+    if json_file is not None and str(json_file) == "-":
+        typer.echo(text)
+        return
+    print_result(score_report(cards))
+    if json_file is not None:
+        write_text(json_file, text)

@@ -229,7 +229,7 @@ def check_command(
 
     from huggingface_hub import HfApi
 
-    from langadapt.hub.recipe_check import Checked, check_data, check_language, hub_lookup
+    from langadapt.hub.check import Checked, check_data, check_language, hub_lookup
 
     look = hub_lookup(HfApi())
     checked: list[Checked] = []

@@ -12,10 +12,10 @@ from langadapt.errors import ModelError, PublishError
 
 HELP = """Publish an adapter on the Hugging Face Hub, with a card made from its artifact.
 
-The run must have been scored (langadapt eval). It is staged in a temporary folder, loaded again and compared
-with what the student said after its training, and uploaded in one commit: nothing is visible half done, and
-the same command goes on after an interruption. What a data licence forbids is refused; non-commercial terms
-and unknown ones are marked in the card.
+The run must have been scored (langadapt eval). It is staged in a temporary folder, loaded again, checked
+against the embeddings stored after training, and uploaded in one commit. Nothing half done is ever visible;
+after an interruption, run the same command again. A data licence that forbids publishing is an error;
+non-commercial and unknown terms are marked in the card.
 
 Examples:
 
@@ -65,7 +65,7 @@ def publish_command(
         repo=repo or "org/name", permission=permission, local_base_models=local_base_models
     )
     done = publish(run, options=options, out=out, private=private, send=not dry_run)
-    licences = done.staged.licences
+    licences = done.licences
     if as_json:
         result = {
             "repo": repo,
@@ -73,13 +73,13 @@ def publish_command(
             "folder": str(out) if out else None,
             "files": done.sizes,
             "licence": licences.name or licences.licence,
-            "largest_difference": done.staged.largest_difference,
+            "largest_difference": done.largest_difference,
         }
         typer.echo(json.dumps(result, ensure_ascii=False))
         return
     for name, size in done.sizes.items():
         console.print(f"  {name}  {size:,} bytes")
-    console.print(f"samples reproduced to {done.staged.largest_difference:.1e}")
+    console.print(f"samples reproduced to {done.largest_difference:.1e}")
     console.print(f"licence: {licences.name or licences.licence}")
     if licences.unknown:
         console.print(f"the card says that these terms are unknown: {', '.join(licences.unknown)}")

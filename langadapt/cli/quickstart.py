@@ -44,7 +44,7 @@ def quickstart_command(
         console.print(f"next: langadapt distill --recipe {shown(folder)}/{lang}")
         return
 
-    from langadapt.cli.evaluate import score
+    from langadapt.cli.evaluate import available_sets, score
     from langadapt.evaluation.cards import score_json, score_report
     from langadapt.evaluation.plots import save_svg, training_curve
     from langadapt.models import load
@@ -58,7 +58,7 @@ def quickstart_command(
         save_svg(run / "curve.svg", training_curve(run))
     console.print(f"langadapt eval {shown(run)}")
     model = load(run)
-    cards = score(model, [], own=(None, None, False), run=str(run), page=None)
+    cards = score(model, available_sets(model.artifact.recipe), run=str(run))
     if as_json:
         typer.echo(score_json(cards))
         return

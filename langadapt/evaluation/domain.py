@@ -10,10 +10,10 @@ import torch
 
 from langadapt.data.pairs import load_pairs
 from langadapt.data.retrieval import RetrievalSet
-from langadapt.errors import Progress, Report
+from langadapt.errors import Report
 from langadapt.evaluation.page import DomainReport, Page, Thumbnail, run_facts, write_page
 from langadapt.evaluation.plots import QUARTER_NAMES, training_curve
-from langadapt.evaluation.retrieval import evaluate_retrieval
+from langadapt.evaluation.retrieval import evaluate_sets
 from langadapt.evaluation.tables import Column, Row, ScoreTable
 from langadapt.metrics.retrieval import RetrievalScores
 from langadapt.models import Artifact, load
@@ -42,16 +42,8 @@ def scored(
     """The student of a run on each set."""
     if not sets:
         return []
-    model, found = load(run, device=device), []
-    for _, retrieval in sets:
-
-        def images_done(done: int, total: int) -> None:
-            report(Progress(stage=f"{run.name}: images of {retrieval.name}", done=done, total=total))  # noqa: B023
-
-        card = evaluate_retrieval(retrieval, model, progress=images_done).card
-        assert card.student is not None
-        found.append(card.student)
-    return found
+    evaluations = evaluate_sets([item for _, item in sets], load(run, device=device), report=report)
+    return [evaluation.card.student for evaluation in evaluations if evaluation.card.student is not None]
 
 
 def compared(

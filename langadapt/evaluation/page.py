@@ -80,11 +80,6 @@ class Page:
     facts: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Heading (settings, environment) to name to value."""
 
-    @property
-    def knows_right_images(self) -> bool:
-        """Whether an image is marked as the right one."""
-        return any(image.correct for search in self.searches for image in search.images)
-
 
 def write_page(path: Path, page: Page) -> None:
     """Write the page atomically.
@@ -107,6 +102,7 @@ def page_html(page: Page) -> str:
         .render(
             page=page,
             warnings=card_warnings(page.cards),
+            marked=any(image.correct for search in page.searches for image in search.images),
             data_uri=data_uri,
             curve_panels=lambda points: map(Markup, curve_panels(points)),
             draws_panel=lambda sampling: Markup(draws_panel(sampling)),

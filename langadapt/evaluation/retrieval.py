@@ -1,4 +1,4 @@
-"""Encode a retrieval set with the student, and with the teacher in English and as it is; score all."""
+"""Score a student on retrieval sets, beside the teacher on English, translated and raw captions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from langadapt.data.retrieval import RetrievalSet
+from langadapt.errors import Progress, Report
 from langadapt.evaluation.cards import ScoreCard
 from langadapt.metrics.retrieval import RetrievalScores, retrieval_scores
 from langadapt.metrics.signature import Signature
@@ -32,7 +33,7 @@ def evaluate_retrieval(
     progress: ImageProgress | None = None,
     translator: Translator | None = None,
 ) -> Evaluation:
-    """Scores an adapted language model on a retrieval set.
+    """Score an adapted language model on a retrieval set.
 
     The student's row stands beside the ceiling (teacher on English captions of the same images, where the
     set has them) and the floor (teacher on the raw captions). In an image-free set the teacher's embeddings
@@ -101,8 +102,26 @@ def evaluate_retrieval(
     return Evaluation(card=card, text=text, gallery=gallery)
 
 
+def evaluate_sets(
+    sets: Sequence[RetrievalSet],
+    model: LanguageModel,
+    *,
+    report: Report,
+    translator: Translator | None = None,
+) -> list[Evaluation]:
+    """Score a model on several sets; `report` is told how many images of each are embedded."""
+    evaluations = []
+    for retrieval in sets:
+
+        def images_done(done: int, total: int) -> None:
+            report(Progress(stage=f"images of {retrieval.name}", done=done, total=total))  # noqa: B023
+
+        evaluations.append(evaluate_retrieval(retrieval, model, progress=images_done, translator=translator))
+    return evaluations
+
+
 def best_images(evaluation: Evaluation, rows: Sequence[int], *, count: int) -> list[list[int]]:
-    """For some texts the gallery's `count` best places, best first."""
+    """Return for some texts the `count` best rows of the gallery, best first."""
     similarity = evaluation.text[list(rows)] @ evaluation.gallery.T
-    found: list[list[int]] = similarity.topk(min(count, similarity.shape[1]), dim=1).indices.tolist()
-    return found
+    indices: list[list[int]] = similarity.topk(min(count, similarity.shape[1]), dim=1).indices.tolist()
+    return indices

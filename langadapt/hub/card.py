@@ -1,29 +1,21 @@
 """The model card: metadata for the Hub's search, and the text, from the artifact and its scores alone."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from langadapt import __version__
 from langadapt.evaluation.cards import ScoreCard
-from langadapt.evaluation.tables import to_markdown
-from langadapt.hub import origin
-from langadapt.hub.licences import Sum, licence_sum
+from langadapt.evaluation.tables import templates, to_markdown
+from langadapt.hub.licences import LicenceSum, changed_models, licence_sum
+from langadapt.metrics.retrieval import CUTOFFS
 from langadapt.models import Artifact
 from langadapt.models.tuning import has_tuned_images
-
-
-@dataclass(frozen=True, kw_only=True)
-class Usage:
-    """How to use the adapter in one tool."""
-
-    title: str
-    text: str
-    """Markdown."""
-    files: tuple[str, ...] = ()
-    """What the tool needs beside the artifact's own files."""
+from langadapt.recipes import TextModelRef, trainable_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +27,8 @@ class CardFacts:
     artifact: Artifact
     scores: Sequence[ScoreCard]
     adapter_bytes: int
-    usages: Sequence[Usage]
+    has_module: bool
+    """Whether sentence-transformers can load the repository."""
     permission: str | None = None
     """Who allowed to publish what a licence forbids, in the publisher's words."""
 
@@ -44,29 +37,56 @@ class CardFacts:
         return f"{self.artifact.recipe.name} for {Path(self.artifact.teacher.repo).name}"
 
     @property
-    def licences(self) -> Sum:
+    def licences(self) -> LicenceSum:
         return licence_sum(self.artifact.data, (self.artifact.teacher, self.artifact.text_model))
 
 
 def model_card(facts: CardFacts) -> ModelCard:
-    """The whole card."""
-    parts = (
-        _head(facts),
-        _usages(facts.usages),
-        section(facts.scores, facts.artifact.recipe.evaluate),
-        origin.licences(facts.artifact, facts.licences, facts.permission),
-        origin.data(facts.artifact.data),
-        origin.training(facts.artifact),
-        origin.contamination(facts.artifact),
-        origin.limits(facts.artifact, facts.scores),
-        _check(facts),
+    """Build the whole card."""
+    return ModelCard(
+        f"---\n{metadata(facts).to_yaml()}\n---\n\n{card_text(facts)}", ignore_metadata_errors=False
     )
-    body = "\n\n".join(part.strip() for part in parts)
-    return ModelCard(f"---\n{metadata(facts).to_yaml()}\n---\n\n{body}\n", ignore_metadata_errors=False)
+
+
+def card_text(facts: CardFacts) -> str:
+    """Render the Markdown below the metadata."""
+    artifact, recipe = facts.artifact, facts.artifact.recipe
+    distilled, later_stages = _stages(artifact.training)
+    environment = dict(artifact.environment)
+    device = environment.pop("device", distilled["device"])
+    also = f" ({recipe.native_name})" if recipe.native_name != recipe.name else ""
+    states = [(source.name, source.contamination) for source in artifact.data]
+    template = templates(escape_html=False, package="langadapt.hub").get_template("card.md")
+    text = template.render(
+        facts=facts,
+        artifact=artifact,
+        recipe=recipe,
+        stage=recipe.distill,
+        language=f"{recipe.name}{also}",
+        licences=facts.licences,
+        example=json.dumps(artifact.samples.texts[:1] if artifact.samples else [], ensure_ascii=False),
+        image_tower_trained=has_tuned_images(artifact.weights),
+        trained_part=trained_part(recipe.text_model),
+        changed=[f"`{model.repo}`" for model in changed_models(artifact)],
+        scored_sets=[card.label for card in facts.scores if card.student],
+        not_scored=sorted(set(recipe.evaluate) - {card.name for card in facts.scores}),
+        distilled=distilled,
+        later_stages=later_stages,
+        device=device,
+        software=[f"{name} {version}" for name, version in environment.items()],
+        kept=[f"{name} {state}" for name, state in states if state.startswith("kept")],
+        dropped=[name for name, state in states if state == "dropped"],
+        unchecked=[name for name, state in states if state != "dropped" and not state.startswith("kept")],
+        to_markdown=to_markdown,
+        first_url=_first_url,
+        duration=_duration,
+        version=__version__,
+    )
+    return text.strip() + "\n"
 
 
 def metadata(facts: CardFacts) -> ModelCardData:
-    """The card's YAML block, with `model-index`."""
+    """Build the card's YAML block, with `model-index`."""
     artifact, licences = facts.artifact, facts.licences
     base = [model.repo for model in (artifact.teacher, artifact.text_model) if not model.local]
     datasets = list(dict.fromkeys(source.hub_repo for source in artifact.data if source.hub_repo))
@@ -87,13 +107,19 @@ def metadata(facts: CardFacts) -> ModelCardData:
     )
 
 
+def trained_part(ref: TextModelRef) -> str:
+    """Name the weights of the text model that distillation trains."""
+    rows = ", embeddings of new subword tokens" if ref.extend_vocabulary else ""
+    return trainable_text(ref.trains) + rows
+
+
 def _results(card: ScoreCard) -> list[EvalResult]:
     if card.student is None:
         return []
     student = card.student
     values = [("mR6", student.mr6)]
     for name, recalls in (("text to image", student.t2i), ("image to text", student.i2t)):
-        values += [(f"R@{k}, {name}", getattr(recalls, f"r{k}")) for k in (1, 5, 10)]
+        values += [(f"R@{k}, {name}", getattr(recalls, f"r{k}")) for k in CUTOFFS]
     return [
         EvalResult(
             task_type="image-text-retrieval",
@@ -109,69 +135,28 @@ def _results(card: ScoreCard) -> list[EvalResult]:
     ]
 
 
-def _head(facts: CardFacts) -> str:
-    artifact = facts.artifact
-    recipe, licences = artifact.recipe, facts.licences
-    also = f" ({recipe.native_name})" if recipe.native_name != recipe.name else ""
-    warning = (
-        "\n\n**Not for commercial use**: see [licences](#licences)."
-        if not licences.commercial
-        else "\n\n**Some terms are unknown**: see [licences](#licences)."
-        if licences.unknown
-        else ""
-    )
-    script = f"{', '.join(recipe.scripts)}, written {_DIRECTIONS[recipe.direction]}"
-    trains = origin.trains_text(recipe.text_model)
-    images = (
-        "Its image tower was trained too, so images must be indexed with this adapter."
-        if has_tuned_images(artifact.weights)
-        else f"That model is frozen: images that it indexed can be searched in {recipe.name} as they are."
-    )
-    return f"""# {facts.title}
-
-An adapter of {facts.adapter_bytes / 1e6:.1f} MB with which texts in {recipe.name}{also} are embedded where
-`{artifact.teacher.repo}` embeds their English translation. {images}{warning}
-
-| | |
-|---|---|
-| language | {recipe.name}{also}, ISO 639-3 `{recipe.iso639_3}`, script {script} |
-| image-text model | `{artifact.teacher.repo}` at `{artifact.teacher.revision}` |
-| text model | `{artifact.text_model.repo}` at `{artifact.text_model.revision}`, trains: `{trains}` |
-| embeddings | {artifact.target_dim} dimensions, unit length |
-| licence | `{licences.name or licences.licence}` |"""
+_LATER_STAGES = {
+    "distilled": "Then it was tuned on pairs of images and captions",
+    "before": "Then it was adapted to a domain on pairs of images and captions",
+}
+"""Under which key the facts of a later stage keep those of the stage before, and what the later stage did."""
 
 
-_DIRECTIONS = {"ltr": "left to right", "rtl": "right to left"}
+def _stages(facts: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
+    """Facts of the distillation, then a sentence and the plain facts of each later stage."""
+    later: list[tuple[str, dict[str, Any]]] = []
+    while (key := next((key for key in _LATER_STAGES if key in facts), None)) is not None:
+        plain = {name: value for name, value in facts.items() if not isinstance(value, dict)}
+        later.insert(0, (_LATER_STAGES[key], plain))
+        facts = facts[key]
+    return facts, later
 
 
-def _usages(usages: Sequence[Usage]) -> str:
-    return "## How to use it\n\n" + "\n\n".join(f"### {usage.title}\n\n{usage.text}" for usage in usages)
+def _first_url(source: str | None) -> str | None:
+    return next((word.strip(",") for word in (source or "").split() if word.startswith("http")), None)
 
 
-def _check(facts: CardFacts) -> str:
-    samples = facts.artifact.samples
-    texts = "".join(f"\n- {text}" for text in samples.texts) if samples else " none"
-    return f"""## What was checked before publishing
-
-The files were loaded again and embedded these texts as the student did at the end of its training, to 1e-5 in
-every number; `samples.safetensors` holds the embeddings:
-{texts}
-
-`artifact.json` holds a SHA-256 of the artifact's files; one that was changed is refused by `langadapt.load`.
-Weights: `{facts.artifact.digest}`. Written by langadapt {__version__}."""
-
-
-def section(scores: Sequence[ScoreCard], asked: Sequence[str]) -> str:
-    """Markdown of all score cards; of the recipe's test sets also those that were not scored."""
-    parts = [
-        "## Scores\n\nRecalls in percent; t2i: texts search images, i2t: images search texts. mR6 is the "
-        "mean of the six. Ties count against the model, and the interval is a bootstrap over images. "
-        "*Teacher, English*: the frozen model on the English captions of the same images. *Teacher, raw "
-        "captions*: the frozen model on the same captions as the student. *Retention*: mR6 of the student / "
-        "mR6 of the teacher on English."
-    ]
-    parts += [to_markdown(card.table()) for card in scores]
-    missing = sorted(set(asked) - {card.name for card in scores})
-    if missing:
-        parts.append(f"Not scored, though the recipe names them: {', '.join(missing)}.")
-    return "\n\n".join(parts)
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

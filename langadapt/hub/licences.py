@@ -1,7 +1,7 @@
-"""What licences of data and base models mean together for the weights that were learnt from them.
+"""Licences of data and base models, combined into terms for the weights that were trained on them.
 
-The table says what a licence's text says of sharing and of derived works; whether weights are a derived work
-of their training data is not settled law, so the stricter reading is taken. It is no legal advice.
+The table states what a licence's text says about sharing and derived works. Whether weights are a derived
+work of their training data is not settled law, so the stricter reading is taken. This is no legal advice.
 """
 
 import re
@@ -25,8 +25,8 @@ class Terms:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sum:
-    """All licences together."""
+class LicenceSum:
+    """The strictest terms of all licences."""
 
     licence: str
     """The Hub's identifier of the strictest terms: goes into the card's `license`."""
@@ -60,7 +60,7 @@ _CREATIVE_COMMONS = re.compile(r"cc-by(?P<nc>-nc)?(?P<more>-sa|-nd)?-\d\.\d(-[a-
 
 
 def terms_of(licence: str) -> Terms | None:
-    """Terms of a licence by its SPDX id or name; None where they are not known."""
+    """Look up the terms of a licence by its SPDX id or name; None where they are not known."""
     name = licence.strip().casefold()
     found = _CREATIVE_COMMONS.fullmatch(name)
     if found:
@@ -72,7 +72,7 @@ def terms_of(licence: str) -> Terms | None:
 
 
 def changed_models(artifact: Artifact) -> tuple[BaseModel, ...]:
-    """The base models of which an artifact stores what training changed in them."""
+    """List the base models of which an artifact stores changed weights."""
     names = artifact.weights
     changed = (
         (artifact.teacher, has_tuned_images(names)),
@@ -84,16 +84,16 @@ def changed_models(artifact: Artifact) -> tuple[BaseModel, ...]:
 def objections(
     data: Sequence[DataSource], models: Sequence[BaseModel], *, stored: Sequence[BaseModel]
 ) -> list[str]:
-    """Why weights may not be published; none means they may.
+    """List the reasons why weights may not be published; an empty list means they may.
 
-    Two rules. Terms that forbid to share derived works forbid it for corpora, and for a base model whose
-    trained weights are stored. A corpus that must be requested was given under terms that only who asked has
-    read, so unless its licence is known it forbids it too. A licence that nobody stated forbids nothing by
-    itself: the card says that it is unknown.
+    Terms that forbid sharing derived works rule out a corpus, and a base model whose trained weights are
+    stored. A corpus that must be requested comes with terms that only its recipient has read, so unless its
+    licence is known it is ruled out too. A licence that nobody stated rules out nothing: the card says that
+    it is unknown.
 
     Args:
         data: every corpus of the training.
-        models: all base models; one that only has to be there is used by its own licence.
+        models: all base models.
         stored: those of them of which the artifact stores changed weights.
     """
     lines = []
@@ -101,9 +101,8 @@ def objections(
         terms = terms_of(source.licence)
         if terms is None and source.access == "request":
             lines.append(
-                f"{source.name} was given on request ({source.homepage}) and its licence '{source.licence}' "
-                "is "
-                "not one whose terms are known"
+                f"{source.name} was given on request ({source.homepage}), and the terms of its licence "
+                f"'{source.licence}' are not known"
             )
         elif terms is not None and not terms.derived:
             lines.append(
@@ -118,25 +117,22 @@ def objections(
     return lines
 
 
-def licence_sum(data: Sequence[DataSource], models: Sequence[BaseModel]) -> Sum:
-    """The strictest of all terms, as one licence."""
+def licence_sum(data: Sequence[DataSource], models: Sequence[BaseModel]) -> LicenceSum:
+    """Combine the strictest of all terms into one licence."""
     stated = [*((source.name, source.licence) for source in data), *((m.repo, m.licence) for m in models)]
     known = [(name, terms) for name, licence in stated if (terms := terms_of(licence)) is not None]
     unknown = tuple(name for name, licence in stated if terms_of(licence) is None)
     noncommercial = tuple(name for name, terms in known if not terms.commercial)
     share_alike = any(terms.share_alike for _, terms in known)
-    name = None
-    if unknown and noncommercial:
-        licence, name = "other", "non-commercial-and-unknown-terms"
-    elif unknown:
-        licence = "unknown"
-    elif noncommercial:
-        licence = "cc-by-nc-sa-4.0" if share_alike else "cc-by-nc-4.0"
-    elif share_alike:
-        licence = "cc-by-sa-4.0"
+    name = "non-commercial-and-unknown-terms" if unknown and noncommercial else None
+    if unknown:
+        licence = "other" if noncommercial else "unknown"
+    elif noncommercial or share_alike:
+        licence = f"cc-by{'-nc' if noncommercial else ''}{'-sa' if share_alike else ''}-4.0"
     else:
-        licence = "cc-by-4.0" if any(_creative(licence) for _, licence in stated) else "apache-2.0"
-    return Sum(
+        creative = any(_CREATIVE_COMMONS.fullmatch(licence.strip().casefold()) for _, licence in stated)
+        licence = "cc-by-4.0" if creative else "apache-2.0"
+    return LicenceSum(
         licence=licence,
         name=name,
         commercial=not noncommercial,
@@ -144,7 +140,3 @@ def licence_sum(data: Sequence[DataSource], models: Sequence[BaseModel]) -> Sum:
         unknown=unknown,
         noncommercial=noncommercial,
     )
-
-
-def _creative(licence: str) -> bool:
-    return _CREATIVE_COMMONS.fullmatch(licence.strip().casefold()) is not None

@@ -1,4 +1,4 @@
-"""One commit on the Hub; whatever fails there is one line, and no line holds a token."""
+"""Upload in one commit to the Hub; every failure is one line, and no line contains a token."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,25 +17,28 @@ from langadapt.errors import PublishError
 from langadapt.files.fetch import one_line, with_backoff
 
 _GIT = ".gitattributes"
+
+_MESSAGE = "Publish a langadapt adapter"
+
 T = TypeVar("T")
 
 
-def upload(folder: Path, files: Sequence[str], *, repo: str, private: bool, marker: str, message: str) -> str:
-    """Uploads files in one commit; given again after an interruption, it goes on.
+def upload(folder: Path, files: Sequence[str], *, repo: str, private: bool, marker: str) -> str:
+    """Upload files in one commit; after an interruption, the same call completes it.
 
     Args:
-        folder: where they lie.
-        files: relative names.
-        repo: `org/name`, made if it is not there.
+        folder: where the files lie.
+        files: their names.
+        repo: `org/name`; created where it does not exist.
         private: whether a new repository is private.
-        marker: a file that tells a repository of ours from another.
-        message: of the commit.
+        marker: a file that only an adapter's repository has; without it, a repository is left alone.
 
     Returns:
-        The commit's hash; of the last commit when nothing has changed.
+        The commit's hash; that of the last commit when nothing has changed.
 
     Raises:
-        PublishError: no or a wrong token, no permission, the name holds something else, no connection.
+        PublishError: the token is missing, wrong or without permission; the repository holds something else;
+            there is no connection.
     """
     if constants.HF_HUB_OFFLINE:
         raise PublishError("HF_HUB_OFFLINE is set: go online to publish, or write the folder with --out")
@@ -48,14 +51,14 @@ def upload(folder: Path, files: Sequence[str], *, repo: str, private: bool, mark
         if head is None:
             api.create_repo(repo, private=private)
         operations = [CommitOperationAdd(name, folder / name) for name in files]
-        commit = api.create_commit(repo, operations, commit_message=message, parent_commit=head)
+        commit = api.create_commit(repo, operations, commit_message=_MESSAGE, parent_commit=head)
         return commit.oid
 
     return _explained(send, repo)
 
 
 def _head(api: HfApi, repo: str, *, private: bool, marker: str) -> str | None:
-    """The repository's last commit; None where it is not there yet."""
+    """Return the repository's last commit; None where it does not exist yet."""
     try:
         info = api.model_info(repo)
     except RepositoryNotFoundError as error:
@@ -64,9 +67,7 @@ def _head(api: HfApi, repo: str, *, private: bool, marker: str) -> str | None:
         return None
     names = {file.rfilename for file in info.siblings or ()} - {_GIT}
     if names and marker not in names:
-        raise PublishError(
-            f"{repo}: the name is taken, there is a model of another kind in it; choose another --repo"
-        )
+        raise PublishError(f"{repo}: the name is taken by a model of another kind; choose another --repo")
     if private and not info.private:
         raise PublishError(
             f"{repo} is public already, and --private makes only a new repository private; change it in its "
@@ -92,11 +93,10 @@ def _reason(error: BaseException, repo: str) -> str:
             return _REASONS[status].format(repo=repo)
         if isinstance(cause, HTTPError) and status is None:
             return (
-                f"{repo}: the Hub cannot be reached ({one_line(cause)}); nothing of it is visible there, the "
-                "same "
-                "command goes on"
+                f"{repo}: the Hub cannot be reached ({one_line(cause)}); nothing was published, run the same "
+                "command again to continue"
             )
-    return f"{repo}: the Hub did not take it: {one_line(error)}; nothing of it is visible there"
+    return f"{repo}: the Hub refused the upload: {one_line(error)}; nothing was published"
 
 
 _REASONS = {

@@ -1,8 +1,7 @@
 """Accuracy of choosing one class among many, from scores of every image with every class."""
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,16 +33,6 @@ class ClassificationScores:
     def to_dict(self) -> dict[str, Any]:
         """Plain values under stable keys."""
         return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `to_dict`, also after JSON."""
-        changed = {
-            "per_class": tuple(values["per_class"]),
-            "confusion": tuple(map(tuple, values["confusion"])),
-            "interval": Interval(**values["interval"]),
-        }
-        return cls(**{**values, **changed})
 
 
 def class_similarities(image: Tensor, classes: Tensor) -> Tensor:

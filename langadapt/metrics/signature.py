@@ -1,10 +1,9 @@
-"""One line that says under which conditions a score was taken, to stand beside the number.
+"""One line that states the conditions of a score, to stand beside the number.
 
 Source: the idea is sacrebleu's (Post, 2018).
 """
 
 from dataclasses import dataclass, fields
-from typing import Self
 
 from langadapt.errors import DataError
 
@@ -12,9 +11,31 @@ METRIC_VERSION = "1"
 """Counts up when the same embeddings would get another number."""
 
 
+class _Line:
+    """A dataclass that prints as `key:value|key:value`, in the order of its fields."""
+
+    def __post_init__(self) -> None:
+        str(self)
+
+    def __str__(self) -> str:
+        """Return the line.
+
+        Raises:
+            DataError: a value is empty, or holds a separator or a line break.
+        """
+        items = [(field.name, str(getattr(self, field.name))) for field in fields(self)]  # type: ignore[arg-type]
+        items = [item for item in items if item != ("contaminated", "")]
+        for name, value in items:
+            if "|" in value or value.splitlines() != [value]:
+                raise DataError(
+                    f"signature: {name} may not be empty or hold '|' or line breaks, got {value!r}"
+                )
+        return "|".join(f"{name}:{value}" for name, value in items)
+
+
 @dataclass(frozen=True, kw_only=True)
-class Signature:
-    """The conditions of one score, in the order in which they are printed."""
+class Signature(_Line):
+    """Conditions of a retrieval score."""
 
     benchmark: str
     images: int
@@ -25,46 +46,20 @@ class Signature:
     k: str = "1,5,10"
     ties: str = "against"
     duplicates: str = "strict"
-    """`strict`: only the own image is right; `tolerant`: so are equal captions and equal images."""
+    """Only a caption's own image is right, even where captions or images repeat."""
     text: str
     """Text model, with revision."""
     image: str
     """Image model, with revision."""
     version: str = METRIC_VERSION
     contaminated: str = ""
-    """`kept(n)` where n rows that hold test captions were trained on knowingly. Not printed while empty,
-    which says nothing: perhaps nobody has checked."""
-
-    def __post_init__(self) -> None:
-        _line(self._items())
-
-    def __str__(self) -> str:
-        return _line(self._items())
-
-    @classmethod
-    def parse(cls, line: str) -> Self:
-        """Read what `str` wrote.
-
-        Raises:
-            DataError: keys are missing, unknown or repeated, or a count is not a number.
-        """
-        values = _values(line)
-        names = [field.name for field in fields(cls)]
-        if sorted({**values, "contaminated": ""}) != sorted(names) or values.get("contaminated") == "":
-            raise DataError(f"signature: expected the keys {', '.join(names)}, got {', '.join(values)}")
-        for count in ("images", "captions"):
-            if not values[count].isdecimal():
-                raise DataError(f"signature: {count} must be a number, got {values[count]!r}")
-        numbers = {"images": int(values.pop("images")), "captions": int(values.pop("captions"))}
-        return cls(**numbers, **values)  # type: ignore[arg-type]
-
-    def _items(self) -> list[tuple[str, str]]:
-        return _printed(self)
+    """`kept(n)` where n rows with test captions were knowingly trained on. Not printed while empty, which
+    says nothing: perhaps nobody has checked."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassSignature:
-    """The conditions of one classification score, in the order in which they are printed."""
+class ClassSignature(_Line):
+    """Conditions of a classification score."""
 
     benchmark: str
     images: int
@@ -85,15 +80,9 @@ class ClassSignature:
     contaminated: str = ""
     """As in `Signature`."""
 
-    def __post_init__(self) -> None:
-        str(self)
-
-    def __str__(self) -> str:
-        return _line(_printed(self))
-
 
 def comparable(a: str, b: str) -> list[str]:
-    """Keys, other than the text model, in which two signatures differ; none means the scores may be compared.
+    """List the keys, other than the text model, in which two signatures differ; none: scores may be compared.
 
     Args:
         a: signature of one score; any version of the metric.
@@ -105,23 +94,16 @@ def comparable(a: str, b: str) -> list[str]:
     Raises:
         DataError: a line is no signature.
     """
-    left, right = _values(a), _values(b)
+    left, right = signature_values(a), signature_values(b)
     return [key for key in {**left, **right} if key != "text" and left.get(key) != right.get(key)]
 
 
-def _printed(signature: Signature | ClassSignature) -> list[tuple[str, str]]:
-    items = [(field.name, str(getattr(signature, field.name))) for field in fields(signature)]
-    return [item for item in items if item != ("contaminated", "")]
+def signature_values(line: str) -> dict[str, str]:
+    """Read a signature's keys and values.
 
-
-def _line(items: list[tuple[str, str]]) -> str:
-    for name, value in items:
-        if "|" in value or value.splitlines() != [value]:
-            raise DataError(f"signature: {name} may not be empty or hold '|' or line breaks, got {value!r}")
-    return "|".join(f"{name}:{value}" for name, value in items)
-
-
-def _values(line: str) -> dict[str, str]:
+    Raises:
+        DataError: the line is no signature.
+    """
     values: dict[str, str] = {}
     for part in line.split("|"):
         key, colon, value = part.partition(":")

@@ -1,7 +1,7 @@
 """The card says what the artifact and its scores say, and the Hub's own library reads it."""
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,10 @@ from huggingface_hub import ModelCard
 from scored import score
 from stand_in import card_faults
 
-from langadapt.hub.licences import changed_models, licence_sum, objections
-from langadapt.hub.origin import contamination, licences, training
+from langadapt.hub.card import CardFacts, card_text
+from langadapt.hub.licences import changed_models, objections
 from langadapt.hub.stage import StageOptions, publish
-from langadapt.models import read_artifact
-from langadapt.models.provenance import DataSource
+from langadapt.models import Artifact, read_artifact
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +70,10 @@ def test_the_text_says_what_is_known_and_what_is_not(card: tuple[str, ModelCard]
         scored["student"]["signature"], scored["ceiling"]["signature"], scored["floor"]["signature"],
         f"Retention: {scored['retention']:.1%}",
         f"| {scored['student']['mr6']:.1f} | {scored['student']['interval']['low']:.1f}–",
+        "trained part: locked", "| teacher, English |",
         row_of("**student**", scored["student"]), row_of("teacher, English", scored["ceiling"]),
         row_of("teacher, raw captions", scored["floor"]),
-        "Unknown whether the training text holds captions of the test sets",
+        "unknown whether the training text contains them",
         "energy | not measured", facts["environment"]["torch"],
         'langadapt.load("me/clip-es"', "gato rojo en mar",
     ):  # fmt: skip
@@ -81,25 +81,25 @@ def test_the_text_says_what_is_known_and_what_is_not(card: tuple[str, ModelCard]
     assert str(scored_run) not in text
 
 
+def text_of(artifact: Artifact) -> str:
+    return card_text(CardFacts(repo="me/x", artifact=artifact, scores=[], adapter_bytes=0, has_module=False))
+
+
 def test_contamination_is_said_as_it_is_known(scored_run: Path) -> None:
     artifact = read_artifact(scored_run)
 
-    @dataclass(frozen=True)
-    class Checked(DataSource):
-        contamination: str = "unchecked"
-
     def said(*states: str) -> str:
-        stated = asdict(artifact.data[0]) | {"name": "c"}
-        sources = tuple(
-            Checked(**{**stated, "name": f"c{i}", "contamination": s}) for i, s in enumerate(states)
+        sources = (
+            replace(artifact.data[0], name=f"c{number}", contamination=state)
+            for number, state in enumerate(states)
         )
-        return contamination(replace(artifact, data=sources))
+        return text_of(replace(artifact, data=tuple(sources)))
 
-    assert "not compared: c0." in said("unchecked", "dropped")
-    assert "left out: c1." in said("unchecked", "dropped")
-    assert "Unknown whether" not in said("dropped")
-    assert "c0 kept(7)" in said("kept(7)", "dropped")
-    assert "were trained on**" not in said("unchecked", "dropped")
+    assert "translations: c0." in said("unchecked", "dropped")
+    assert "with matching rows removed: c1." in said("unchecked", "dropped")
+    assert "unknown whether the training text" not in said("dropped")
+    assert "the scores are too high: c0 kept(7)." in said("kept(7)", "dropped")
+    assert "contains test captions, and they were kept" not in said("unchecked", "dropped")
     assert "no corpus is stated" in said()
 
 
@@ -108,9 +108,12 @@ def test_contamination_is_said_as_it_is_known(scored_run: Path) -> None:
     [
         ((), "no weights of theirs"),
         (("text_model.new_pieces", "tune.text.adapter.up.weight"), "no weights of theirs"),
-        (("tune.text.text_model.encoder.x",), "what training changed in `org/text_model`."),
-        (("domain.image.x",), "what training changed in `org/teacher`."),
-        (("domain.image.x", "domain.text.text_model.encoder.x"), "in `org/teacher`, `org/text_model`."),
+        (("tune.text.text_model.encoder.x",), "trained changes to `org/text_model`."),
+        (("domain.image.x",), "trained changes to `org/teacher`."),
+        (
+            ("domain.image.x", "domain.text.text_model.encoder.x"),
+            "changes to `org/teacher`, `org/text_model`.",
+        ),
     ],
 )
 def test_it_says_of_which_base_model_it_holds_changes(
@@ -123,8 +126,7 @@ def test_it_says_of_which_base_model_it_holds_changes(
     }
     added = {name: torch.zeros(1) for name in weights}
     artifact = replace(artifact, weights={**artifact.weights, **added}, **bases)
-    total = licence_sum(artifact.data, tuple(bases.values()))
-    assert held in licences(artifact, total, None)
+    assert held in text_of(artifact)
     objected = objections(artifact.data, tuple(bases.values()), stored=changed_models(artifact))
     assert len(objected) == held.count("org/")
 
@@ -132,7 +134,7 @@ def test_it_says_of_which_base_model_it_holds_changes(
 def test_a_tuned_adapter_tells_both_stages(scored_run: Path) -> None:
     artifact = read_artifact(scored_run)
     told = {"steps": 12345, "seconds": 9.0, "distilled": {**artifact.training, "steps": 678}}
-    text = training(replace(artifact, training=told))
+    text = text_of(replace(artifact, training=told))
     assert "678 steps" in text
     assert "| steps | 12345 |" in text
 

@@ -34,7 +34,7 @@ import json, sys
 from pathlib import Path
 from langadapt.hub.upload import upload
 folder, files = json.loads(sys.argv[1])
-upload(Path(folder), files, repo="me/es", private=False, marker="a.json", message="m")
+upload(Path(folder), files, repo="me/es", private=False, marker="a.json")
 """
 
 
@@ -136,7 +136,7 @@ def test_a_killed_upload_leaves_nothing_half_done_and_goes_on(own_hub: OwnHub, t
 
     own_hub.state.stalls = None
     own_hub.state.requests.clear()
-    commit = upload(tmp_path, files, repo="me/es", private=False, marker="a.json", message="m")
+    commit = upload(tmp_path, files, repo="me/es", private=False, marker="a.json")
     assert repository.head == commit
     assert set(repository.commits[-1][1]) == {".gitattributes", *files}
     assert not [line for line in own_hub.state.requests if "PUT" in line], "what is there is not sent again"
@@ -184,7 +184,7 @@ def test_a_name_that_is_taken(own_hub: OwnHub, run: Path) -> None:
         ({"/commit/": 412}, "somebody changed it meanwhile (412)"),
         ({"PUT /large/": 403}, "may not write there (403)"),
         ({"/commit/": 418}, "answered 418 to Bearer ***"),
-        ({"/validate-yaml": 400}, "the Hub did not take it: Invalid metadata in README.md"),
+        ({"/validate-yaml": 400}, "the Hub refused the upload: Invalid metadata in README.md"),
     ],
     ids=str,
 )

@@ -48,7 +48,7 @@ def test_the_folder_holds_the_adapter_and_no_path_of_this_machine(run: Path, tmp
     said = model.encode_text(list(facts["samples"]))
     torch.testing.assert_close(said, stored, rtol=0, atol=1e-5)
     assert model.artifact.recipe.distill.data == ("es-parallel",)
-    assert done.staged.largest_difference <= 1e-5
+    assert done.largest_difference <= 1e-5
 
 
 def test_an_existing_folder_is_not_touched(run: Path, tmp_path: Path) -> None:
@@ -93,6 +93,20 @@ def test_an_artifact_without_samples(run: Path) -> None:
     facts = {key: facts[key] for key in ("teacher", "text_model", "target_dim", "training", "environment")}
     (run / "artifact.json").write_text(json.dumps({**facts, "format_version": 1}))
     refused(run, "no sample embeddings", "train it again")
+
+
+def test_reports_of_the_commands_stay_behind(run: Path, tmp_path: Path) -> None:
+    reports = {
+        "classification.html",
+        "classification.json",
+        "confusion.svg",
+        "domain.json",
+        "hard-pairs.jsonl",
+    }
+    for name in reports:
+        (run / name).write_text("of eval --classify and of domain")
+    staged(run, tmp_path / "out")
+    assert not reports & {path.name for path in (tmp_path / "out").iterdir()}
 
 
 @pytest.mark.parametrize("name", ["notes.txt", ".env", "photos"])
@@ -150,10 +164,10 @@ def test_a_licence_that_forbids_it(
 
 def test_terms_that_the_card_marks(run: Path, tmp_path: Path) -> None:
     state_data(run, licence="CC-BY-NC-4.0")
-    licences = staged(run, tmp_path / "nc").staged.licences
+    licences = staged(run, tmp_path / "nc").licences
     # The tiny base models' recipe states no licence, so it is not cc-by-nc-4.0 alone.
     assert (licences.licence, licences.name) == ("other", "non-commercial-and-unknown-terms")
     card = (tmp_path / "nc" / "README.md").read_text(encoding="utf-8")
     assert "**Not for commercial use**" in card
-    assert "Commercial use is forbidden by es-parallel." in card
+    assert "These forbid commercial use: es-parallel." in card
     assert "license_name: non-commercial-and-unknown-terms" in card

@@ -1,7 +1,5 @@
 """Accuracy against a loop over sorted candidates."""
 
-import json
-
 import pytest
 import torch
 from torch import Tensor
@@ -114,11 +112,6 @@ def test_interval_equals_resampling_by_hand() -> None:
     scores = torch.where(hits[:, None], torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]))
     whole = score(scores, [0] * 30).interval
     assert whole.low < 100 * float(hits.float().mean()) < whole.high
-
-
-def test_scores_come_back_from_json() -> None:
-    scores = score(torch.randn(9, 3, generator=torch.Generator().manual_seed(0)), [0, 1] * 4 + [0])
-    assert ClassificationScores.from_dict(json.loads(json.dumps(scores.to_dict()))) == scores
 
 
 def test_signature_states_the_conditions() -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from langadapt.errors import DataError
-from langadapt.metrics.signature import Signature, comparable
+from langadapt.metrics.signature import Signature, comparable, signature_values
 
 SIGNATURE = Signature(
     benchmark="val",
@@ -26,10 +26,11 @@ def test_line() -> None:
     assert str(SIGNATURE) == LINE
 
 
-def test_round_trip() -> None:
-    assert Signature.parse(LINE) == SIGNATURE
-    with_colon = dataclasses.replace(SIGNATURE, text="file:model: final", benchmark="my set: 2")
-    assert Signature.parse(str(with_colon)) == with_colon
+def test_values_come_back() -> None:
+    odd = dataclasses.replace(SIGNATURE, text="file:model: final", contaminated="kept(3)")
+    values = signature_values(str(odd))
+    assert values == {name: str(value) for name, value in dataclasses.asdict(odd).items()}
+    assert "contaminated" not in signature_values(LINE)
 
 
 @pytest.mark.parametrize("value", ["", "a|b", "a\nb", "a\n"])
@@ -38,20 +39,10 @@ def test_values_that_would_not_come_back_are_refused(value: str) -> None:
         dataclasses.replace(SIGNATURE, benchmark=value)
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "",
-        "benchmark",
-        LINE + "|more:1",
-        LINE.replace("|which:all", ""),
-        LINE + "|k:1",
-        LINE.replace("1000", "many"),
-    ],
-)
+@pytest.mark.parametrize("line", ["", "benchmark", LINE + "|k:1", LINE + "|:1"])
 def test_lines_that_are_no_signature_are_refused(line: str) -> None:
     with pytest.raises(DataError, match="signature: "):
-        Signature.parse(line)
+        signature_values(line)
 
 
 def test_only_the_text_model_may_differ() -> None:

@@ -12,7 +12,7 @@ from tiny_tune import stage as tune_stage
 
 import langadapt
 from langadapt.errors import Progress, RecipeError, TrainingError
-from langadapt.hub import origin as card_origin
+from langadapt.hub.card import CardFacts, card_text
 from langadapt.models import Artifact
 from langadapt.models.language_model import load_beside
 from langadapt.training.hard_sampling import HardSampler
@@ -177,7 +177,9 @@ def test_a_domain_stands_on_a_tuned_student(twice: tuple[Path, Artifact], pairs:
         assert torch.equal(artifact.weights[name], before.artifact.weights[name])
     assert artifact.training["before"]["digest"] == before.artifact.digest
     assert [item.kind for item in artifact.data] == ["parallel", "pairs", "pairs"]
-    card = card_origin.training(artifact)
+    card = card_text(
+        CardFacts(repo="org/name", artifact=artifact, scores=[], adapter_bytes=0, has_module=False)
+    )
     assert card.index("distillation on") < card.index("Then it was tuned") < card.index("Then it was adapted")
     moved = np.array(artifact.training["domain"]["held_out"]["captions"])
     assert moved.sum() == artifact.training["held_out_rows"]

@@ -1,6 +1,6 @@
-"""Compares what recipes say with what the Hub says: ids, revisions, splits, columns, rows, licences."""
+"""Compare recipes with the Hub: ids, revisions, splits, columns, rows, licences."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -17,15 +17,18 @@ from huggingface_hub.errors import (
 )
 
 from langadapt.errors import LangadaptError
+from langadapt.files.fetch import one_line
 from langadapt.recipes import DataCard, HubSource, LanguageRecipe, ModelRef, PairsRecipe, ParallelRecipe
 from langadapt.recipes.find import RecipeFile
 
 State = Literal["confirmed", "wrong", "open"]
 
+RepoType = Literal["model", "dataset"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Fact:
-    """One thing that a recipe says. `open`: the Hub neither confirms nor denies it."""
+    """One statement of a recipe. `open`: the Hub neither confirms nor denies it."""
 
     key: str
     state: State
@@ -36,7 +39,7 @@ class Fact:
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """A recipe, or one model of a language recipe, beside the Hub."""
+    """A recipe, or one model of a language recipe, compared with the Hub."""
 
     name: str
     path: Path
@@ -58,69 +61,14 @@ class Checked:
         return self.unverified and self.confirmed
 
 
-RepoType = Literal["model", "dataset"]
+@dataclass(frozen=True, kw_only=True)
+class ConfigFacts:
+    """One config of a data set, as its card states it."""
 
-Lookup = Callable[[RepoType, str, str | None], "RepositoryFacts"]
-
-
-def check_language(found: RecipeFile[LanguageRecipe], look: Lookup) -> tuple[Checked, ...]:
-    """The two base models of a language recipe.
-
-    Raises:
-        HubUnreachableError: nothing can be checked.
-    """
-    recipe = found.recipe
-    models = {"teacher": recipe.teacher, "text_model": recipe.text_model}
-    return tuple(
-        Checked(
-            name=f"{recipe.code}: {key}",
-            path=found.path,
-            unverified=model.unverified,
-            facts=tuple(_model_facts(key, model, found.folder, look)),
-        )
-        for key, model in models.items()
-    )
-
-
-def check_data(found: RecipeFile[DataCard], look: Lookup) -> Checked:
-    """One data recipe; only what lies on the Hub can be compared.
-
-    Raises:
-        HubUnreachableError: nothing can be checked.
-    """
-    card = found.recipe
-    facts = tuple(_data_facts(card, found.folder, look))
-    return Checked(name=card.name, path=found.path, unverified=card.unverified, facts=facts)
-
-
-def _model_facts(key: str, model: ModelRef, folder: Path, look: Lookup) -> Iterator[Fact]:
-    if _is_folder(model.repo, folder):
-        yield Fact(key=f"{key}.repo", state="open", says=model.repo, hub="a folder of your own")
-        return
-    facts = look("model", model.repo, model.revision)
-    yield from _repository(f"{key}.", "model", model.repo, model.revision, facts)
-    if not (facts.exists and facts.has_revision) or facts.gated:
-        return
-    weights = any(name.endswith(".safetensors") for name in facts.files)
-    yield _compared(f"{key}.repo", "safetensors weights", "it has none at this revision", weights)
-    yield _licence(f"{key}.", model.licence, model.licence_source, model.repo, facts)
-
-
-def _data_facts(card: DataCard, folder: Path, look: Lookup) -> Iterator[Fact]:
-    source = card.source if isinstance(card, ParallelRecipe | PairsRecipe) else None
-    if not isinstance(source, HubSource):
-        where = card.homepage or "where they came from"
-        yield Fact(key="source", state="open", says="files", hub=f"not on the Hub; look at {where}")
-        return
-    if _is_folder(source.repo, folder):
-        yield Fact(key="source.repo", state="open", says=source.repo, hub="a folder of your own")
-        return
-    facts = look("dataset", source.repo, source.revision)
-    yield from _repository("source.", "dataset", source.repo, source.revision, facts)
-    if not (facts.exists and facts.has_revision) or facts.gated:
-        return
-    yield from _rows(card, source, facts)
-    yield _licence("", card.licence, card.licence_source, source.repo, facts)
+    splits: Mapping[str, int | None]
+    """Rows of each split, where they are stated."""
+    columns: frozenset[str] | None
+    """Names, `translation.de` for the languages inside a translation; None where the card states none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,23 +81,90 @@ class RepositoryFacts:
     files: frozenset[str] = frozenset()
     licence: str | None = None
     """As the card states it: the Hub's identifiers, in lower case."""
-    configs: Mapping[str, "ConfigFacts"] = field(default_factory=dict)
+    configs: Mapping[str, ConfigFacts] = field(default_factory=dict)
+
+    @property
+    def readable(self) -> bool:
+        return self.exists and self.has_revision and not self.gated
+
+
+Lookup = Callable[[RepoType, str, str | None], RepositoryFacts]
+
+
+class HubUnreachableError(LangadaptError):
+    """The Hub gave no answer, so nothing can be checked."""
+
+
+def check_language(file: RecipeFile[LanguageRecipe], look: Lookup) -> tuple[Checked, ...]:
+    """Check the two base models of a language recipe.
+
+    Raises:
+        HubUnreachableError: nothing can be checked.
+    """
+    recipe = file.recipe
+    models = {"teacher": recipe.teacher, "text_model": recipe.text_model}
+    return tuple(
+        Checked(
+            name=f"{recipe.code}: {key}",
+            path=file.path,
+            unverified=model.unverified,
+            facts=tuple(_model_facts(key, model, file.folder, look)),
+        )
+        for key, model in models.items()
+    )
+
+
+def check_data(file: RecipeFile[DataCard], look: Lookup) -> Checked:
+    """Check one data recipe; only what lies on the Hub can be compared.
+
+    Raises:
+        HubUnreachableError: nothing can be checked.
+    """
+    card = file.recipe
+    facts = tuple(_data_facts(card, file.folder, look))
+    return Checked(name=card.name, path=file.path, unverified=card.unverified, facts=facts)
+
+
+def _model_facts(key: str, model: ModelRef, folder: Path, look: Lookup) -> Iterator[Fact]:
+    if _is_folder(model.repo, folder):
+        yield _fact(f"{key}.repo", model.repo, None, "a folder of your own")
+        return
+    facts = look("model", model.repo, model.revision)
+    yield from _repository(f"{key}.", "model", model, facts)
+    if facts.readable:
+        weights = any(name.endswith(".safetensors") for name in facts.files)
+        yield _fact(f"{key}.repo", "safetensors weights", weights, "it has none at this revision")
+        yield _licence(f"{key}.", model.repo, model, facts)
+
+
+def _data_facts(card: DataCard, folder: Path, look: Lookup) -> Iterator[Fact]:
+    source = card.source if isinstance(card, ParallelRecipe | PairsRecipe) else None
+    if not isinstance(source, HubSource):
+        where = card.homepage or "where they came from"
+        yield _fact("source", "files", None, f"not on the Hub; look at {where}")
+        return
+    if _is_folder(source.repo, folder):
+        yield _fact("source.repo", source.repo, None, "a folder of your own")
+        return
+    facts = look("dataset", source.repo, source.revision)
+    yield from _repository("source.", "data set", source, facts)
+    if facts.readable:
+        yield from _rows(card, source, facts)
+        yield _licence("", source.repo, card, facts)
 
 
 def _repository(
-    prefix: str, kind: RepoType, repo: str, revision: str | None, facts: RepositoryFacts
+    prefix: str, noun: str, source: ModelRef | HubSource, facts: RepositoryFacts
 ) -> Iterator[Fact]:
-    noun = "model" if kind == "model" else "data set"
     if facts.gated:
         hub = "it is gated: log in with `hf auth login` and check again"
-        yield Fact(key=f"{prefix}repo", state="open", says=repo, hub=hub)
+        yield _fact(f"{prefix}repo", source.repo, None, hub)
         return
-    missing = f"no such {noun}, or a private one"
-    yield _compared(f"{prefix}repo", repo, missing, facts.exists)
-    if facts.exists and revision is None:
-        yield Fact(key=f"{prefix}revision", state="open", says="none", hub="name the commit that was read")
+    yield _fact(f"{prefix}repo", source.repo, facts.exists, f"no such {noun}, or a private one")
+    if facts.exists and source.revision is None:
+        yield _fact(f"{prefix}revision", "none", None, "name the commit that was read")
     elif facts.exists:
-        yield _compared(f"{prefix}revision", str(revision), "no such revision", facts.has_revision)
+        yield _fact(f"{prefix}revision", str(source.revision), facts.has_revision, "no such revision")
 
 
 def _rows(card: DataCard, source: HubSource, facts: RepositoryFacts) -> Iterator[Fact]:
@@ -158,48 +173,41 @@ def _rows(card: DataCard, source: HubSource, facts: RepositoryFacts) -> Iterator
     if config is None:
         # The card may leave configs to the folders' names.
         in_files = any(file.startswith(f"{name}/") for file in facts.files)
-        state: State = "wrong" if facts.configs and not in_files else "open"
         hub = f"the card has {_some(facts.configs)}" if facts.configs else "the card lists no configs"
-        yield Fact(key="source.config", state=state, says=name, hub=hub)
+        yield _fact("source.config", name, False if facts.configs and not in_files else None, hub)
         return
-    yield _compared("source.config", name, "", True)
-    if not config.splits:
-        hub = "the card lists no splits"
-        yield Fact(key="source.split", state="open", says=source.split, hub=hub)
-    else:
-        there = source.split in config.splits
-        yield _compared("source.split", source.split, f"the card has {_some(config.splits)}", there)
+    yield _fact("source.config", name, True)
+    yield _listed("source.split", source.split, config.splits or None, "splits")
     columns = getattr(card, "columns", None)
     for key, column in (columns.model_dump(exclude_none=True) if columns else {}).items():
-        if config.columns is None:
-            hub = "the card lists no columns"
-            yield Fact(key=f"columns.{key}", state="open", says=column, hub=hub)
-        else:
-            hub = f"the card has {_some(config.columns)}"
-            yield _compared(f"columns.{key}", column, hub, column in config.columns)
-    expected = getattr(card, "expected_rows", None)
-    stated = config.splits.get(source.split)
+        yield _listed(f"columns.{key}", column, config.columns, "columns")
+    expected, stated = getattr(card, "expected_rows", None), config.splits.get(source.split)
     if expected is not None and stated is None:
-        hub = "the card states no number of rows"
-        yield Fact(key="expected_rows", state="open", says=str(expected), hub=hub)
+        yield _fact("expected_rows", str(expected), None, "the card states no number of rows")
     elif expected is not None:
-        yield _compared("expected_rows", str(expected), f"the card says {stated}", expected == stated)
+        yield _fact("expected_rows", str(expected), expected == stated, f"the card says {stated}")
 
 
-def _licence(prefix: str, says: str, source: str | None, repo: str, facts: RepositoryFacts) -> Fact:
-    key = f"{prefix}licence"
-    stated = facts.licence or "unknown"
-    if says.lower() == stated:
-        return Fact(key=key, state="confirmed", says=says, hub=stated)
-    if f"huggingface.co/{repo}" in (source or "") or f"huggingface.co/datasets/{repo}" in (source or ""):
-        return Fact(key=key, state="wrong", says=says, hub=f"the card says {stated}")
-    return Fact(key=key, state="open", says=says, hub=f"the card says {stated}; it was read at {source}")
+def _licence(prefix: str, repo: str, card: ModelRef | DataCard, facts: RepositoryFacts) -> Fact:
+    stated, source = facts.licence or "unknown", card.licence_source
+    hub = f"the card says {stated}"
+    if card.licence.lower() == stated:
+        return Fact(key=f"{prefix}licence", state="confirmed", says=card.licence, hub=stated)
+    if any(f"huggingface.co/{folder}{repo}" in (source or "") for folder in ("", "datasets/")):
+        return _fact(f"{prefix}licence", card.licence, False, hub)
+    return _fact(f"{prefix}licence", card.licence, None, f"{hub}; it was read at {source}")
 
 
-def _compared(key: str, says: str, otherwise: str, agrees: bool) -> Fact:
-    if agrees:
-        return Fact(key=key, state="confirmed", says=says, hub=says)
-    return Fact(key=key, state="wrong", says=says, hub=otherwise)
+def _fact(key: str, says: str, agrees: bool | None, hub: str = "") -> Fact:
+    """A statement that the Hub confirms, denies, or says nothing about (None); `hub` unless it agrees."""
+    state: State = "open" if agrees is None else "confirmed" if agrees else "wrong"
+    return Fact(key=key, state=state, says=says, hub=says if agrees else hub)
+
+
+def _listed(key: str, name: str, names: Collection[str] | None, what: str) -> Fact:
+    if names is None:
+        return _fact(key, name, None, f"the card lists no {what}")
+    return _fact(key, name, name in names, f"the card has {_some(names)}")
 
 
 def _is_folder(repo: str, start: Path) -> bool:
@@ -211,22 +219,8 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(listed[:8]) + (", ..." if len(listed) > 8 else "")
 
 
-class HubUnreachableError(LangadaptError):
-    """The Hub gave no answer, so nothing can be checked."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConfigFacts:
-    """One config of a data set, as its card states it."""
-
-    splits: Mapping[str, int | None]
-    """Rows of each split, where they are stated."""
-    columns: frozenset[str] | None
-    """Names, `translation.de` for the languages inside a translation; None where the card states none."""
-
-
 def hub_lookup(api: HfApi) -> Lookup:
-    """A function that asks the Hub once for each repository and revision.
+    """Return a function that asks the Hub once for each repository and revision.
 
     Raises (when it is called):
         HubUnreachableError: no connection, offline mode, or an answer that says nothing about the repository.
@@ -244,10 +238,9 @@ def hub_lookup(api: HfApi) -> Lookup:
         except (RepositoryNotFoundError, HFValidationError):
             return RepositoryFacts(exists=False)
         except (HfHubHTTPError, HTTPError, OSError) as error:
-            first = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise HubUnreachableError(
-                f"the Hub is out of reach ({repo}: {first:.120}); nothing was checked; try again when "
-                "online, and look at HF_ENDPOINT and HF_HUB_OFFLINE"
+                f"the Hub is out of reach ({repo}: {one_line(error):.120}); nothing was checked; try again "
+                "when online, and look at HF_ENDPOINT and HF_HUB_OFFLINE"
             ) from error
         card: dict[str, Any] = {} if info.card_data is None else vars(info.card_data)
         return RepositoryFacts(

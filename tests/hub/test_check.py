@@ -14,7 +14,7 @@ from huggingface_hub import HfApi
 
 from langadapt.cli import main
 from langadapt.cli.progress import console
-from langadapt.hub.recipe_check import Checked, HubUnreachableError, check_data, check_language, hub_lookup
+from langadapt.hub.check import Checked, HubUnreachableError, check_data, check_language, hub_lookup
 from langadapt.recipes import DataCard, LanguageRecipe, ParallelRecipe, find_language
 from langadapt.recipes.find import RecipeFile
 
