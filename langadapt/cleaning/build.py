@@ -264,15 +264,8 @@ def _kept_rows(chunks: Sequence[_Chunk], chunk: _Chunk, total: _Total) -> Mappin
         shown = total.examples.setdefault(rule, [])
         for row in dropped[: EXAMPLES - len(shown)].tolist():
             repeats = _source_row(chunks, int(chunk.repeats[row]))
-            shown.append(
-                Example(
-                    source=recipe.name,
-                    row=columns["row"][row],
-                    english=columns["english"][row][:1000],
-                    target=columns["target"][row][:1000],
-                    repeats=repeats,
-                )
-            )
+            english, target, number = (columns[name][row] for name in _TEXTS)
+            shown.append(Example.cut(recipe.name, number, english, target, repeats=repeats))
     alive = np.flatnonzero(chunk.verdicts == 0).tolist()
     times = chunk.copies([columns["row"][row] for row in alive])
     total.dropped["weight"] += times.count(0)
@@ -317,10 +310,16 @@ def copies(source: str, row: int, weight: float) -> int:
 def _report(
     plan: BuildPlan, total: _Total, check: ContaminationCheck | None, row_filter: RowFilter
 ) -> BuildReport:
-    sources = []
-    for number, source in enumerate(plan.sources):
-        recipe, counts = source.found.recipe, {"rows": total.read[number], "kept": total.kept[number]}
-        sources.append(SourceCount(name=recipe.name, licence=recipe.licence, weight=source.weight, **counts))
+    sources = [
+        SourceCount(
+            name=source.found.recipe.name,
+            licence=source.found.recipe.licence,
+            weight=source.weight,
+            rows=total.read[number],
+            kept=total.kept[number],
+        )
+        for number, source in enumerate(plan.sources)
+    ]
     examples = {rule: total.examples.get(rule, [])[:EXAMPLES] for rule in (*NORMALISING, *DROPPING)}
     return BuildReport(
         rows=total.read.total(),

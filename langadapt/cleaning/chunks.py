@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from langadapt.cleaning.duplicates import PARTS, PairFeatures, pair_features
 from langadapt.cleaning.profile import Sample, SampleRow
 from langadapt.cleaning.row_filter import FilteredRows, RowFilter
-from langadapt.cleaning.rules import DROPPING, EXAMPLES, Example
+from langadapt.cleaning.rules import CODES, EXAMPLES, Example
 from langadapt.cleaning.words import TokenRows, row_offsets
 from langadapt.data.parallel import parallel_rows
 from langadapt.data.readers import check_row_count
@@ -173,16 +173,11 @@ def write_chunk(folder: Path, task: ChunkTask, filtered: FilteredRows) -> None:
 
 def _counts(task: ChunkTask, filtered: FilteredRows) -> ChunkCounts:
     def example(row: int) -> Example:
-        return Example(
-            source=task.name,
-            row=task.first + row,
-            english=task.english[row][:1000],
-            target=task.target[row][:1000],
-        )
+        return Example.cut(task.name, task.first + row, task.english[row], task.target[row])
 
     examples = {rule: [example(row) for row in rows] for rule, rows in filtered.examples.items()}
     dropped = {}
-    for code, rule in enumerate(DROPPING, start=1):
+    for rule, code in CODES.items():
         rows = np.flatnonzero(filtered.verdicts == code)
         if len(rows):
             dropped[rule] = len(rows)

@@ -2,38 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from langadapt.errors import DataError
 
-NORMALISING = ("control_characters", "unicode_nfc", "white_space", "swapped_exchanged")
-
-DROPPING = (
-    "empty",
-    "length",
-    "copy",
-    "swapped",
-    "script",
-    "language",
-    "length_ratio",
-    "misaligned",
-    "contaminated",
-    "contaminated_near",
-    "duplicate",
-    "near_duplicate",
-    "disagreement",
-    "weight",
-)
-"""In the order in which they run: a row counts for the first rule that drops it."""
-
-CODES = {name: number for number, name in enumerate(DROPPING, start=1)}
-"""A row's verdict: 0 kept, else the number of the rule that dropped it."""
-
-MEANING = {
+# Names and meanings, in the order in which the rules run: a row counts for the first rule that drops it.
+NORMALISING = {
     "control_characters": "normalised: invisible characters removed",
     "unicode_nfc": "normalised: Unicode composed form NFC",
     "white_space": "normalised: runs of white space made one space",
     "swapped_exchanged": "normalised: English and target stood in each other's column",
+}
+DROPPING = {
     "empty": "a side without any letter or digit",
     "length": "a side too short or too long",
     "copy": "source equals target but for case and punctuation",
@@ -49,6 +29,13 @@ MEANING = {
     "disagreement": "the two sides' embeddings disagree",
     "weight": "left out by its source's weight",
 }
+CODES = {name: number for number, name in enumerate(DROPPING, start=1)}
+"""A row's verdict: 0 kept, else the number of the rule that dropped it."""
+
+EXAMPLES = 3
+"""Examples for each rule: the first ones."""
+
+_EXAMPLE_CHARACTERS = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +79,6 @@ class CleaningRules:
         return name not in self.off
 
 
-EXAMPLES = 3
-"""Examples for each rule: the first ones."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Example:
     """A row as it was read, and for a duplicate the row that it repeats."""
@@ -105,6 +88,12 @@ class Example:
     english: str
     target: str
     repeats: str = ""
+
+    @classmethod
+    def cut(cls, source: str, row: int, english: str, target: str, *, repeats: str = "") -> Self:
+        """Make an example of a row whose texts may be long."""
+        texts = {"english": english[:_EXAMPLE_CHARACTERS], "target": target[:_EXAMPLE_CHARACTERS]}
+        return cls(source=source, row=row, repeats=repeats, **texts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +109,7 @@ class SourceCount:
 
 @dataclass(frozen=True, kw_only=True)
 class ContaminationCheck:
-    """What training text was compared with: captions of each test set, rows found, and how many of them
-    stayed in."""
+    """Comparison with test captions: captions of each set, rows found, and how many of them stayed in."""
 
     sets: Mapping[str, int]
     found: int
@@ -156,12 +144,11 @@ class BuildReport:
         """Return rule, rows, percent of all rows and meaning, for tables."""
         lines = []
         counts = {**self.normalised, **self.dropped}
-        for name in (*NORMALISING, *DROPPING):
+        for name, meaning in {**NORMALISING, **DROPPING}.items():
             count = counts.get(name, 0)
-            if name in self.off:
-                lines.append((name, "off", "", self.off[name]))
-            else:
-                lines.append((name, f"{count:,}", f"{100 * count / max(self.rows, 1):.2f}", MEANING[name]))
+            share = f"{100 * count / max(self.rows, 1):.2f}"
+            off = self.off.get(name)
+            lines.append((name, f"{count:,}", share, meaning) if off is None else (name, "off", "", off))
         return lines
 
     def summary(self) -> str:

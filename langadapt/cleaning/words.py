@@ -209,33 +209,18 @@ _CONTROL = re.compile(
 
 
 def without_control(text: str) -> str:
-    """Remove characters that nobody sees and no tokenizer expects.
-
-    Example:
-        >>> without_control("a\\x00b\\ufeff")
-        'ab'
-    """
+    """Remove characters that nobody sees and no tokenizer expects."""
     # Nearly all texts are printable: one look at all characters in C is faster than the pattern.
     return text if text.isprintable() else _CONTROL.sub("", text)
 
 
 def composed(text: str) -> str:
-    """Convert to Unicode's composed form NFC: one code for each accented letter.
-
-    Example:
-        >>> len(composed("e\\u0301"))
-        1
-    """
+    """Convert to Unicode's composed form NFC: one code for each accented letter."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
 
 
 def single_spaces(text: str) -> str:
-    """Make each run of white space one space, and strip the ends.
-
-    Example:
-        >>> single_spaces(" a\\u00a0 \\t b ")
-        'a b'
-    """
+    """Make each run of white space one space, and strip the ends."""
     return " ".join(text.split())
 
 
