@@ -1,4 +1,4 @@
-"""The order in which training sees its rows."""
+"""Batches: the order in which training sees its rows, and what a batch holds."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,6 @@ from torch import Tensor
 from langadapt.data.tokens import TextBatch
 
 Item = TypeVar("Item")
-
 Batch = TypeVar("Batch")
 
 
@@ -27,7 +26,7 @@ def epoch_batches(
     first: int = 0,
     pool_batches: int = 50,
 ) -> Iterator[NDArray[np.int64]]:
-    """Row numbers of one epoch in batches, of like length unless `pool_batches` is 1.
+    """Yield the row numbers of one epoch in batches, of like length unless `pool_batches` is 1.
 
     Rows are shuffled, sorted by length inside pools of `pool_batches` batches, and the batches are shuffled
     again: little padding, and each epoch brings other neighbours. The order depends on seed and epoch alone,
@@ -43,7 +42,7 @@ def epoch_batches(
         pool_batches: batches that share one sorting; with 1 they are drawn at random.
 
     Yields:
-        Row numbers, int64 `[min(batch_size, rows)]`.
+        int64 `[min(batch_size, rows)]`.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(len(lengths), generator=generator).numpy()
@@ -59,12 +58,12 @@ def epoch_batches(
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:
-    """Number of batches that `epoch_batches` yields for so many rows."""
+    """Return the number of batches that `epoch_batches` yields."""
     return max(1, rows // batch_size)
 
 
 def ahead(make: Callable[[Item], Batch], items: Iterator[Item]) -> Iterator[Batch]:
-    """Applies `make` one item ahead of the consumer, in a thread."""
+    """Apply `make` one item ahead of the consumer, in a thread."""
     with ThreadPoolExecutor(1) as worker:
         waiting = [worker.submit(make, item) for item in islice(items, 1)]
         for item in items:
@@ -76,10 +75,10 @@ def ahead(make: Callable[[Item], Batch], items: Iterator[Item]) -> Iterator[Batc
 
 @dataclass(frozen=True, kw_only=True)
 class DistillBatch:
-    """Texts of the student and what the teacher says of their English sides.
+    """Texts of the student, and the teacher's embeddings of their English sides.
 
-    `targets [B, D]` float32 unit rows; `states [N, L, H]` are the frozen text model's of the N tokens, one
-    text behind another, where they are known, so that only the adapter has to run.
+    `targets [B, D]` are float32 and normalised. `states [N, L, H]` are the frozen text model's hidden states
+    of the N tokens, one text after another, where they are known, so that only the adapter has to run.
     """
 
     text: TextBatch
@@ -91,8 +90,8 @@ class DistillBatch:
 class ContrastBatch:
     """Captions and their images: this process's share of a batch.
 
-    `images` are `[M, D]` float32 unit rows of a locked tower under the key `rows`, or what the image
-    processor made of M distinct images; `image_index [B]` int64 leads from each caption to its image.
+    `images` are `[M, D]` float32 normalised embeddings of a locked tower under the key `rows`, or what the
+    image processor made of M distinct images; `image_index [B]` int64 leads from each caption to its image.
     `image_ids` and `caption_ids`, `[processes * B]` int64, name images and caption texts of the whole batch,
     one process after the other; `pairs`, in the same order, are its numbers among all pairs. `parallel` are
     sentences of the distillation term.

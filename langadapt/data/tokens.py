@@ -15,6 +15,10 @@ from langadapt.files.temporary import temporary_array
 _TEXTS_AT_ONCE = 16384
 """Texts that are tokenised, and moved, at a time."""
 
+# Rows are a multiple of _STEP wide: matrix units like their tiles full. No wider row is tried once _ENOUGH of
+# the places are filled. A place in a row of _WIDTH_COST places costs twice what it costs in a row of none.
+_STEP, _ENOUGH, _WIDTH_COST = 32, 0.92, 1000
+
 
 @dataclass(frozen=True, kw_only=True)
 class TextBatch:
@@ -32,7 +36,7 @@ class TextBatch:
         return TextBatch(input_ids=self.input_ids[chosen], mask=self.mask[chosen])
 
     def cut(self, tokens: int) -> "TextBatch":
-        """Without what stands behind the first `tokens` places."""
+        """Keep the first `tokens` places."""
         return TextBatch(input_ids=self.input_ids[:, :tokens], mask=self.mask[:, :tokens])
 
 
@@ -46,10 +50,10 @@ class LengthGroup:
 
 @dataclass(frozen=True, kw_only=True)
 class TextRows:
-    """Where the N tokens of B texts stand in R rows of W places.
+    """Layout of B texts of N tokens in R rows of W places.
 
-    `texts`, int64 `[R, W]`, is the number of the text at each place, -1 where nothing stands. `starts` and
-    `lengths`, int64 `[B]`, say where a text begins, counted through all rows, and how many tokens it has.
+    `texts`, int64 `[R, W]`, is the number of the text at each place, -1 at an empty one. `starts` and
+    `lengths`, int64 `[B]`, are each text's first place, counted through all rows, and number of tokens.
     """
 
     texts: Tensor
@@ -57,21 +61,21 @@ class TextRows:
     lengths: NDArray[np.int64]
 
     def places(self) -> Tensor:
-        """Where the tokens of the first text stand, then those of the second, and so on: int64 `[N]`."""
+        """Return the place of each token, one text after another: int64 `[N]`."""
         return torch.from_numpy(consecutive(self.starts, self.lengths))
 
     def tokens(self) -> Tensor:
-        """Which of the N tokens stands at each place, int64 `[R, W]`; the first one where nothing stands."""
+        """Return the token at each place, int64 `[R, W]`; the first one at empty places."""
         found = torch.zeros_like(self.texts)
         found.view(-1)[self.places()] = torch.arange(int(self.lengths.sum()))
         return found
 
     def together(self) -> Tensor:
-        """Whether two places of a row belong to the same text, bool `[R, W, W]`; empty ones do, too."""
+        """Return whether two places of a row belong to one text, bool `[R, W, W]`; empty ones do, too."""
         return self.texts[:, :, None] == self.texts[:, None, :]
 
     def by_text(self) -> tuple[Tensor, Tensor]:
-        """Places of each text's tokens, int64 `[B, T]`, and which of them are real, bool `[B, T]`."""
+        """Return the places of each text's tokens, int64 `[B, T]`, and their mask, bool `[B, T]`."""
         index, mask = padded_index(self.starts, self.lengths)
         return torch.from_numpy(index), torch.from_numpy(mask)
 
@@ -85,7 +89,7 @@ class PackedBatch:
     rows: TextRows
 
     def mask(self, *, causal: bool, dtype: torch.dtype) -> Tensor:
-        """What is added to attention scores, `[R, 1, W, W]`: 0 inside a text, minus infinity elsewhere."""
+        """Return what is added to attention scores, `[R, 1, W, W]`: 0 inside a text, else minus infinity."""
         together = self.rows.together()
         if causal:
             together = together.tril()
@@ -105,11 +109,11 @@ class Tokens:
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """Tokens of each text, int64 `[len(self)]`."""
+        """Number of tokens of each text, int64 `[len(self)]`."""
         return np.diff(self.offsets)
 
     def lengths_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Tokens of some texts, int64 `[len(rows)]`; `lengths` would count all of them."""
+        """Return the numbers of tokens of some texts, int64 `[len(rows)]`."""
         return self.offsets[rows + 1] - self.offsets[rows]
 
     def batch(self, rows: NDArray[np.int64], *, length: int | None = None) -> TextBatch:
@@ -119,7 +123,7 @@ class Tokens:
         return TextBatch(input_ids=ids, mask=torch.from_numpy(mask))
 
     def by_length(self) -> tuple["Tokens", NDArray[np.int64]]:
-        """The same texts, shortest first, and the new place of each old one (int64 `[len(self)]`)."""
+        """Sort the texts, shortest first; return also the new row of each old one (int64 `[len(self)]`)."""
         order = np.argsort(self.lengths, kind="stable")
         offsets = np.zeros(len(self) + 1, np.int64)
         np.cumsum(self.lengths[order], out=offsets[1:])
@@ -130,11 +134,11 @@ class Tokens:
         return replace(self, ids=ids, offsets=offsets), place
 
     def positions(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Where the tokens of some texts stand among all, int64 `[N]`, one text behind another."""
+        """Return the positions of some texts' tokens in `ids`, int64 `[N]`, one text after another."""
         return consecutive(self.offsets[rows], self.lengths_of(rows))
 
     def packed(self, rows: NDArray[np.int64]) -> PackedBatch:
-        """Some texts, several in a row; texts of many lengths fill rows best."""
+        """Lay some texts into rows; texts of many lengths fill rows best."""
         ids = self.ids[self.positions(rows)]
         return pack(ids, self.lengths_of(rows), pad_id=self.pad_id)
 
@@ -179,11 +183,7 @@ def length_groups(lengths: Tensor) -> list[LengthGroup]:
 
 
 def require_text(texts: Sequence[str]) -> None:
-    """Refuse an empty or whitespace text.
-
-    Raises:
-        DataError: with the text's row number, counted from 0.
-    """
+    """Raise DataError for an empty or whitespace text, with its row number, counted from 0."""
     for row, text in enumerate(texts):
         if not text.strip():
             raise DataError(f"text {row} is empty; remove it or give it a caption")
@@ -208,16 +208,6 @@ def in_order(lengths: NDArray[np.int64], *, batch_tokens: int, first: int = 0) -
         end = int(np.searchsorted(ends, before + batch_tokens, side="right"))
         yield np.arange(start, max(end, start + 1))
         start = max(end, start + 1)
-
-
-_STEP = 32
-"""Rows are a multiple of this wide: matrix units like their tiles full."""
-
-_ENOUGH = 0.92
-"""Share of filled places with which no wider row is tried."""
-
-_WIDTH_COST = 1000
-"""A place in a row of so many places costs twice what it costs in a row of none."""
 
 
 def in_rows(lengths: NDArray[np.int64]) -> TextRows:
@@ -245,7 +235,7 @@ def pack(ids: NDArray[np.int32], lengths: NDArray[np.int64], *, pad_id: int) -> 
 
 
 def consecutive(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """`starts[i], starts[i] + 1, ...`, as many as `lengths[i]`, for each text, one behind another."""
+    """Return `starts[i], starts[i] + 1, ...`, as many as `lengths[i]`, for each text, one after another."""
     before = np.cumsum(lengths) - lengths
     return np.repeat(starts - before, lengths) + np.arange(lengths.sum())
 
@@ -253,10 +243,9 @@ def consecutive(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArra
 def padded_index(
     starts: NDArray[np.int64], lengths: NDArray[np.int64], *, length: int | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """The same as a table, padded to the longest text or to `length`.
+    """Return the same as a table, padded to the longest text or to `length`: int64 and mask `[B, T]`.
 
-    Returns:
-        Positions int64 `[B, T]` (padding points at its text's first token) and mask bool `[B, T]`.
+    Padding points at its text's first token.
     """
     steps = np.arange(length or int(lengths.max()))
     mask = steps < lengths[:, None]
@@ -280,14 +269,14 @@ def _best_layout(lengths: NDArray[np.int64]) -> _Layout:
         return _Layout(rows=1, width=tokens, starts=np.cumsum(lengths) - lengths)
     tried: list[_Layout] = []
     for width in range(-(-longest // _STEP) * _STEP, longest + 5 * _STEP, _STEP):
-        tried.append(_layout(lengths, width))
+        tried.append(_best_fit(lengths, width))
         if tokens > _ENOUGH * tried[-1].rows * width:
             break
     return min(tried, key=lambda layout: layout.cost)
 
 
-def _layout(lengths: NDArray[np.int64], width: int) -> _Layout:
-    """Best fit: long texts first, each into the row that it leaves the least room in."""
+def _best_fit(lengths: NDArray[np.int64], width: int) -> _Layout:
+    """Place long texts first, each into the row that it leaves the least room in."""
     rows = 0
     room: list[list[int]] = [[] for _ in range(width + 1)]  # rows by the places that are free in them
     starts = np.empty_like(lengths)

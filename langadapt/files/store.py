@@ -59,11 +59,7 @@ def fingerprint(*parts: object) -> str:
 
 
 def fingerprint_of(parts: Iterable[object]) -> str:
-    """Return 24 hex digits of SHA-256.
-
-    Args:
-        parts: texts, numbers, bytes or arrays, each hashed with its length, so that no two lists collide.
-    """
+    """Return 24 hex digits of SHA-256 over texts, numbers or arrays, each with its length."""
     digest = hashlib.sha256()
     for part in parts:
         if isinstance(part, np.ndarray):

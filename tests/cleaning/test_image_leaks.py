@@ -59,6 +59,16 @@ def test_a_broken_image_is_no_copy(tmp_path: Path) -> None:
     assert not leaked_images({"a": tmp_path / "a.png"}, {"b": tmp_path / "b.png"}, silent)
 
 
+def test_a_broken_test_image_is_like_no_plain_picture(tmp_path: Path) -> None:
+    """Both have few rises: the hash of an unreadable image is 0."""
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    plain = Image.new("L", (90, 80), "white")
+    ImageDraw.Draw(plain).rectangle((0, 0, 9, 9), fill="black")
+    plain.save(tmp_path / "plain.png")
+    assert 0 < difference_hash(plain).bit_count() <= MOST_BITS
+    assert not leaked_images({"x": tmp_path / "plain.png"}, {"y": tmp_path / "broken.png"}, silent)
+
+
 def test_alike_hashes_are_not_enough(tmp_path: Path) -> None:
     for name, height in (("low.png", 36), ("high.png", 50)):
         scene = Image.new("RGB", (90, 80), "white")
