@@ -13,9 +13,14 @@ from langadapt.files.atomic import replacing, write_text
 def test_an_error_keeps_the_old_file_and_leaves_nothing(tmp_path: Path) -> None:
     path = tmp_path / "new" / "page.txt"
     write_text(path, "old\n")
-    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
-        temporary.write_text("half of the n")
-        raise KeyboardInterrupt
+
+    def stopped() -> None:
+        with replacing(path) as temporary:
+            temporary.write_text("half of the n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stopped()
     assert path.read_bytes() == b"old\n"
     write_text(path, "né\n")
     assert path.read_bytes() == "né\n".encode()
