@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from langadapt.errors import DataError
 from langadapt.files.atomic import replacing
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 CATALOGUE = "index.sqlite"
 Rows = NDArray[np.float32]
 
@@ -90,7 +90,7 @@ class Catalogue:
         connection: its SQLite database.
 
     Raises:
-        DataError: the metadata is damaged, or written by a newer version of langadapt.
+        DataError: the metadata is damaged, or written by another version of langadapt.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -98,10 +98,9 @@ class Catalogue:
         self.connection = connection
         try:
             value = json.loads(connection.execute("SELECT value FROM meta").fetchone()[0])
-            if value["format_version"] > FORMAT_VERSION:
-                raise DataError(
-                    f"{path}: written by a newer langadapt; update with `pip install -U langadapt`"
-                )
+            if value["format_version"] != FORMAT_VERSION:
+                way_out = "update langadapt, or make it anew: `langadapt index` with --rebuild"
+                raise DataError(f"{path}: written by another version of langadapt; {way_out}")
             self.metadata = Metadata(**value)
         except (TypeError, ValueError, KeyError) as error:
             raise damaged(path, f"its description: {error}") from error
@@ -138,12 +137,6 @@ class Catalogue:
         for slot, crc in self.connection.execute("SELECT slot, crc FROM rows ORDER BY slot"):
             check_row(self.path, rows, slot, crc)
 
-    def prepare_writing(self) -> None:
-        """Cut off rows that a killed update appended without committing them."""
-        self.rows()
-        with self.rows_path.open("r+b" if self.rows_path.exists() else "w+b") as file:
-            file.truncate(self._end_byte())
-
     def unchanged(self) -> set[ImageFile]:
         """List the files whose size and modification time prove that their content is still the same."""
         rows = self.connection.execute(
@@ -168,11 +161,12 @@ class Catalogue:
     def add(self, images: Sequence[ImageFile], rows: Mapping[bytes, Rows]) -> None:
         """Store a batch: first the rows of new contents, on the disk, then all names in one transaction."""
         start = self.metadata.end
+        self.rows()  # raises where the file is shorter than the catalogue says
         for row in rows.values():
             if row.shape != (self.metadata.dim,) or row.dtype != np.float32:
                 raise ValueError(f"{self.metadata.dim} float32 expected, got {row.dtype} {row.shape}")
-        with self.rows_path.open("r+b") as file:
-            file.seek(self._end_byte())
+        with self.rows_path.open("r+b" if self.rows_path.exists() else "wb") as file:
+            file.seek(self._end_byte())  # overwrites what a killed update appended without committing it
             file.writelines(row.tobytes() for row in rows.values())
             file.flush()
             os.fsync(file.fileno())

@@ -35,7 +35,7 @@ _LOCK = "lock"
 _OWN_FILES = (CATALOGUE, f".{CATALOGUE}", _LOCK, "rows-", "approximate", ".approximate")
 # Image towers scale the short side to a few hundred pixels: one pixel by ten thousand would fill the memory.
 _MOST_OBLONG = 200
-_CODE_VERSION = 2
+_CODE_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,6 @@ def update_index(
                 )
             if verify:
                 catalogue.check()
-            catalogue.prepare_writing()
             removed = catalogue.remove_missing({file.name for file in files})
             catalogue.add([file for file in files if file.reason is not None], {})
             unchanged, encoded = catalogue.unchanged(), 0

@@ -194,16 +194,11 @@ def test_only_indexed_pictures_leave_the_disk(serve, session) -> None:
     ):
         assert ask(url, quote(path, safe="/%")).status == 404, path
     assert ask(url, "/", method="POST").status == 405
+    # Else a website could point its own name here and read the images in the visitor's browser.
+    assert ask(url, "/small/0", host="evil.example").status == 403
     head = ask(url, "/", method="HEAD")
     assert (head.status, head.read()) == (200, b"")
     assert "default-src 'none'" in str(head.getheader("Content-Security-Policy"))
-
-
-def test_another_name_for_this_machine_is_not_answered(serve, session) -> None:
-    """Else a site could point its own name here and read the pictures in the visitor's browser."""
-    url = serve(session)
-    for host, status in (("evil.example", 403), ("", 403), ("localhost:1", 200), ("[::1]:7", 200)):
-        assert ask(url, "/", host=host).status == status, host
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from colour_tower import LONG_AGO_NS, Colour, paint, update
 from PIL import Image
 
+from langadapt.data.images import open_image
 from langadapt.errors import DataError
 from langadapt.search.catalogue import display_name
 from langadapt.search.index import open_index
@@ -291,3 +293,54 @@ def test_folders_without_images(tmp_path: Path) -> None:
     assert update(tmp_path / "empty", tmp_path / "index", Colour()).images == 0
     with pytest.raises(DataError, match="none of its 1 images can be read"):
         open_index(tmp_path / "index", None)
+
+
+def test_an_index_of_another_version_is_refused(photos: Path, tmp_path: Path) -> None:
+    update(photos, tmp_path / "index", Colour())
+    with sqlite3.connect(tmp_path / "index" / "index.sqlite") as connection:
+        connection.execute(
+            "UPDATE meta SET value = replace(value, '\"format_version\": 2', '\"format_version\": 1')"
+        )
+    with pytest.raises(DataError, match=r"written by another version.*--rebuild"):
+        open_index(tmp_path / "index", None)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("changes", "changed while it was read"), ("nan", "no finite numbers")]
+)
+def test_an_image_that_cannot_be_encoded_is_listed(
+    photos: Path, tmp_path: Path, fault: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, colour = tmp_path / "index", Colour()
+    shutil.copy(photos / "red.png", photos / "same.png")
+    if fault == "changes":
+        opened = open_image
+
+        def open_and_change(path: Path) -> Image.Image:
+            image = opened(path)
+            if path.name in ("red.png", "same.png"):
+                os.utime(path, ns=(1, 1))
+            return image
+
+        monkeypatch.setattr("langadapt.search.update.open_image", open_and_change)
+    else:
+        encode = colour.tower.encode
+        object.__setattr__(
+            colour.tower, "encode", lambda images: encode(images).where(encode(images)[:, :1] != 1, torch.nan)
+        )
+    done = update(photos, index, colour)
+    assert [(display_name(file.name), words in str(file.reason)) for file in done.failed] == [
+        ("red.png", True),
+        ("same.png", True),
+    ]
+    assert (done.images, done.encoded, done.same) == (2, 2, 0)
+    assert names(index) == ["blue.png", "sub/green.png"]
+    monkeypatch.undo()
+    assert update(photos, index, Colour()).failed == []
+
+
+def test_equal_files_are_encoded_once(photos: Path, tmp_path: Path) -> None:
+    shutil.copy(photos / "red.png", photos / "same.png")
+    colour = Colour()
+    done = update(photos, tmp_path / "index", colour)
+    assert (len(colour.asked), done.images, done.encoded, done.same) == (3, 4, 3, 1)
