@@ -1,4 +1,4 @@
-"""What a user can do something about. Everything else is a bug and shows its traceback."""
+"""Errors that a user can mend, progress, and signals. Everything else is a bug and shows its traceback."""
 
 import signal
 import threading
@@ -37,7 +37,7 @@ class PublishError(LangadaptError):
 
 
 class LangadaptWarning(UserWarning):
-    """Something was not as it should be and was mended: one line says what, and what was done."""
+    """A fault that was worked around: one line says what, and what was done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,13 +60,13 @@ class Stopped(BaseException):
 
     Args:
         number: of the signal.
-        said: what was kept, where something had to be saved first.
+        note: what was kept, where something had to be saved first.
     """
 
-    def __init__(self, number: int, said: str = "") -> None:
-        super().__init__(number, said)
+    def __init__(self, number: int, note: str = "") -> None:
+        super().__init__(number, note)
         self.number = number
-        self.said = said
+        self.note = note
 
     @property
     def name(self) -> str:

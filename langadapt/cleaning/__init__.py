@@ -1,1 +1,1 @@
-"""Cleaning of parallel sentences: what is mended, what is dropped, and a count for each rule."""
+"""Cleaning of parallel sentences: normalising, dropping, and a count for each rule."""

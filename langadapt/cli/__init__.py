@@ -39,7 +39,7 @@ def main() -> None:
         sys.stderr.write(f"langadapt: {first}; lower the batch size, or choose another --device\n")
         sys.exit(2)
     except Stopped as stop:
-        parts = (f"stopped by {stop.name}", stop.said, way_on(sys.argv[1:]))
+        parts = (f"stopped by {stop.name}", stop.note, way_on(sys.argv[1:]))
         sys.stderr.write(f"\nlangadapt: {'; '.join(part for part in parts if part)}\n")
         sys.exit(128 + stop.number)
 

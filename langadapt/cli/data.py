@@ -3,14 +3,15 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 
 from langadapt.cli import translate
+from langadapt.cli.options import AsJson, TableImages
 from langadapt.cli.progress import console, print_result, progress_report, shown
-from langadapt.errors import RecipeError
+from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import (
     LanguageRecipe,
     PairsRecipe,
@@ -23,12 +24,9 @@ from langadapt.recipes.find import RecipeFile
 
 if TYPE_CHECKING:
     from langadapt.cleaning.build import Agreement
+    from langadapt.cleaning.chunks import Source
     from langadapt.cleaning.contamination import Captions
     from langadapt.cleaning.rules import BuildReport
-from typing import Any
-
-from langadapt.cli.options import AsJson, TableImages
-from langadapt.errors import DataError
 
 BUILD_HELP = """Clean parallel sentences and check them for test captions.
 
@@ -48,7 +46,7 @@ Then put ./data/sw-clean/sw-clean.yaml under distill.data of your language recip
 def build_command(
     corpora: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CORPUS", help="Parallel data recipes; all of the language unless said."),
+        typer.Argument(metavar="CORPUS", help="Parallel data recipes; all of the language unless given."),
     ] = None,
     lang: Annotated[str, typer.Option("--lang", help="Language: a shipped code or a recipe's path.")] = "",
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the result.")] = None,
@@ -58,7 +56,7 @@ def build_command(
     ] = None,
     against: Annotated[
         list[str] | None,
-        typer.Option("--against", help="Test sets to compare with; the language's own unless said."),
+        typer.Option("--against", help="Test sets to compare with; the language's own unless given."),
     ] = None,
     keep_contaminated: Annotated[
         bool,
@@ -79,7 +77,7 @@ def build_command(
         float, typer.Option("--least-agreement", help="Least cosine of the two sides.")
     ] = 0.5,
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes; one per core unless said.")
+        int | None, typer.Option("--workers", help="Processes; one per core unless given.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -89,25 +87,17 @@ def build_command(
     folder = out or Path("data") / f"{language.recipe.code}-clean"
 
     from langadapt.cleaning.build import BuildPlan, build_parallel
-    from langadapt.cleaning.chunks import Source
     from langadapt.cleaning.rules import CleaningRules
 
-    shares = _weights(weights or [])
-    found = _corpora(language, corpora or [])
-    unknown = sorted(set(shares) - {item.recipe.name for item in found})
-    if unknown:
-        raise RecipeError(
-            f"--weight {unknown[0]}: no such corpus here; there are: {', '.join(_names(found))}"
-        )
+    sources = _sources(language, corpora or [], weights or [])
     tests, missing = _tests(language, against)
     for line in missing:
         console.print(f"contamination not checked: {line}")
-    recipe = language.recipe
     plan = BuildPlan(
-        sources=[Source(found=item, weight=shares.get(item.recipe.name, 1.0)) for item in found],
-        language=recipe.code,
-        codes=(recipe.code, recipe.iso639_3),
-        scripts=recipe.scripts,
+        sources=sources,
+        language=language.recipe.code,
+        codes=(language.recipe.code, language.recipe.iso639_3),
+        scripts=language.recipe.scripts,
         rules=CleaningRules(
             near_share=near_share,
             swapped="drop" if drop_swapped else "exchange",
@@ -129,6 +119,19 @@ def build_command(
     _print(result)
     console.print(f"report: {shown(folder / 'report.md')}")
     console.print(f"next: put {shown(folder / (folder.resolve().name + '.yaml'))} under distill.data")
+
+
+def _sources(language: RecipeFile[LanguageRecipe], corpora: list[str], weights: list[str]) -> "list[Source]":
+    from langadapt.cleaning.chunks import Source
+
+    weight_of = _weights(weights)
+    found = _corpora(language, corpora)
+    unknown = sorted(set(weight_of) - set(_names(found)))
+    if unknown:
+        raise RecipeError(
+            f"--weight {unknown[0]}: no such corpus here; there are: {', '.join(_names(found))}"
+        )
+    return [Source(found=item, weight=weight_of.get(item.recipe.name, 1.0)) for item in found]
 
 
 def _corpora(language: RecipeFile[LanguageRecipe], names: list[str]) -> list[RecipeFile[ParallelRecipe]]:

@@ -11,6 +11,7 @@ from langadapt.cli.options import AsJson, Device
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import ParallelRecipe, data_recipe, dump_recipe
+from langadapt.recipes.data import TableFiles
 
 if TYPE_CHECKING:
     from langadapt.data.parallel import ParallelSentences
@@ -74,15 +75,14 @@ def translate_command(
     from langadapt.models.device import chosen_device
     from langadapt.models.translator import load_translator, named_model
 
-    texts, title, said_licence = _english(english, column)
+    texts, title, recipe_licence = _english(english, column)
     human = _human(measure) if measure is not None else None
     source = resolve_model(named_model(model))
     translator = load_translator(
         source, source_code=source_code, target_code=target_code, beams=beams, device=chosen_device(device)
     )
-    by = f"{source.repo} at {source.revision}"
-    licence = said_licence or licence
-    licences = dict.fromkeys((licence, model_licence))
+    licences = (recipe_licence or licence, model_licence)
+    title = f"{title}, translated by {source.repo} at {source.revision}"
     scores = None
 
     def finish(target: list[str]) -> None:
@@ -90,20 +90,8 @@ def translate_command(
         if human is not None:
             scores = translation_scores(translator.translate(human.english), human.target)
             write_text(out.with_suffix(".scores.json"), json.dumps(scores.to_dict(), indent=2) + "\n")
-        recipe = ParallelRecipe.model_validate_json(
-            json.dumps(
-                {
-                    "name": out.stem,
-                    "title": f"{title}, translated by {by}",
-                    "licence": " AND ".join(licences),
-                    "licence_source": f"English side: {licence}; translation model: {model_licence}",
-                    "language": lang,
-                    "source": {"kind": "files", "paths": [out.name]},
-                    "expected_rows": sum(bool(text.strip()) for text in target),
-                }
-            )
-        )
-        write_text(recipe_path, dump_recipe(recipe))
+        rows = sum(bool(text.strip()) for text in target)
+        write_text(recipe_path, dump_recipe(_recipe(out, title, lang, licences, rows)))
 
     with progress_report() as report:
         target = write_translated(
@@ -126,8 +114,21 @@ def translate_command(
         console.print(f"BLEU {scores.bleu:.1f}  {scores.bleu_signature}")
 
 
+def _recipe(out: Path, title: str, language: str, licences: tuple[str, str], rows: int) -> ParallelRecipe:
+    """Make the recipe that reads the table; licences are the English side's and the model's."""
+    return ParallelRecipe(
+        name=out.stem,
+        title=title,
+        licence=" AND ".join(dict.fromkeys(licences)),
+        licence_source=f"English side: {licences[0]}; translation model: {licences[1]}",
+        language=language,
+        source=TableFiles(kind="files", paths=(out.name,)),
+        expected_rows=rows,
+    )
+
+
 def _check_names(lang: str, out: Path, recipe: Path) -> None:
-    """What can be refused before a model is loaded."""
+    """Refuse before a model is loaded."""
     if not re.fullmatch("[a-z]{2,3}", lang):
         raise RecipeError(f"--lang {lang}: expected a code of two or three small letters")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", out.stem):
@@ -139,7 +140,7 @@ def _check_names(lang: str, out: Path, recipe: Path) -> None:
 
 
 def _english(name: str, column: str) -> tuple[list[str], str, str | None]:
-    """Distinct texts in order, what they are called, and the licence that their recipe states."""
+    """Return distinct texts in order, their title, and the licence that their recipe states."""
     from langadapt.data.parallel import load_parallel
     from langadapt.data.readers import read_table
 

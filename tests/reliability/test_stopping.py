@@ -28,7 +28,7 @@ def test_training_ends_after_the_step_and_is_saved(language_folder: Path, tmp_pa
     with pytest.raises(Stopped) as stop:
         run(language_folder, tmp_path / "parts", "distill.epochs=1", report=report)
     assert stop.value.number == number
-    assert stop.value.said == "step 5 of 10 is done"
+    assert stop.value.note == "step 5 of 10 is done"
     said: list[str] = []
     run(language_folder, tmp_path / "parts", "distill.epochs=1", report=lambda p: said.append(p.stage))
     assert "resumed at step 5 of 10" in said
