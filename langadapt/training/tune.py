@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from langadapt.cleaning.contamination import CheckedPairs, local_test_sets, without_test_images
 from langadapt.data.batches import ContrastBatch
 from langadapt.data.pairs import Pairs, join_pairs, load_pairs, pairs_recipe
 from langadapt.data.parallel import distinct, load_parallel
@@ -47,6 +46,9 @@ from langadapt.training.hard_sampling import HardSampler, start_record
 from langadapt.training.loop import FitPlan, MicroBatch, Stage
 from langadapt.training.run import Run, RunOptions, open_run, train, trained_facts
 
+if TYPE_CHECKING:
+    from langadapt.cleaning.contamination import CheckedPairs
+
 _BEFORE = {"tune": "the distilled student", "domain": "the student that it began with"}
 _FACTS_BEFORE = {"tune": "distilled", "domain": "before"}
 """Under which name an artifact keeps the facts of the run that a stage began with."""
@@ -78,6 +80,9 @@ def tune(
     Raises:
         LangadaptError: bad data or models, methods that fit no tower, a folder that holds another run.
     """
+    # Here, because `distill` imports this module too, through the package.
+    from langadapt.cleaning.contamination import local_test_sets, without_test_images
+
     run = open_run(out, batch_size=stage.batch_size, options=options, report=report)
     name: StageName = "domain" if isinstance(stage, DomainStage) else "tune"
     before = _read_start(start, name)
@@ -320,7 +325,7 @@ def _changes(
     }
 
 
-def _source(name: str, part: CheckedPairs, language: str) -> DataSource:
+def _source(name: str, part: "CheckedPairs", language: str) -> DataSource:
     """Pairs as they were read; of a plain table nobody has stated a licence."""
     found = pairs_recipe(name)
     file = Path(name).name

@@ -77,3 +77,27 @@ def test_arguments_are_checked_before_torch_is_imported(name: str, results: dict
 
 def test_every_command_is_tried() -> None:
     assert {name.split()[0] for name in WRONG} == set(_COMMANDS)
+
+
+def imported(arguments: str) -> set[str]:
+    """Modules that are there after a command, which stops at a fault behind its imports or at its help."""
+    program = (
+        "import sys\n"
+        "from langadapt.cli import main\n"
+        f"sys.argv = ['langadapt', *{arguments.split()!r}]\n"
+        "try:\n    main()\n"
+        "except SystemExit:\n    pass\n"
+        "sys.stderr.write('\\n' + ' '.join(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(done.stderr.splitlines()[-1].split())
+
+
+def test_help_imports_nothing_slow() -> None:
+    assert not imported("--help") & {"torch", "transformers", "numpy", "pydantic", "langadapt.recipes"}
+
+
+def test_distilling_needs_few_modules() -> None:
+    modules = imported("distill --lang zh --device toaster")
+    assert "langadapt.training.distill" in modules
+    assert len([name for name in modules if name.partition(".")[0] == "langadapt"]) <= 70
