@@ -71,8 +71,7 @@ def tune(
     Args:
         start: artifact of the distilled student; for a `DomainStage` also of a tuned one.
         out: folder of the run.
-        stage: how; its paths as seen from the current folder. A `DomainStage` is done as stage `domain`: the
-            difficulty of the pairs decides how often they are drawn.
+        stage: how; its paths as seen from the current folder. A `DomainStage` draws pairs by difficulty.
         report: told what is done.
         options: device, overwrite, folder of images.
         pairs_fraction: share of the training images that is used.
@@ -80,8 +79,7 @@ def tune(
     Raises:
         LangadaptError: bad data or models, methods that fit no tower, a folder that holds another run.
     """
-    # Here, because `distill` imports this module too, through the package.
-    from langadapt.cleaning.contamination import local_test_sets, without_test_images
+    from langadapt.cleaning.contamination import local_test_sets, without_test_images  # `distill` needs none
 
     run = open_run(out, batch_size=stage.batch_size, options=options, report=report)
     name: StageName = "domain" if isinstance(stage, DomainStage) else "tune"
@@ -106,7 +104,6 @@ def tune(
     run.claim(key)
     keep = stage.keep_contaminated
     parts = [without_test_images(part, tests, keep=keep, report=run.report) for part in found]
-
     loaded = load(start, device=run.accelerator.device)
     text, image = trainable_towers(loaded.student, loaded.teacher, stage)
     model = contrast_model(text, image, stage, device=run.accelerator.device)
