@@ -51,6 +51,7 @@ class Server:
 
     def __init__(self, world: Path, *options: str) -> None:
         environment = {**os.environ, "LANGADAPT_CACHE": str(world / "serve-cache"), "OMP_NUM_THREADS": "1"}
+        environment["LANGADAPT_PRECISION"] = "float32"  # in bfloat16 a text's rounding depends on its batch
         root = str(Path(__file__).parents[2])
         environment["PYTHONPATH"] = os.pathsep.join([root, environment.get("PYTHONPATH", "")])
         words = [
