@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,12 +66,12 @@ class _Sample:
 
 
 def examine(
-    found: RecipeFile[LanguageRecipe], *, named: str, device: torch.device, report: Report
+    recipe_file: RecipeFile[LanguageRecipe], *, named: str, device: torch.device, report: Report
 ) -> Findings:
     """Examine data, tokenizers, licences, time and disk; trains nothing and keeps nothing.
 
     Args:
-        found: the language recipe and where it lies.
+        recipe_file: the language recipe and where it lies.
         named: how the command line names it: `--lang sw`.
         device: where the probe runs.
         report: told what is done.
@@ -78,7 +79,7 @@ def examine(
     Raises:
         LangadaptError: a recipe or a file that is there is wrong. What is merely absent is a finding.
     """
-    recipe = with_absolute_paths(found)
+    recipe = with_absolute_paths(recipe_file)
     corpora = [data_recipe(ParallelRecipe, name) for name in recipe.distill.data]
     here, missing = [], []
     for corpus in corpora:
@@ -90,7 +91,7 @@ def examine(
             if not isinstance(error, MissingDataError) and not isinstance(corpus.recipe.source, HubSource):
                 raise
             missing.append(str(error))
-    captions, missing_tests = test_captions(found)
+    captions, missing_tests = test_captions(recipe_file)
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder) / "clean"
         pairs = _pairs(recipe, here, captions, built, report) if here else None
@@ -132,7 +133,7 @@ def _pairs(
     out: Path,
     report: Report,
 ) -> Pairs:
-    """Cleans all that is here into a folder that goes away again."""
+    """Clean all that is here into a folder that is removed again."""
     plan = BuildPlan(
         sources=[Source(found=corpus) for corpus in corpora],
         language=recipe.code,
@@ -258,18 +259,9 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _licences(recipe: LanguageRecipe, corpora: Sequence[RecipeFile[ParallelRecipe]]) -> Licences:
-    data = [
-        data_source(
-            item.recipe,
-            item.recipe.source,
-            kind="parallel",
-            language=item.recipe.language,
-            rows=0,
-            blank_rows=0,
-            fingerprint="",
-        )
-        for item in corpora
-    ]
+    unread: dict[str, Any] = {"kind": "parallel", "rows": 0, "blank_rows": 0, "fingerprint": ""}
+    recipes = [item.recipe for item in corpora]
+    data = [data_source(item, item.source, language=item.language, **unread) for item in recipes]
     models = [
         BaseModel(repo=ref.repo, revision=ref.revision or "", licence=ref.licence)
         for ref in (recipe.teacher, recipe.text_model)

@@ -56,7 +56,7 @@ _STATED = {"licence", "licence_source"}
 
 
 def distill(
-    found: RecipeFile[LanguageRecipe], out: Path, *, report: Report, options: RunOptions | None = None
+    recipe_file: RecipeFile[LanguageRecipe], out: Path, *, report: Report, options: RunOptions | None = None
 ) -> Artifact:
     """Train an adapter and write its artifact.
 
@@ -64,7 +64,7 @@ def distill(
     folder; a finished one is refused.
 
     Args:
-        found: the language recipe and where it lies.
+        recipe_file: the language recipe and where it lies.
         out: folder of the run: artifact, `log.jsonl`, and until it ends its checkpoint.
         report: told what is done.
         options: device, cache budget, overwrite.
@@ -72,7 +72,7 @@ def distill(
     Raises:
         LangadaptError: bad data or models, a loss that is not finite, a folder that holds another run.
     """
-    recipe = with_absolute_paths(found)
+    recipe = with_absolute_paths(recipe_file)
     stage = recipe.distill
     run = open_run(out, batch_size=stage.batch_size, options=options, report=report)
     device = run.accelerator.device
@@ -263,16 +263,17 @@ def extend_vocabulary(
     extension = recipe.text_model.extend_vocabulary
     if extension is None:
         return None
-    if run.is_main and not run.vocabulary.is_file():
+    path = run.checkpoint.with_name("vocabulary.json")
+    if run.is_main and not path.is_file():
         learnt = learn_vocabulary(
             text_model,
             (text for corpus in corpora for text in corpus.target),
             (text for corpus in corpora for text in corpus.english),
             pieces=extension.pieces,
         )
-        write_text(run.vocabulary, learnt.to_json())
+        write_text(path, learnt.to_json())
     run.accelerator.wait_for_everyone()
-    vocabulary = Vocabulary.from_json(run.vocabulary.read_text(encoding="utf-8"))
+    vocabulary = Vocabulary.from_json(path.read_text(encoding="utf-8"))
     extend_text_model(text_model, vocabulary, seed=recipe.distill.seed)
     letters = sum(piece.merge is None for piece in vocabulary.pieces)
     run.report(
@@ -282,17 +283,15 @@ def extend_vocabulary(
 
 
 def _base_model(source: ResolvedModel, ref: ModelRef) -> BaseModel:
-    """A base model as it was found, with the licence that the recipe states."""
     return BaseModel(
         repo=source.repo, revision=source.revision, licence=ref.licence, licence_source=ref.licence_source
     )
 
 
-def _source(found: RecipeFile[ParallelRecipe], corpus: ParallelSentences) -> DataSource:
-    """A parallel corpus as it was read, with what its recipe states."""
+def _source(recipe_file: RecipeFile[ParallelRecipe], corpus: ParallelSentences) -> DataSource:
     return data_source(
-        found.recipe,
-        found.recipe.source,
+        recipe_file.recipe,
+        recipe_file.recipe.source,
         kind="parallel",
         language=corpus.language,
         rows=len(corpus.english),

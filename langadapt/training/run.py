@@ -76,10 +76,6 @@ class Run:
         return self.folder / "checkpoint" / "best.safetensors"
 
     @property
-    def vocabulary(self) -> Path:
-        return self.folder / "checkpoint" / "vocabulary.json"
-
-    @property
     def log(self) -> Path:
         return self.folder / "log.jsonl"
 
@@ -187,12 +183,8 @@ def open_run(
             "multiple of their number"
         )
     if not accelerator.is_main_process:
-        report = _silent
+        report = lambda progress: None  # noqa: E731
     return Run(folder=folder, accelerator=accelerator, options=options, report=report, result=result)
-
-
-def _silent(progress: Progress) -> None:
-    """Report nothing."""
 
 
 def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:

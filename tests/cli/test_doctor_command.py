@@ -1,6 +1,7 @@
 """The doctor on the embedded world: a language that works, one in an unseen script, one without data."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_language_of_the_world_is_ready(langadapt, world: Path) -> None:
+def test_a_language_of_the_world_is_ready(langadapt, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module("langadapt.training.distill")  # the package has a function of that name
+    real, rows = module.distill_loss, []
+
+    def counted(model, batch, *rest):
+        rows.append(len(batch.targets))
+        return real(model, batch, *rest)
+
+    monkeypatch.setattr(module, "distill_loss", counted)
     said = langadapt("doctor", "--recipe", world / "sw", "--device", "cpu", "--json")
     assert said.code == 0, said.err
     found = json.loads(said.out)
@@ -33,6 +42,7 @@ def test_a_language_of_the_world_is_ready(langadapt, world: Path) -> None:
     assert {other["missing"] for other in others} == {"not available here"}
     time = found["estimate"]
     assert min(time["teacher_seconds"], time["states_seconds"], time["train_seconds"]) > 0
+    assert rows == [128] * 3, "steps of distill itself, whole batches"
     assert time["steps"] == 4 * (pairs["kept"] // 128)
     assert sorted(path.name for path in world.iterdir() if "clean" in path.name) == []
 
