@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ from langadapt.recipes.data import DataCard, HubSource, PairsRecipe, ParallelRec
 from langadapt.recipes.find import RecipeFile
 
 D = TypeVar("D", bound=DataCard)
+T = TypeVar("T")
 VARIABLE = "LANGADAPT_DATA"
 _KINDS = (".tsv", ".csv", ".jsonl", ".parquet")
 _LONGEST_NAME = 255
@@ -100,19 +101,31 @@ def _read_delimited(path: Path, columns: Sequence[str]) -> Iterator[Row]:
         if column not in header:
             raise missing_column(column, header, str(path))
     wanted = [header.index(column) for column in columns]
-    blank = 0
-    for number, cells in lines:
-        if len(cells) <= 1 and not "".join(cells).strip():
-            blank = blank or number
-            continue
-        if blank:
-            raise DataError(f"{path}: line {blank} is blank; remove it")
+
+    def blank(cells: list[str]) -> bool:
+        return len(cells) < 2 and not "".join(cells).strip()
+
+    for number, cells in _without_blank_end(path, lines, blank):
         if len(cells) != len(header):
             raise DataError(
                 f"{path}: line {number} has {len(cells)} cells, the first line {len(header)}; "
                 "add or remove what separates them"
             )
         yield Row(f"{path}: line {number}", tuple(cells[index] for index in wanted))
+
+
+def _without_blank_end(
+    path: Path, lines: Iterable[tuple[int, T]], blank: Callable[[T], bool]
+) -> Iterator[tuple[int, T]]:
+    """Drop blank lines at the end of a file; refuse others."""
+    first_blank = 0
+    for number, line in lines:
+        if blank(line):
+            first_blank = first_blank or number
+            continue
+        if first_blank:
+            raise DataError(f"{path}: line {first_blank} is blank; remove it")
+        yield number, line
 
 
 def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -138,26 +151,21 @@ def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Row]:
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    blank = 0
-    for line in read_lines(path):
-        if not line.text.strip():
-            blank = blank or line.number
-            continue
-        if blank:
-            raise DataError(f"{path}: line {blank} is blank; remove it")
+    lines = ((line.number, line.text) for line in read_lines(path))
+    for number, text in _without_blank_end(path, lines, lambda text: not text.strip()):
         try:
-            record = json.loads(line.text)
-        except json.JSONDecodeError as error:
-            problem = f"{error.msg} at character {error.colno}"
-            raise DataError(f"{path}: line {line.number} is not valid JSON: {problem}; correct it") from error
+            record = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: line {line.number} is not valid JSON: {error}; correct it") from error
+            problem = str(error)
+            if isinstance(error, json.JSONDecodeError):
+                problem = f"{error.msg} at character {error.colno}"
+            raise DataError(f"{path}: line {number} is not valid JSON: {problem}; correct it") from error
         if not isinstance(record, dict):
             raise DataError(
-                f"{path}: line {line.number}: expected a JSON object, got {type(record).__name__}; "
+                f"{path}: line {number}: expected a JSON object, got {type(record).__name__}; "
                 "JSON Lines hold one object per line"
             )
-        yield line.number, record
+        yield number, record
 
 
 def read_hub_values(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
