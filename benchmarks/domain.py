@@ -36,7 +36,7 @@ from langadapt.data.retrieval import RetrievalSet, retrieval_from_files
 from langadapt.errors import LangadaptError, Progress
 from langadapt.metrics.retrieval import retrieval_scores
 from langadapt.models import LanguageModel, load
-from langadapt.models.caches import stored_images, tuned_images
+from langadapt.models.caches import stored_images
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.scenes import RELATIONS, SIZES, Scene, Shape, Thing
 from langadapt.quickstart.world import write_world
@@ -254,8 +254,9 @@ def scores(model: LanguageModel, tests: dict[str, RetrievalSet]) -> dict[str, fl
     for name, test in tests.items():
         assert test.images is not None
         # Embeddings of a tower that learned are of use once; those of a frozen one to all runs.
-        embedded = tuned_images if "+" in model.image_identity else stored_images
-        gallery, own = embedded(model.teacher, test.images), torch.tensor(test.image_of_text)
+        learned = "+" in model.image_identity
+        gallery = model.encode_images(test.images) if learned else stored_images(model.teacher, test.images)
+        own = torch.tensor(test.image_of_text)
         found[name] = retrieval_scores(model.encode_text(list(test.texts)), gallery, own, signature=name).mr6
     return found
 

@@ -14,7 +14,7 @@ from transformers import (
 )
 
 from langadapt.models import Artifact, Student, load_text_model, resolve_model, write_artifact
-from langadapt.models.provenance import BaseModel
+from langadapt.models.artifact import BaseModel
 from langadapt.recipes import LanguageRecipe
 
 # Widths of XLM-R base and of the multilingual MiniLM family: hidden, feed-forward, layers, heads.

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from langadapt.models.device import uses_bf16
+from langadapt.models.load import uses_bf16
 
 sys.path.insert(0, str(Path(__file__).parent))
 from speed_work import STUDENTS, TEACHER, flops, sentences

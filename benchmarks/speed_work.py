@@ -36,7 +36,7 @@ from transformers import (
     XLMRobertaModel,
 )
 
-from langadapt.models.device import uses_bf16
+from langadapt.models.load import uses_bf16
 
 # Width, feed-forward, layers, heads, pieces of the real vocabulary (in the recipe its table trains).
 STUDENTS = {"minilm": (384, 1536, 12, 12, 250037), "xlm-roberta-base": (768, 3072, 12, 12, 250002)}

@@ -6,8 +6,8 @@ import torch
 from tiny_language import sentences
 
 from langadapt.models import Artifact, Student, load_teacher, load_text_model, resolve_model, write_artifact
+from langadapt.models.artifact import BaseModel
 from langadapt.models.new_pieces import extend_text_model, learn_vocabulary
-from langadapt.models.provenance import BaseModel
 from langadapt.models.trainable import TrainableTower, finish_training
 from langadapt.models.tuning import STAGES, stage_changes, trainable_student, trainable_towers
 from langadapt.recipes import find_language, override, with_absolute_paths

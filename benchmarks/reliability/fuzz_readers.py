@@ -29,8 +29,8 @@ from langadapt.errors import DataError
 from langadapt.models.artifact import read_artifact, sealed
 from langadapt.models.load import load_config, load_image_processor, load_tokenizer, resolve_model
 from langadapt.models.prompts_artifact import read_facts
+from langadapt.models.student import load_text_model
 from langadapt.models.teacher import load_teacher
-from langadapt.models.text_model import load_text_model
 from langadapt.recipes import (
     ModelRef,
     ParallelRecipe,

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from langadapt.models import Artifact, write_artifact
-from langadapt.models.provenance import BaseModel, Samples
+from langadapt.models.artifact import BaseModel, Samples
 from langadapt.recipes import LanguageRecipe
 from langadapt.recipes.stages import FewShotStage
 from langadapt.recipes.yaml import parse

@@ -36,7 +36,7 @@ _COMMANDS = {
     "demo": _Command("search", _SEARCH, "Show a search page in the browser."),
     "serve": _Command("search", _SEARCH, "Encode and search over HTTP."),
     "encode": _Command("encode", _USE, "Encode texts into the teacher's embedding space."),
-    "export": _Command("export", _USE, "Write a model as other tools load it."),
+    "export": _Command("encode", _USE, "Write a model as other tools load it."),
     "publish": _Command("publish", _USE, "Publish an adapter on the Hugging Face Hub."),
 }
 

@@ -62,7 +62,7 @@ def classify_command(
 
     from langadapt.data.images import list_images
     from langadapt.models import load
-    from langadapt.models.device import chosen_device
+    from langadapt.models.load import chosen_device
     from langadapt.models.prompts_artifact import read_facts
 
     files = [file for item in images for file in (list_images(item) if item.is_dir() else [item])]
@@ -158,7 +158,7 @@ def eval_classification(
     from langadapt.evaluation.tables import to_terminal
     from langadapt.files.atomic import write_text
     from langadapt.models import load
-    from langadapt.models.device import chosen_device
+    from langadapt.models.load import chosen_device
 
     model = load(run, device=chosen_device(device))
     recipe = model.artifact.recipe
@@ -251,7 +251,7 @@ def prompts_command(
 
     from langadapt.files.atomic import write_text
     from langadapt.models import load
-    from langadapt.models.device import chosen_device
+    from langadapt.models.load import chosen_device
     from langadapt.training.few_shot_run import FewShotRun, run_few_shot
 
     loaded = load(model, device=chosen_device(device))

@@ -178,7 +178,7 @@ def _tests(
 
 
 def _agreement(name: str) -> "Agreement":
-    from langadapt.models.text_model import load_agreement
+    from langadapt.models.translator import load_agreement
 
     return load_agreement(name)
 

@@ -51,7 +51,7 @@ def distill_command(
     folder = out or Path("runs") / recipe_file.path.stem
 
     from langadapt.evaluation.plots import save_svg, training_curve
-    from langadapt.models.device import chosen_device
+    from langadapt.models.load import chosen_device
     from langadapt.training import RunOptions, distill
 
     options = RunOptions(

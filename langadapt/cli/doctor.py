@@ -43,7 +43,7 @@ def doctor_command(
     named = f"--recipe {recipe}" if recipe else f"--lang {lang}"
 
     from langadapt.doctor import examine, verdict
-    from langadapt.models.device import chosen_device
+    from langadapt.models.load import chosen_device
 
     with progress_report() as report:
         findings = examine(found, named=named, device=chosen_device(device), report=report)

@@ -86,7 +86,7 @@ def domain_command(
     from langadapt.evaluation.tables import to_terminal
     from langadapt.files.atomic import write_text
     from langadapt.models.artifact import FACTS
-    from langadapt.models.device import chosen_device
+    from langadapt.models.load import chosen_device
     from langadapt.training import RunOptions, tune
 
     own, stage = chosen_stage(DomainStage, begin, recipe or lang, pairs, settings)

@@ -111,7 +111,7 @@ def eval_command(
         raise DataError("give one of --on and --captions")
 
     from langadapt.models import load
-    from langadapt.models.device import chosen_device
+    from langadapt.models.load import chosen_device
 
     where = chosen_device(device)
     translator = _translator(translate_with, source_code, where) if translate_with else None

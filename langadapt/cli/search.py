@@ -65,7 +65,7 @@ def index_command(
 
         check_suffix(export, "--export")
     from langadapt.models import load
-    from langadapt.models.device import chosen_device
+    from langadapt.models.load import chosen_device
     from langadapt.search.catalogue import display_name
     from langadapt.search.index import SearchSession, open_index
     from langadapt.search.update import image_tower, update_index
@@ -159,7 +159,7 @@ def search_command(
     if not all(str(query).strip() for query in queries):
         raise DataError("a query is empty; write what the picture shows")
     from langadapt.models import load
-    from langadapt.models.device import chosen_device
+    from langadapt.models.load import chosen_device
 
     session = _open_session(folder, load(model, device=chosen_device(device)), index)
     found = session.by_text(texts, count=count, approximate=not exact) if texts else []
@@ -267,7 +267,7 @@ def serve_command(
     if page and folder is None:
         raise DataError("--page shows images: name their folder")
     from langadapt.models import load
-    from langadapt.models.device import chosen_device
+    from langadapt.models.load import chosen_device
     from langadapt.search.server import Limits, Service, create_app, is_loopback, listen, web_server
 
     limits = Limits(queue=queue, batch_texts=texts, body_bytes=body)

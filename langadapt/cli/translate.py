@@ -72,7 +72,7 @@ def translate_command(
     from langadapt.files.atomic import write_text
     from langadapt.metrics.translation import translation_scores
     from langadapt.models import resolve_model
-    from langadapt.models.device import chosen_device
+    from langadapt.models.load import chosen_device
     from langadapt.models.translator import load_translator, named_model
 
     texts, title, recipe_licence = _english(english, column)

@@ -77,7 +77,7 @@ def tune_command(
     folder = out or begin.with_name(begin.name + "-tuned")
 
     from langadapt.evaluation.plots import save_svg, training_curve
-    from langadapt.models.device import chosen_device
+    from langadapt.models.load import chosen_device
     from langadapt.training import RunOptions, tune
 
     _, stage = chosen_stage(TuneStage, begin, recipe or lang, pairs, settings)
@@ -220,7 +220,7 @@ def align_command(
         raise RecipeError("name your images and captions: --pairs FILE")
     stage = with_values(AlignStage, AlignStage(pairs=named_pairs(pairs)), settings or [])
 
-    from langadapt.models.device import chosen_device
+    from langadapt.models.load import chosen_device
     from langadapt.training import RunOptions, align
 
     options = RunOptions(device=chosen_device(device), overwrite=overwrite, images=images)

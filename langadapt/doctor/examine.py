@@ -34,9 +34,9 @@ from langadapt.models import (
     load_text_model,
     resolve_model,
 )
-from langadapt.models.device import device_name
+from langadapt.models.artifact import BaseModel, data_source
+from langadapt.models.load import device_name
 from langadapt.models.new_pieces import extend_text_model, learn_vocabulary
-from langadapt.models.provenance import BaseModel, data_source
 from langadapt.models.trainable import TrainableTower
 from langadapt.recipes import (
     HubSource,

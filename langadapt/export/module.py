@@ -1,7 +1,7 @@
 """The module that sentence-transformers loads: texts of the language and images into one space.
 
-Exports carry the text of this file behind those of the adapter and the towers (`module_source.py`), so it
-imports nothing else of langadapt.
+Exports carry the text of this file behind those of the adapter and the towers, so it imports nothing else of
+langadapt.
 """
 
 import hashlib
@@ -102,7 +102,7 @@ class LanguageAndImages(nn.Module):
         local_files_only: bool = False,
         **kwargs: Any,
     ) -> "LanguageAndImages":
-        """Loads from a folder or a Hub repository; `kwargs` are sentence-transformers' own and unused."""
+        """Load from a folder or a Hub repository; `kwargs` are sentence-transformers' own and unused."""
         hub = {"token": token, "cache_dir": cache_folder, "local_files_only": local_files_only}
         root = _Root(name=model_name_or_path, below=subfolder, options={**hub, "revision": revision})
         config = json.loads(root.file(CONFIG).read_text(encoding="utf-8"))
@@ -153,7 +153,7 @@ class LanguageAndImages(nn.Module):
         return {"input_ids": ids, "attention_mask": mask}
 
     def forward(self, features: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
-        """Adds `sentence_embedding`, `[B, D]` float32 unit rows."""
+        """Add `sentence_embedding`, `[B, D]` float32 unit rows."""
         if "input_ids" in features:
             rows = self.embed_texts(features["input_ids"], features["attention_mask"])
         else:
@@ -175,7 +175,7 @@ class LanguageAndImages(nn.Module):
     get_sentence_embedding_dimension = get_embedding_dimension
 
     def save(self, output_path: str, *args: Any, **kwargs: Any) -> None:
-        """Writes a folder that needs nothing else: both base models, trained weights in their places."""
+        """Write a folder that needs nothing else: both base models, trained weights in their places."""
         root = Path(output_path)
         root.mkdir(parents=True, exist_ok=True)
         places = {"text_model": self.tokenizer, "image_model": self.image_processor}

@@ -15,11 +15,16 @@ from PIL import Image
 from torch import Tensor, nn
 
 from langadapt.errors import ModelError
-from langadapt.export.agreement import Agreement, Probes, check_tokenizer, difference
+from langadapt.export.folder import (
+    Agreement,
+    Probes,
+    check_tokenizer,
+    difference,
+    onnx_readme,
+    whole_folder,
+)
 from langadapt.export.module import LanguageAndImages
-from langadapt.export.readme import onnx_readme
 from langadapt.export.sentence_transformers import merged_module
-from langadapt.export.whole_folder import whole_folder
 from langadapt.files.atomic import write_text
 from langadapt.models import LanguageModel
 from langadapt.models.towers import image_rows
@@ -50,7 +55,7 @@ class _Images(nn.Module):
 def export_onnx(
     model: LanguageModel, out: Path, *, probes: Probes, int8: bool = False, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Writes both towers as ONNX with tokenizer, image preprocessing and a page on their use.
+    """Write both towers as ONNX with tokenizer, image preprocessing and a page on their use.
 
     Args:
         model: what to export.

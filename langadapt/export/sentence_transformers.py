@@ -1,8 +1,10 @@
 """Folders that `SentenceTransformer(folder, trust_remote_code=True)` loads without langadapt."""
 
+import ast
 import hashlib
 import json
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +12,37 @@ import torch
 from PIL import Image
 from transformers.utils import logging as transformers_logging
 
-from langadapt.export.agreement import Probes, agreement, check_tokenizer
+from langadapt import __version__
+from langadapt.export.folder import (
+    Probes,
+    agreement,
+    check_tokenizer,
+    sentence_transformers_readme,
+    whole_folder,
+)
 from langadapt.export.module import CONFIG, WEIGHTS, LanguageAndImages
-from langadapt.export.module_source import MODULE_CLASS, MODULE_FILE, module_source
-from langadapt.export.readme import sentence_transformers_readme
-from langadapt.export.whole_folder import whole_folder
 from langadapt.files.atomic import write_text
 from langadapt.models import LanguageModel
+from langadapt.models.artifact import BaseModel
 from langadapt.models.load import load_config
-from langadapt.models.provenance import BaseModel
 from langadapt.models.tuning import STAGES, has_stage
 
+MODULE_FILE, MODULE_CLASS = "langadapt_module.py", "LanguageAndImages"
+_PARTS = (
+    "nn/adapter.py",
+    "nn/peft_modules.py",
+    "models/towers.py",
+    "models/vocabulary.py",
+    "export/module.py",
+)
+_HEAD = f'''"""Texts of a language and images in one space, for sentence-transformers, without langadapt.
+
+Made of the source files of langadapt {__version__}, in this order: {", ".join(_PARTS)}.
+Licence: Apache-2.0.
+"""
+
+from types import SimpleNamespace as AdapterSpec  # the adapter's shape, as langadapt_module.json has it
+'''
 MODULE_FILES = ("modules.json", "config_sentence_transformers.json", CONFIG, MODULE_FILE)
 """What `write_module_files` adds to an artifact."""
 FORMAT_VERSION = 3
@@ -30,7 +52,7 @@ TOLERANCE = 1e-5
 def export_sentence_transformers(
     model: LanguageModel, out: Path, *, probes: Probes, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Writes a folder that needs no other: both base models, the adapter, and the code that joins them.
+    """Write a folder that needs no other: both base models, the adapter, and the code that joins them.
 
     Args:
         model: what to export.
@@ -61,7 +83,7 @@ def export_sentence_transformers(
 
 
 def write_module_files(folder: Path, model: LanguageModel) -> None:
-    """Adds to an artifact what sentence-transformers needs; it fetches the base models at their revisions.
+    """Add to an artifact what sentence-transformers needs; it fetches the base models at their revisions.
 
     Args:
         folder: holds the artifact's `adapter.safetensors`.
@@ -138,3 +160,26 @@ def _unused_by_images(model: LanguageModel) -> list[str]:
         for name, part in module.named_children()
         if list(part.parameters()) and not any(id(p) in ran for p in part.parameters())
     ]
+
+
+def module_source() -> str:
+    """The text of `langadapt_module.py`."""
+    return "\n".join([_HEAD, *(_section(name) for name in _PARTS)])
+
+
+def _section(name: str) -> str:
+    """A source file without its docstring and without imports of the files that stand before it."""
+    text = files("langadapt").joinpath(name).read_text(encoding="utf-8")
+    lines = text.splitlines(keepends=True)
+    tree = ast.parse(text)
+    docstring, *_ = tree.body
+    gone = [docstring] + [
+        node
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("langadapt")
+    ]
+    for node in gone:
+        assert node.end_lineno is not None
+        for number in range(node.lineno - 1, node.end_lineno):
+            lines[number] = ""
+    return f"# ---- {name}\n" + "".join(lines)

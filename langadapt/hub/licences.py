@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from langadapt.models import Artifact
-from langadapt.models.provenance import BaseModel, DataSource
+from langadapt.models.artifact import BaseModel, DataSource
 from langadapt.models.tuning import changes_text_model, has_tuned_images
 
 

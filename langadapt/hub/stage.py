@@ -10,15 +10,14 @@ from pathlib import Path
 from langadapt.errors import PublishError
 from langadapt.evaluation.cards import ScoreCard, score_json
 from langadapt.export import default_probes, write_module_files
-from langadapt.export.agreement import agreement
+from langadapt.export.folder import agreement
 from langadapt.export.sentence_transformers import MODULE_FILES, merged_module
 from langadapt.files.atomic import write_text
 from langadapt.hub.card import CardFacts, model_card
 from langadapt.hub.licences import LicenceSum, changed_models, objections
 from langadapt.hub.upload import upload
 from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
-from langadapt.models.artifact import FACTS, FILES, SCORES, WEIGHTS
-from langadapt.models.provenance import BaseModel
+from langadapt.models.artifact import FACTS, FILES, SCORES, WEIGHTS, BaseModel
 
 CARD = "README.md"
 
@@ -188,7 +187,8 @@ def reloaded(folder: Path, original: Artifact) -> tuple[LanguageModel, float]:
             "the artifact stores no sample embeddings, it was written by an early langadapt; train it again"
         )
     roles = {"teacher": original.teacher, "text_model": original.text_model}
-    model = load(folder, **{role: base.repo for role, base in roles.items() if base.local})
+    folders = {role: base.repo if base.local else None for role, base in roles.items()}
+    model = load(folder, teacher=folders["teacher"], text_model=folders["text_model"])
     embedded = model.encode_text(list(original.samples.texts), exact=True)
     largest = (embedded - original.samples.embeddings).abs().max().item()
     if not largest <= TOLERANCE:  # also refuses NaN

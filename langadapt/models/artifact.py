@@ -2,18 +2,15 @@
 
 import hashlib
 import json
+import platform
 import re
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
-)
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -21,22 +18,113 @@ from torch import Tensor
 from langadapt.errors import ModelError
 from langadapt.files.atomic import write_tensors, write_text
 from langadapt.files.fetch import WrongHashError, fetch_verified, one_line
-from langadapt.models.provenance import BaseModel, DataSource, Samples
 from langadapt.models.vocabulary import Vocabulary
-from langadapt.recipes import LanguageRecipe, dump_recipe
+from langadapt.recipes import DataCard, HubSource, LanguageRecipe, TableFiles, TarShards, dump_recipe
+from langadapt.recipes.data import Source
 from langadapt.recipes.yaml import parse, read_yaml
 
-__all__ = [
-    "FACTS",
-    "RECIPE",
-    "SAMPLES",
-    "SCORES",
-    "VOCABULARY",
-    "WEIGHTS",
-    "Artifact",
-    "read_artifact",
-    "write_artifact",
-]
+FORMAT_VERSION = 3
+
+WEIGHTS, RECIPE, FACTS, SCORES = "adapter.safetensors", "recipe.yaml", "artifact.json", "scores.json"
+SAMPLES, VOCABULARY = "samples.safetensors", "vocabulary.json"
+FILES = (WEIGHTS, RECIPE, FACTS, SAMPLES, VOCABULARY)
+"""All that `load` reads; the last two are not in every artifact."""
+
+_PICKLED = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
+_SAMPLE_TEXTS = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseModel:
+    """A base model as it was used: `revision` is a commit hash, or `sha256:...` of a local folder."""
+
+    repo: str
+    revision: str
+    licence: str = "unknown"
+    """As the recipe states it."""
+    licence_source: str | None = None
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a folder, which nobody else can fetch."""
+        return self.revision.startswith("sha256:")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """A corpus as it was used, with what its recipe says about it."""
+
+    kind: Literal["parallel", "pairs"]
+    name: str
+    title: str
+    language: str
+    rows: int
+    """Rows that were read and not left out; some of them are held out."""
+    blank_rows: int
+    """Rows that were left out because a side was blank."""
+    fingerprint: str
+    origin: str
+    """Hub data set with configuration, split and revision, or names of files."""
+    hub_repo: str | None
+    licence: str
+    licence_source: str | None
+    homepage: str | None
+    citation: str | None
+    access: Literal["open", "gated", "request"]
+    unverified: bool
+    contamination: str = "unchecked"
+    """`unchecked`; `dropped`: compared with test captions, none is in it; `kept(n)`: n rows hold some."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Some texts and the finished student's `embeddings [n, D]`, float32 unit rows computed on the CPU."""
+
+    texts: tuple[str, ...]
+    embeddings: Tensor
+
+
+def sample_texts(recipe: LanguageRecipe) -> tuple[str, ...]:
+    """Texts whose embeddings an artifact stores so that a reload can be compared with the training.
+
+    They come from the recipe alone: rows of a corpus may not be published with every artifact.
+    """
+    named = (prompt.replace("{label}", recipe.native_name) for prompt in recipe.prompts)
+    texts = (*recipe.examples, *named, recipe.native_name, recipe.name)
+    return tuple(dict.fromkeys(text for text in texts if text.strip()))[:_SAMPLE_TEXTS]
+
+
+def data_source(
+    card: DataCard,
+    source: Source | TarShards,
+    *,
+    kind: Literal["parallel", "pairs"],
+    language: str,
+    rows: int,
+    blank_rows: int,
+    fingerprint: str,
+    contamination: str = "unchecked",
+) -> DataSource:
+    """What an artifact keeps of a data recipe; of local files only their names."""
+    if isinstance(source, HubSource):
+        parts = (source.repo, source.config, source.split, f"revision {source.revision or 'main'}")
+        origin = ", ".join(part for part in parts if part)
+    else:
+        tables = isinstance(source, TableFiles | TarShards)
+        names = source.paths if tables else (source.english, source.target)  # type: ignore[union-attr]
+        origin = ", ".join(Path(name).name for name in names)
+    stated = ("name", "title", "licence", "licence_source", "homepage", "citation", "access", "unverified")
+    return DataSource(
+        kind=kind,
+        language=language,
+        rows=rows,
+        blank_rows=blank_rows,
+        fingerprint=fingerprint,
+        contamination=contamination,
+        origin=origin,
+        hub_repo=source.repo if isinstance(source, HubSource) else None,
+        **{name: getattr(card, name) for name in stated},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +138,8 @@ class Artifact:
     weights: dict[str, Tensor]
     """By stage, as `models/tuning.py` names them: of the distillation under `adapter.` and `text_model.`."""
     data: tuple[DataSource, ...] = ()
-    """Corpora of all stages; empty in an artifact of format 1, which did not keep them."""
+    """Corpora of all stages."""
     samples: Samples | None = None
-    """None in an artifact of format 1."""
     training: dict[str, Any] = field(default_factory=dict)
     """Steps, rows, seconds, parameter counts, held-out recall, data fingerprints."""
     environment: dict[str, str] = field(default_factory=dict)
@@ -71,13 +158,13 @@ class Artifact:
     @property
     def contaminated(self) -> str:
         """`kept(n)` where it was trained on n rows that hold test captions, as its data say; else empty."""
-        told = [re.fullmatch(r"kept\((\d+)\)", source.contamination) for source in self.data]
-        kept = sum(int(match[1]) for match in told if match)
+        found = [re.fullmatch(r"kept\((\d+)\)", source.contamination) for source in self.data]
+        kept = sum(int(match[1]) for match in found if match)
         return f"kept({kept})" if kept else ""
 
 
 def write_artifact(folder: Path, artifact: Artifact) -> None:
-    """Writes an artifact; each file appears whole or not at all, the facts last.
+    """Write an artifact; each file appears whole or not at all, the facts last.
 
     Floating weights are stored in half precision, the samples in single.
     """
@@ -106,10 +193,10 @@ def write_artifact(folder: Path, artifact: Artifact) -> None:
 
 
 def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> Artifact:
-    """Reads an artifact from a folder, or from the Hub.
+    """Read an artifact from a folder, or from the Hub.
 
     Raises:
-        ModelError: it is not there, incomplete, damaged, changed by hand, or of a newer format.
+        ModelError: it is not there, incomplete, damaged, changed by hand, or of another format.
     """
     folder = artifact_folder(str(path_or_repo), revision)
     check_files(folder)
@@ -119,38 +206,34 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
             raise ModelError(
                 f"{folder}: written by a newer langadapt; update with `pip install -U langadapt`"
             )
+        if facts["format_version"] < FORMAT_VERSION:
+            raise ModelError(f"{folder}: written by an older langadapt, whose weights differ; train it again")
         check_unchanged(folder, facts)
+        files = facts["files"]
         weights = load_file(folder / WEIGHTS)
+        vocabulary = (folder / VOCABULARY).read_text(encoding="utf-8") if VOCABULARY in files else None
         return Artifact(
             recipe=parse(LanguageRecipe, read_yaml(folder / RECIPE), where=str(folder / RECIPE)),
             teacher=BaseModel(**facts["teacher"]),
             text_model=BaseModel(**facts["text_model"]),
             target_dim=facts["target_dim"],
             weights={k: v.float() if v.is_floating_point() else v for k, v in weights.items()},
-            data=tuple(DataSource(**source) for source in facts.get("data", ())),
-            samples=_samples(folder, facts),
+            data=tuple(DataSource(**source) for source in facts["data"]),
+            samples=_samples(folder, facts) if SAMPLES in files else None,
             training=facts["training"],
             environment=facts["environment"],
-            vocabulary=_vocabulary(folder, facts),
+            vocabulary=None if vocabulary is None else Vocabulary.from_json(vocabulary),
         )
     except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise ModelError(f"{folder}: damaged artifact: {str(error).splitlines()[0]}") from error
 
 
-def _samples(folder: Path, facts: dict[str, Any]) -> Samples | None:
-    if SAMPLES not in facts.get("files", ()):
-        return None
+def _samples(folder: Path, facts: dict[str, Any]) -> Samples:
     texts = tuple(facts["samples"])
     embeddings = load_file(folder / SAMPLES)["embeddings"]
     if embeddings.shape != (len(texts), facts["target_dim"]):
         raise ValueError(f"{len(texts)} sample texts, embeddings {list(embeddings.shape)}")
     return Samples(texts=texts, embeddings=embeddings)
-
-
-def _vocabulary(folder: Path, facts: dict[str, Any]) -> Vocabulary | None:
-    if VOCABULARY not in facts.get("files", ()):
-        return None
-    return Vocabulary.from_json((folder / VOCABULARY).read_text(encoding="utf-8"))
 
 
 def _stored(value: Tensor) -> Tensor:
@@ -159,28 +242,12 @@ def _stored(value: Tensor) -> Tensor:
 
 def environment_facts() -> dict[str, str]:
     """Versions of what computed the weights."""
-    import platform
-    from importlib.metadata import version
-
     names = ("langadapt", "torch", "transformers", "tokenizers", "accelerate", "datasets")
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         **{name: version(name) for name in names},
     }
-
-
-FORMAT_VERSION = 2
-
-WEIGHTS, RECIPE, FACTS, SCORES = "adapter.safetensors", "recipe.yaml", "artifact.json", "scores.json"
-
-SAMPLES, VOCABULARY = "samples.safetensors", "vocabulary.json"
-
-FILES = (WEIGHTS, RECIPE, FACTS, SAMPLES, VOCABULARY)
-
-"""All that `load` reads; the last two are not in every artifact."""
-
-_PICKLED = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
 
 
 def artifact_folder(path_or_repo: str, revision: str | None) -> Path:
@@ -212,7 +279,7 @@ def artifact_folder(path_or_repo: str, revision: str | None) -> Path:
 
 
 def check_files(folder: Path) -> None:
-    """Refuses a folder that is no artifact, or that holds what no artifact holds.
+    """Refuse a folder that is no artifact, or that holds what no artifact holds.
 
     Raises:
         ModelError: a file of the artifact is missing, one leads out of the folder, or one is pickled.
@@ -246,20 +313,17 @@ def sealed(facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_unchanged(folder: Path, facts: dict[str, Any]) -> None:
-    """Compares facts and files with the sums that were taken when they were written.
+    """Compare facts and files with the sums that were taken when they were written.
 
     Raises:
         ModelError: something is not what was written.
     """
     again = "fetch or train the artifact again"
-    if facts["format_version"] == 1:
-        files = {WEIGHTS: facts["weights_sha256"]} if "weights_sha256" in facts else {}
-    else:
-        files = facts["files"]
-        if facts["seal"] != sealed(facts)["seal"]:
-            raise ModelError(f"{folder}: {FACTS} was changed after it was written; {again}")
-        if not {WEIGHTS, RECIPE} <= files.keys():
-            raise ModelError(f"{folder}: {FACTS} has no sums of {WEIGHTS} and {RECIPE}; {again}")
+    files = facts["files"]
+    if facts["seal"] != sealed(facts)["seal"]:
+        raise ModelError(f"{folder}: {FACTS} was changed after it was written; {again}")
+    if not {WEIGHTS, RECIPE} <= files.keys():
+        raise ModelError(f"{folder}: {FACTS} has no sums of {WEIGHTS} and {RECIPE}; {again}")
     for name, written in files.items():
         if Path(name).name != name:
             raise ModelError(f"{folder}: {FACTS} names a file outside the folder: {name}")

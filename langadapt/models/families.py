@@ -1,7 +1,19 @@
-"""What differs between the text towers of transformers, by model type: adding a family adds a row."""
+"""What differs between the text towers of transformers, by model type, and their layers in bfloat16.
 
+Adding a family adds a row to the table. The fused layers are those of BERT and of CLIP's text tower in as few
+operations as they need: in bfloat16 on a CPU a single text takes half the time of transformers' own layers on
+the same rows, many texts take nine tenths. Everything around the layers stays transformers' own.
+"""
+
+import copy
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.activations import GELUActivation, QuickGELUActivation
 
 LORA_TARGETS = frozenset({"query", "value", "q_proj", "v_proj", "q_lin", "v_lin", "q", "v", "Wqkv"})
 """How families call the query and value projections of their attention."""
@@ -18,7 +30,7 @@ class TextFamily:
     mask: Literal["full", "sliding", "causal"] = "full"
     """`sliding`: also asked for one that is narrowed to `config.sliding_window`."""
     fused: Literal["BERT", "CLIP"] | None = None
-    """Whose layers it has, as `bfloat16.py` runs them in bfloat16."""
+    """Whose layers it has, as `HalfLayers` runs them in bfloat16."""
     pooling: Literal["first token", "end token"] | None = None
     """Of an image-text model: which state `get_text_features` projects."""
     fixed_length: bool = False
@@ -51,3 +63,215 @@ _FAMILIES = {
 def family_of(config: Any) -> TextFamily:
     """The family of a model's configuration; one that is not known here runs padded."""
     return _FAMILIES.get(config.model_type, _PADDED)
+
+
+_QUICK = 1.702
+
+_ROWS = 2048
+
+Activation = Callable[[Tensor], Tensor]
+
+
+class HalfLayers(nn.Module):
+    """All layers of an encoder; `norm_first`: normed before attention and feed-forward (CLIP), not behind."""
+
+    def __init__(self, layers: "list[_Layer]", *, heads: int, norm_first: bool) -> None:
+        super().__init__()
+        self.layers, self.heads, self.norm_first = layers, heads, norm_first
+
+    def forward(self, x: Tensor, mask: Tensor, *, only: Tensor | None = None) -> list[Tensor]:
+        """States behind each layer.
+
+        Args:
+            x: `[R, W, H]` bfloat16, what goes into the first layer.
+            mask: `[R, 1, W, W]` bfloat16, added to the scores.
+            only: int64 `[B]`, places counted through all rows: what follows the last layer's attention runs
+                for them alone, and its states are `[B, H]`.
+
+        Returns:
+            `[R * W, H]` for each layer.
+        """
+        shape = (*x.shape[:2], 3, self.heads, x.shape[2] // self.heads)
+        x = x.flatten(0, 1)
+        states = []
+        for layer in self.layers:
+            given = layer.first_norm(x) if self.norm_first else x
+            query, key, value = layer.query_key_value(given).view(shape).permute(2, 0, 3, 1, 4)
+            attended = F.scaled_dot_product_attention(query, key, value, mask)
+            attended = attended.transpose(1, 2).reshape(x.shape)
+            if only is not None and layer is self.layers[-1]:
+                x, attended = x[only], attended[only]
+            x = layer.attention_out(attended).add_(x)
+            if not self.norm_first:
+                x = layer.first_norm(x)
+            given = layer.second_norm(x) if self.norm_first else x
+            x = layer.feedforward_out(layer.activation(layer.feedforward_in(given))).add_(x)
+            if not self.norm_first:
+                x = layer.second_norm(x)
+            states.append(x)
+        return states
+
+
+def half_layers(module: nn.Module) -> tuple[nn.Module, HalfLayers] | None:
+    """The list of layers of a module, and the same in bfloat16; None for a family that is not known here.
+
+    Nor where tuning has added something to a layer, or put something in a linear map's place.
+    """
+    config: Any = getattr(module, "config", None)
+    fused = None if config is None else family_of(config).fused
+    clip = fused == "CLIP"
+    layers = getattr(getattr(module, "encoder", None), "layers" if clip else "layer", None)
+    if fused is None or not isinstance(layers, nn.ModuleList):
+        return None
+    for part in layers.modules():
+        if getattr(part, "added_by_tuning", False) or (
+            hasattr(part, "weight") and type(part) not in (nn.Linear, nn.LayerNorm)
+        ):
+            return None
+    made = [_clip_layer(layer) if clip else _bert_layer(layer) for layer in layers]
+    return layers, HalfLayers(made, heads=config.num_attention_heads, norm_first=clip)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layer:
+    query_key_value: "_Linear"
+    attention_out: "_Linear"
+    first_norm: "_Norm"
+    feedforward_in: "_Linear"
+    activation: Activation
+    feedforward_out: "_Linear"
+    second_norm: "_Norm"
+
+
+def _bert_layer(layer: Any) -> _Layer:
+    own, out = layer.attention.self, layer.attention.output
+    return _Layer(
+        query_key_value=_Linear(own.query, own.key, own.value),
+        attention_out=_Linear(out.dense),
+        first_norm=_Norm(out.LayerNorm),
+        feedforward_in=_Linear(layer.intermediate.dense),
+        activation=_activation(layer.intermediate.intermediate_act_fn),
+        feedforward_out=_Linear(layer.output.dense),
+        second_norm=_Norm(layer.output.LayerNorm),
+    )
+
+
+def _clip_layer(layer: Any) -> _Layer:
+    own, mlp = layer.self_attn, layer.mlp
+    quick = isinstance(mlp.activation_fn, QuickGELUActivation)
+    # x sigmoid(a x) is silu(a x) / a: one pass instead of three, and a goes into the weights.
+    scale = _QUICK if quick else 1.0
+    return _Layer(
+        query_key_value=_Linear(own.q_proj, own.k_proj, own.v_proj),
+        attention_out=_Linear(own.out_proj),
+        first_norm=_Norm(layer.layer_norm1),
+        feedforward_in=_Linear(mlp.fc1, scale=scale, scale_bias=scale),
+        activation=_silu if quick else _activation(mlp.activation_fn),
+        feedforward_out=_Linear(mlp.fc2, scale=1 / scale),
+        second_norm=_Norm(layer.layer_norm2),
+    )
+
+
+def _activation(module: Any) -> Activation:
+    # As a function without a module around it; whatever else a configuration names is called as it is.
+    exact = isinstance(module, GELUActivation) and module.act is F.gelu
+    plain: Activation = F.gelu if exact else module
+    return plain
+
+
+def _silu(x: Tensor) -> Tensor:
+    return F.silu(x, inplace=True)
+
+
+class _Norm:
+    def __init__(self, norm: nn.LayerNorm) -> None:
+        self._shape, self._eps = norm.normalized_shape, norm.eps
+        self._weight, self._bias = (value.detach().to(torch.bfloat16) for value in (norm.weight, norm.bias))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x, self._shape, self._weight, self._bias, self._eps)
+
+
+class _Linear:
+    """Linear maps of one input as one, `[N, in]` to `[N, out]`; a CPU's weight lies as oneDNN wants it."""
+
+    def __init__(self, *parts: nn.Linear, scale: float = 1.0, scale_bias: float = 1.0) -> None:
+        weight = torch.cat([part.weight.detach() for part in parts]) * scale
+        bias = torch.cat([part.bias.detach() for part in parts]) * scale_bias
+        self._weight, self._bias = weight.to(torch.bfloat16), bias.to(torch.bfloat16)
+        self._packed = _packs(weight.device)
+        if self._packed:
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight, _ROWS)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self._packed:
+            return F.linear(x, self._weight, self._bias)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, self._weight, self._bias, "none", [], "")
+        return out
+
+
+def _packs(device: torch.device) -> bool:
+    # A private operation of PyTorch, the one that its compiler calls; elsewhere the public one does.
+    known = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    known = known and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return known and device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class HalfPrecision(Generic[Module]):
+    """A bfloat16 copy of a module.
+
+    Args:
+        fused: in place of the list of layers stands `HalfLayers` where the family is known; only for who
+            calls the layers by themselves.
+    """
+
+    def __init__(self, *, fused: bool) -> None:
+        self._fused = fused
+        self._copy: Module | None = None
+        self._made_of: list[tuple[int, int]] = []
+
+    def of(self, module: Module) -> Module:
+        """The copy, in eval mode."""
+        now = [
+            (value.data_ptr(), value._version)
+            for part in submodules(module)
+            for value in part._parameters.values()
+            if value is not None
+        ]
+        if self._copy is None or now != self._made_of:
+            self._copy, self._made_of = None, []
+            self._copy = _rounded(module, fused=self._fused)
+            self._made_of = now
+        return self._copy
+
+
+def submodules(module: nn.Module) -> list[nn.Module]:
+    """A module and all inside it, one that is there twice twice; quicker than `Module.modules`."""
+    parts = [module]
+    for part in parts:  # which grows meanwhile
+        parts.extend(child for child in part._modules.values() if child is not None)
+    return parts
+
+
+def _rounded(module: Module, *, fused: bool) -> Module:
+    """A copy in which every weight is bfloat16; the float32 ones are not copied on the way."""
+    memo: dict[int, Any] = {}
+    parts: list[tuple[str, nn.Module]] = [("", module)]
+    for name, part in parts:  # which grows meanwhile
+        layers = half_layers(part) if fused else None
+        if layers is not None:
+            memo[id(layers[0])] = layers[1]
+        for below, child in part.named_children():
+            if id(child) not in memo:
+                parts.append((below, child))
+        # Rotary angles are position times frequency: in bfloat16 far positions would point elsewhere.
+        if name == "rotary_emb":
+            continue
+        for weight in part.parameters(recurse=False):
+            memo[id(weight)] = nn.Parameter(weight.detach().to(torch.bfloat16), requires_grad=False)
+        for value in part.buffers(recurse=False):
+            memo[id(value)] = value.to(torch.bfloat16) if value.is_floating_point() else value
+    return copy.deepcopy(module, memo).eval()

@@ -21,9 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from langadapt.data.tokens import PackedBatch, Tokens, by_length, in_order
-from langadapt.models.bfloat16 import HalfLayers
-from langadapt.models.device import uses_bf16
-from langadapt.models.families import family_of
+from langadapt.models.families import HalfLayers, family_of
+from langadapt.models.load import uses_bf16
 from langadapt.models.towers import Layers, chosen_layers, chosen_states
 
 TextPath = Literal["packed", "padded"]
@@ -232,13 +231,7 @@ def text_parts(module: nn.Module) -> nn.ModuleDict:
 
 
 def packed_embeddings(parts: nn.ModuleDict, tokens: Tokens, rows: Rows) -> Tensor:
-    """Embed some texts as `get_text_features` does: `[len(rows), D]`, not normalised.
-
-    Args:
-        parts: of a model whose family says how it pools.
-        tokens: of many texts.
-        rows: which of them.
-    """
+    """Embed some texts as `get_text_features` does: `[len(rows), D]`, not normalised."""
     text_model = parts["text_model"]
     config: Any = text_model.config
     if family_of(config).mask == "causal":

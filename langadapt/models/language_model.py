@@ -1,4 +1,4 @@
-"""What a user holds after `langadapt.load`: texts of the language and images into one space."""
+"""What a user holds after `langadapt.load`: texts of one language or several, and images, in one space."""
 
 import functools
 import unicodedata
@@ -11,17 +11,19 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from langadapt.data.tokens import require_text
 from langadapt.errors import DataError, ModelError
-from langadapt.models.artifact import Artifact, read_artifact
+from langadapt.models.artifact import Artifact, BaseModel, read_artifact
 from langadapt.models.caches import image_embeddings
 from langadapt.models.load import ResolvedModel, resolve_model
 from langadapt.models.new_pieces import extend_text_model
-from langadapt.models.provenance import BaseModel
-from langadapt.models.student import Student
+from langadapt.models.student import Student, TextModel, load_text_model
 from langadapt.models.teacher import Teacher, load_teacher
-from langadapt.models.text_model import TextModel, load_text_model
 from langadapt.models.tuning import is_tuned, restore_stages
-from langadapt.recipes import LanguageRecipe, Method, ModelRef
+from langadapt.recipes import LanguageRecipe, ModelRef
+
+LEAST_CERTAINTY = 0.8
+"""Below it a text belongs to no language."""
 
 
 class LanguageModel:
@@ -54,14 +56,14 @@ class LanguageModel:
         return self.teacher.source.revision
 
     def encode_text(self, texts: list[str], *, exact: bool = False) -> Tensor:
-        """Encodes texts of the language.
+        """Encode texts of the language.
 
         Args:
             texts: B texts, none empty.
             exact: float32 throughout; without it bfloat16 where the device computes faster in it.
 
         Returns:
-            `[B, D]` float32 unit rows on the CPU.
+            `[B, D]` float32, normalised, on the CPU.
 
         Raises:
             DataError: an empty or whitespace text, with its row number.
@@ -69,14 +71,14 @@ class LanguageModel:
         return self.student.encode(texts, exact=exact)
 
     def encode_images(self, images: Sequence[Image | str | Path], *, batch_size: int = 64) -> Tensor:
-        """Encodes images.
+        """Encode images.
 
         Args:
             images: B paths or PIL images.
             batch_size: images per forward pass.
 
         Returns:
-            `[B, D]` float32 unit rows on the CPU.
+            `[B, D]` float32, normalised, on the CPU.
 
         Raises:
             DataError: a file is missing or is no readable image; the line names it.
@@ -92,8 +94,9 @@ def load(
     teacher: str | None = None,
     text_model: str | None = None,
     device: str | torch.device | None = None,
+    beside: Sequence[LanguageModel] = (),
 ) -> LanguageModel:
-    """Loads an adapted language model.
+    """Load an adapted language model.
 
     Args:
         path_or_repo: folder of an artifact, or `org/name` on the Hub.
@@ -101,6 +104,8 @@ def load(
         teacher: folder of the same teacher, where it has moved since.
         text_model: folder of the same text model, where it has moved since.
         device: where to run; the CPU unless said otherwise.
+        beside: models on the same device. Their teacher, and their text model where it stayed frozen in both,
+            are not loaded again; a tuned model loads its own.
 
     Raises:
         ModelError: artifact or base models are missing, or a base model is not the revision that the
@@ -109,42 +114,21 @@ def load(
     Example:
         `langadapt.load("runs/zh").encode_text(["一只狗在沙滩上奔跑"])`
     """
-    return load_beside(
-        path_or_repo, (), revision=revision, teacher=teacher, text_model=text_model, device=device
-    )
-
-
-def load_beside(
-    path_or_repo: str | Path,
-    beside: Sequence[LanguageModel],
-    *,
-    revision: str | None = None,
-    teacher: str | None = None,
-    text_model: str | None = None,
-    device: str | torch.device | None = None,
-) -> LanguageModel:
-    """Loads a model as `load` does, and shares what models on the same device hold already.
-
-    Args:
-        beside: their teacher, and their text model where it stayed frozen in both, are not loaded again;
-            a tuned model loads its own.
-    """
     artifact = read_artifact(path_or_repo, revision=revision)
     if is_tuned(artifact.weights):  # what it changes in its towers must change in nobody else's
         beside = ()
     where = torch.device(device or "cpu")
     text_source = _same_model(artifact.text_model, text_model, role="text_model")
     teacher_source = _same_model(artifact.teacher, teacher, role="teacher")
-    loaded_teacher = next(
-        (m.teacher for m in beside if m.teacher.source.revision == teacher_source.revision), None
-    ) or load_teacher(teacher_source, device=where)
+    same = (m.teacher for m in beside if m.teacher.source.revision == teacher_source.revision)
+    loaded_teacher = next(same, None) or load_teacher(teacher_source, device=where)
     recipe = artifact.recipe
     encoder = load_text_model(
         text_source,
         recipe.text_model,
         max_tokens=recipe.distill.max_tokens,
         device=where,
-        beside=_frozen_beside(beside, text_source, recipe.text_model.trains),
+        beside=_frozen_beside(beside, text_source) if _stays_frozen(artifact) else None,
     )
     if artifact.vocabulary is not None:
         extend_text_model(encoder, artifact.vocabulary, seed=recipe.distill.seed)
@@ -154,29 +138,23 @@ def load_beside(
     return LanguageModel(artifact=artifact, student=student, teacher=loaded_teacher)
 
 
-def _frozen_beside(
-    beside: Sequence[LanguageModel], source: ResolvedModel, trains: tuple[Method, ...]
-) -> TextModel | None:
-    """The same text model where it stayed frozen, if this one does, too."""
-    for model in beside if trains == ("locked",) else ():
-        other = model.student.text_model
-        if is_tuned(model.artifact.weights):
-            continue
-        if (
-            model.artifact.recipe.text_model.trains == ("locked",)
-            and other.source.revision == source.revision
-        ):
-            return other
-    return None
+def _stays_frozen(artifact: Artifact) -> bool:
+    return artifact.recipe.text_model.trains == ("locked",) and not is_tuned(artifact.weights)
+
+
+def _frozen_beside(beside: Sequence[LanguageModel], source: ResolvedModel) -> TextModel | None:
+    """The same text model, where it stayed frozen."""
+    models = (model.student.text_model for model in beside if _stays_frozen(model.artifact))
+    return next((model for model in models if model.source.revision == source.revision), None)
 
 
 def _same_model(base: BaseModel, override: str | None, *, role: str) -> ResolvedModel:
-    local = base.revision.startswith("sha256:")
-    if local and override is None and not Path(base.repo).is_dir():
+    if base.local and override is None and not Path(base.repo).is_dir():
         raise ModelError(
             f"{base.repo}: the {role} of this artifact is not there any more; give its folder: {role}=..."
         )
-    found = resolve_model(ModelRef(repo=override or base.repo, revision=None if local else base.revision))
+    revision = None if base.local else base.revision
+    found = resolve_model(ModelRef(repo=override or base.repo, revision=revision))
     if found.revision != base.revision:
         raise ModelError(
             f"{found.repo}: the adapter was trained on {role} {base.repo} at {base.revision}, this is "
@@ -185,9 +163,108 @@ def _same_model(base: BaseModel, override: str | None, *, role: str) -> Resolved
     return found
 
 
-LEAST_CERTAINTY = 0.8
+class LanguageSet:
+    """Models of several languages in one space; the language is said per call, or told from the text.
 
-"""Below it a text belongs to no language."""
+    Args:
+        models: at least one, each of another language, all of one teacher.
+
+    Raises:
+        ModelError: two of one language, or of different teachers.
+    """
+
+    def __init__(self, *, models: Sequence[LanguageModel]) -> None:
+        self.models: dict[str, LanguageModel] = {}
+        for model in models:
+            code = model.artifact.recipe.code
+            if code in self.models:
+                raise ModelError(f"two models of the language {code}; a set has one of each")
+            if model.artifact.teacher.revision != models[0].artifact.teacher.revision:
+                raise ModelError(
+                    f"{code}: its teacher is {model.teacher.source.label}, that of "
+                    f"{models[0].artifact.recipe.code} is {models[0].teacher.source.label}; a set has one "
+                    "space and so one teacher"
+                )
+            self.models[code] = model
+        if not self.models:
+            raise ModelError("a set needs at least one model")
+
+    @property
+    def languages(self) -> tuple[str, ...]:
+        """Codes, in the order in which they were given."""
+        return tuple(self.models)
+
+    @property
+    def teacher(self) -> Teacher:
+        """The one teacher; its image tower embeds the images."""
+        return self.models[self.languages[0]].teacher
+
+    @property
+    def dim(self) -> int:
+        """D, width of every embedding."""
+        return self.teacher.dim
+
+    def encode_text(self, texts: list[str], *, language: str | None = None) -> Tensor:
+        """Encode texts.
+
+        Args:
+            texts: B texts, none empty.
+            language: code of a loaded language; None tells it from each text (see `detect`).
+
+        Returns:
+            `[B, D]` float32, normalised, on the CPU, in the order of the texts.
+
+        Raises:
+            DataError: an empty text, with its row number, or one whose language cannot be told.
+            ModelError: no such language in the set.
+        """
+        if language is not None and language not in self.models:
+            raise ModelError(f"no model of '{language}' in this set; it has {', '.join(self.models)}")
+        codes = self.detect(texts) if language is None else [language] * len(texts)
+        out = torch.zeros(len(texts), self.dim)
+        for code in dict.fromkeys(codes):
+            rows = [row for row, own in enumerate(codes) if own == code]
+            out[rows] = self.models[code].encode_text([texts[row] for row in rows])
+        return out
+
+    def encode_images(self, images: Sequence[Image | str | Path], *, batch_size: int = 64) -> Tensor:
+        """Encode images: the same rows for every language. See `LanguageModel.encode_images`."""
+        return self.models[self.languages[0]].encode_images(images, batch_size=batch_size)
+
+    def detect(self, texts: Sequence[str]) -> list[str]:
+        """The language of each text, of those in the set.
+
+        Raises:
+            DataError: an empty text, or one whose language cannot be told.
+        """
+        require_text(texts)
+        if len(self.models) == 1:
+            return [self.languages[0]] * len(texts)
+        return detect(texts, [model.artifact.recipe for model in self.models.values()])
+
+
+def load_set(
+    paths_or_repos: Sequence[str | Path], *, device: str | torch.device | None = None
+) -> LanguageSet:
+    """Load several artifacts of one teacher as one set.
+
+    The teacher is held once. So is a text model that stayed frozen in several of them; where something of it
+    trained, the language brings its own.
+
+    Args:
+        paths_or_repos: folders of artifacts, or `org/name` on the Hub.
+        device: where to run; the CPU unless said otherwise.
+
+    Raises:
+        ModelError: what `load` raises, two models of one language, or different teachers.
+
+    Example:
+        `langadapt.load_set(["runs/zh", "runs/de"]).encode_text(["ein roter Hund"], language="de")`
+    """
+    models: list[LanguageModel] = []
+    for path in paths_or_repos:
+        models.append(load(path, device=device, beside=models))
+    return LanguageSet(models=models)
 
 
 def detect(texts: Sequence[str], recipes: Sequence[LanguageRecipe]) -> list[str]:

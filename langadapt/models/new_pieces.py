@@ -19,7 +19,7 @@ from tokenizers import Tokenizer, models, trainers
 from torch import Tensor, nn
 
 from langadapt.errors import DataError, ModelError
-from langadapt.models.text_model import TextModel
+from langadapt.models.student import TextModel
 from langadapt.models.vocabulary import NewPiece, Vocabulary, extended_model
 from langadapt.nn import ExtendedEmbedding
 
@@ -34,7 +34,7 @@ _LONGEST = 16
 def learn_vocabulary(
     text_model: TextModel, target: Iterable[str], english: Iterable[str], *, pieces: int
 ) -> Vocabulary:
-    """Learns new pieces on texts of a language.
+    """Learn new pieces on texts of a language.
 
     Letters that the tokenizer does not know come first, the most frequent ones foremost; then merges, the
     most frequent foremost. A merge that occurs in an English word is left out, so that the English texts keep
@@ -186,7 +186,7 @@ def _merge(
 
 
 def extend_text_model(text_model: TextModel, vocabulary: Vocabulary, *, seed: int) -> None:
-    """Gives a text model new pieces and untrained rows for them.
+    """Give a text model new pieces and untrained rows for them.
 
     A piece made of known pieces starts at the mean of their rows; one with a letter that the tokenizer did
     not know starts at the mean of all rows, moved at random by their spread.

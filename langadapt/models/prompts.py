@@ -1,9 +1,9 @@
-"""A frozen text tower that takes offsets to its token embeddings: where learned prompts enter."""
+"""Prompts: templates as class embeddings, and learned offsets to a template on a frozen text tower."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,12 @@ from torch.utils.checkpoint import checkpoint
 from langadapt.data.tokens import TextBatch, require_text
 from langadapt.errors import DataError, ModelError
 from langadapt.files.store import fingerprint
-from langadapt.models.student import Student
+from langadapt.models.language_model import LanguageModel
 from langadapt.models.teacher import Teacher
 from langadapt.nn import normed
 from langadapt.nn.prompts import PromptLearner
+
+TowerName = Literal["student", "teacher"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class PromptTexts:
 
 
 def prompt_texts(tower: TextTower, template: str, labels: Sequence[str]) -> PromptTexts:
-    """Tokenises a template with each class name in it and finds the template's tokens.
+    """Tokenise a template with each class name in it and finds the template's tokens.
 
     Raises:
         ModelError: the tokenizer cannot say where in a text its tokens lie.
@@ -94,38 +96,36 @@ def prompt_texts(tower: TextTower, template: str, labels: Sequence[str]) -> Prom
     length = tower.fixed_tokens or longest
     ids = torch.full((len(texts), length), int(tower.tokenizer.pad_token_id))
     mask = torch.zeros(len(texts), length, dtype=torch.bool)
-    places: list[tuple[list[int], list[int]]] = []
+    found_slots: list[tuple[list[int], list[int]]] = []
     for row, text in enumerate(texts):
         count = len(found["input_ids"][row])
         ids[row, :count] = torch.tensor(found["input_ids"][row])
         mask[row, :count] = True
-        end = len(text) - behind
-        own = [
-            (place, span)
-            for place, (span, special) in enumerate(
-                zip(found["offset_mapping"][row], found["special_tokens_mask"][row], strict=True)
-            )
-            if not special
-        ]
-        before = [place for place, (_, stop) in own if stop <= start]
-        after = [place for place, (first, stop) in own if first >= end and stop > start]
-        places.append((before[::-1], after))
-    most = max(len(before) for before, _ in places)
+        spans = zip(found["offset_mapping"][row], found["special_tokens_mask"][row], strict=True)
+        own = [(index, *span) for index, (span, special) in enumerate(spans) if not special]
+        before = [index for index, _, stop in own if stop <= start]
+        after = [index for index, first, stop in own if first >= len(text) - behind and stop > start]
+        found_slots.append((before[::-1], after))
+    most = max(len(before) for before, _ in found_slots)
     slot = torch.full((len(texts), length), -1)
-    for row, (before, after) in enumerate(places):
+    for row, (before, after) in enumerate(found_slots):
         slot[row, before] = torch.arange(len(before))
         slot[row, after] = most + torch.arange(len(after))
     return PromptTexts(
         batch=TextBatch(input_ids=ids, mask=mask),
         slot=slot,
         before=most,
-        after=max(len(after) for _, after in places),
+        after=max(len(after) for _, after in found_slots),
     )
 
 
-def student_tower(student: Student, label: str) -> TextTower:
-    """The student: text model and adapter, both frozen."""
-    student.eval().requires_grad_(False)
+def text_tower(model: LanguageModel, name: TowerName) -> TextTower:
+    """The frozen tower that prompts go through: the student, or for English names the teacher's own."""
+    return _teacher_tower(model.teacher) if name == "teacher" else _student_tower(model)
+
+
+def _student_tower(loaded: LanguageModel) -> TextTower:
+    student, label = loaded.student.eval().requires_grad_(False), loaded.label
     model = student.text_model
 
     def forward(batch: TextBatch) -> Tensor:
@@ -143,26 +143,13 @@ def student_tower(student: Student, label: str) -> TextTower:
     )
 
 
-def teacher_tower(teacher: Teacher) -> TextTower:
-    """The teacher's own text tower, for English names."""
-    module = teacher.module.eval().requires_grad_(False)
-    text_model: nn.Module = getattr(module, "text_model", module)
-
-    def forward(batch: TextBatch) -> Tensor:
-        inputs = batch.to(teacher.device)
-        given: dict[str, Tensor] = {"input_ids": inputs.input_ids}
-        if teacher.fixed_tokens is None:
-            given["attention_mask"] = inputs.mask.long()
-        output: Any = module.get_text_features(**given)  # type: ignore[operator]
-        embedding: Tensor = output if isinstance(output, Tensor) else output.pooler_output
-        return embedding.float()
-
-    label = teacher.source.label
+def _teacher_tower(teacher: Teacher) -> TextTower:
+    module, label = teacher.module.eval().requires_grad_(False), teacher.source.label
     return TextTower(
         label=label,
         tokenizer=teacher.tokenizer,
-        embedding=_token_table(text_model, len(teacher.tokenizer), label),
-        forward=forward,
+        embedding=_token_table(getattr(module, "text_model", module), len(teacher.tokenizer), label),
+        forward=teacher.text_features,
         max_tokens=teacher.max_tokens,
         fixed_tokens=teacher.fixed_tokens,
     )

@@ -1,10 +1,9 @@
 """Learned prompts on disk: a few KB of offsets, and what they belong to."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -13,14 +12,14 @@ from safetensors.torch import load_file
 from langadapt.data.classification import ClassNames
 from langadapt.errors import ModelError
 from langadapt.files.atomic import write_tensors, write_text
+from langadapt.models.artifact import file_hash
 from langadapt.models.language_model import LanguageModel
-from langadapt.models.prompts import PromptClassifier, TextTower, prompt_texts, student_tower, teacher_tower
+from langadapt.models.prompts import PromptClassifier, TowerName, prompt_texts, text_tower
 from langadapt.nn.prompts import PromptLearner
 from langadapt.recipes.stages import FewShotStage
 
 FORMAT_VERSION = 1
 WEIGHTS, FACTS = "prompts.safetensors", "prompts.json"
-Tower = Literal["student", "teacher"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,7 @@ class PromptFacts:
     spec: FewShotStage
     template: str
     classes: tuple[ClassNames, ...]
-    tower: Tower
+    tower: TowerName
     text: str
     """Label of the text tower, with revision and digest."""
     image: str
@@ -46,7 +45,7 @@ class PromptFacts:
         return prompt_labels(self.classes, self.tower)
 
 
-def prompt_labels(classes: tuple[ClassNames, ...], tower: Tower) -> list[str]:
+def prompt_labels(classes: tuple[ClassNames, ...], tower: TowerName) -> list[str]:
     """The first name of each class: in the language for the student, in English for the teacher.
 
     Raises:
@@ -62,13 +61,8 @@ def prompt_labels(classes: tuple[ClassNames, ...], tower: Tower) -> list[str]:
     return [item.english[0] for item in classes]
 
 
-def text_tower(model: LanguageModel, tower: Tower) -> TextTower:
-    """The frozen tower that prompts go through."""
-    return student_tower(model.student, model.label) if tower == "student" else teacher_tower(model.teacher)
-
-
 def write_prompts(folder: Path, classifier: PromptClassifier, facts: PromptFacts) -> None:
-    """Writes learned prompts; each file appears whole or not at all, the facts last. Weights are halved."""
+    """Write learned prompts; each file appears whole or not at all, the facts last. Weights are halved."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.half() for name, value in classifier.learner.state_dict().items()}
     write_tensors(folder / WEIGHTS, weights)
@@ -79,7 +73,7 @@ def write_prompts(folder: Path, classifier: PromptClassifier, facts: PromptFacts
         "spec": facts.spec.model_dump(mode="json"),
         "slots": {"before": classifier.texts.before, "after": classifier.texts.after},
         "patch_dim": learner.instance.key.in_features if learner.instance else 0,
-        "weights_sha256": _hash(folder / WEIGHTS),
+        "weights_sha256": file_hash(folder / WEIGHTS),
     }
     write_text(folder / FACTS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
@@ -99,7 +93,7 @@ def read_facts(folder: Path) -> tuple[PromptFacts, dict[str, Any]]:
             raise ModelError(
                 f"{folder}: written by a newer langadapt; update with `pip install -U langadapt`"
             )
-        if said.pop("weights_sha256") != _hash(folder / WEIGHTS):
+        if said.pop("weights_sha256") != file_hash(folder / WEIGHTS):
             raise ModelError(f"{folder}: {WEIGHTS} is not the file that was written; learn the prompts again")
         sizes = {key: said.pop(key) for key in ("slots", "patch_dim")}
         classes = tuple(
@@ -113,7 +107,7 @@ def read_facts(folder: Path) -> tuple[PromptFacts, dict[str, Any]]:
 
 
 def load_prompts(folder: Path, model: LanguageModel) -> PromptClassifier:
-    """Puts learned prompts on the models that they were learned with.
+    """Put learned prompts on the models that they were learned with.
 
     Raises:
         ModelError: not there or damaged, or learned with another language model or teacher.
@@ -151,7 +145,3 @@ def load_prompts(folder: Path, model: LanguageModel) -> PromptClassifier:
         chunk_texts=facts.spec.chunk_texts,
         rescored_classes=facts.spec.rescored_classes,
     )
-
-
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,7 +1,9 @@
-"""Text model and adapter as one module."""
+"""The multilingual text encoder, and the student: text model and adapter as one module."""
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from inspect import signature
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,14 +11,155 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from langadapt.data.tokens import TextBatch, Tokens, in_rows, length_groups
-from langadapt.models.bfloat16 import HalfPrecision
-from langadapt.models.frozen_text import BATCH_TOKENS, FrozenText
-from langadapt.models.text_model import TextModel
-from langadapt.models.towers import Layers
+from langadapt.data.tokens import TextBatch, Tokens, in_rows, length_groups, tokenize
+from langadapt.errors import ModelError, RecipeError
+from langadapt.models.families import HalfPrecision
+from langadapt.models.frozen_text import BATCH_TOKENS, FrozenText, TextPath, packed_states, text_path
+from langadapt.models.load import (
+    ResolvedModel,
+    load_config,
+    load_module,
+    load_tokenizer,
+    position_limit,
+    token_ids,
+    uses_bf16,
+)
+from langadapt.models.towers import Layers, layer_states, spread
 from langadapt.models.trainable import PROBE_IDS, Tower, embedding_table
 from langadapt.nn import Adapter, normed
-from langadapt.recipes import AdapterSpec
+from langadapt.recipes import AdapterSpec, TextModelRef
+
+
+class TextModel(nn.Module):
+    """Any encoder of transformers (of an encoder-decoder only the encoder) that returns hidden states.
+
+    `prefix` is put before each text; texts are cut at `max_tokens`.
+    """
+
+    def __init__(
+        self, *, source: ResolvedModel, encoder: nn.Module, tokenizer: Any, prefix: str, max_tokens: int
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.encoder = encoder
+        self.tokenizer = tokenizer
+        self.prefix = prefix
+        self.max_tokens = max_tokens
+        self.bfloat16_copy: HalfPrecision[nn.Module] = HalfPrecision(fused=self.path == "packed")
+        probe = TextBatch(input_ids=torch.tensor([[5, 6]]), mask=torch.ones(1, 2, dtype=torch.bool))
+        with torch.no_grad():
+            states = self.states(probe, "all")
+        self.state_count, self.state_dim = states.shape[2], states.shape[3]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the encoder runs."""
+        return next(self.encoder.parameters()).device
+
+    @property
+    def path(self) -> TextPath:
+        """How `packed_states` runs; the encoder may change between calls."""
+        return text_path(self.encoder)
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """Token ids with the model's prefix and special tokens, cut at `max_tokens`."""
+        encode = token_ids(self.tokenizer, self.max_tokens)
+        return tokenize(
+            texts,
+            (lambda some: encode([self.prefix + text for text in some])) if self.prefix else encode,
+            pad_id=self.tokenizer.pad_token_id,
+        )
+
+    def first_texts(self, batch: TextBatch) -> str:
+        """The first texts of a batch as its tokens spell them, for messages."""
+        texts = [
+            self.tokenizer.decode(ids[mask], skip_special_tokens=True)[:60]
+            for ids, mask in zip(batch.input_ids[:3], batch.mask[:3], strict=True)
+        ]
+        more = ", ..." if len(batch.input_ids) > len(texts) else ""
+        return ", ".join(f"'{text}'" for text in texts) + more
+
+    def states(self, batch: TextBatch, layers: Layers) -> Tensor:
+        """Hidden states `[B, T, L, H]` of a batch, in the encoder's dtype."""
+        given = batch.to(self.device)
+        return layer_states(self.encoder, given.input_ids, given.mask, layers)
+
+    @torch.no_grad()
+    def packed_states(
+        self, tokens: Tokens, rows: NDArray[np.int64], layers: Layers, *, exact: bool = False
+    ) -> Tensor:
+        """Hidden states of texts one behind another, without gradients, as fast as the machine allows.
+
+        Args:
+            tokens: of many texts.
+            rows: which of them. On the padded path they should be of like length, on the packed one of many.
+            layers: see `Layers`.
+            exact: float32 whatever the device offers.
+
+        Returns:
+            `[N, L, H]`, the N tokens of the rows' texts, on the encoder's device, float32 or bfloat16.
+        """
+        encoder = self.encoder if exact or not uses_bf16(self.device) else self.bfloat16_copy.of(self.encoder)
+        if self.path == "padded":
+            given = tokens.batch(rows).to(self.device)
+            return layer_states(encoder, given.input_ids, given.mask, layers)[given.mask]
+        batch = tokens.packed(rows)
+        index = batch.rows.places().to(self.device)
+        chosen = packed_states(encoder, batch, layers)
+        return torch.stack([state.flatten(0, 1).index_select(0, index) for state in chosen], dim=1)
+
+    def check_layers(self, layers: Layers) -> int:
+        """Number of states that `layers` means for this model.
+
+        Raises:
+            RecipeError: an index that the model does not have.
+        """
+        if isinstance(layers, int):
+            return len(spread(layers, self.state_count))
+        if layers in ("last", "all"):
+            return 1 if layers == "last" else self.state_count
+        for i in layers:
+            if not -self.state_count <= int(i) < self.state_count:
+                raise RecipeError(
+                    f"adapter.states: {self.source.repo} has states 0 to {self.state_count - 1}, got {i}"
+                )
+        return len(layers)
+
+
+def load_text_model(
+    source: ResolvedModel,
+    ref: TextModelRef,
+    *,
+    max_tokens: int,
+    device: torch.device | None = None,
+    beside: TextModel | None = None,
+) -> TextModel:
+    """Load a text encoder, frozen: XLM-R, BERT, LaBSE, E5, MiniLM, ModernBERT, the encoder of NLLB/M2M.
+
+    Args:
+        source: where it lies.
+        ref: its prefix and tokenizer language.
+        max_tokens: longer texts are cut, at the model's own limit if that is lower.
+        device: where it runs; the CPU unless said.
+        beside: the same model, loaded already: its weights are shared instead of loaded again.
+
+    Raises:
+        ModelError: no encoder in it, no padding token, or it cannot be loaded.
+    """
+    config = load_config(source)
+    module: Any = load_module(source, config) if beside is None else beside.encoder
+    if getattr(config, "is_encoder_decoder", False) and beside is None:
+        module = module.get_encoder()
+    inputs = signature(module.forward).parameters
+    if getattr(config, "is_decoder", False) or "input_ids" not in inputs or "pixel_values" in inputs:
+        raise ModelError(f"{source.repo} ({config.model_type}) is not a text encoder")
+    options = {"src_lang": ref.tokenizer_language} if ref.tokenizer_language else {}
+    tokenizer = load_tokenizer(source, **options)
+    if tokenizer.pad_token_id is None:
+        raise ModelError(f"{source.repo}: its tokenizer has no padding token")
+    limit = min(max_tokens, position_limit(config, module), int(tokenizer.model_max_length))
+    model = TextModel(source=source, encoder=module, tokenizer=tokenizer, prefix=ref.prefix, max_tokens=limit)
+    return model.to(device or torch.device("cpu"))
 
 
 class Student(nn.Module):
@@ -115,14 +258,7 @@ class Student(nn.Module):
     def encode(
         self, texts: Sequence[str], *, batch_tokens: int = BATCH_TOKENS, exact: bool = False
     ) -> Tensor:
-        """Encode texts in their order; the arguments are those of `FrozenText.embed`.
-
-        Returns:
-            `[len(texts), D]` float32, normalised, on the CPU.
-
-        Raises:
-            DataError: an empty or whitespace text, with its row number.
-        """
+        """Encode texts as `FrozenText.embed` does, whatever the mode; the mode stays."""
         was_training = self.training
         if was_training:
             self.eval()
@@ -141,15 +277,9 @@ class Student(nn.Module):
 
 
 def _packed(adapter: Adapter, states: Tensor, lengths: NDArray[np.int64]) -> Tensor:
-    """An adapter's answers with several texts in a row: fewer operations, and larger ones, than padded.
+    """Embed `[B, D]` float32 with several texts in a row: fewer operations, and larger ones, than padded.
 
-    Args:
-        adapter: on the states' device.
-        states: `[N, L, H]` of the N tokens of B texts, one text behind another, normed.
-        lengths: tokens of each text, int64 `[B]`.
-
-    Returns:
-        `[B, D]` float32.
+    `states [N, L, H]` are of the N tokens of B texts, one text behind another, normed; `lengths [B]` int64.
     """
     rows, device = in_rows(lengths), states.device
     x = adapter.project_in(states)

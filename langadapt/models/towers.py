@@ -1,6 +1,6 @@
 """Base models of transformers as plain functions: read their files, states of their layers, unit rows.
 
-Exports carry the text of this file (`export/module_source.py`), so it imports nothing of langadapt.
+Exports carry the text of this file, so it imports nothing of langadapt.
 """
 
 import inspect
@@ -20,7 +20,7 @@ Layers = str | int | tuple[int, ...]
 
 
 def read_module(folder: Path, config: Any, *, auto: Any = AutoModel) -> tuple[nn.Module, list[str]]:
-    """Reads a model in float32 from safetensors, frozen and in eval mode.
+    """Read a model in float32 from safetensors, frozen and in eval mode.
 
     A random pooler is never made: where the class can leave it out, it is left out.
 
@@ -98,12 +98,17 @@ def spread(count: int, states: int) -> tuple[int, ...]:
 
 
 def image_rows(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
-    """Embeds what an image processor made: `[B, D]` float32 unit rows."""
+    """Embed what an image processor made: `[B, D]` float32 unit rows."""
     return unit_rows(model.get_image_features(**inputs))  # type: ignore[operator]
 
 
 def unit_rows(output: Any) -> Tensor:
-    """An embedding `[B, D]`, or a model's output that holds it, as float32 unit rows."""
+    """An embedding `[B, D]`, or a model's output that holds it, as float32, normalised."""
+    return F.normalize(plain_embedding(output), dim=-1)
+
+
+def plain_embedding(output: Any) -> Tensor:
+    """An embedding `[B, D]`, or a model's output that holds it, as float32."""
     # transformers 5 returns an object whose pooler_output is the embedding; a plain tensor stays possible.
-    embedding = output if isinstance(output, Tensor) else output.pooler_output
-    return F.normalize(embedding.float(), dim=-1)
+    embedding: Tensor = output if isinstance(output, Tensor) else output.pooler_output
+    return embedding.float()

@@ -1,18 +1,31 @@
-"""Translation models of transformers: Marian (opus-mt), NLLB and M2M100, MADLAD (T5)."""
+"""Translation models (Marian, NLLB and M2M100, MADLAD), and whether a translation means the same."""
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM
 
-from langadapt.data.tokens import by_length, require_text, tokenize
+from langadapt.data.tokens import Tokens, by_length, require_text, tokenize
 from langadapt.errors import ModelError
-from langadapt.models.load import ResolvedModel, load_config, load_module, load_tokenizer, token_ids
-from langadapt.recipes import ModelRef
+from langadapt.models.frozen_text import FrozenText
+from langadapt.models.load import (
+    ResolvedModel,
+    load_config,
+    load_module,
+    load_tokenizer,
+    resolve_model,
+    token_ids,
+)
+from langadapt.models.student import load_text_model
+from langadapt.recipes import ModelRef, TextModelRef
 
 _LONGEST = 128
 """Tokens of a text and of its translation: captions are far below it."""
@@ -38,11 +51,7 @@ class Translator:
 
     @torch.inference_mode()
     def translate(self, texts: Sequence[str], *, batch_tokens: int = 4096) -> list[str]:
-        """Translates texts in their order, in batches of like length.
-
-        Args:
-            texts: any number, none empty.
-            batch_tokens: padded tokens of the texts per batch.
+        """Translate texts in their order, in batches of like length.
 
         Raises:
             DataError: an empty or whitespace text, with its row number.
@@ -78,7 +87,7 @@ def load_translator(
     beams: int = 1,
     device: torch.device | None = None,
 ) -> Translator:
-    """Loads a translation model for one direction.
+    """Load a translation model for one direction.
 
     Args:
         source: the model.
@@ -141,3 +150,37 @@ def _code(tokenizer: Any, code: str, source: ResolvedModel, *forms: str) -> tupl
 
 def _token(tokenizer: Any, code: str, source: ResolvedModel, form: str) -> str:
     return form.format(_code(tokenizer, code, source, form)[0])
+
+
+Agreement = Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]]
+"""Two sides of R pairs of texts to the cosine of each pair, float32 `[R]`."""
+
+
+def load_agreement(name: str) -> Agreement:
+    """Load a multilingual encoder that tells whether two texts mean the same, on the CPU.
+
+    Texts are embedded by the mean of the last layer's states, as is usual for E5 and the MiniLM family.
+
+    Args:
+        name: a local folder, or `org/name@revision` on the Hub.
+
+    Raises:
+        ModelError: no such model.
+    """
+    repo, _, revision = name.partition("@")
+    reference = TextModelRef(repo=repo, revision=revision or None, unverified=not revision)
+    model = load_text_model(resolve_model(reference), reference, max_tokens=128)
+
+    def means(tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
+        states = model.packed_states(tokens, rows, "last", exact=exact)[:, 0].float()
+        parts = torch.split(states, tokens.lengths_of(rows).tolist())
+        return F.normalize(torch.stack([text.mean(dim=0) for text in parts]), dim=1)
+
+    text = FrozenText(
+        tokenize=model.tokenize, run=means, path=model.path, dim=model.state_dim, device=model.device
+    )
+
+    def agree(english: Sequence[str], target: Sequence[str]) -> NDArray[np.float32]:
+        return np.asarray((text.embed(english) * text.embed(target)).sum(dim=1).numpy(), np.float32)
+
+    return agree

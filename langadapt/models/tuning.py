@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from langadapt.data.tokens import TextBatch
 from langadapt.models.new_pieces import new_rows
 from langadapt.models.student import Student, student_tower
 from langadapt.models.teacher import Teacher, image_tower
+from langadapt.models.towers import plain_embedding
 from langadapt.models.trainable import TrainableTower, finish_training, make_trainable, restore_changes
 from langadapt.nn.losses import Temperature
 from langadapt.recipes import ContrastStage, LanguageRecipe, Method
@@ -181,7 +182,7 @@ class ContrastModel(nn.Module):
         return self
 
     def forward(self, batch: ContrastBatch) -> Embedded:
-        """Embeds a batch; an image with several captions runs once."""
+        """Embed a batch; an image with several captions runs once."""
         text = self.text_rows(batch.text)
         images = self.image_rows(batch.images)[batch.image_index.to(text.device)]
         parallel = None if batch.parallel is None else self._run_text(batch.parallel.text)
@@ -219,7 +220,7 @@ class ContrastModel(nn.Module):
 
         def run(start: int) -> Tensor:
             part = {key: value[start : start + self.chunk_size].to(device) for key, value in pixels.items()}
-            return _plain(self.image_module.get_image_features(**part))  # type: ignore[operator]
+            return plain_embedding(self.image_module.get_image_features(**part))  # type: ignore[operator]
 
         count = len(next(iter(pixels.values())))
         return self._in_chunks(run, rows=count, learns=bool(self.image.start))
@@ -238,13 +239,8 @@ class ContrastModel(nn.Module):
             rows: Tensor = self.text_module(batch)
             return rows.float()
         given = batch.to(next(self.parameters()).device)
-        return _plain(
+        return plain_embedding(
             self.text_module.get_text_features(  # type: ignore[operator]
                 input_ids=given.input_ids, attention_mask=given.mask.long()
             )
         )
-
-
-def _plain(output: Any) -> Tensor:
-    embedding: Tensor = output if isinstance(output, Tensor) else output.pooler_output
-    return embedding.float()

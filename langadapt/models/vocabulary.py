@@ -1,6 +1,6 @@
 """New pieces of a tokenizer: what they are, and how they join it.
 
-Exports carry the text of this file (`export/module_source.py`), so it imports only what they carry, too.
+Exports carry the text of this file, so it imports only what they carry, too.
 """
 
 import hashlib
@@ -43,7 +43,7 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, text: str) -> "Vocabulary":
-        """Undoes `to_json`.
+        """Undo `to_json`.
 
         Raises:
             ValueError, KeyError, TypeError: the text is not what `to_json` wrote.
@@ -92,7 +92,7 @@ def extended_model(backend: Tokenizer, vocabulary: Vocabulary) -> Any:
 
 
 def put_pieces(tokenizer: Any, encoder: Any, vocabulary: Vocabulary) -> None:
-    """Gives a tokenizer new pieces and a text encoder rows of zeros for them, which weights replace."""
+    """Give a tokenizer new pieces and a text encoder rows of zeros for them, which weights replace."""
     tokenizer.backend_tokenizer.model = extended_model(tokenizer.backend_tokenizer, vocabulary)
     table = encoder.get_input_embeddings()
     rows = torch.zeros(len(vocabulary.pieces), table.embedding_dim)
@@ -100,7 +100,7 @@ def put_pieces(tokenizer: Any, encoder: Any, vocabulary: Vocabulary) -> None:
 
 
 def merge_pieces(whole: Any, encoder: Any) -> None:
-    """Makes the rows of new pieces a part of the table; ids that nothing uses get rows of zeros.
+    """Make the rows of new pieces a part of the table; ids that nothing uses get rows of zeros.
 
     Args:
         whole: the model that is saved; its configuration says how long the table is.

@@ -50,12 +50,12 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def start_at(self, mean_target: Tensor) -> None:
-        """Centres the untrained adapter's answers on the mean target `[D]`, so that the loss starts lower."""
+        """Centre the untrained adapter's answers on the mean target `[D]`, so that the loss starts lower."""
         with torch.no_grad():
             self.up.bias.copy_(mean_target)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Embeds texts.
+        """Embed texts.
 
         Args:
             states: `[B, T, L, H]` floating, `normed`; what stands behind the mask does not matter.
@@ -116,7 +116,7 @@ class TransformerLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Maps `x [B, T, dim]` to `[B, T, dim]`.
+        """Map `x [B, T, dim]` to `[B, T, dim]`.
 
         Args:
             x: token states.
@@ -174,7 +174,7 @@ class AttentionPooling(nn.Module):
         nn.init.zeros_(self.score.weight)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Pools `x [B, T, dim]` under `mask [B, T]` (bool, True at tokens) to `[B, dim]`."""
+        """Pool `x [B, T, dim]` under `mask [B, T]` (bool, True at tokens) to `[B, dim]`."""
         rows, tokens, dim = x.shape
         scores = self.score(self.norm(x)).masked_fill(~mask[..., None], float("-inf"))
         weights = scores.softmax(dim=1)
@@ -199,7 +199,7 @@ class Dropout(nn.Module):
         self.fraction = fraction
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps `x` of any shape to the same shape."""
+        """Map `x` of any shape to the same shape."""
         if not self.training or self.fraction == 0:
             return x
         if x.device.type != "cpu":

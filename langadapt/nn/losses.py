@@ -42,10 +42,7 @@ def info_nce(student: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """
     logits = F.normalize(student, dim=-1) @ targets.T / temperature
     same = (targets @ targets.T) > 1.0 - 1e-6
-    same.fill_diagonal_(False)
-    logits = logits.masked_fill(same, float("-inf"))
-    own = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    return softmax_contrast(logits, same.fill_diagonal_(False))
 
 
 _LEAST, _MOST = 0.01, 1.0

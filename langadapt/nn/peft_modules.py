@@ -1,6 +1,6 @@
 """Small trained modules that are put into a frozen encoder and change nothing until they have learned.
 
-Exports carry the text of this file (`export/module_source.py`), so it imports only what they carry, too.
+Exports carry the text of this file, so it imports only what they carry, too.
 """
 
 from collections.abc import Callable, Iterator
@@ -38,7 +38,7 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Maps `x [..., dim]` to `[..., dim]`."""
+        """Map `x [..., dim]` to `[..., dim]`."""
         out: Tensor = x + self.up(F.gelu(self.down(x)))
         return out
 
@@ -61,7 +61,7 @@ class TopLayer(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Maps `x [B, T, dim]` to `[B, T, dim]`.
+        """Map `x [B, T, dim]` to `[B, T, dim]`.
 
         Args:
             x: hidden states.
@@ -287,7 +287,7 @@ class ExtendedEmbedding(nn.Module):
         return self.table.weight
 
     def forward(self, ids: Tensor) -> Tensor:
-        """Embeds ids `[...]` int64 as `[..., H]`."""
+        """Embed ids `[...]` int64 as `[..., H]`."""
         new = ids >= self.first_id
         known: Tensor = self.table(ids.masked_fill(new, 0))
         # Some families scale their embeddings inside the table (M2M100: by the root of H).

@@ -28,7 +28,7 @@ class VisualGuidedAttention(nn.Module):
         self.gate = nn.Parameter(torch.zeros(()))
 
     def forward(self, patches: Tensor) -> Tensor:
-        """Maps `patches [B, P, V]` to offsets `[B, S, H]`."""
+        """Map `patches [B, P, V]` to offsets `[B, S, H]`."""
         normed = F.layer_norm(patches.float(), patches.shape[-1:])
         keys, values = self.key(normed), self.value(normed)
         scores = torch.einsum("sa,bpa->bsp", self.queries, keys) * keys.shape[-1] ** -0.5
@@ -130,7 +130,7 @@ class PromptLearner(nn.Module):
 
 
 def _spread(offsets: Tensor, places: range, slots: int) -> Tensor:
-    """Puts `[..., len(places), H]` at their places among `slots`; the others are zero."""
+    """Put `[..., len(places), H]` at their places among `slots`; the others are zero."""
     return F.pad(offsets, (0, 0, places.start, slots - places.stop))
 
 
@@ -170,7 +170,7 @@ class LinearProbe(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps `images [B, D]` to scores `[B, C]`."""
+        """Map `images [B, D]` to scores `[B, C]`."""
         scores: Tensor = self.linear(images)
         return scores
 
@@ -185,31 +185,22 @@ class TipAdapter(nn.Module):
         labels: `[N]` int64 in [0, C).
         classes: `[C, D]` unit class embeddings of the zero-shot classifier.
         temperature: divides the zero-shot cosines.
-        alpha: weight of the cache.
-        beta: sharpness of the cache.
 
-    Source: Zhang et al., 2022, eq. 4 to 6; alpha 1 and beta 5.5 are its values for ImageNet.
+    Source: Zhang et al., 2022, eq. 4 to 6, with its values for ImageNet: weight 1, sharpness 5.5.
     """
 
-    def __init__(
-        self,
-        *,
-        shots: Tensor,
-        labels: Tensor,
-        classes: Tensor,
-        temperature: float,
-        alpha: float = 1.0,
-        beta: float = 5.5,
-    ) -> None:
+    sharpness = 5.5
+
+    def __init__(self, *, shots: Tensor, labels: Tensor, classes: Tensor, temperature: float) -> None:
         super().__init__()
         self.keys = nn.Parameter(shots.clone())
         self.register_buffer("values", F.one_hot(labels, len(classes)).to(shots.dtype))
         self.register_buffer("classes", classes)
-        self.temperature, self.alpha, self.beta = temperature, alpha, beta
+        self.temperature = temperature
 
     def forward(self, images: Tensor) -> Tensor:
-        """Maps `images [B, D]`, unit rows, to scores `[B, C]`."""
+        """Map `images [B, D]`, unit rows, to scores `[B, C]`."""
         assert isinstance(self.values, Tensor)
         assert isinstance(self.classes, Tensor)
-        near = torch.exp(self.beta * (images @ self.keys.T - 1.0))
-        return images @ self.classes.T / self.temperature + self.alpha * near @ self.values
+        near = torch.exp(self.sharpness * (images @ self.keys.T - 1.0))
+        return images @ self.classes.T / self.temperature + near @ self.values

@@ -13,8 +13,8 @@ from langadapt.files.atomic import write_text
 from langadapt.files.store import fingerprint
 from langadapt.models import resolve_model
 from langadapt.models.artifact import environment_facts
-from langadapt.models.device import device_name
-from langadapt.models.dual_encoder import DualEncoder, new_dual_encoder
+from langadapt.models.load import device_name
+from langadapt.models.teacher import DualEncoder, new_dual_encoder
 from langadapt.models.trainable import make_trainable, merge_lora
 from langadapt.recipes import AlignStage, Method, ModelRef
 from langadapt.training.contrast import is_locked, prepare_pairs

@@ -28,10 +28,16 @@ from langadapt.models import (
     resolve_model,
     write_artifact,
 )
-from langadapt.models.artifact import environment_facts
-from langadapt.models.device import device_name
+from langadapt.models.artifact import (
+    BaseModel,
+    DataSource,
+    Samples,
+    data_source,
+    environment_facts,
+    sample_texts,
+)
+from langadapt.models.load import device_name
 from langadapt.models.new_pieces import extend_text_model, learn_vocabulary, new_rows
-from langadapt.models.provenance import BaseModel, DataSource, Samples, data_source, sample_texts
 from langadapt.models.trainable import TrainableTower, finish_training
 from langadapt.models.tuning import trainable_student
 from langadapt.models.vocabulary import Vocabulary

@@ -19,7 +19,7 @@ from langadapt.errors import Progress, Report
 from langadapt.files.store import Fill, SharedRows, StoreSpec, fingerprint, shared_rows, stored_rows
 from langadapt.files.temporary import join_texts, take_texts
 from langadapt.models import Student, Teacher
-from langadapt.models.device import uses_bf16
+from langadapt.models.load import uses_bf16
 from langadapt.recipes import DistillStage
 from langadapt.training.loop import MicroBatch
 from langadapt.training.run import StateBits

@@ -23,8 +23,8 @@ from langadapt.metrics.classification import ClassificationScores, classificatio
 from langadapt.metrics.signature import ClassSignature
 from langadapt.models import LanguageModel
 from langadapt.models.caches import stored_images, stored_patches
-from langadapt.models.prompts import class_embeddings
-from langadapt.models.prompts_artifact import PromptFacts, Tower, prompt_labels, text_tower, write_prompts
+from langadapt.models.prompts import TowerName, class_embeddings, text_tower
+from langadapt.models.prompts_artifact import PromptFacts, prompt_labels, write_prompts
 from langadapt.models.teacher import learned_temperature
 from langadapt.training.few_shot import SHOWN, FewShotTask, Learned, Shots, learn
 
@@ -80,7 +80,7 @@ class FewShotRun:
     shots: int
     """Images of each class to learn from."""
     out: Path
-    tower: Tower
+    tower: TowerName
     model: str
     """What the prompts say they belong to: run folder, or org/name on the Hub."""
     baselines: bool
@@ -145,7 +145,7 @@ def _write(
     write_prompts(run.out, learned.classifier, facts)
 
 
-def few_shot_task(model: LanguageModel, learner: Seen, kind: Tower) -> FewShotTask:
+def few_shot_task(model: LanguageModel, learner: Seen, kind: TowerName) -> FewShotTask:
     """What the methods learn from."""
     recipe = model.artifact.recipe
     templates = _templates(model, kind)
@@ -164,7 +164,7 @@ def few_shot_task(model: LanguageModel, learner: Seen, kind: Tower) -> FewShotTa
 
 
 def zero_shot_rows(
-    model: LanguageModel, data: ClassificationSet, templates: Sequence[str], kind: Tower
+    model: LanguageModel, data: ClassificationSet, templates: Sequence[str], kind: TowerName
 ) -> Tensor:
     """Unit class rows `[C, D]` of plain templates."""
     names = [[label] for label in prompt_labels(data.classes, kind)]
@@ -174,7 +174,7 @@ def zero_shot_rows(
 
 
 def score_method(
-    model: LanguageModel, learned: Learned, seen: Seen, task: FewShotTask, kind: Tower, *, unseen: bool
+    model: LanguageModel, learned: Learned, seen: Seen, task: FewShotTask, kind: TowerName, *, unseen: bool
 ) -> ClassificationScores:
     """Score a method on test images; `unseen` says that it has not learned their classes."""
     labels = prompt_labels(seen.data.classes, kind)
@@ -199,7 +199,7 @@ def score_method(
     return classification_scores(scores, torch.from_numpy(seen.data.labels), signature=str(signature))
 
 
-def _templates(model: LanguageModel, kind: Tower) -> Sequence[str]:
+def _templates(model: LanguageModel, kind: TowerName) -> Sequence[str]:
     recipe = model.artifact.recipe
     return recipe.prompts if kind == "student" else recipe.english_prompts
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from langadapt.errors import Progress, Report, TrainingError
 from langadapt.files.atomic import read_tensors, write_tensors, write_text
 from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, VOCABULARY, WEIGHTS
-from langadapt.models.device import best_device, uses_bf16
+from langadapt.models.load import best_device, uses_bf16
 from langadapt.training.loop import Batch, FitState, Stage, StepLog, Validation, fit, start_fit
 
 StateBits = Literal[16, 8]

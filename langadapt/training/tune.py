@@ -15,9 +15,8 @@ from langadapt.errors import Progress, RecipeError, Report, TrainingError
 from langadapt.files.store import cache_folder, fingerprint
 from langadapt.files.temporary import take_texts
 from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
-from langadapt.models.artifact import environment_facts
-from langadapt.models.device import device_name
-from langadapt.models.provenance import DataSource, data_source
+from langadapt.models.artifact import DataSource, data_source, environment_facts
+from langadapt.models.load import device_name
 from langadapt.models.trainable import TrainableTower, blend_changes
 from langadapt.models.tuning import ContrastModel, has_stage, stage_changes, trainable_towers
 from langadapt.models.tuning import Stage as StageName

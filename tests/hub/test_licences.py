@@ -3,7 +3,7 @@
 import pytest
 
 from langadapt.hub.licences import licence_sum, objections, terms_of
-from langadapt.models.provenance import BaseModel, DataSource
+from langadapt.models.artifact import BaseModel, DataSource
 from langadapt.recipes import ParallelRecipe, all_data_recipes
 
 

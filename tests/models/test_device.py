@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from langadapt.errors import ModelError
-from langadapt.models.device import uses_bf16
+from langadapt.models.load import uses_bf16
 
 _FAULTS = """
 import resource, sys, torch
-from langadapt.models.device import keep_freed_memory
+from langadapt.models.load import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
 def faults():

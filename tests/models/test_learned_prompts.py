@@ -15,7 +15,7 @@ from langadapt.data.classification import ClassNames
 from langadapt.errors import DataError, ModelError, RecipeError
 from langadapt.models import LanguageModel
 from langadapt.models.caches import patch_states, stored_patches
-from langadapt.models.prompts import PromptClassifier, prompt_texts, student_tower, teacher_tower
+from langadapt.models.prompts import PromptClassifier, prompt_texts, text_tower
 from langadapt.models.prompts_artifact import PromptFacts, load_prompts, read_facts, write_prompts
 from langadapt.recipes import find_language, override
 from langadapt.recipes.stages import FewShotStage
@@ -58,7 +58,7 @@ def shots(model: LanguageModel, photos: list[Path]) -> Shots:
 def untrained(
     model: LanguageModel, shots: Shots, spec: FewShotStage, *, english: bool = False
 ) -> PromptClassifier:
-    tower = teacher_tower(model.teacher) if english else student_tower(model.student, model.label)
+    tower = text_tower(model, "teacher") if english else text_tower(model, "student")
     texts = prompt_texts(tower, ENGLISH if english else TEMPLATE, list(COLOURS) if english else NAMES)
     learner = new_learner(tower, texts, spec, shots)
     return PromptClassifier(
@@ -68,7 +68,7 @@ def untrained(
 
 
 def trained(model: LanguageModel, shots: Shots, spec: FewShotStage) -> PromptClassifier:
-    tower, unused = student_tower(model.student, model.label), torch.empty(0)
+    tower, unused = text_tower(model, "student"), torch.empty(0)
     task = FewShotTask(
         tower=tower, labels=NAMES, template=TEMPLATE, temperature=0.05, spec=spec, shots=shots,
         template_rows=unused, ensemble_rows=unused,
@@ -222,7 +222,7 @@ def test_classes_that_were_not_trained_have_no_domain(model: LanguageModel, shot
 
 
 def test_slots_are_the_templates_tokens(model: LanguageModel) -> None:
-    tower = student_tower(model.student, model.label)
+    tower = text_tower(model, "student")
     texts = prompt_texts(tower, TEMPLATE, ["rojo", "gato rojo"])
     # <s> un gato pardo LABEL en mar </s>
     assert (texts.before, texts.after) == (3, 2)

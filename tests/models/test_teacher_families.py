@@ -33,7 +33,7 @@ from transformers import (
 
 from langadapt.errors import ModelError
 from langadapt.models import Teacher, load_teacher, resolve_model
-from langadapt.models.bfloat16 import HalfLayers
+from langadapt.models.families import HalfLayers
 from langadapt.models.frozen_text import text_parts
 from langadapt.recipes import ModelRef
 

@@ -32,7 +32,7 @@ from transformers import (
 from langadapt.data.tokens import TextBatch
 from langadapt.errors import DataError, ModelError, RecipeError
 from langadapt.models import TextModel, load_text_model, resolve_model
-from langadapt.models.bfloat16 import HalfLayers
+from langadapt.models.families import HalfLayers
 from langadapt.models.towers import Layers, spread
 from langadapt.nn.peft_modules import add_bottlenecks, add_top_layer, transformer_layers
 from langadapt.recipes import ModelRef, TextModelRef

@@ -19,11 +19,21 @@ from langadapt.models.teacher import image_tower
 from langadapt.models.trainable import (
     Tower,
     TrainableTower,
+    finish_training,
     make_trainable,
     restore_changes,
     weight_changes,
 )
-from langadapt.recipes import AdapterSpec, LastLayers, Lora, Method, ModelRef, TextModelRef
+from langadapt.models.tuning import trainable_student
+from langadapt.recipes import (
+    AdapterSpec,
+    LastLayers,
+    Lora,
+    Method,
+    ModelRef,
+    TextModelRef,
+    trainable_text,
+)
 
 TEXTS = [target for _, target in sentences()[::19]]
 PICTURES = [Image.radial_gradient("L").convert("RGB").rotate(angle) for angle in (0, 30)]
@@ -261,6 +271,33 @@ def test_a_convolutional_tower_learns_norms_and_keeps_its_statistics(
     assert tower.projection is not None
     assert tower.projection.training
     torch.testing.assert_close(teacher.embed_images(PICTURES), before, rtol=0, atol=1e-6)
+
+
+def test_a_word_that_nobody_knows_trains_nothing(student: Student) -> None:
+    with pytest.raises(ModelError, match="no way of training is called `token_table`"):
+        make_trainable(student_tower(student), ("token_table",), seed=0)  # type: ignore[arg-type]
+    assert not any(value.requires_grad for value in student.parameters())
+
+
+def test_the_methods_for_people() -> None:
+    methods = ("layer_norm", LastLayers(last=2), LastLayers(last=1), Lora(lora=Lora.Size()))
+    assert trainable_text(methods) == "layer_norm, last 2 layers, last layer, lora (rank 8, alpha 16)"
+
+
+@pytest.mark.parametrize("methods", [("adapters", "layer", "bitfit"), (LORA, LAST, "embeddings")], ids=str)
+def test_methods_in_a_new_student(methods: tuple[Method, ...], text_model_folder: Path) -> None:
+    """Adapter and methods train together, and a finished student is bit for bit the restored one."""
+    made, again = make_student(text_model_folder), make_student(text_model_folder)
+    adapter = sum(value.numel() for value in made.adapter.parameters())
+    trainable = trainable_student(made, methods, seed=0)
+    alone = trainable_student(again, methods, seed=1)
+    names = trainable.trained()
+    assert sum(value.numel() for name, value in names.items() if name.startswith("adapter.")) == adapter
+    assert not any("adapter" in name and "bottleneck" in name for name in names), "it is new itself"
+    shake(trainable)
+    restore_changes(alone, finish_training(trainable))
+    assert torch.equal(made.encode(TEXTS), again.encode(TEXTS))
+    assert not any(".lora_" in name or ".base_layer" in name for name in made.state_dict())
 
 
 def test_too_many_layers_and_foreign_changes_are_one_line(student: Student) -> None:

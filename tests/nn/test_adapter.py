@@ -81,11 +81,32 @@ def test_mix_is_a_softmax_over_normed_layers() -> None:
     loud_layer = given * torch.tensor([1.0, 100.0, 1.0])[:, None]
     torch.testing.assert_close(normed(given), normed(loud_layer), rtol=1e-3, atol=1e-3)
     assert normed(given).mean(dim=-1).abs().max() < 1e-5
+    torch.testing.assert_close(
+        normed(given).var(dim=-1, correction=0), torch.ones(3, 7, 3), rtol=0, atol=1e-3
+    )
     with torch.no_grad():
         module.mix.copy_(torch.tensor([0.0, 50.0, 0.0]))  # softmax: the middle layer alone
     alone = adapter(layers=0, pooling="mean", state_count=1)
     alone.load_state_dict({**module.state_dict(), "mix": torch.zeros(1)})
     torch.testing.assert_close(module(given, all_tokens), alone(given[:, :, 1:2], all_tokens))
+
+
+def test_without_layers_it_is_a_network_of_two_linear_maps() -> None:
+    module, given = adapter(layers=0, pooling="mean"), states(7)
+    mixed = (given * torch.softmax(module.mix, dim=0)[:, None]).sum(dim=2)
+    hidden = F.gelu(mixed @ module.down.weight.T + module.down.bias)
+    means = torch.stack([row[:length].mean(dim=0) for row, length in zip(hidden, LENGTHS, strict=True)])
+    expected = module.norm(means) @ module.up.weight.T + module.up.bias
+    torch.testing.assert_close(module(given, mask(7)), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+def test_down_is_followed_by_dropout_in_training_alone(layers: int) -> None:
+    spec = AdapterSpec(bottleneck_dim=64, layers=layers, heads=4, feedforward_dim=24, dropout=0.5)
+    module = Adapter(spec=spec, state_dim=12, state_count=3, target_dim=10)
+    dropped = (module.train().project_in(states(40)) == 0).float().mean()
+    assert 0.4 < dropped < 0.6
+    assert module.eval().project_in(states(40)).count_nonzero() == 3 * 40 * 64
 
 
 @pytest.mark.parametrize("pooling", ["mean", "attention"])

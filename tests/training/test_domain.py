@@ -14,7 +14,6 @@ import langadapt
 from langadapt.errors import Progress, RecipeError, TrainingError
 from langadapt.hub.card import CardFacts, card_text
 from langadapt.models import Artifact
-from langadapt.models.language_model import load_beside
 from langadapt.training.hard_sampling import HardSampler
 from langadapt.training.run import log_entries, read_log
 
@@ -194,9 +193,9 @@ def test_a_tuned_model_changes_nothing_in_models_beside_it(
     plain = langadapt.load(start)
     pictures = sorted((pairs.parent / "pictures").glob("*.png"))[:4]
     texts, images = plain.encode_text(TEXTS), plain.encode_images(pictures)
-    beside = load_beside(twice[0] / "domain", [plain])
+    beside = langadapt.models.load(twice[0] / "domain", beside=[plain])
     assert torch.equal(plain.encode_text(TEXTS), texts)
     assert torch.equal(plain.encode_images(pictures), images)
-    again = load_beside(start, [beside])
+    again = langadapt.models.load(start, beside=[beside])
     assert torch.equal(again.encode_text(TEXTS), texts)
     assert torch.equal(again.encode_images(pictures), images)
