@@ -213,8 +213,10 @@ class _Linear:
 def _packs(device: torch.device) -> bool:
     # A private operation of PyTorch, the one that its compiler calls; elsewhere the public one does.
     known = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    known = known and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return known and device.type == "cpu" and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    known = known and hasattr(torch.ops.mkldnn, "_linear_pointwise") and device.type == "cpu"
+    # ONEDNN_MAX_CPU_ISA can limit oneDNN to less than the processor has; it then refuses packed weights.
+    known = known and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return known and bool(torch.cpu.get_capabilities().get("avx512_bf16"))
 
 
 Module = TypeVar("Module", bound=nn.Module)

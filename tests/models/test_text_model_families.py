@@ -1,5 +1,8 @@
 """Each text model family as a tiny random model of the real class, loaded from its own saved folder."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,18 @@ TEXTS = ["w1 w2 w3", "w4", "w5 w6 w7 w8 w9 w10 w11"]
 # One row holds them all but the first; padding's own token inside a text is a token like any other.
 PACKED = ["w5 w6 w7 w8 w9 w10 w11", "w1 w2 w3", "w1 <pad> w3", "w9 w3 w1", "w4", "w2 w7 w8"]
 WITHOUT_PACKING = {"m2m100", "mpnet"}
+PROGRAM = """
+import sys
+import numpy as np
+from safetensors.torch import save_file
+from langadapt.models import load_text_model, resolve_model
+from langadapt.recipes import ModelRef, TextModelRef
+
+folder, out, *texts = sys.argv[1:]
+source = resolve_model(ModelRef(repo=folder))
+model = load_text_model(source, TextModelRef(repo=folder), max_tokens=16)
+save_file({"states": model.packed_states(model.tokenize(texts), np.arange(len(texts)), "all")}, out)
+"""
 
 
 def m2m100() -> Any:
@@ -170,6 +185,22 @@ def test_states_in_bfloat16_are_near_the_plain_ones(
     torch.testing.assert_close(model.packed_states(tokens, rows, "all", exact=True), exact)
     fused = [part for part in model.bfloat16_copy.of(model.encoder).modules() if isinstance(part, HalfLayers)]
     assert len(fused) == (1 if request.node.callspec.params["family"] in ("bert", "xlm-roberta") else 0)
+
+
+def test_bfloat16_on_a_processor_without_it(text_model_folder: Path, tmp_path: Path) -> None:
+    """oneDNN is told to use nothing of this one that an old one lacks; it listens only when it starts."""
+    texts = ["cat dog", "sea", "red boat road"]
+    settings = {"ONEDNN_MAX_CPU_ISA": "SSE41", "LANGADAPT_PRECISION": "bfloat16"}
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, text_model_folder, tmp_path / "states", *texts],
+        env={**os.environ, **settings, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=True,
+    )
+    half = load_file(tmp_path / "states")["states"]
+    assert half.dtype == torch.bfloat16
+    model = load(text_model_folder)
+    exact = model.packed_states(model.tokenize(texts), np.arange(3), "all")
+    assert torch.nn.functional.cosine_similarity(half.float(), exact, dim=2).min() > 0.999
 
 
 def test_bfloat16_with_an_attention_that_somebody_else_chose(
