@@ -45,7 +45,7 @@ def stopped(language_folder: Path, tmp_path: Path) -> Path:
 def test_a_flipped_bit_of_a_checkpoint_is_noticed(language_folder: Path, tmp_path: Path, name: str) -> None:
     still = (
         "distill.epochs=2",
-        "distill.learning_rate=1e-9",
+        "distill.learning_rate=1e-30",
     )  # the best weights are those of the first epoch
     with pytest.raises(Stop):
         run(language_folder, tmp_path, *still, report=stopping(12))

@@ -17,7 +17,7 @@ from langadapt.training.run import Run, read_log
 SETTINGS = {
     "frozen": ("distill.epochs=3",),
     # Nothing is learnt, so the first epoch stays the best one, and it lies before the stop.
-    "still": ("distill.epochs=3", "distill.learning_rate=1e-9"),
+    "still": ("distill.epochs=3", "distill.learning_rate=1e-30"),
     "embeddings": ("distill.epochs=3", "text_model.trains=embeddings"),
 }
 
