@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_run import silent
-from tiny_tune import write_pairs
+from tiny_tune import every_epoch_is_better, write_pairs
 from transformers import AutoModel, BertConfig, BertModel, VisionTextDualEncoderModel
 
 from langadapt.errors import LangadaptError, ModelError, RecipeError, TrainingError
@@ -17,6 +17,7 @@ from langadapt.models import load_teacher, resolve_model
 from langadapt.recipes import AlignStage, ModelRef
 from langadapt.recipes.yaml import parse
 from langadapt.training import RunOptions, align
+from langadapt.training.run import read_log
 
 MORE = {"learning_rate": 3e-3, "pretrained_learning_rate": 1e-3, "epochs": 8, "patience_epochs": 8}
 
@@ -54,6 +55,12 @@ def aligned(vision: Path, language: Path, pairs: Path, out: Path, /, **values: A
     )
 
 
+@pytest.fixture
+def _learning(monkeypatch: pytest.MonkeyPatch) -> None:
+    every_epoch_is_better(monkeypatch)
+
+
+@pytest.mark.usefixtures("_learning")
 @pytest.mark.parametrize(
     ("methods", "image"),
     [(["full"], ["locked"]), ([{"lora": {"rank": 2}}, "bitfit"], ["layer_norm"])],
@@ -63,7 +70,9 @@ def test_the_result_is_transformers_own(
     vision_folder: Path, text_folder: Path, pairs: Path, tmp_path: Path, methods: list[Any], image: list[Any]
 ) -> None:
     facts = aligned(vision_folder, text_folder, pairs, tmp_path / "dual", text=methods, image=image, **MORE)
-    assert facts["held_out_recall"] > facts["start_recall"]
+    losses = [log.loss for log in read_log(tmp_path / "dual")[0]]
+    assert losses[-1] < losses[0] - 1, "it learns"
+    assert facts["best_step"] == len(losses)
     theirs = AutoModel.from_pretrained(tmp_path / "dual").eval()
     assert isinstance(theirs, VisionTextDualEncoderModel)
     teacher = load_teacher(resolve_model(ModelRef(repo=str(tmp_path / "dual"))))
@@ -91,6 +100,7 @@ def test_the_result_is_transformers_own(
         aligned(vision_folder, text_folder, pairs, tmp_path / "dual")
 
 
+@pytest.mark.usefixtures("_learning")
 def test_the_same_run_twice_is_the_same_model(
     vision_folder: Path, text_folder: Path, pairs: Path, tmp_path: Path
 ) -> None:

@@ -135,8 +135,7 @@ def test_the_held_out_recall_is_what_the_artifact_reaches(language_folder: Path,
     rows = split_by_english(english, held_out=14, generator=torch.Generator().manual_seed(0)).held_out
     model = langadapt.load(tmp_path)
     scores = (
-        model.encode_text([target[i] for i in rows])
-        @ model.teacher.text.embed([english[i] for i in rows]).T
+        model.encode_text([target[i] for i in rows]) @ model.teacher.text.embed([english[i] for i in rows]).T
     )
     ahead = scores - scores.diagonal()[:, None]
     ahead.fill_diagonal_(1.0)  # its own place is taken in any case

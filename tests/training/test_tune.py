@@ -1,5 +1,6 @@
 """Tuning: gradients of the whole batch, an honest end, and exact resume."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,16 +12,18 @@ import torch
 from PIL import Image
 from tiny_language import sentences
 from tiny_run import silent
-from tiny_tune import LOCKED, distilled, stage, tuned, write_pairs
+from tiny_tune import LOCKED, distilled, every_epoch_is_better, stage, tuned, write_pairs
 
 import langadapt
 from langadapt.data.pairs import load_pairs
 from langadapt.errors import DataError, Progress, RecipeError, TrainingError
 from langadapt.models import LanguageModel, read_artifact, tuning, write_artifact
+from langadapt.models.trainable import weight_changes
 from langadapt.models.tuning import ContrastModel, trainable_towers
 from langadapt.nn.losses import Temperature, duplicates, softmax_contrast
 from langadapt.recipes import TuneStage
 from langadapt.training.contrast import ContrastData, Share, prepare_pairs
+from langadapt.training.loop import Validation
 from langadapt.training.run import read_log
 
 TEXTS = [target for _, target in sentences()[::13]]
@@ -102,9 +105,14 @@ def test_dropout_is_the_same_when_a_chunk_runs_again(
     assert not torch.allclose(once[name], still[name], atol=1e-5), "there is dropout"
 
 
-def test_what_is_tuned_is_what_loads(start: Path, pairs: Path, tmp_path: Path) -> None:
+def test_what_is_tuned_is_what_loads(
+    start: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every_epoch_is_better(monkeypatch)
     artifact = tuned(start, tmp_path / "run", stage(pairs, **EVERYTHING, learning_rate=3e-3, epochs=3))
     assert not artifact.training["fell_back"]
+    losses = [log.loss for log in read_log(tmp_path / "run")[0]]
+    assert losses[-1] < losses[0] - 0.5, "it learns"
     before, after = langadapt.load(start), langadapt.load(tmp_path / "run")
     assert artifact.samples is not None
     said = after.encode_text(list(artifact.samples.texts))
@@ -124,30 +132,63 @@ def test_what_is_tuned_is_what_loads(start: Path, pairs: Path, tmp_path: Path) -
     assert frozen == [], "only what trained is saved"
     facts = artifact.training
     assert (facts["rows"], facts["images"], facts["held_out_rows"]) == (36, 18, 12)
-    assert facts["held_out_recall"] >= facts["start_recall"]
+    assert list(read_log(tmp_path / "run")[1].items())[-1] == (facts["best_step"], facts["held_out_recall"])
     assert facts["distilled"]["digest"] == before.artifact.digest
     assert [(item.kind, item.rows) for item in artifact.data] == [("parallel", 144), ("pairs", 48)]
     with pytest.raises(TrainingError, match="is tuned already"):
         tuned(tmp_path / "run", tmp_path / "again", stage(pairs))
 
 
-def test_a_locked_image_tower_stays_the_teachers(start: Path, pairs: Path, tmp_path: Path) -> None:
+def test_a_locked_image_tower_stays_the_teachers(
+    start: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every_epoch_is_better(monkeypatch)
     tuned(start, tmp_path / "run", stage(pairs, text=["projection"], learning_rate=3e-3, epochs=3))
     before, after = langadapt.load(start), langadapt.load(tmp_path / "run")
     assert after.teacher.source == before.teacher.source
     assert not torch.allclose(before.encode_text(TEXTS), after.encode_text(TEXTS), atol=1e-4)
 
 
-def test_it_falls_back_to_the_distilled_student_and_says_so(start: Path, pairs: Path, tmp_path: Path) -> None:
+def test_the_best_epoch_is_kept(
+    start: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of equal recalls the lower loss is better; where both are equal, the first."""
+    given = [(50.0, 1.0), (60.0, 3.0), (60.0, 2.0), (60.0, 2.0), (40.0, 0.1)]
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def measured(model: ContrastModel, data: ContrastData, *, step: int) -> Validation:
+        seen.append({name: value.half().float() for name, value in weight_changes(model.text).items()})
+        return Validation(*given[len(seen) - 1])
+
+    monkeypatch.setattr(sys.modules["langadapt.training.tune"], "validate_pairs", measured)
+    chosen = stage(pairs, **LOCKED, learning_rate=3e-3, epochs=4, patience_epochs=4)
+    artifact = tuned(start, tmp_path / "run", chosen)
+    facts = artifact.training
+    assert [facts[key] for key in ("start_recall", "held_out_recall", "best_step")] == [50.0, 60.0, 4]
+    same = [
+        all(torch.equal(artifact.weights[f"tune.text.{name}"], value) for name, value in changes.items())
+        for changes in seen
+    ]
+    assert same == [False, False, True, False, False]
+
+
+@pytest.mark.parametrize("later", [(40.0, 0.5), (50.0, 1.0)], ids=["worse", "no better"])
+def test_it_falls_back_to_the_distilled_student_and_says_so(
+    start: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: tuple[float, float]
+) -> None:
+    given = iter([(50.0, 1.0), later, later])
+    module = sys.modules["langadapt.training.tune"]
+    monkeypatch.setattr(module, "validate_pairs", lambda *_, **__: Validation(*next(given)))
     said: list[str] = []
-    chosen = stage(pairs, text=["bitfit"], learning_rate=50.0, epochs=9, patience_epochs=2)
+    chosen = stage(pairs, text=["bitfit"], learning_rate=1e-2, epochs=9, patience_epochs=2)
     artifact = tuned(start, tmp_path / "run", chosen, report=lambda p: said.append(p.stage))
     facts = artifact.training
     assert facts["fell_back"]
     assert facts["best_step"] == 0
-    assert facts["held_out_recall"] == facts["start_recall"]
+    assert facts["held_out_recall"] == facts["start_recall"] == 50.0
     assert facts["stopped_at"] == 4 < facts["steps"] == 18, "two epochs of two steps brought nothing"
     assert "no step was better than the distilled student: the result is that student" in said
+    assert not [name for name in artifact.weights if name.startswith("tune.")]
     before, after = langadapt.load(start), langadapt.load(tmp_path / "run")
     assert torch.equal(before.encode_text(TEXTS), after.encode_text(TEXTS))
 
@@ -239,8 +280,9 @@ def test_held_out_images_are_no_training_images(start: Path, pairs: Path, tmp_pa
 
 
 def test_the_distillation_term_holds_the_student_to_the_teacher(
-    start: Path, pairs: Path, tmp_path: Path
+    start: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    every_epoch_is_better(monkeypatch)
     distance = {}
     for weight in (0.0, 30.0):
         chosen = stage(pairs, text=["head"], learning_rate=1e-2, epochs=6, distill_weight=weight)
