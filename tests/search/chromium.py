@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ def find_chromium() -> str | None:
     """LANGADAPT_CHROMIUM, or the first browser on the path."""
     chosen = os.environ.get("LANGADAPT_CHROMIUM")
     return chosen or next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+class Navigated(Exception):
+    """The page went to another one while it was asked."""
 
 
 class Browser:
@@ -58,8 +62,9 @@ class Browser:
     def wait_for(self, script: str) -> None:
         """Waits until an expression is true."""
         for _ in range(400):
-            if self.value(script):
-                return
+            with suppress(Navigated):
+                if self.value(script):
+                    return
             time.sleep(0.05)
         raise AssertionError(f"does not become true: {script}")
 
@@ -111,6 +116,8 @@ class Browser:
             if said.get("method") == "Network.requestWillBeSent":
                 self.requests.append(said["params"]["request"]["url"])
             if said.get("id") == self._number:
+                if "navigated" in said.get("error", {}).get("message", ""):
+                    raise Navigated(said)
                 assert "error" not in said, said
                 return said["result"]
 
