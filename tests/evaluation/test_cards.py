@@ -60,6 +60,17 @@ def test_retention_is_a_fraction_of_the_ceiling() -> None:
     )
 
 
+def test_the_table_shows_all_four_scores() -> None:
+    uneven = dataclasses.replace(scores(60.0), i2t=Recalls(r1=10.0, r5=20.0, r10=30.0))
+    table = dataclasses.replace(CARD, student=uneven, translated=scores(30.0)).table()
+    names = ["student", "teacher, English", "teacher, translated", "teacher, raw captions"]
+    assert [row.name for row in table.rows] == [name for name, _ in table.signatures] == names
+    assert [row.percent for row in table.rows] == pytest.approx([40.0, 80.0, 30.0, 4.0])
+    assert [row.cells[8] for row in table.rows] == ["40.0", "80.0", "30.0", "4.0"]
+    assert [row.cells[-1] for row in table.rows] == ["50.0%", "", "", ""]
+    assert [row.student for row in table.rows] == [True, False, False, False]
+
+
 def test_keys_are_stable_and_come_back() -> None:
     plain = CARD.to_dict()
     assert list(plain) == [
