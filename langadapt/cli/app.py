@@ -22,7 +22,7 @@ _SEARCH, _USE = "Search images", "Use elsewhere"
 _COMMANDS = {
     "quickstart": _Command("quickstart", _START, "Try everything on a small drawn world, in minutes."),
     "languages": _Command("languages", _START, "List languages; show, start and check recipes."),
-    "doctor": _Command("doctor", _START, "Check text model, data, licences and time beforehand."),
+    "doctor": _Command("doctor", _START, "Predict whether training will work, and how long it takes."),
     "data": _Command("data", _TRAIN, "Clean parallel sentences, check pairs, translate."),
     "distill": _Command("distill", _TRAIN, "Train an adapter on parallel sentences."),
     "tune": _Command("tune", _TRAIN, "Tune a distilled student on images with captions."),
@@ -30,13 +30,13 @@ _COMMANDS = {
     "align": _Command("tune", _TRAIN, "Join an image and a text encoder into a new model."),
     "prompts": _Command("classify", _TRAIN, "Learn prompts from a few images of each class."),
     "eval": _Command("evaluate", _SCORE, "Score retrieval or zero-shot classification."),
-    "classify": _Command("classify", _SCORE, "Say which class each image shows."),
+    "classify": _Command("classify", _SCORE, "Classify images by prompts or templates."),
     "index": _Command("search", _SEARCH, "Encode the images of a folder, once."),
-    "search": _Command("search", _SEARCH, "Find images by a text or by a picture."),
+    "search": _Command("search", _SEARCH, "Find images by a text or by an image."),
     "demo": _Command("search", _SEARCH, "Show a search page in the browser."),
     "serve": _Command("search", _SEARCH, "Encode and search over HTTP."),
     "encode": _Command("encode", _USE, "Encode texts into the teacher's embedding space."),
-    "export": _Command("encode", _USE, "Write a model as other tools load it."),
+    "export": _Command("encode", _USE, "Write a model for sentence-transformers or ONNX."),
     "publish": _Command("publish", _USE, "Publish an adapter on the Hugging Face Hub."),
 }
 

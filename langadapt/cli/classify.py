@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from langadapt.training.few_shot_run import FewShotReport
 
 
-CLASSIFY_HELP = """Say of each image which class it shows, with learned prompts or with templates.
+CLASSIFY_HELP = """Classify images, with learned prompts or with templates.
 
 Examples:
 
@@ -42,10 +42,10 @@ def classify_command(
         list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders with all subfolders.")
     ],
     prompts: Annotated[
-        Path | None, typer.Option("--prompts", metavar="DIR", help="What `langadapt prompts` wrote.")
+        Path | None, typer.Option("--prompts", metavar="DIR", help="Folder that `langadapt prompts` wrote.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", help="Run folder; the one of the prompts unless said.")
+        str | None, typer.Option("--model", help="Run folder; by default the prompts' own.")
     ] = None,
     classes: Annotated[
         Path | None,
@@ -203,8 +203,8 @@ def classification_set(source: str, classes: Path | None, *, language: str) -> "
 
 PROMPTS_HELP = """Learn prompts from a few images of each class: general, domain and instance context.
 
-Everything stays frozen but a few KB of prompt, which `langadapt classify` then uses. Beside it stand, learned
-from the same shots: zero-shot templates, a linear probe, Tip-Adapter, CoOp, and each context alone.
+Only a few KB of prompt train; `langadapt classify` uses them. The table compares it with zero-shot
+templates, a linear probe, Tip-Adapter, CoOp and the instance context alone, on the same shots.
 
 Examples:
 
@@ -213,8 +213,8 @@ Examples:
   langadapt prompts --shots 4 --images birds/ --model runs/zh --set few_shot.instance=false --novel
 
 Images lie in one folder per class. With train/ and test/ inside, shots come from train/ and scores from
-test/; else a third of each class is put aside for the scores. The number of steps is fixed: no image chooses
-among checkpoints. The recipe says which contexts are learned: few_shot.general, .domain and .instance.
+test/; else a third of each class is held out for the scores. The number of steps is fixed: no image
+chooses between checkpoints. The recipe's few_shot section selects the contexts.
 """
 
 
@@ -226,14 +226,15 @@ def prompts_command(
     ] = None,
     shots: Annotated[int, typer.Option("--shots", min=1, help="Images of each class to learn from.")] = 16,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the prompts; prompts/IMAGES unless said.")
+        Path | None, typer.Option("--out", help="Folder for the prompts; prompts/IMAGES by default.")
     ] = None,
     tower: Annotated[
-        Literal["student", "teacher"], typer.Option("--tower", help="The teacher's has English names.")
+        Literal["student", "teacher"],
+        typer.Option("--tower", help="Text tower; the teacher's takes English names."),
     ] = "student",
     settings: Settings = None,
     baselines: Annotated[
-        bool, typer.Option("--baselines/--no-baselines", help="Learn the other methods too.")
+        bool, typer.Option("--baselines/--no-baselines", help="Compare with the other methods.")
     ] = True,
     novel: Annotated[
         bool, typer.Option("--novel", help="Learn the first half of the classes; score both halves.")

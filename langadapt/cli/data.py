@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 BUILD_HELP = """Clean parallel sentences and check them for test captions.
 
 The folder OUT gets pairs.parquet (with source, licence and row of each pair), a recipe to train on,
-report.json and report.md. An interrupted build goes on when the same command is given again.
+report.json and report.md. To resume an interrupted build, repeat the command.
 
 Examples:
 
@@ -46,17 +46,17 @@ Then put ./data/sw-clean/sw-clean.yaml under distill.data of your language recip
 def build_command(
     corpora: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CORPUS", help="Parallel data recipes; all of the language unless given."),
+        typer.Argument(metavar="CORPUS", help="Parallel data recipes; by default all of the language."),
     ] = None,
     lang: Annotated[str, typer.Option("--lang", help="Language: a shipped code or a recipe's path.")] = "",
     out: Annotated[Path | None, typer.Option("--out", help="Folder of the result.")] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weight", metavar="NAME=W", help="Share of a corpus that stays; 2 writes it twice."),
+        typer.Option("--weight", metavar="NAME=W", help="Share of a corpus to keep; 2 writes it twice."),
     ] = None,
     against: Annotated[
         list[str] | None,
-        typer.Option("--against", help="Test sets to compare with; the language's own unless given."),
+        typer.Option("--against", help="Test sets to compare with; by default the language's own."),
     ] = None,
     keep_contaminated: Annotated[
         bool,
@@ -64,20 +64,20 @@ def build_command(
     ] = False,
     off: Annotated[list[str] | None, typer.Option("--off", metavar="RULE", help="Turn a rule off.")] = None,
     near_share: Annotated[
-        float, typer.Option("--near", help="Words in which near duplicates may differ; 0 keeps them.")
+        float, typer.Option("--near", help="Share of words in which near duplicates differ; 0 keeps them.")
     ] = 0.15,
     drop_swapped: Annotated[
         bool, typer.Option("--drop-swapped", help="Drop swapped rows instead of exchanging their sides.")
     ] = False,
     agreement: Annotated[
         str | None,
-        typer.Option("--agreement", metavar="MODEL", help="Multilingual text encoder that judges each pair."),
+        typer.Option("--agreement", metavar="MODEL", help="Multilingual text encoder that scores each pair."),
     ] = None,
     least_agreement: Annotated[
-        float, typer.Option("--least-agreement", help="Least cosine of the two sides.")
+        float, typer.Option("--least-agreement", help="Lowest cosine of the two sides.")
     ] = 0.5,
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes; one per core unless given.")
+        int | None, typer.Option("--workers", help="Processes; by default one per core.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
@@ -195,9 +195,10 @@ def _print(result: "BuildReport") -> None:
         print_result(line)
 
 
-CHECK_HELP = """Open every image of some pairs and list all that cannot be read; exit code 2 if there are any.
+CHECK_HELP = """Open the images of a set of pairs and list those that cannot be read.
 
-With --against it also lists images that are test images, under whatever name (`tune` leaves those out).
+With --against it also lists copies of test images (`tune` leaves those out). The exit code is 2 if an
+image cannot be read.
 
 Examples:
 

@@ -13,7 +13,7 @@ from langadapt.errors import RecipeError
 from langadapt.recipes import LanguageRecipe, find_language, override
 from langadapt.recipes.find import RecipeFile
 
-HELP = """Train an adapter: distil the teacher's text tower into a language.
+HELP = """Train an adapter on parallel sentences: a translation is embedded as CLIP embeds its English side.
 
 Examples:
 
@@ -23,8 +23,8 @@ Examples:
 
   langadapt distill --lang sw --set distill.epochs=3 --set "text_model.trains={last: 2}"
 
-The run folder gets adapter.safetensors, recipe.yaml, artifact.json, log.jsonl and curve.svg. An interrupted
-run goes on when the same command is given again.
+The run folder gets adapter.safetensors, recipe.yaml, artifact.json, log.jsonl and curve.svg. To resume
+an interrupted run, repeat the command.
 """
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
@@ -33,14 +33,15 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 def distill_command(
     lang: LanguageCode = None,
     recipe: RecipePath = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/RECIPE unless said.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/RECIPE by default.")] = None,
     settings: Settings = None,
     state_cache: Annotated[
         str,
-        typer.Option("--state-cache", help="Disk budget of the frozen states, e.g. 20GB; 0 recomputes them."),
+        typer.Option("--state-cache", help="Disk budget of stored hidden states: 20GB; 0 stores none."),
     ] = "8GB",
     state_bits: Annotated[
-        Literal["16", "8"], typer.Option("--state-bits", help="Of a number in them: 8 halves their disk.")
+        Literal["16", "8"],
+        typer.Option("--state-bits", help="Bits per number in them: 8 takes half the disk."),
     ] = "16",
     device: Device = None,
     overwrite: Overwrite = False,

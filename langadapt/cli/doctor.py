@@ -16,11 +16,11 @@ from langadapt.recipes import override
 if TYPE_CHECKING:
     from langadapt.doctor import Findings, Verdict
 
-HELP = """Before training: will it work for a language, with which text model, on which data, in what time?
+HELP = """Predict whether training will work for a language: text model, data, licences, time.
 
-It looks at tokenizers, data (cleaned for counting, kept nowhere), test captions among them, licences, time
-and disk, and says: ready, trainable with changes, or not yet, with the reasons and the next command. It
-trains nothing. What is not on this machine is called so and not guessed.
+It examines tokenizers, data (cleaned in a temporary folder), test captions in them, licences, time and
+disk. The verdict is ready, trainable with changes, or not yet, with the reasons and the next command. It
+trains nothing. What is not on this machine is reported as missing, not guessed.
 
 Examples:
 
@@ -35,7 +35,8 @@ def doctor_command(
     recipe: RecipePath = None,
     settings: Settings = None,
     device: Annotated[
-        str | None, typer.Option("--device", help="cpu, cuda; where the probe runs, best one unless said.")
+        str | None,
+        typer.Option("--device", help="cpu, cuda: where the steps are timed; the best by default."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -14,14 +14,14 @@ from langadapt.cli.tune import chosen_stage, chosen_student
 from langadapt.errors import DataError
 from langadapt.recipes import DomainStage
 
-HELP = """Adapt a student and its image tower to a domain (a shop, a newspaper) by images with captions.
+HELP = """Adapt a student and its image tower to a domain (a shop, a newspaper), on images with captions.
 
-Everything stays frozen but adapters inside both towers. The difficulty of each pair is kept, and
-domain.sampling.strength=1 draws difficult pairs more often (off by default, see docs/domain.md). Where no
-step is better on held-out images, the result is the student that it began with.
+Only adapters inside both towers train. The difficulty of each pair is recorded, and
+domain.sampling.strength=1 draws difficult pairs more often (off by default, see docs/domain.md). If no
+epoch is better on held-out images, the result is the student that it started from.
 
-The report shows general test sets before and after (what was forgotten), easy and hard pairs, how the draws
-moved, and the hardest pairs as pictures: wrong captions are often among them.
+The report shows general test sets before and after (what was forgotten), easy and hard pairs, how often
+each was drawn, and the hardest pairs as pictures: wrong captions are often among them.
 
 Examples:
 
@@ -35,8 +35,8 @@ Examples:
 
   langadapt domain --lang zh --pairs shop.jsonl --set domain.blend=0.7
 
-Without --general the test sets of the student's recipe are scored that are on this machine. An interrupted
-run goes on when the same command is given again.
+Without --general, the command scores the test sets of the student's recipe that are on this machine. To
+resume an interrupted run, repeat the command.
 """
 
 
@@ -44,32 +44,33 @@ def domain_command(
     pairs: Annotated[
         list[str] | None,
         typer.Option(
-            "--pairs", help="Table, tar shard or pair recipe; the recipe's domain.pairs unless said."
+            "--pairs", help="Table, tar shard or pair recipe; by default the recipe's domain.pairs."
         ),
     ] = None,
     lang: LanguageCode = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="Recipe with a domain stage; the run's own unless said."),
+        typer.Option("--recipe", help="Recipe with a domain stage; by default the run's own."),
     ] = None,
     images: TableImages = None,
     start: Annotated[
         Path | None,
-        typer.Option("--from", help="Run folder of the distilled or tuned student; runs/CODE unless said."),
+        typer.Option("--from", help="Run folder of a distilled or tuned student; runs/LANG by default."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Run folder; FROM-domain unless said.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder; FROM-domain by default.")] = None,
     general: Annotated[
-        Path | None, typer.Option("--general", help="Captions outside the domain: image, caption.")
+        Path | None, typer.Option("--general", help="Captions outside the domain (columns image, caption).")
     ] = None,
     general_images: Annotated[
         Path | None, typer.Option("--general-images", help="Folder of their images.")
     ] = None,
     test: Annotated[
-        Path | None, typer.Option("--test", help="Captions of the domain that no step sees: image, caption.")
+        Path | None, typer.Option("--test", help="Unseen captions of the domain (columns image, caption).")
     ] = None,
     test_images: Annotated[Path | None, typer.Option("--test-images", help="Folder of their images.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value: domain.epochs=5.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the stage: domain.epochs=5."),
     ] = None,
     device: Device = None,
     overwrite: Overwrite = False,

@@ -23,11 +23,12 @@ Examples:
 
   langadapt encode runs/zh queries.txt --also runs/de --also runs/sw --out queries.npy
 
-With --also the texts may be in several languages; each is told from the text, unless --language says it.
+With --also the texts may be in several languages. Each text's language is detected unless --language
+names it.
 """
 
 
-EXPORT_HELP = """Write a model in the form that another tool loads, checked against its own embeddings.
+EXPORT_HELP = """Write a model for another tool, and check its embeddings against langadapt's.
 
 Examples:
 
@@ -37,9 +38,9 @@ Examples:
 
   langadapt export runs/zh --format onnx --int8 --texts captions.txt --out zh-onnx
 
-sentence-transformers: texts and images, both base models inside, langadapt not needed where it is loaded.
-onnx: text tower and image tower, tokenizer and preprocessing beside them; --int8 adds a text tower with
-8-bit weights and measures on --texts how far its embeddings move.
+sentence-transformers: texts and images, both base models included; loading it does not need langadapt.
+onnx: text tower and image tower, with tokenizer and preprocessing; --int8 adds a text tower with 8-bit
+weights and measures on --texts how far its embeddings move.
 """
 
 Format = Literal["sentence-transformers", "onnx", "open-clip"]
@@ -52,7 +53,7 @@ def encode_command(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Float32 unit rows: .npy, or .parquet with id, text, embedding."),
+        typer.Option("--out", help="Normalised float32 embeddings: .npy, or .parquet with id and text."),
     ] = None,
     also: Annotated[
         list[str] | None,
@@ -60,7 +61,7 @@ def encode_command(
     ] = None,
     language: Annotated[
         str | None,
-        typer.Option("--language", help="Code of the texts' language; told from each unless said."),
+        typer.Option("--language", help="Code of the texts' language; detected by default."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list per text.")] = False,
     device: Device = None,
@@ -109,17 +110,17 @@ def text_lines(path: Path) -> list[str]:
 
 def export_command(
     run: RunName,
-    form: Annotated[Format, typer.Option("--format", help="What it is for.")],
+    form: Annotated[Format, typer.Option("--format", help="Tool that will load it.")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
     int8: Annotated[bool, typer.Option("--int8", help="onnx: also a text tower with 8-bit weights.")] = False,
     texts: Annotated[
         Path | None,
-        typer.Option("--texts", help="Texts to compare on, one per line; the artifact's own unless said."),
+        typer.Option("--texts", help="Texts to compare on, one per line; by default the artifact's own."),
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a folder that is not empty.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was compared as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
 ) -> None:
     if form == "open-clip":
         raise ModelError(

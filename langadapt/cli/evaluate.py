@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 HELP = """Score an adapter on retrieval or, with --classify, on zero-shot classification.
 
-Retrieval: R@1/5/10 both ways, mR3_t2i, mR3_i2t, mR6, interval and signature.
+Retrieval: recall@1, 5 and 10 in both directions, their means, interval and signature.
 
 The student is compared with the ceiling (the teacher on the English captions of the same images) and the
 floor (the teacher on the raw captions). Retention is student / ceiling.
 
-Without --on, all test sets of the recipe that are on this machine are scored; for the others, the command
-prints how to get them.
+Without --on, the command scores all test sets of the recipe that are on this machine, and prints how to
+get the others.
 
 Examples:
 
@@ -45,7 +45,7 @@ Examples:
 
   langadapt eval runs/zh --classify animals/ --classes classes.txt
 
-Classification takes the templates of the language recipe (prompts): top-1, top-5, every class, confusion.
+Classification uses the templates of the recipe (prompts): top-1, top-5, recall of each class, confusion.
 """
 
 
@@ -53,12 +53,13 @@ def eval_command(
     run: RunName,
     on: Annotated[
         list[str] | None,
-        typer.Option("--on", help="Retrieval recipe, name or path; the recipe's own unless said."),
+        typer.Option("--on", help="Retrieval recipe, name or path; by default the recipe's own."),
     ] = None,
     captions: Annotated[
-        Path | None, typer.Option("--captions", help="Your own TSV, CSV or JSONL: image, caption, english.")
+        Path | None,
+        typer.Option("--captions", help="Your TSV, CSV or JSONL (columns image, caption, english)."),
     ] = None,
-    images: Annotated[Path | None, typer.Option("--images", help="Folder of your own images.")] = None,
+    images: Annotated[Path | None, typer.Option("--images", help="Folder of your images.")] = None,
     image_free: Annotated[
         bool, typer.Option("--image-free", help="Captions against their English sides, without images.")
     ] = False,
@@ -76,19 +77,17 @@ def eval_command(
     ] = None,
     translate_with: Annotated[
         str | None,
-        typer.Option(
-            "--translate-with", metavar="MODEL", help="Also: translate into English, then the teacher."
-        ),
+        typer.Option("--translate-with", metavar="MODEL", help="Also score the teacher on translations."),
     ] = None,
     source_code: Annotated[
         str | None,
-        typer.Option("--source-code", help="The captions' language as that model calls it: swh_Latn."),
+        typer.Option("--source-code", help="Code of the captions' language in that model: swh_Latn."),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores here; - prints them.")
     ] = None,
     page: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Report page; RUN/report.html unless said.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Report page; RUN/report.html by default.")
     ] = None,
     device: Device = None,
 ) -> None:

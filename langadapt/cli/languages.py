@@ -39,8 +39,8 @@ Examples:
 
   langadapt languages list --text-model glot500 --json
 
-Tiers: `captions` have translated captions, `sentences` at least 100,000 counted sentences, `scarce` fewer
-or uncounted ones. Tests: `images`, or translated sentences only.
+Tiers: `captions` have translated captions, `sentences` at least 100,000 counted sentences, `scarce`
+fewer or uncounted ones. Tests: `images`, or translated sentences only.
 """
 
 
@@ -127,7 +127,7 @@ def show_command(
     typer.echo(recipe.model_dump_json(indent=2) if as_json else dump_recipe(recipe), nl=as_json)
 
 
-_NEW_HELP = """Start the recipe of a language: a commented file to fill in, and one for its sentences.
+_NEW_HELP = """Start a language recipe: a commented file to fill in, and one for its sentences.
 
 Examples:
 
@@ -135,8 +135,8 @@ Examples:
 
   langadapt languages new sn --out my/
 
-For a shipped language the file is a copy of its recipe, to be changed. Recipes of one language may lie in
-one folder: `zh.yaml` and `zh-mine.yaml`, both with `code: zh`.
+For a shipped language the file is a copy of its recipe. Several recipes of one language may lie in one
+folder: `zh.yaml` and `zh-mine.yaml`, both with `code: zh`.
 """
 
 
@@ -211,9 +211,9 @@ Examples:
 
   langadapt languages check sw my/sn.yaml --json
 
-Without a code: all shipped languages and all shipped data recipes. It says which facts are wrong and which
-`unverified: true` may be removed. What does not lie on the Hub stays open. Exit code 0: nothing is wrong; 1:
-something is; 2: the Hub is out of reach.
+Without a code: all shipped languages and all shipped data recipes. It reports wrong facts, and where
+`unverified: true` may be removed. Facts about data elsewhere stay open. Exit code 0 if nothing is wrong,
+1 if something is, 2 if the Hub cannot be reached.
 """
 
 

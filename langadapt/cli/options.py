@@ -17,11 +17,9 @@ def _existing(name: str | None) -> str | None:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Device = Annotated[
-    str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; the best one unless said.")
-]
+Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; the best by default.")]
 LanguageCode = Annotated[
-    str | None, typer.Option("--lang", help="A shipped language's code, or a variant's name.")
+    str | None, typer.Option("--lang", help="Name of a shipped recipe: a language's code, or a variant.")
 ]
 ModelName = Annotated[
     str, typer.Option("--model", callback=_existing, help="Run folder, or org/name on the Hub.")
@@ -35,5 +33,5 @@ Settings = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")
 ]
 TableImages = Annotated[
-    Path | None, typer.Option("--images", help="Folder of a table's images; its own folder unless said.")
+    Path | None, typer.Option("--images", help="Folder of a table's images; by default the table's folder.")
 ]

@@ -13,8 +13,8 @@ from langadapt.errors import ModelError, PublishError
 HELP = """Publish an adapter on the Hugging Face Hub, with a card made from its artifact.
 
 The run must have been scored (langadapt eval). It is staged in a temporary folder, loaded again, checked
-against the embeddings stored after training, and uploaded in one commit. Nothing half done is ever visible;
-after an interruption, run the same command again. A data licence that forbids publishing is an error;
+against the embeddings stored after training, and uploaded in one commit, so nothing incomplete is
+visible. After an interruption, repeat the command. A data licence that forbids publishing is an error;
 non-commercial and unknown terms are marked in the card.
 
 Examples:
@@ -29,7 +29,9 @@ Examples:
 
 def publish_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished and scored run.")],
-    repo: Annotated[str | None, typer.Option("--repo", metavar="ORG/NAME", help="Where on the Hub.")] = None,
+    repo: Annotated[
+        str | None, typer.Option("--repo", metavar="ORG/NAME", help="Repository on the Hub.")
+    ] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Stage and check, upload nothing; needs no network.")
@@ -46,7 +48,7 @@ def publish_command(
     ] = None,
     local_base_models: Annotated[
         bool,
-        typer.Option("--local-base-models", help="Publish though a base model is a folder that others lack."),
+        typer.Option("--local-base-models", help="Publish even if a base model is a local folder."),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

@@ -9,7 +9,7 @@ from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import find_language
 
-HELP = """Draw the embedded world, teach its CLIP a language, score it, and search it: minutes on two cores.
+HELP = """Teach the embedded world's tiny CLIP a language, score it and search with it: minutes on two cores.
 
 Examples:
 
@@ -19,7 +19,7 @@ Examples:
 
   langadapt quickstart --prepare
 
-The folder holds ordinary recipes, data and models. After --prepare the same steps are:
+The folder gets ordinary recipes, data and models. After --prepare, these commands do the same steps:
 
   langadapt distill --recipe quickstart/zh
 
@@ -29,8 +29,8 @@ The folder holds ordinary recipes, data and models. After --prepare the same ste
 
 def quickstart_command(
     lang: Annotated[str, typer.Option("--lang", help="One of zh, de, sw, ar.")] = "zh",
-    folder: Annotated[Path, typer.Option("--folder", help="Where the world is drawn.")] = Path("quickstart"),
-    prepare: Annotated[bool, typer.Option("--prepare", help="Only draw the world; train nothing.")] = False,
+    folder: Annotated[Path, typer.Option("--folder", help="Folder of the drawn world.")] = Path("quickstart"),
+    prepare: Annotated[bool, typer.Option("--prepare", help="Draw the world only; train nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:
     from langadapt.quickstart.world import TARGETS, write_world

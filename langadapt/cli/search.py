@@ -26,11 +26,11 @@ Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
 Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")]
 PageImages = Annotated[int, typer.Option("--top-k", min=1, max=500, help="Images per query on the page.")]
 
-INDEX_HELP = """Encode the images of a folder, once: later only new and changed ones.
+INDEX_HELP = """Encode the images of a folder once; later only new and changed ones.
 
 The index depends on the image model alone, so the adapters of several languages share it. It lies in
-LANGADAPT_CACHE unless --index says otherwise; nothing is written into the folder of images. Stop it at any
-time: the same command continues. Images that cannot be read are listed.
+LANGADAPT_CACHE unless --index says otherwise; nothing is written into the folder of images. Stop it at
+any time; repeat the command to continue. Images that cannot be read are listed.
 
 Examples:
 
@@ -52,7 +52,9 @@ def index_command(
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Replace an existing index.")] = False,
     approximate_from: Annotated[
         int,
-        typer.Option("--approximate-from", min=1, help="Images from which a FAISS index is built as well."),
+        typer.Option(
+            "--approximate-from", min=1, help="Number of images from which a FAISS index is built too."
+        ),
     ] = 1_000_000,
     as_json: AsJson = False,
     device: Device = None,
@@ -131,8 +133,8 @@ Examples:
 
   langadapt search photos/ --image dog.jpg --model runs/sw
 
-The images are encoded once; later searches in the same folder answer at once. `langadapt index` does that
-ahead of time. An index may be named instead of the folder: it is then searched as it is.
+The images are encoded once; later searches in the same folder are fast. `langadapt index` does this
+ahead of time. You can name an index instead of the folder: it is searched as it is.
 """
 
 
@@ -146,9 +148,9 @@ def search_command(
     ] = None,
     count: Annotated[int, typer.Option("--top-k", "--top", min=1, help="How many images per query.")] = 5,
     index: IndexFolder = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare with every image, FAISS or not.")] = False,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with every image; ignore FAISS.")] = False,
     page: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page of the found images.")
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the images found.")
     ] = None,
     as_json: AsJson = False,
     device: Device = None,
@@ -231,12 +233,12 @@ Examples:
 
   curl -s localhost:7861/search -H 'content-type: application/json' -d '{"texts": ["一只狗"], "count": 5}'
 
-POST /encode and /search take {"texts": [...]}; GET /health and /metrics (Prometheus). When too many requests
-wait it answers 503 with Retry-After. Only this machine can reach it unless --host says otherwise; it has no
-passwords.
+POST /encode and /search take {"texts": [...]}; GET /health and /metrics (Prometheus). If too many
+requests wait, it answers 503 with Retry-After. Only this machine can reach it unless --host says
+otherwise; it has no passwords.
 """
 
-DEMO_HELP = """A small web page on this machine: a search box in the language, examples, a grid of images.
+DEMO_HELP = """Open a search page on this machine: a search box in the language, examples, a grid of images.
 
 Examples:
 
@@ -244,8 +246,8 @@ Examples:
 
   langadapt demo photos/ --model runs/ar --port 8000
 
-Short for `langadapt serve --page`. The page loads nothing from outside. Only this machine can open it unless
---host says otherwise.
+Short for `langadapt serve --page`. The page loads nothing from outside. Only this machine can open it
+unless --host says otherwise.
 """
 
 

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 HELP = """Translate English sentences into a language, and measure the translation.
 
-OUT (.tsv or .parquet) gets columns english and target, and a recipe beside it that names model, revision and
-licences. An interrupted translation goes on when the same command is given again.
+OUT (.tsv or .parquet) gets columns english and target, and a recipe beside it that names model, revision
+and licences. To resume an interrupted translation, repeat the command.
 
 Examples:
 
@@ -44,12 +44,12 @@ def translate_command(
     out: Annotated[Path, typer.Option("--out", help="File to write: .tsv or .parquet.")],
     column: Annotated[str, typer.Option("--column", help="Column of the English texts.")] = "english",
     target_code: Annotated[
-        str | None, typer.Option("--target-code", help="The language as the model calls it: swh_Latn.")
+        str | None, typer.Option("--target-code", help="Code of the language in the model: swh_Latn.")
     ] = None,
     source_code: Annotated[
-        str | None, typer.Option("--source-code", help="English as the model calls it, where it is unusual.")
+        str | None, typer.Option("--source-code", help="Code of English in the model, if it is unusual.")
     ] = None,
-    beams: Annotated[int, typer.Option("--beams", min=1, help="Hypotheses kept; 1 is greedy.")] = 1,
+    beams: Annotated[int, typer.Option("--beams", min=1, help="Width of the beam search; 1 is greedy.")] = 1,
     licence: Annotated[
         str, typer.Option("--licence", help="Licence of the English texts; a recipe states its own.")
     ] = "unknown",
@@ -57,7 +57,7 @@ def translate_command(
         str, typer.Option("--model-licence", help="Licence of the translation model.")
     ] = "unknown",
     measure: Annotated[
-        str | None, typer.Option("--measure", metavar="RECIPE", help="Human translations to compare with.")
+        str | None, typer.Option("--measure", metavar="RECIPE", help="Parallel recipe of human translations.")
     ] = None,
     device: Device = None,
     as_json: AsJson = False,

@@ -27,9 +27,9 @@ from langadapt.recipes import (
 )
 from langadapt.recipes.find import RecipeFile
 
-TUNE_HELP = """Tune a distilled student, and the image tower where asked, on images with captions.
+TUNE_HELP = """Tune a distilled student, and the image tower if asked, on images with captions.
 
-Where no step is better than the distilled student on held-out images, the result is that student.
+If no epoch is better than the distilled student on held-out images, the result is that student.
 
 Examples:
 
@@ -37,12 +37,12 @@ Examples:
 
   langadapt tune --from runs/sw --pairs captions.csv --images photos/ --out runs/sw-tuned
 
-  langadapt tune --from runs/sw --pairs shard-0.tar --set "tune.text=[bitfit, projection]"
+  langadapt tune --from runs/sw --pairs shard-0.tar --set "tune.text=\\[bitfit, projection]"
 
   langadapt tune --from runs/sw --pairs captions.tsv --pairs-fraction 0.1,0.3,1
 
-The table has the columns image and caption, and english where you have it. An interrupted run goes on when
-the same command is given again.
+The table has the columns image and caption, and english if you have it. To resume an interrupted run,
+repeat the command.
 """
 
 
@@ -50,20 +50,21 @@ def tune_command(
     lang: LanguageCode = None,
     recipe: Annotated[
         str | None,
-        typer.Option("--recipe", help="Recipe with a tune stage; the run's own unless said."),
+        typer.Option("--recipe", help="Recipe with a tune stage; by default the run's own."),
     ] = None,
     pairs: Annotated[
         list[str] | None,
-        typer.Option("--pairs", help="Table, tar shard or pair recipe; the recipe's tune.pairs unless said."),
+        typer.Option("--pairs", help="Table, tar shard or pair recipe; by default the recipe's tune.pairs."),
     ] = None,
     images: TableImages = None,
     start: Annotated[
         Path | None,
-        typer.Option("--from", help="Run folder of the distilled student; runs/CODE unless said."),
+        typer.Option("--from", help="Run folder of the distilled student; runs/LANG by default."),
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Run folder; FROM-tuned unless said.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Run folder; FROM-tuned by default.")] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value: tune.epochs=5.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the stage: tune.epochs=5."),
     ] = None,
     fractions: Annotated[
         str, typer.Option("--pairs-fraction", help="Shares of the images, one run each: 0.1,0.3,1.")
@@ -188,7 +189,7 @@ def chosen_stage(
     return own.recipe, changed
 
 
-ALIGN_HELP = """Make a new image-text model from an image encoder, a text encoder and images with captions.
+ALIGN_HELP = """Train a new image-text model from an image encoder, a text encoder and images with captions.
 
 Examples:
 
@@ -198,8 +199,8 @@ Examples:
   langadapt align --image-model models/mobilenet --text-model models/minilm --pairs captions.tsv \\
       --out models/mine --set text=full --set image=locked
 
-The result is a VisionTextDualEncoderModel in transformers' own format; a language recipe can name it as its
-teacher. An interrupted run goes on when the same command is given again.
+The result is a VisionTextDualEncoderModel in transformers' own format; a language recipe can name it as
+its teacher. To resume an interrupted run, repeat the command.
 """
 
 
