@@ -88,7 +88,8 @@ def translate_command(
     def finish(target: list[str]) -> None:
         nonlocal scores
         if human is not None:
-            scores = translation_scores(translator.translate(human.english), human.target)
+            translated = translator.translate(human.english)
+            scores = translation_scores(translated, human.target, language=lang)
             write_text(out.with_suffix(".scores.json"), json.dumps(scores.to_dict(), indent=2) + "\n")
         rows = sum(bool(text.strip()) for text in target)
         write_text(recipe_path, dump_recipe(_recipe(out, title, lang, licences, rows)))

@@ -84,7 +84,7 @@ def evaluate_retrieval(
         name = f"{teacher.source.label}+{translator.label}"
         translated = scores(teacher.text.embed(english), own, name, language=retrieval.language)
         if retrieval.english is not None:
-            translation = translation_scores(english, retrieval.english)
+            translation = translation_scores(english, retrieval.english, language="en")
     card = ScoreCard(
         name=retrieval.name,
         language=retrieval.language,

@@ -2,8 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 
 from langadapt.errors import DataError
+
+_TOKENIZERS = {
+    **dict.fromkeys(("zh", "yue", "wuu", "nan", "hak", "lzh"), "zh"),
+    **dict.fromkeys(("ja", "ko", "th", "km", "lo", "my", "shn", "bo", "dz", "ii"), "char"),
+}
+"""sacrebleu's tokenizer for scripts that put no spaces between words (in Korean, between word and particle)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +33,15 @@ class TranslationScores:
         return f"chrF++ {self.chrf:.1f}, BLEU {self.bleu:.1f} ({self.rows:,} rows)"
 
 
-def translation_scores(translations: Sequence[str], references: Sequence[str]) -> TranslationScores:
-    """Score translations into English against one human translation each.
+def translation_scores(
+    translations: Sequence[str], references: Sequence[str], *, language: str
+) -> TranslationScores:
+    """Score translations against one human translation each.
 
     Args:
         translations: N texts.
         references: N texts, row by row.
+        language: code of the texts' language. It decides what a word is to BLEU; its signature says so.
 
     Raises:
         DataError: The numbers of texts differ, or there are none.
@@ -48,7 +58,7 @@ def translation_scores(translations: Sequence[str], references: Sequence[str]) -
         CHRF,
     )  # imported where it is used: most evaluations measure no translation
 
-    bleu, chrf = BLEU(), CHRF(word_order=2)
+    bleu, chrf = BLEU(tokenize=_tokenizer(language)), CHRF(word_order=2)
     bleu_score = bleu.corpus_score(list(translations), [list(references)])
     chrf_score = chrf.corpus_score(list(translations), [list(references)])
     return TranslationScores(
@@ -58,3 +68,9 @@ def translation_scores(translations: Sequence[str], references: Sequence[str]) -
         chrf_signature=str(chrf.get_signature()),
         rows=len(references),
     )
+
+
+def _tokenizer(language: str) -> str:
+    if language == "ja" and find_spec("MeCab") and find_spec("ipadic"):
+        return "ja-mecab"
+    return _TOKENIZERS.get(language, "13a")
