@@ -1,20 +1,17 @@
 """Images from files: upright, RGB, or an error that names the file."""
 
-import io
 import json
 import math
 import os
-import struct
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
+from langadapt.data.pixels import ImageError, read_image
 from langadapt.data.rows import unreadable
 from langadapt.errors import DataError
 from langadapt.files.atomic import write_text
@@ -22,11 +19,6 @@ from langadapt.files.store import cache_folder
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
-# EPS is left out on purpose: opening one starts Ghostscript.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
-
-_MOST_PIXELS = 89_478_485
-_MOST_16_BITS = 65_535
 _WORKERS = 4
 
 
@@ -52,49 +44,22 @@ class PackedImage:
 
 ImageFile = Path | PackedImage
 
-# What Pillow's readers were seen to raise on damaged bytes, and its kin.
-_DAMAGED = (
-    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error),
-    *(TypeError, LookupError, AttributeError, OverflowError),
-)
 
-
-def open_image(path: ImageFile) -> Image.Image:
+def open_image(source: ImageFile | Image.Image | bytes | str) -> Image.Image:
     """Read an image completely, upright by its EXIF orientation, as RGB; of an animation the first frame.
 
     Raises:
-        DataError: no such file, not an image, damaged or cut off, more than 89 million pixels, or numbers
-            whose range nobody states.
+        DataError: no such file, or what `read_image` refuses; the line names the file.
     """
+    if isinstance(source, str):
+        source = Path(source)
+    name = getattr(source, "filename", "") or "image" if isinstance(source, Image.Image | bytes) else source
     try:
-        raw = path.read_bytes()
+        return read_image(source.read_bytes() if isinstance(source, Path | PackedImage) else source)
+    except ImageError as error:
+        raise DataError(f"{name}: {error}") from error
     except OSError as error:
-        raise unreadable(path, error) from error
-    try:
-        image = Image.open(io.BytesIO(raw), formats=_FORMATS)
-        if image.width * image.height > _MOST_PIXELS:
-            raise DataError(f"{path}: {image.width} x {image.height} pixels are too many; scale it down")
-        upright = ImageOps.exif_transpose(image)
-    except UnidentifiedImageError as error:
-        found = "is empty" if not raw else "is not an image of a known kind"
-        raise DataError(f"{path}: {found}; replace it or take it out of the captions") from error
-    except Image.DecompressionBombError as error:
-        raise DataError(f"{path}: {error}; scale it down") from error
-    except _DAMAGED as error:
-        raise DataError(f"{path}: damaged image ({error}); fetch it again") from error
-    return _eight_bits(upright, path).convert("RGB")
-
-
-def _eight_bits(image: Image.Image, path: ImageFile) -> Image.Image:
-    """Scale grey pictures of 16 bits to 8; Pillow itself would cut every value above 255 to white."""
-    if not image.mode.startswith(("I", "F")):
-        return image
-    if image.mode == "F":
-        raise DataError(f"{path}: holds floating-point numbers, whose white nobody states; save it in 8 bits")
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > _MOST_16_BITS:
-        raise DataError(f"{path}: holds numbers of 32 bits, whose white nobody states; save it in 8 bits")
-    return Image.fromarray((values // 257).astype(np.uint8))
+        raise unreadable(Path(str(name)), error) from error
 
 
 def list_images(folder: Path, on_error: Callable[[OSError], object] | None = None) -> list[Path]:

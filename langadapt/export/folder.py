@@ -148,8 +148,8 @@ print(model.similarity(texts, images))
 
 `trust_remote_code=True` runs `langadapt_module.py` of this folder; read it first. Tried with
 sentence-transformers 6.2 and transformers 5.23. Texts and images are encoded in two calls. A photo is turned
-upright when you give its path; a PIL image is taken as it is. An empty text is not refused, but its row means
-nothing.
+upright by its EXIF orientation, by its path and as a PIL image. An empty text is not refused, but its row
+means nothing.
 """
 
 
@@ -161,11 +161,15 @@ def onnx_readme(model: LanguageModel, facts: dict[str, Any]) -> str:
     limit = facts["max_tokens"]
     return f"""{_facts(model)}
 ```python
+import sys
+
 import onnxruntime
-from PIL import Image
 from transformers import AutoImageProcessor, AutoTokenizer
 
 folder = "PATH OF THIS FOLDER"
+sys.path.append(folder)
+from langadapt_images import read_image
+
 tokenizer = AutoTokenizer.from_pretrained(folder)
 processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
 text_model = onnxruntime.InferenceSession(f"{{folder}}/text_model.onnx")
@@ -175,7 +179,7 @@ texts = ["{_example(model)}"]
 tokens = tokenizer({joined}, truncation=True, max_length={limit}, padding=True, padding_side="right",
                    return_tensors="np")
 texts = text_model.run(None, {{name: tokens[name] for name in ("input_ids", "attention_mask")}})[0]
-pixels = processor([Image.open("photo.jpg").convert("RGB")], return_tensors="np")
+pixels = processor([read_image("photo.jpg")], return_tensors="np")
 images = image_model.run(None, dict(pixels))[0]
 print(texts @ images.T)
 ```
@@ -184,6 +188,8 @@ print(texts @ images.T)
 |---|---|---|
 | `text_model.onnx` | `input_ids`, `attention_mask`: int64, any rows, up to {limit} tokens | `rows`, float32 |
 | `image_model.onnx` | {pixels}: any rows | `rows`, float32 |
+
+`langadapt_images.py` reads photos as they were read in training: upright, grey of 16 bits scaled to 8, RGB.
 
 When they were written, onnxruntime and torch differed by at most {found["text_difference"]:.1e} on
 {found["texts"]} texts and {found["image_difference"]:.1e} on {found["images"]} images, in a batch and alone.

@@ -1,7 +1,7 @@
 """The module that sentence-transformers loads: texts of the language and images into one space.
 
-Exports carry the text of this file behind those of the adapter and the towers, so it imports nothing else of
-langadapt.
+Exports carry the text of this file behind those of the adapter, the towers and the reader of images, so it
+imports nothing else of langadapt.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download, snapshot_download
-from PIL import Image, ImageOps
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
+from langadapt.data.pixels import read_image
 from langadapt.models.towers import MODEL_FILES, Layers, image_rows, layer_states, read_module, unit_rows
 from langadapt.models.vocabulary import Vocabulary, merge_pieces, put_pieces
 from langadapt.nn.adapter import Adapter, normed
@@ -122,12 +122,12 @@ class LanguageAndImages(nn.Module):
     def preprocess(
         self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any
     ) -> dict[str, Tensor]:
-        """Texts to ids and mask, images (PIL images, or paths of files) to pixels; never both in one list.
+        """Texts to ids and mask, images (PIL, paths, bytes) to pixels; never both in one list.
 
         An item may stand in a dictionary of one entry, `{"text": ...}` or `{"image": ...}`.
         """
         inputs = [_unwrapped(item) for item in inputs]
-        images = [_image(item) for item in inputs if not isinstance(item, str) or _is_file(item)]
+        images = [read_image(item) for item in inputs if not isinstance(item, str) or _is_file(item)]
         if not images:
             return self._tokens([self.config_dict["prefix"] + (prompt or "") + text for text in inputs])
         if len(images) < len(inputs):
@@ -264,12 +264,3 @@ def _is_file(text: str) -> bool:
 
 def _unwrapped(item: Any) -> Any:
     return next(iter(item.values())) if isinstance(item, dict) and len(item) == 1 else item
-
-
-def _image(item: Any) -> Image.Image:
-    if isinstance(item, Image.Image):
-        return item.convert("RGB")
-    if isinstance(item, str):
-        with Image.open(item) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    raise TypeError(f"{type(item).__name__}: expected texts, PIL images or paths of image files")

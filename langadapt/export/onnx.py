@@ -24,12 +24,13 @@ from langadapt.export.folder import (
     whole_folder,
 )
 from langadapt.export.module import LanguageAndImages
-from langadapt.export.sentence_transformers import merged_module
+from langadapt.export.sentence_transformers import merged_module, source_text
 from langadapt.files.atomic import write_text
 from langadapt.models import LanguageModel
 from langadapt.models.towers import image_rows
 
 TEXT, TEXT_INT8, IMAGE, FACTS = "text_model.onnx", "text_model.int8.onnx", "image_model.onnx", "onnx.json"
+IMAGES_FILE = "langadapt_images.py"
 TOLERANCE = 1e-4
 OPSET = 18
 
@@ -101,6 +102,7 @@ def export_onnx(
         check_tokenizer(folder, module, probes.texts)
         module.image_processor.save_pretrained(folder)
         write_text(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+        write_text(folder / IMAGES_FILE, source_text("data/pixels.py"))
         write_text(folder / "README.md", onnx_readme(model, facts))
     return facts
 

@@ -31,6 +31,7 @@ MODULE_FILE, MODULE_CLASS = "langadapt_module.py", "LanguageAndImages"
 _PARTS = (
     "nn/adapter.py",
     "nn/peft_modules.py",
+    "data/pixels.py",
     "models/towers.py",
     "models/vocabulary.py",
     "export/module.py",
@@ -164,10 +165,10 @@ def _unused_by_images(model: LanguageModel) -> list[str]:
 
 def module_source() -> str:
     """The text of `langadapt_module.py`."""
-    return "\n".join([_HEAD, *(_section(name) for name in _PARTS)])
+    return "\n".join([_HEAD, *(source_text(name) for name in _PARTS)])
 
 
-def _section(name: str) -> str:
+def source_text(name: str) -> str:
     """A source file without its docstring and without imports of the files that stand before it."""
     text = files("langadapt").joinpath(name).read_text(encoding="utf-8")
     lines = text.splitlines(keepends=True)

@@ -10,7 +10,7 @@ _TOKENIZERS = {
     **dict.fromkeys(("zh", "yue", "wuu", "nan", "hak", "lzh"), "zh"),
     **dict.fromkeys(("ja", "ko", "th", "km", "lo", "my", "shn", "bo", "dz", "ii"), "char"),
 }
-"""sacrebleu's tokenizer for scripts that put no spaces between words (in Korean, between word and particle)."""
+"""sacrebleu's tokenizers where no space divides words (in Korean, a word from its particle)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ import transformers
 from PIL.Image import Image
 from torch import Tensor
 
-from langadapt.data.images import ImageFile, PackedImage, open_image
+from langadapt.data.images import ImageFile, open_image
 from langadapt.data.rows import unreadable
 from langadapt.errors import ModelError
 from langadapt.files.store import StoreSpec, cache_folder, fingerprint, stored_rows
@@ -25,18 +25,12 @@ _BATCH = 64
 
 
 def image_embeddings(
-    teacher: Teacher, images: Sequence[Image | str | ImageFile], *, batch_size: int = _BATCH
+    teacher: Teacher, images: Sequence[Image | bytes | str | ImageFile], *, batch_size: int = _BATCH
 ) -> Iterator[Tensor]:
     """Embed images chunk by chunk: `[<= batch_size, D]` float32, normalised, on the CPU."""
     for start in range(0, len(images), batch_size):
         chunk = images[start : start + batch_size]
-        yield teacher.embed_images([_opened(item) for item in chunk]).cpu()
-
-
-def _opened(item: Image | str | ImageFile) -> Image:
-    if isinstance(item, Image):
-        return item.convert("RGB")
-    return open_image(item if isinstance(item, PackedImage) else Path(item))
+        yield teacher.embed_images([open_image(item) for item in chunk]).cpu()
 
 
 def stored_images(

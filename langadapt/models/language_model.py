@@ -70,11 +70,11 @@ class LanguageModel:
         """
         return self.student.encode(texts, exact=exact)
 
-    def encode_images(self, images: Sequence[Image | str | Path], *, batch_size: int = 64) -> Tensor:
+    def encode_images(self, images: Sequence[Image | bytes | str | Path], *, batch_size: int = 64) -> Tensor:
         """Encode images.
 
         Args:
-            images: B paths or PIL images.
+            images: B paths, bytes of image files, or PIL images; turned upright by their EXIF orientation.
             batch_size: images per forward pass.
 
         Returns:
@@ -227,7 +227,7 @@ class LanguageSet:
             out[rows] = self.models[code].encode_text([texts[row] for row in rows])
         return out
 
-    def encode_images(self, images: Sequence[Image | str | Path], *, batch_size: int = 64) -> Tensor:
+    def encode_images(self, images: Sequence[Image | bytes | str | Path], *, batch_size: int = 64) -> Tensor:
         """Encode images: the same rows for every language. See `LanguageModel.encode_images`."""
         return self.models[self.languages[0]].encode_images(images, batch_size=batch_size)
 

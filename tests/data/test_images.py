@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from langadapt.data import images
+from langadapt.data import pixels
 from langadapt.data.images import list_images, open_image
 from langadapt.errors import DataError
 
@@ -47,6 +47,35 @@ def test_every_mode_becomes_rgb(tmp_path: Path, mode: str) -> None:
     assert image.getpixel((5, 5)) == halves().convert(mode).convert("RGB").getpixel((5, 5))
 
 
+TURNED = np.array([[0, 257 * 128, 65535], [65535, 257 * 64, 257 * 64]], np.uint16)
+
+
+@pytest.mark.parametrize("kind", ["path", "str", "bytes", "opened", "loaded"])
+def test_every_way_to_give_an_image_reads_it_alike(tmp_path: Path, kind: str) -> None:
+    """16 bits of grey, stored lying on its side: the first column from below is the first row on top."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    path = tmp_path / "a.png"
+    Image.fromarray(TURNED).save(path, exif=exif)
+    opened = Image.open(path)
+    given = {"path": path, "str": str(path), "bytes": path.read_bytes(), "opened": opened, "loaded": opened}
+    if kind == "loaded":
+        opened.load()
+    found = np.asarray(open_image(given[kind]))
+    assert found[..., 0].tolist() == [[255, 0], [64, 128], [64, 255]]
+    assert (found == found[..., :1]).all()
+
+
+def test_a_damaged_image_that_pillow_opened_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    halves(200, 200).save(path)
+    path.write_bytes(path.read_bytes()[:1500])
+    with pytest.raises(DataError, match=r"a.jpg: damaged image"):
+        open_image(Image.open(path))
+    with pytest.raises(DataError, match="image: is empty"):
+        open_image(b"")
+
+
 def test_animation_gives_its_first_frame(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, BLUE)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
@@ -71,7 +100,7 @@ def test_faults_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         (tmp_path / name).write_bytes(whole[: len(whole) // 2])
         assert "damaged image" in fault(tmp_path / name)
     halves().save(path)
-    monkeypatch.setattr(images, "_MOST_PIXELS", 799)
+    monkeypatch.setattr(pixels, "_MOST_PIXELS", 799)
     assert "40 x 20 pixels are too many" in fault(path)
 
 

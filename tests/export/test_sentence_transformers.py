@@ -112,10 +112,16 @@ def siglip2_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("pictures")
     paths = []
+    turned = Image.Exif()
+    turned[0x0112] = 6
     for number, size in enumerate(((40, 32), (32, 64), (50, 50))):
         paths.append(folder / f"{number}.png")
-        Image.effect_noise(size, 90).convert("RGB").save(paths[-1])
-    return paths
+        noise = Image.effect_noise(size, 90).convert("RGB")
+        noise.paste((250, 10, 10), (0, 0, size[0], size[1] // 3))
+        noise.save(paths[-1], exif=turned)
+    grey = np.arange(48 * 40, dtype=np.uint16).reshape(48, 40) * 34
+    Image.fromarray(grey).save(folder / "grey.png")
+    return [*paths, folder / "grey.png"]
 
 
 @pytest.fixture(scope="module")
@@ -303,7 +309,7 @@ def test_texts_and_images_in_one_list_are_refused(runs: dict[str, Path], picture
     module = merged_module(langadapt.load(runs["frozen"]))
     with pytest.raises(ValueError, match="encode them in two calls"):
         module.preprocess(["gato", Image.open(pictures[0])])
-    with pytest.raises(TypeError, match="ndarray: expected texts, PIL images or paths"):
+    with pytest.raises(TypeError, match="ndarray: expected PIL images, paths or bytes"):
         module.preprocess([np.zeros((8, 8, 3))])
 
 

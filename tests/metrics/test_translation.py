@@ -29,7 +29,9 @@ def test_chrf_by_hand() -> None:
     precision = (2 / 2 + 1 / 1 + 0 / 1) / 3
     recall = (2 / 3 + 1 / 2 + 0 / 1) / 3
     expected = 100 * 5 * precision * recall / (4 * precision + recall)
-    assert translation_scores([hypothesis], [reference], language="en").chrf == pytest.approx(expected, abs=1e-6)
+    assert translation_scores([hypothesis], [reference], language="en").chrf == pytest.approx(
+        expected, abs=1e-6
+    )
     assert f(1, 1, 1) == 1.0
 
 

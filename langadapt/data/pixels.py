@@ -1,0 +1,74 @@
+"""The one way to read an image: upright by its EXIF orientation, in 8 bits, RGB.
+
+Exports carry the text of this file, so it imports nothing of langadapt.
+"""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# EPS is left out on purpose: opening one starts Ghostscript.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+_MOST_PIXELS = 89_478_485
+_MOST_16_BITS = 65_535
+
+# What Pillow's readers were seen to raise on damaged bytes, and its kin.
+_DAMAGED = (
+    *(OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error),
+    *(TypeError, LookupError, AttributeError, OverflowError),
+)
+
+
+class ImageError(ValueError):
+    """An image that cannot be read; the text says why, and the way out."""
+
+
+def read_image(source: Image.Image | bytes | str | Path) -> Image.Image:
+    """Read an image completely: the same pixels from a file's path, its bytes, or what Pillow opened.
+
+    Args:
+        source: of an animation the first frame counts; transparency is left out.
+
+    Returns:
+        RGB, upright by the EXIF orientation.
+
+    Raises:
+        ImageError: not an image, damaged or cut off, more than 89 million pixels, or numbers whose range
+            nobody states.
+        OSError: the path cannot be read.
+        TypeError: the source is of another kind.
+    """
+    if not isinstance(source, Image.Image | bytes | str | Path):
+        raise TypeError(f"{type(source).__name__}: expected PIL images, paths or bytes of image files")
+    raw = Path(source).read_bytes() if isinstance(source, str | Path) else source
+    try:
+        image = raw if isinstance(raw, Image.Image) else Image.open(io.BytesIO(raw), formats=_FORMATS)
+        if image.width * image.height > _MOST_PIXELS:
+            raise ImageError(f"{image.width} x {image.height} pixels are too many; scale it down")
+        return _eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
+    except ImageError:
+        raise
+    except UnidentifiedImageError as error:
+        found = "is not an image of a known kind" if raw else "is empty"
+        raise ImageError(f"{found}; replace it or take it out of the captions") from error
+    except Image.DecompressionBombError as error:
+        raise ImageError(f"{error}; scale it down") from error
+    except _DAMAGED as error:
+        raise ImageError(f"damaged image ({error}); fetch it again") from error
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Scale grey pictures of 16 bits to 8; Pillow itself would cut every value above 255 to white."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    if image.mode == "F":
+        raise ImageError("holds floating-point numbers, whose white nobody states; save it in 8 bits")
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > _MOST_16_BITS:
+        raise ImageError("holds numbers of 32 bits, whose white nobody states; save it in 8 bits")
+    return Image.fromarray((values // 257).astype(np.uint8))
