@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.data.images import list_images
+from langadapt.data.images import file_identity, list_images
 from langadapt.data.readers import local_path
 from langadapt.data.rows import read_lines, unreadable
 from langadapt.errors import DataError
@@ -124,7 +124,7 @@ def classification_from_folder(
             f"{place}: folder '{unnamed[0]}' is no class of {classes} ({len(unnamed)} are not); add it there "
             "or take it away"
         )
-    files = [list_images(place / item.folder) for item in listed]
+    files = [_distinct(list_images(place / item.folder)) for item in listed]
     return ClassificationSet(
         name=name or folder.resolve().name,
         language=language,
@@ -132,6 +132,14 @@ def classification_from_folder(
         labels=np.repeat(np.arange(len(files)), [len(group) for group in files]),
         classes=listed,
     )
+
+
+def _distinct(paths: Sequence[Path]) -> list[Path]:
+    """Leave out further names of a photo, which would put it into both training and test."""
+    first: dict[object, Path] = {}
+    for path in paths:
+        first.setdefault(file_identity(path), path)
+    return list(first.values())
 
 
 def has_splits(folder: Path) -> bool:

@@ -62,6 +62,15 @@ def open_image(source: ImageFile | Image.Image | bytes | str) -> Image.Image:
         raise unreadable(Path(str(name)), error) from error
 
 
+def file_identity(path: Path) -> object:
+    """Return what all names of a file share: relative, absolute, through links; of no file, its path."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return os.path.abspath(path)
+    return status.st_dev, status.st_ino
+
+
 def list_images(folder: Path, on_error: Callable[[OSError], object] | None = None) -> list[Path]:
     """Return all images below a folder, sorted by path; hidden files are left out.
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.data.images import SUFFIXES, ImageFile, PackedImage
+from langadapt.data.images import SUFFIXES, ImageFile, PackedImage, file_identity
 from langadapt.data.readers import (
     check_row_count,
     column_names,
@@ -149,7 +149,8 @@ def _rows(found: RecipeFile[PairsRecipe]) -> Iterator[Row]:
 
 def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
     """Number the images as they first appear; a cell may hold a list of captions."""
-    numbers: dict[ImageFile, int] = {}
+    numbers: dict[object, int] = {}
+    images: list[ImageFile] = []
     captions: list[tuple[str, str | None]] = []
     owners: list[int] = []
     for row in rows:
@@ -160,19 +161,23 @@ def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
             image = inside(folder, check_text(image, f"{row.where}: image"), row.where)
         english = "English side" if len(row.values) > 2 else None
         found = caption_pairs(row, "caption", english)
-        owners += [numbers.setdefault(image, len(numbers))] * len(found)
+        identity = image if isinstance(image, PackedImage) else file_identity(image)
+        if identity not in numbers:
+            numbers[identity] = len(images)
+            images.append(image)
+        owners += [numbers[identity]] * len(found)
         captions += found
-    missing = [image for image in numbers if isinstance(image, Path) and not image.is_file()]
+    missing = [image for image in images if isinstance(image, Path) and not image.is_file()]
     if missing:
         shown = ", ".join(str(path) for path in missing[:_SHOWN])
         raise MissingDataError(
-            f"{name}: {len(missing)} of {len(numbers)} image files are missing: {shown}; complete the folder "
+            f"{name}: {len(missing)} of {len(images)} image files are missing: {shown}; complete the folder "
             "or name the right one"
         )
     sides = tuple(side for _, side in captions if side is not None)
     return Pairs(
         name=name,
-        images=tuple(numbers),
+        images=tuple(images),
         texts=tuple(text for text, _ in captions),
         image_of_text=np.array(owners, np.int64),
         english=sides if captions and len(sides) == len(captions) else None,

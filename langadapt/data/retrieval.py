@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from langadapt.data.images import file_identity
 from langadapt.data.readers import column_names, file_title, inside, local_path
 from langadapt.data.retrieval_formats import READERS, Caption, CaptionFiles
 from langadapt.errors import DataError
@@ -226,8 +227,7 @@ def assemble(
             )
         captions, ceiling = [replace(item, image=item.english or "") for item in captions], None
     else:
-        captions = _with_plain_names(captions)
-        ceiling = None if ceiling is None else _with_plain_names(ceiling)
+        captions, ceiling = _with_one_name_each(captions, ceiling, folder, name)
     names = list(dict.fromkeys(item.image for item in captions))
     if which_captions == "first":
         captions = _first_of_each_image(captions)
@@ -252,9 +252,30 @@ def assemble(
     )
 
 
-def _with_plain_names(captions: Sequence[Caption]) -> list[Caption]:
-    """`./a.jpg` and `a.jpg` are one image."""
-    return [replace(item, image=os.path.normpath(item.image)) for item in captions]
+def _with_one_name_each(
+    captions: Sequence[Caption], ceiling: Sequence[Caption] | None, folder: Path, where: str
+) -> tuple[list[Caption], list[Caption] | None]:
+    """Call each image by one name only: `a.jpg` also where it is `./a.jpg`, an absolute path or a link."""
+    for image in dict.fromkeys(item.image for item in captions):
+        inside(folder, image, where)
+    first_names: dict[object, str] = {}
+    names: dict[str, str] = {}
+    for image in dict.fromkeys(item.image for item in (*captions, *(ceiling or ()))):
+        names[image] = first_names.setdefault(file_identity(_image_path(folder, image)), image)
+    own, english = (
+        None if side is None else [replace(item, image=names[item.image]) for item in side]
+        for side in (captions, ceiling)
+    )
+    assert own is not None
+    return own, english
+
+
+def _image_path(folder: Path, image: str) -> Path:
+    """Return an image's file, which in COCO's own layout lies in the folder of its split."""
+    image = os.path.normpath(image)
+    path, split = folder / image, _COCO_SPLIT.match(image)
+    nested = folder / split[1] / image if split else path
+    return nested if not os.path.isfile(path) and os.path.isfile(nested) else path
 
 
 def _first_of_each_image(captions: Sequence[Caption]) -> list[Caption]:
@@ -275,11 +296,7 @@ def _check_covered(name: str, names: Sequence[str], ceiling: Sequence[Caption]) 
 
 
 def _image_files(name: str, folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
-    paths = []
-    for image in names:
-        path, split = inside(folder, image, name), _COCO_SPLIT.match(image)
-        nested = folder / split[1] / image if split else path
-        paths.append(nested if not path.is_file() and nested.is_file() else path)
+    paths = [_image_path(folder, image) for image in names]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         shown = ", ".join(str(path) for path in missing[:_SHOWN])

@@ -91,6 +91,14 @@ def test_parts_of_a_set_keep_image_and_class_together(tmp_path: Path) -> None:
     assert some.labels.tolist() == [2, 0]
 
 
+def test_a_link_beside_its_photo_is_no_second_photo(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "set", {"cat": 3, "dog": 2})
+    (folder / "cat" / "9.png").symlink_to(folder / "cat" / "1.png")
+    found = classification_from_folder(folder, None, language="zh")
+    assert [path.name for path in found.images] == ["0.png", "1.png", "2.png", "0.png", "1.png"]
+    assert found.labels.tolist() == [0, 0, 0, 1, 1]
+
+
 def test_train_and_test_folders_are_kept_apart(tmp_path: Path) -> None:
     pictures(tmp_path / "pets" / "train", {"cat": 3, "dog": 1})
     pictures(tmp_path / "pets" / "val", {"cat": 1, "dog": 2})

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from langadapt.data.pairs import load_pairs
 from langadapt.data.retrieval import RetrievalSet, load_retrieval, retrieval_from_files
 from langadapt.errors import DataError
 from langadapt.recipes import RetrievalRecipe
@@ -45,6 +46,28 @@ def test_table_with_english_column(folder: Path) -> None:
     assert found.ceiling_image_of_text is not None
     assert found.ceiling_image_of_text.tolist() == [0, 1, 0]
     assert (found.name, found.language, found.which_captions, found.image_count) == ("own", "de", "all", 2)
+
+
+@pytest.mark.parametrize("kind", ["absolute", "dot", "up", "symlink", "folder link", "hard link"])
+def test_an_image_named_twice_counts_once(folder: Path, kind: str) -> None:
+    photos = folder / "photos"
+    (photos / "link.jpg").symlink_to(photos / "a.jpg")
+    (photos / "linked").symlink_to(photos, target_is_directory=True)
+    (photos / "hard.jpg").hardlink_to(photos / "a.jpg")
+    second = {
+        "absolute": str(photos / "a.jpg"), "dot": "././a.jpg", "up": "sub/../a.jpg", "symlink": "link.jpg",
+        "folder link": "linked/a.jpg", "hard link": "hard.jpg",
+    }[kind]  # fmt: skip
+    (folder / "test.tsv").write_text(f"image\tcaption\na.jpg\tx\nsub/b.jpg\ty\n{second}\tz\n")
+    (folder / "en.tsv").write_text(f"image\tcaption\n{second}\tX\nsub/b.jpg\tY\nunused.jpg\tU\n")
+    found = load(folder, images="photos", english=["en.tsv"])
+    assert found.images == (photos / "a.jpg", photos / "sub/b.jpg")
+    assert found.image_of_text.tolist() == [0, 1, 0]
+    assert found.ceiling_texts == ("X", "Y")
+    assert found.ceiling_image_of_text is not None
+    assert found.ceiling_image_of_text.tolist() == [0, 1]
+    pairs = load_pairs(str(folder / "test.tsv"), images=photos)
+    assert (pairs.images, pairs.image_of_text.tolist()) == (found.images, [0, 1, 0])
 
 
 def test_english_file_of_more_images_gives_the_ceiling(folder: Path) -> None:
