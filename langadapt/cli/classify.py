@@ -8,10 +8,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from langadapt.cli.options import AsJson, Device, ModelName
-from langadapt.cli.progress import console, print_result, progress_report, shown
+from langadapt.cli.options import AsJson, ClassNames, Device, JsonFile, ModelName, PromptFolder, Settings
+from langadapt.cli.progress import console, print_json, print_result, print_scores, progress_report, shown
 from langadapt.errors import DataError, RecipeError
-from langadapt.recipes import ClassificationRecipe, data_recipe
+from langadapt.recipes import ClassificationRecipe, data_recipe, override
+from langadapt.recipes.find import RecipeFile
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,13 +20,7 @@ if TYPE_CHECKING:
     from langadapt.data.classification import ClassificationSet
     from langadapt.evaluation.classification import LearnedScorer
     from langadapt.models import LanguageModel
-from langadapt.cli.options import Settings
-from langadapt.recipes import override
-from langadapt.recipes.find import RecipeFile
-
-if TYPE_CHECKING:
     from langadapt.training.few_shot_run import FewShotReport
-
 
 CLASSIFY_HELP = """Classify images, with learned prompts or with templates.
 
@@ -41,16 +36,11 @@ def classify_command(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders with all subfolders.")
     ],
-    prompts: Annotated[
-        Path | None, typer.Option("--prompts", metavar="DIR", help="Folder that `langadapt prompts` wrote.")
-    ] = None,
+    prompts: PromptFolder = None,
     model: Annotated[
         str | None, typer.Option("--model", help="Run folder; by default the prompts' own.")
     ] = None,
-    classes: Annotated[
-        Path | None,
-        typer.Option("--classes", metavar="FILE", help="Class names, for templates without --prompts."),
-    ] = None,
+    classes: ClassNames = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Classes shown per image.")] = 3,
     as_json: AsJson = False,
     device: Device = None,
@@ -71,20 +61,24 @@ def classify_command(
     loaded = load(run, device=chosen_device(device))
     names, scores = _class_scores(loaded, files, prompts, classes)
     best = scores.topk(min(top, len(names)), dim=1)
-    found = [
-        {
-            "path": str(path),
-            "classes": [{"name": names[c], "score": round(s, 4)} for s, c in zip(*row, strict=True)],
-        }
-        for path, *row in zip(files, best.values.tolist(), best.indices.tolist(), strict=True)
+    answers = [
+        [(names[c], score) for score, c in zip(*row, strict=True)]
+        for row in zip(best.values.tolist(), best.indices.tolist(), strict=True)
     ]
     if as_json:
-        typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        found = [
+            {
+                "path": str(file),
+                "classes": [{"name": name, "score": round(score, 4)} for name, score in row],
+            }
+            for file, row in zip(files, answers, strict=True)
+        ]
+        print_json(found, indent=2)
         return
     table = Table("image", "class", "score", box=None)
-    for answer, values, places in zip(found, best.values.tolist(), best.indices.tolist(), strict=True):
-        for rank, (score, place) in enumerate(zip(values, places, strict=True)):
-            table.add_row(Text(str(answer["path"]) if rank == 0 else ""), Text(names[place]), f"{score:.3f}")
+    for file, row in zip(files, answers, strict=True):
+        for rank, (name, score) in enumerate(row):
+            table.add_row(Text("" if rank else str(file)), Text(name), f"{score:.3f}")
     print_result(table)
 
 
@@ -110,12 +104,8 @@ def _class_scores(
     return [item.shown for item in named], embedded @ rows.T
 
 
-def learned_scorer(folder: Path, data: "ClassificationSet", model: "LanguageModel") -> "LearnedScorer":
-    """Learned prompts as a row of an evaluation.
-
-    Raises:
-        DataError: they were learned for other classes.
-    """
+def _learned_scorer(folder: Path, data: "ClassificationSet", model: "LanguageModel") -> "LearnedScorer":
+    """Learned prompts as a row of an evaluation; refuse those of other classes."""
     import torch
 
     from langadapt.evaluation.classification import LearnedScorer
@@ -124,12 +114,12 @@ def learned_scorer(folder: Path, data: "ClassificationSet", model: "LanguageMode
     from langadapt.models.prompts_artifact import load_prompts, read_facts
 
     facts, _ = read_facts(folder)
-    place = {item.folder: number for number, item in enumerate(facts.classes)}
-    unknown = [item.folder for item in data.classes if item.folder not in place]
+    index = {item.folder: number for number, item in enumerate(facts.classes)}
+    unknown = [item.folder for item in data.classes if item.folder not in index]
     if unknown:
-        raise DataError(f"{folder}: was not learned for class '{unknown[0]}'; it knows {', '.join(place)}")
+        raise DataError(f"{folder}: was not learned for class '{unknown[0]}'; it knows {', '.join(index)}")
     classifier = load_prompts(folder, model)
-    columns = torch.tensor([place[item.folder] for item in data.classes])
+    columns = torch.tensor([index[item.folder] for item in data.classes])
 
     def scores(images: "ClassificationSet") -> "Tensor":
         embedded = stored_images(model.teacher, images.images)
@@ -150,10 +140,12 @@ def eval_classification(
     page: Path | None,
     device: str | None,
 ) -> None:
-    """Scores a model on a classification set; prints the table, writes JSON, page and confusion picture."""
+    """Score a model on a classification set: print the table, write JSON, page and confusion matrix."""
+    from langadapt.cli.evaluate import write_report
+    from langadapt.data.classification import classification_from_folder, load_classification
     from langadapt.errors import Progress
     from langadapt.evaluation.classification import classification_json, evaluate_classification
-    from langadapt.evaluation.page import Page, run_facts, write_page
+    from langadapt.evaluation.page import Page, run_facts
     from langadapt.evaluation.plots import confusion_svg
     from langadapt.evaluation.tables import to_terminal
     from langadapt.files.atomic import write_text
@@ -162,8 +154,11 @@ def eval_classification(
 
     model = load(run, device=chosen_device(device))
     recipe = model.artifact.recipe
-    data = classification_set(source, classes, language=recipe.code)
-    learned = [learned_scorer(prompts, data, model)] if prompts else []
+    if Path(source).is_dir() or classes is not None:
+        data = classification_from_folder(Path(source), classes, language=recipe.code)
+    else:
+        data = load_classification(data_recipe(ClassificationRecipe, source), language=recipe.code)
+    learned = [_learned_scorer(prompts, data, model)] if prompts else []
     with progress_report() as report:
         card = evaluate_classification(
             data,
@@ -175,30 +170,12 @@ def eval_classification(
     folder = Path(run)
     if folder.is_dir():
         write_text(folder / "classification.json", text)
-        write_text(
-            folder / "confusion.svg", confusion_svg(card.rows[0][1].confusion, card.classes, alone=True)
-        )
-    target = page or (folder / "classification.html" if folder.is_dir() else None)
-    if target is not None:
-        facts = run_facts(model.artifact, folder)
-        title = f"{recipe.name} classes for {Path(model.artifact.teacher.repo).name}"
-        write_page(target, Page(title=title, classifications=[card], facts=facts))
-        console.print(f"report page: {shown(target)}")
-    if json_file is not None and str(json_file) == "-":
-        typer.echo(text)
-        return
-    print_result(to_terminal([card.table(), card.class_table(most=30)]))
-    if json_file is not None:
-        write_text(json_file, text)
-
-
-def classification_set(source: str, classes: Path | None, *, language: str) -> "ClassificationSet":
-    """The set that `--classify` names: a folder, or a classification recipe by name or path."""
-    from langadapt.data.classification import classification_from_folder, load_classification
-
-    if Path(source).is_dir() or classes is not None:
-        return classification_from_folder(Path(source), classes, language=language)
-    return load_classification(data_recipe(ClassificationRecipe, source), language=language)
+        confusion = confusion_svg(card.rows[0][1].confusion, card.classes, alone=True)
+        write_text(folder / "confusion.svg", confusion)
+    title = f"{recipe.name} classes for {Path(model.artifact.teacher.repo).name}"
+    content = Page(title=title, classifications=[card], facts=run_facts(model.artifact, folder))
+    write_report(content, run, page, name="classification.html")
+    print_scores(to_terminal([card.table(), card.class_table(most=30)]), text, json_file)
 
 
 PROMPTS_HELP = """Learn prompts from a few images of each class: general, domain and instance context.
@@ -221,9 +198,7 @@ chooses between checkpoints. The recipe's few_shot section selects the contexts.
 def prompts_command(
     model: ModelName,
     images: Annotated[Path, typer.Option("--images", help="Folder with one folder of images per class.")],
-    classes: Annotated[
-        Path | None, typer.Option("--classes", metavar="FILE", help="Class names, .txt or .yaml.")
-    ] = None,
+    classes: ClassNames = None,
     shots: Annotated[int, typer.Option("--shots", min=1, help="Images of each class to learn from.")] = 16,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the prompts; prompts/IMAGES by default.")
@@ -239,9 +214,7 @@ def prompts_command(
     novel: Annotated[
         bool, typer.Option("--novel", help="Learn the first half of the classes; score both halves.")
     ] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores here; - prints them.")
-    ] = None,
+    json_file: JsonFile = None,
     device: Device = None,
 ) -> None:
     folder = out or Path("prompts") / images.resolve().name
@@ -272,12 +245,7 @@ def prompts_command(
         result = run_few_shot(loaded, run, report=report)
     text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)
     write_text(folder / "scores.json", text)
-    if json_file is not None and str(json_file) == "-":
-        typer.echo(text)
-        return
-    if json_file is not None:
-        write_text(json_file, text)
-    print_result(_table(result))
+    print_scores(_table(result), text, json_file)
     size = (folder / "prompts.safetensors").stat().st_size / 1e3
     console.print(f"prompts in {shown(folder)} ({size:.1f} KB)")
     console.print(f"next: langadapt classify PHOTOS --prompts {shown(folder)}")

@@ -1,6 +1,5 @@
 """`langadapt distill`."""
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -8,7 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from langadapt.cli.options import AsJson, Device, LanguageCode, Overwrite, RecipePath, Settings
-from langadapt.cli.progress import console, progress_report, shown
+from langadapt.cli.progress import console, print_json, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import LanguageRecipe, find_language, override
 from langadapt.recipes.find import RecipeFile
@@ -65,7 +64,7 @@ def distill_command(
         artifact = distill(recipe_file, folder, report=report, options=options)
     save_svg(folder / "curve.svg", training_curve(folder))
     if as_json:
-        typer.echo(json.dumps({"run": str(folder), **artifact.training}, ensure_ascii=False))
+        print_json({"run": str(folder), **artifact.training})
         return
     size = (folder / "adapter.safetensors").stat().st_size / 1e6
     recall = artifact.training["held_out_recall"]

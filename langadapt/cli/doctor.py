@@ -1,16 +1,15 @@
 """`langadapt doctor`."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
 
 from langadapt.cli.distill import chosen_recipe
-from langadapt.cli.options import AsJson, LanguageCode, RecipePath, Settings
-from langadapt.cli.progress import print_result, progress_report
+from langadapt.cli.options import AsJson, Device, LanguageCode, RecipePath, Settings
+from langadapt.cli.progress import print_json, print_result, progress_report
 from langadapt.recipes import override
 
 if TYPE_CHECKING:
@@ -34,10 +33,7 @@ def doctor_command(
     lang: LanguageCode = None,
     recipe: RecipePath = None,
     settings: Settings = None,
-    device: Annotated[
-        str | None,
-        typer.Option("--device", help="cpu, cuda: where the steps are timed; the best by default."),
-    ] = None,
+    device: Device = None,
     as_json: AsJson = False,
 ) -> None:
     found = override(chosen_recipe(lang, recipe), settings or [])
@@ -50,8 +46,7 @@ def doctor_command(
         findings = examine(found, named=named, device=chosen_device(device), report=report)
     judged = verdict(findings)
     if as_json:
-        whole = {**findings.to_dict(), "verdict": asdict(judged)}
-        typer.echo(json.dumps(whole, ensure_ascii=False, indent=2))
+        print_json({**asdict(findings), "verdict": asdict(judged)}, indent=2)
         return
     _print(findings, judged)
 

@@ -1,14 +1,13 @@
 """`langadapt encode` and `langadapt export`: a model's embeddings, and a model for other tools."""
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
-from langadapt.cli.options import Device, RunName
-from langadapt.cli.progress import console, shown
+from langadapt.cli.options import AsJson, Device, RunName
+from langadapt.cli.progress import console, print_json, shown
 from langadapt.errors import DataError, ModelError
 
 ENCODE_HELP = """Encode texts, one per line, into the teacher's embedding space.
@@ -26,7 +25,6 @@ Examples:
 With --also the texts may be in several languages. Each text's language is detected unless --language
 names it.
 """
-
 
 EXPORT_HELP = """Write a model for another tool, and check its embeddings against langadapt's.
 
@@ -68,7 +66,7 @@ def encode_command(
 ) -> None:
     if (out is None) == (not as_json):
         raise DataError("say where the embeddings go: one of --out FILE.npy, FILE.parquet and --json")
-    lines = text_lines(texts)
+    lines = _text_lines(texts)
 
     if out is not None:
         from langadapt.search.export import check_suffix
@@ -83,7 +81,7 @@ def encode_command(
     embedded = loaded.encode_text(lines, language=language).numpy()
     if out is None:
         for row in embedded:
-            typer.echo(json.dumps([round(float(value), 7) for value in row]))
+            print_json([round(float(value), 7) for value in row])
         return
     from langadapt.search.export import export_texts
 
@@ -91,7 +89,7 @@ def encode_command(
     console.print(f"{len(embedded)} texts, {embedded.shape[1]} dimensions in {shown(out)}")
 
 
-def text_lines(path: Path) -> list[str]:
+def _text_lines(path: Path) -> list[str]:
     """Texts of a UTF-8 file, or of stdin for `-`, one per line; an empty line is refused."""
     try:
         raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
@@ -120,7 +118,7 @@ def export_command(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a folder that is not empty.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     if form == "open-clip":
         raise ModelError(
@@ -130,7 +128,7 @@ def export_command(
         )
     if int8 and form != "onnx":
         raise DataError("--int8 is for --format onnx")
-    given = None if texts is None else text_lines(texts)
+    given = None if texts is None else _text_lines(texts)
 
     from langadapt.export import default_probes, export_onnx, export_sentence_transformers
     from langadapt.models import load
@@ -142,7 +140,7 @@ def export_command(
     else:
         facts = export_sentence_transformers(model, out, probes=probes, overwrite=overwrite)
     if as_json:
-        typer.echo(json.dumps({"out": str(out), **facts}, ensure_ascii=False))
+        print_json({"out": str(out), **facts})
         return
     found = facts["agreement"]
     console.print(

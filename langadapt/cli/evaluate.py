@@ -6,18 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langadapt.cli.options import Device, RunName
-from langadapt.cli.progress import console, print_result, progress_report, shown
+from langadapt.cli.options import ClassNames, Device, JsonFile, PromptFolder, RunName
+from langadapt.cli.progress import console, print_scores, progress_report, shown
 from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import torch
-
     from langadapt.data.retrieval import RetrievalSet
     from langadapt.evaluation.cards import ScoreCard
+    from langadapt.evaluation.page import Page
     from langadapt.models import LanguageModel
     from langadapt.models.translator import Translator
 
@@ -67,14 +66,8 @@ def eval_command(
         str | None,
         typer.Option("--classify", metavar="FOLDER", help="Folder of classes, or a classification recipe."),
     ] = None,
-    classes: Annotated[
-        Path | None,
-        typer.Option("--classes", metavar="FILE", help="Class names: .txt, .yaml, or a .json label list."),
-    ] = None,
-    prompts: Annotated[
-        Path | None,
-        typer.Option("--prompts", metavar="DIR", help="Learned prompts, beside the templates."),
-    ] = None,
+    classes: ClassNames = None,
+    prompts: PromptFolder = None,
     translate_with: Annotated[
         str | None,
         typer.Option("--translate-with", metavar="MODEL", help="Also score the teacher on translations."),
@@ -83,9 +76,7 @@ def eval_command(
         str | None,
         typer.Option("--source-code", help="Code of the captions' language in that model: swh_Latn."),
     ] = None,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores here; - prints them.")
-    ] = None,
+    json_file: JsonFile = None,
     page: Annotated[
         Path | None, typer.Option("--html", metavar="FILE", help="Report page; RUN/report.html by default.")
     ] = None,
@@ -109,20 +100,31 @@ def eval_command(
     if captions is not None and on:
         raise DataError("give one of --on and --captions")
 
-    from langadapt.models import load
+    from langadapt.data.retrieval import load_retrieval, retrieval_from_files
+    from langadapt.evaluation.cards import score_json, score_report
+    from langadapt.models import load, resolve_model
     from langadapt.models.load import chosen_device
+    from langadapt.models.translator import load_translator, named_model
 
-    where = chosen_device(device)
-    translator = _translator(translate_with, source_code, where) if translate_with else None
+    where, translator = chosen_device(device), None
+    if translate_with is not None:
+        source = resolve_model(named_model(translate_with))
+        translator = load_translator(source, source_code=source_code, device=where)
     model = load(run, device=where)
     recipe = model.artifact.recipe
-    if captions is None:
-        sets = _chosen_sets(recipe, on or [])
-    else:
-        from langadapt.data.retrieval import retrieval_from_files
-
+    if captions is not None:
         sets = [retrieval_from_files(captions, images, language=recipe.code, image_free=image_free)]
-    _show(score(model, sets, run=run, page=page, translator=translator), json_file)
+    elif on:
+        sets = [load_retrieval(data_recipe(RetrievalRecipe, name)) for name in on]
+    else:
+        sets = available_sets(recipe)
+    if not sets:
+        raise RecipeError(
+            f"none of the recipe's {len(recipe.evaluate)} test sets is here: fetch one, or score your own "
+            "captions with --captions FILE --images FOLDER"
+        )
+    cards = score(model, sets, run=run, page=page, translator=translator)
+    print_scores(score_report(cards), score_json(cards), json_file)
 
 
 def score(
@@ -138,7 +140,7 @@ def score(
     Where `run` is a folder, its scores.json keeps the newest card of every set that it was scored on, and the
     page is its report.html unless `page` says otherwise.
     """
-    from langadapt.evaluation.page import Page, example_searches, run_facts, write_page
+    from langadapt.evaluation.page import Page, example_searches, run_facts
     from langadapt.evaluation.plots import training_curve
     from langadapt.evaluation.retrieval import evaluate_sets
     from langadapt.models.artifact import SCORES
@@ -149,56 +151,39 @@ def score(
     folder = Path(run)
     if folder.is_dir():
         _keep_scores(folder / SCORES, cards)
-    target = page or (folder / "report.html" if folder.is_dir() else None)
+    searches = [search for pair in zip(sets, evaluations, strict=True) for search in example_searches(*pair)]
+    content = Page(
+        title=f"{model.artifact.recipe.name} for {Path(model.artifact.teacher.repo).name}",
+        cards=cards,
+        curve=training_curve(folder),
+        searches=searches,
+        facts=run_facts(model.artifact, folder),
+    )
+    write_report(content, run, page, name="report.html")
+    return cards
+
+
+def write_report(content: "Page", run: str, page: Path | None, *, name: str) -> None:
+    """Write the report page to `page`, or as `name` into the run where it is a folder here."""
+    from langadapt.evaluation.page import write_page
+
+    target = page or (Path(run) / name if Path(run).is_dir() else None)
     if target is not None:
-        content = Page(
-            title=f"{model.artifact.recipe.name} for {Path(model.artifact.teacher.repo).name}",
-            cards=cards,
-            curve=training_curve(folder),
-            searches=[
-                search for pair in zip(sets, evaluations, strict=True) for search in example_searches(*pair)
-            ],
-            facts=run_facts(model.artifact, folder),
-        )
         write_page(target, content)
         console.print(f"report page: {shown(target)}")
-    return cards
 
 
 def available_sets(recipe: LanguageRecipe) -> "list[RetrievalSet]":
     """Load the recipe's test sets that are on this machine; print why the others are not scored."""
     from langadapt.data.retrieval import load_retrieval
 
-    available, missing = [], []
+    available = []
     for name in recipe.evaluate:
         try:
             available.append(load_retrieval(data_recipe(RetrievalRecipe, name)))
         except (MissingDataError, RecipeError) as error:
-            missing.append(str(error))
-    for line in missing:
-        console.print(f"not scored: {line}")
+            console.print(f"not scored: {error}")
     return available
-
-
-def _chosen_sets(recipe: LanguageRecipe, on: list[str]) -> "list[RetrievalSet]":
-    from langadapt.data.retrieval import load_retrieval
-
-    if on:
-        return [load_retrieval(data_recipe(RetrievalRecipe, name)) for name in on]
-    available = available_sets(recipe)
-    if not available:
-        raise RecipeError(
-            f"none of the recipe's {len(recipe.evaluate)} test sets is here: fetch one, or score your own "
-            "captions with --captions FILE --images FOLDER"
-        )
-    return available
-
-
-def _translator(name: str, source_code: str | None, device: "torch.device") -> "Translator":
-    from langadapt.models import resolve_model
-    from langadapt.models.translator import load_translator, named_model
-
-    return load_translator(resolve_model(named_model(name)), source_code=source_code, device=device)
 
 
 def _keep_scores(path: Path, cards: "list[ScoreCard]") -> None:
@@ -209,16 +194,3 @@ def _keep_scores(path: Path, cards: "list[ScoreCard]") -> None:
     new = {(card.name, card.image_free) for card in cards}
     kept = [ScoreCard.from_dict(card) for card in earlier if (card["name"], card["image_free"]) not in new]
     write_text(path, score_json([*kept, *cards]))
-
-
-def _show(cards: "list[ScoreCard]", json_file: Path | None) -> None:
-    from langadapt.evaluation.cards import score_json, score_report
-    from langadapt.files.atomic import write_text
-
-    text = score_json(cards)
-    if json_file is not None and str(json_file) == "-":
-        typer.echo(text)
-        return
-    print_result(score_report(cards))
-    if json_file is not None:
-        write_text(json_file, text)

@@ -17,7 +17,14 @@ def _existing(name: str | None) -> str | None:
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ClassNames = Annotated[
+    Path | None,
+    typer.Option("--classes", metavar="FILE", help="Class names: .txt, .yaml, or a .json label list."),
+]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; the best by default.")]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores here; - prints them.")
+]
 LanguageCode = Annotated[
     str | None, typer.Option("--lang", help="Name of a shipped recipe: a language's code, or a variant.")
 ]
@@ -25,12 +32,27 @@ ModelName = Annotated[
     str, typer.Option("--model", callback=_existing, help="Run folder, or org/name on the Hub.")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start again in a used folder.")]
+PairNames = Annotated[
+    list[str] | None,
+    typer.Option("--pairs", help="Table, tar shard or pair recipe; by default the recipe's own."),
+]
+PromptFolder = Annotated[
+    Path | None, typer.Option("--prompts", metavar="DIR", help="Folder that `langadapt prompts` wrote.")
+]
 RecipePath = Annotated[str | None, typer.Option("--recipe", help="Path of your own language recipe.")]
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", callback=_existing, help="Run folder, or org/name on the Hub.")
 ]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe or stage."),
+]
+StageRecipe = Annotated[
+    str | None, typer.Option("--recipe", help="Recipe with this stage; by default the run's own.")
+]
+StudentRun = Annotated[
+    Path | None,
+    typer.Option("--from", help="Run folder of the student to begin with; runs/LANG by default."),
 ]
 TableImages = Annotated[
     Path | None, typer.Option("--images", help="Folder of a table's images; by default the table's folder.")

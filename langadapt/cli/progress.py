@@ -1,10 +1,12 @@
 """Progress on the terminal: bars with rate and time left; plain lines where there is no terminal."""
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import typer
 from rich.console import Console, RenderableType
 from rich.progress import (
     BarColumn,
@@ -34,6 +36,23 @@ class _Rate(ProgressColumn):
 def print_result(result: RenderableType) -> None:
     """Prints to stdout, at least 100 columns wide: a cut-off number is worse than a line that wraps."""
     Console(width=max(100, Console().width)).print(result)
+
+
+def print_json(result: object, *, indent: int | None = None) -> None:
+    """Print a result to stdout as JSON."""
+    typer.echo(json.dumps(result, ensure_ascii=False, indent=indent))
+
+
+def print_scores(table: RenderableType, text: str, json_file: Path | None) -> None:
+    """Print a table and write `text` where `--json FILE` says; with `--json -` print `text` alone."""
+    if json_file is not None and str(json_file) == "-":
+        typer.echo(text)
+        return
+    print_result(table)
+    if json_file is not None:
+        from langadapt.files.atomic import write_text
+
+        write_text(json_file, text)
 
 
 @contextmanager

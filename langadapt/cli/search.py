@@ -1,6 +1,5 @@
 """`langadapt index`, `search`, `serve` and `demo`."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +8,7 @@ import typer
 from rich.table import Table
 
 from langadapt.cli.options import AsJson, Device, ModelName
-from langadapt.cli.progress import console, print_result, progress_report, shown
+from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
 from langadapt.errors import DataError, Stopped
 
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from langadapt.search.index import Hit, SearchSession
     from langadapt.search.nearest import ApproximateFacts
 
-Model = ModelName
 IndexFolder = Annotated[
     Path | None, typer.Option("--index", metavar="DIR", help="Folder of the index; in the cache by default.")
 ]
@@ -43,7 +41,7 @@ _MOST_LISTED = 20
 
 def index_command(
     folder: Annotated[Path, typer.Argument(metavar="IMAGES_FOLDER", help="Indexed with all its subfolders.")],
-    model: Model,
+    model: ModelName,
     index: IndexFolder = None,
     export: Annotated[
         Path | None,
@@ -87,10 +85,10 @@ def index_command(
             "index": str(update.index),
             "folder": str(update.folder),
             "failed": failed,
+            "search": "exact" if facts is None else "approximate",
+            "approximate": None if facts is None else asdict(facts),
         }
-        result["search"] = "exact" if facts is None else "approximate"
-        result["approximate"] = None if facts is None else asdict(facts)
-        typer.echo(json.dumps(result, ensure_ascii=False, indent=2))
+        print_json(result, indent=2)
         return
     console.print(
         f"{update.images:,} images: {update.encoded:,} encoded, {update.same:,} known, "
@@ -140,7 +138,7 @@ ahead of time. You can name an index instead of the folder: it is searched as it
 
 def search_command(
     folder: Images,
-    model: Model,
+    model: ModelName,
     texts: Annotated[list[str] | None, typer.Argument(metavar="[QUERY]...", help="Texts.")] = None,
     images: Annotated[
         list[Path] | None,
@@ -167,7 +165,7 @@ def search_command(
     found = session.by_text(texts, count=count, approximate=not exact) if texts else []
     found += [session.by_image(image, count=count, approximate=not exact) for image in images or []]
     if as_json:
-        typer.echo(json.dumps(_hit_list(queries, found), ensure_ascii=False, indent=2))
+        print_json(_hit_list(queries, found), indent=2)
     else:
         print_result(_hit_table(queries, found))
     _print_remarks(session, count=count, exact=exact)
@@ -252,7 +250,7 @@ unless --host says otherwise.
 
 
 def serve_command(
-    model: Model,
+    model: ModelName,
     folder: Annotated[
         Path | None, typer.Argument(metavar="[IMAGES_FOLDER]", help="A folder of images, or an index.")
     ] = None,
@@ -292,7 +290,7 @@ def serve_command(
 
 def demo_command(
     folder: Images,
-    model: Model,
+    model: ModelName,
     host: Host = "127.0.0.1",
     port: Port = 7860,
     index: IndexFolder = None,

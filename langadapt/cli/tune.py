@@ -1,31 +1,38 @@
-"""`langadapt tune`."""
+"""`langadapt tune` and `align`."""
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from langadapt.cli.options import AsJson, Device, LanguageCode, Overwrite, TableImages
-from langadapt.cli.progress import console, progress_report, shown
+from langadapt.cli.options import (
+    AsJson,
+    Device,
+    LanguageCode,
+    Overwrite,
+    PairNames,
+    Settings,
+    StageRecipe,
+    StudentRun,
+    TableImages,
+)
+from langadapt.cli.progress import console, print_json, progress_report, shown
 from langadapt.errors import RecipeError
-from langadapt.recipes import TuneStage
-
-if TYPE_CHECKING:
-    from langadapt.models import Artifact
-from typing import Literal, TypeVar
-
 from langadapt.recipes import (
     AlignStage,
     DomainStage,
     LanguageRecipe,
     ModelRef,
+    TuneStage,
     find_language,
     override,
     with_absolute_paths,
     with_values,
 )
 from langadapt.recipes.find import RecipeFile
+
+S = TypeVar("S", bound=TuneStage)
 
 TUNE_HELP = """Tune a distilled student, and the image tower if asked, on images with captions.
 
@@ -48,24 +55,12 @@ repeat the command.
 
 def tune_command(
     lang: LanguageCode = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option("--recipe", help="Recipe with a tune stage; by default the run's own."),
-    ] = None,
-    pairs: Annotated[
-        list[str] | None,
-        typer.Option("--pairs", help="Table, tar shard or pair recipe; by default the recipe's tune.pairs."),
-    ] = None,
+    recipe: StageRecipe = None,
+    pairs: PairNames = None,
     images: TableImages = None,
-    start: Annotated[
-        Path | None,
-        typer.Option("--from", help="Run folder of the distilled student; runs/LANG by default."),
-    ] = None,
+    start: StudentRun = None,
     out: Annotated[Path | None, typer.Option("--out", help="Run folder; FROM-tuned by default.")] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the stage: tune.epochs=5."),
-    ] = None,
+    settings: Settings = None,
     fractions: Annotated[
         str, typer.Option("--pairs-fraction", help="Shares of the images, one run each: 0.1,0.3,1.")
     ] = "1",
@@ -82,33 +77,31 @@ def tune_command(
     from langadapt.training import RunOptions, tune
 
     _, stage = chosen_stage(TuneStage, begin, recipe or lang, pairs, settings)
-    several = len(shares) > 1 and not overwrite
+    several = len(shares) > 1
     options = RunOptions(
-        device=chosen_device(device), overwrite=overwrite, reuse_finished=several, images=images
+        device=chosen_device(device),
+        overwrite=overwrite,
+        reuse_finished=several and not overwrite,
+        images=images,
     )
-    made: dict[float, Artifact] = {}
+    rows = []
     with progress_report() as report:
         for share in shares:
-            place = folder if len(shares) == 1 else folder / f"pairs-{share:g}"
-            made[share] = tune(
-                begin, place, stage=stage, report=report, options=options, pairs_fraction=share
-            )
-            save_svg(place / "curve.svg", training_curve(place))
-    if len(shares) > 1:
-        _learning_curve(folder, made)
+            run = folder / f"pairs-{share:g}" if several else folder
+            made = tune(begin, run, stage=stage, report=report, options=options, pairs_fraction=share)
+            rows.append({"pairs_fraction": share, **made.training})
+            save_svg(run / "curve.svg", training_curve(run))
+    if several:
+        _learning_curve(folder, rows)
     if as_json:
-        rows = [{"pairs_fraction": share, **artifact.training} for share, artifact in made.items()]
-        typer.echo(json.dumps(rows if len(rows) > 1 else rows[0], ensure_ascii=False))
+        print_json(rows if several else rows[0])
         return
-    for share, artifact in made.items():
-        facts = artifact.training
+    for facts in rows:
         gain = f"{facts['start_recall']:.1f} to {facts['held_out_recall']:.1f} %"
         verdict = "no better than the distilled student, which it stays" if facts["fell_back"] else gain
-        console.print(
-            f"{facts['rows']:,} captions of {facts['images']:,} images (share {share:g}): {verdict}"
-        )
-    scored = folder if len(shares) == 1 else folder / f"pairs-{shares[-1]:g}"
-    console.print(f"next: langadapt eval {shown(scored)}")
+        counts = f"{facts['rows']:,} captions of {facts['images']:,} images"
+        console.print(f"{counts} (share {facts['pairs_fraction']:g}): {verdict}")
+    console.print(f"next: langadapt eval {shown(run)}")
 
 
 def _shares(text: str) -> list[float]:
@@ -121,21 +114,17 @@ def _shares(text: str) -> list[float]:
     return sorted(set(shares))
 
 
-def _learning_curve(folder: Path, made: "dict[float, Artifact]") -> None:
+def _learning_curve(folder: Path, facts: list[dict[str, Any]]) -> None:
     """Held-out recall against the number of captions, as SVG and JSON."""
     from langadapt.evaluation.plots import save_learning_curve
     from langadapt.files.atomic import write_text
 
-    facts = [artifact.training for artifact in made.values()]
     points = [(float(item["rows"]), float(item["held_out_recall"])) for item in facts]
     start = float(facts[0]["start_recall"])
     save_learning_curve(folder / "learning-curve.svg", points, start=start)
     rows = [{"captions": int(x), "held_out_recall": y, "start_recall": start} for x, y in points]
     write_text(folder / "learning-curve.json", json.dumps(rows, indent=2) + "\n")
     console.print(f"learning curve: {shown(folder / 'learning-curve.svg')}")
-
-
-S = TypeVar("S", bound=TuneStage)
 
 
 def chosen_student(start: Path | None, lang: str | None) -> Path:
@@ -153,14 +142,9 @@ def named_pairs(pairs: list[str]) -> tuple[str, ...]:
 def chosen_stage(
     kind: type[S], begin: Path, named: str | None, pairs: list[str] | None, settings: list[str] | None
 ) -> tuple[LanguageRecipe, S]:
-    """The student's recipe, and the stage with pairs and settings of the command line.
+    """Return the student's recipe, and the stage with the pairs and settings of the command line.
 
-    Args:
-        kind: which stage.
-        begin: run folder of the student.
-        named: code or path of a recipe with the stage; None takes the student's.
-        pairs: from the command line; none: the recipe's.
-        settings: `tune.key=value`, or `domain.key=value`.
+    The stage is that of the recipe `named`, or of the student's own recipe.
 
     Raises:
         RecipeError: no pairs, a recipe of another language, a setting of another stage.
@@ -172,12 +156,13 @@ def chosen_stage(
     name: Literal["domain", "tune"] = "domain" if issubclass(kind, DomainStage) else "tune"
     base = with_absolute_paths(found)
     if found.recipe.code != own.recipe.code:
-        theirs = own.recipe.code
-        raise RecipeError(f"{found.path} is for '{found.recipe.code}', the student speaks '{theirs}'")
+        raise RecipeError(
+            f"{found.path} is for '{found.recipe.code}', the student speaks '{own.recipe.code}'"
+        )
     stage = getattr(base, name)
     if pairs:
-        said = named_pairs(pairs)
-        stage = kind(pairs=said) if stage is None else stage.model_copy(update={"pairs": said})
+        names = named_pairs(pairs)
+        stage = kind(pairs=names) if stage is None else stage.model_copy(update={"pairs": names})
     if stage is None:
         raise RecipeError(f"{found.path}: has no {name} stage; name your images and captions: --pairs FILE")
     wrong = next((item for item in settings or [] if not item.startswith(f"{name}.")), None)
@@ -210,9 +195,7 @@ def align_command(
     pairs: Annotated[list[str], typer.Option("--pairs", help="Table, tar shard or pair recipe.")],
     out: Annotated[Path, typer.Option("--out", help="Folder of the model.")],
     images: TableImages = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a value: epochs=5.")
-    ] = None,
+    settings: Settings = None,
     device: Device = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -226,16 +209,10 @@ def align_command(
 
     options = RunOptions(device=chosen_device(device), overwrite=overwrite, images=images)
     with progress_report() as report:
-        facts = align(
-            ModelRef(repo=image_model),
-            ModelRef(repo=text_model),
-            out,
-            stage=stage,
-            report=report,
-            options=options,
-        )
+        models = ModelRef(repo=image_model), ModelRef(repo=text_model)
+        facts = align(*models, out, stage=stage, report=report, options=options)
     if as_json:
-        typer.echo(json.dumps(facts, ensure_ascii=False))
+        print_json(facts)
         return
     console.print(f"model in {shown(out)}, held-out recall (mR6) {facts['held_out_recall']:.1f} %")
     console.print(f"next: name it in a language recipe, teacher: {{repo: {shown(out)}}}")

@@ -3,8 +3,8 @@
 The limits are no laws: they say where experience and common sense begin to doubt.
 """
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 UNKNOWN_PERCENT = 1.0
 """More unknown tokens than this hide words."""
@@ -130,10 +130,6 @@ class Findings:
     def own(self) -> Candidate:
         """The recipe's text model."""
         return next(item for item in self.candidates if item.own)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values under stable keys."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, kw_only=True)

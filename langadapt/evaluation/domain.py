@@ -2,21 +2,23 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from langadapt.data.pairs import load_pairs
 from langadapt.data.retrieval import RetrievalSet
-from langadapt.errors import Report
+from langadapt.errors import DataError, Report
 from langadapt.evaluation.page import DomainReport, Page, Thumbnail, run_facts, write_page
 from langadapt.evaluation.plots import QUARTER_NAMES, training_curve
 from langadapt.evaluation.retrieval import evaluate_sets
 from langadapt.evaluation.tables import Column, Row, ScoreTable
+from langadapt.files.atomic import write_text
 from langadapt.metrics.retrieval import RetrievalScores
 from langadapt.models import Artifact, load
+from langadapt.models.artifact import FACTS
+from langadapt.recipes import DomainStage
+from langadapt.training import RunOptions, tune
 from langadapt.training.hard_sampling import HARD_PAIRS
 from langadapt.training.run import log_entries
 
@@ -36,51 +38,76 @@ class BeforeAfter:
     """None for the held-out pairs, which are no benchmark."""
 
 
-def scored(
-    run: Path, sets: list[tuple[str, RetrievalSet]], device: torch.device, report: Report
-) -> list[RetrievalScores]:
-    """The student of a run on each set."""
-    if not sets:
-        return []
-    evaluations = evaluate_sets([item for _, item in sets], load(run, device=device), report=report)
-    return [evaluation.card.student for evaluation in evaluations if evaluation.card.student is not None]
+def adapt_to_domain(
+    start: Path,
+    out: Path,
+    *,
+    stage: DomainStage,
+    tests: Sequence[tuple[str, RetrievalSet]],
+    report: Report,
+    options: RunOptions,
+) -> tuple[list[BeforeAfter], dict[str, Any]]:
+    """Run a domain stage, score test sets before and after it, and write `domain.json` and the report page.
 
+    A finished run without its report page is scored again, not trained again.
 
-def compared(
-    sets: list[tuple[str, RetrievalSet]], before: list[RetrievalScores], after: list[RetrievalScores]
-) -> list[BeforeAfter]:
-    """One row for each set, of the domain or general."""
-    return [
-        BeforeAfter(
-            name=retrieval.name,
-            kind=kind,
-            before=one.mr6,
-            after=other.mr6,
-            signatures=(one.signature, other.signature),
-        )
-        for (kind, retrieval), one, other in zip(sets, before, after, strict=True)
-    ]
+    Args:
+        tests: each with its kind, `domain` or `general`.
 
+    Returns:
+        One row for the held-out pairs and for each test set, and what `domain.json` holds.
 
-def held_out_row(facts: dict[str, Any]) -> BeforeAfter:
-    """What chose the checkpoint."""
-    return BeforeAfter(
+    Raises:
+        LangadaptError: as `tune`.
+    """
+    unreported = not ((out / "report.html").is_file() or options.overwrite)
+    options = replace(options, reuse_finished=unreported)
+    if (out / FACTS).is_file() and not (unreported or options.overwrite):
+        raise DataError(f"{out} holds a finished run; choose another --out, or --overwrite")
+    sets = [item for _, item in tests]
+    before = _scores(start, sets, options, report)
+    artifact = tune(start, out, stage=stage, report=report, options=options)
+    after = _scores(out, sets, options, report)
+    facts = artifact.training
+    held_out = BeforeAfter(
         name=f"{facts['held_out_rows']:,} held-out pairs",
         kind="domain",
         before=facts["start_recall"],
         after=facts["held_out_recall"],
         signatures=None,
     )
+    rows = [
+        BeforeAfter(
+            name=item.name,
+            kind=kind,
+            before=one.mr6,
+            after=other.mr6,
+            signatures=(one.signature, other.signature),
+        )
+        for (kind, item), one, other in zip(tests, before, after, strict=True)
+    ]
+    rows.insert(0, held_out)
+    record = {"scores": [asdict(row) for row in rows], **facts["domain"], "fell_back": facts["fell_back"]}
+    write_text(out / "domain.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    _write_page(out, artifact, rows, options.images)
+    return rows, record
 
 
-def write_report(
-    place: Path, artifact: Artifact, rows: list[BeforeAfter], facts: dict[str, Any], images: Path | None
-) -> None:
-    """Writes the page; the hardest pairs stand in it as pictures."""
-    stage = artifact.recipe.domain
+def _scores(
+    run: Path, sets: Sequence[RetrievalSet], options: RunOptions, report: Report
+) -> list[RetrievalScores]:
+    if not sets:
+        return []
+    evaluations = evaluate_sets(sets, load(run, device=options.device), report=report)
+    return [evaluation.card.student for evaluation in evaluations if evaluation.card.student is not None]
+
+
+def _write_page(out: Path, artifact: Artifact, rows: list[BeforeAfter], images: Path | None) -> None:
+    """Write the report page; it shows the hardest pairs as pictures."""
+    stage, facts = artifact.recipe.domain, artifact.training["domain"]
     assert stage is not None
     known = {str(image): image for name in stage.pairs for image in load_pairs(name, images=images).images}
-    lines = (place / HARD_PAIRS).read_text(encoding="utf-8").splitlines()[:SHOWN_PAIRS]
+    lines = (out / HARD_PAIRS).read_text(encoding="utf-8").splitlines()[:SHOWN_PAIRS]
     hardest = [
         Thumbnail(
             path=known[pair["image"]],
@@ -91,17 +118,17 @@ def write_report(
     ]
     report = DomainReport(
         tables=(before_after(rows), _quarters(facts["quarters"]), _moved(facts["held_out"])),
-        sampling=list(log_entries(place, "sampling")),
+        sampling=list(log_entries(out, "sampling")),
         hardest=hardest,
     )
     page = Page(
         title=f"{artifact.recipe.name}, adapted to a domain",
         summary=f"{artifact.training['rows']:,} training captions of {artifact.training['images']:,} images.",
         domain=report,
-        curve=training_curve(place),
-        facts=run_facts(artifact, place),
+        curve=training_curve(out),
+        facts=run_facts(artifact, out),
     )
-    write_page(place / "report.html", page)
+    write_page(out / "report.html", page)
 
 
 def before_after(rows: Sequence[BeforeAfter]) -> ScoreTable:
@@ -155,11 +182,7 @@ def _quarters(quarters: Sequence[Mapping[str, Any]]) -> ScoreTable:
 
 def _moved(held_out: Mapping[str, Any]) -> ScoreTable:
     first, last = held_out["bands"]
-    names = (
-        "rank 1" if first == 1 else f"ranks 1–{first}",
-        f"ranks {first + 1}–{last}",
-        "later",
-    )
+    names = ("rank 1" if first == 1 else f"ranks 1–{first}", f"ranks {first + 1}–{last}", "later")
     return ScoreTable(
         title="Ranks of held-out captions",
         pool="Held-out captions by the rank of their image before the stage (rows) and after it (columns).",
