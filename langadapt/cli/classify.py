@@ -9,7 +9,15 @@ from rich.table import Table
 from rich.text import Text
 
 from langadapt.cli.options import AsJson, ClassNames, Device, JsonFile, ModelName, PromptFolder, Settings
-from langadapt.cli.progress import console, print_json, print_result, print_scores, progress_report, shown
+from langadapt.cli.progress import (
+    console,
+    print_json,
+    print_result,
+    print_scores,
+    progress_report,
+    shown,
+    write_report,
+)
 from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import ClassificationRecipe, data_recipe, override
 from langadapt.recipes.find import RecipeFile
@@ -141,7 +149,6 @@ def eval_classification(
     device: str | None,
 ) -> None:
     """Score a model on a classification set: print the table, write JSON, page and confusion matrix."""
-    from langadapt.cli.evaluate import write_report
     from langadapt.data.classification import classification_from_folder, load_classification
     from langadapt.errors import Progress
     from langadapt.evaluation.classification import classification_json, evaluate_classification

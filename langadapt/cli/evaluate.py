@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from langadapt.cli.options import ClassNames, Device, JsonFile, PromptFolder, RunName
-from langadapt.cli.progress import console, print_scores, progress_report, shown
+from langadapt.cli.progress import console, print_scores, progress_report, write_report
 from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from langadapt.data.retrieval import RetrievalSet
     from langadapt.evaluation.cards import ScoreCard
-    from langadapt.evaluation.page import Page
     from langadapt.models import LanguageModel
     from langadapt.models.translator import Translator
 
@@ -161,16 +160,6 @@ def score(
     )
     write_report(content, run, page, name="report.html")
     return cards
-
-
-def write_report(content: "Page", run: str, page: Path | None, *, name: str) -> None:
-    """Write the report page to `page`, or as `name` into the run where it is a folder here."""
-    from langadapt.evaluation.page import write_page
-
-    target = page or (Path(run) / name if Path(run).is_dir() else None)
-    if target is not None:
-        write_page(target, content)
-        console.print(f"report page: {shown(target)}")
 
 
 def available_sets(recipe: LanguageRecipe) -> "list[RetrievalSet]":

@@ -1,10 +1,11 @@
-"""Progress on the terminal: bars with rate and time left; plain lines where there is no terminal."""
+"""What commands show: results on stdout; progress as bars, or as plain lines without a terminal."""
 
 import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console, RenderableType
@@ -22,6 +23,9 @@ from rich.progress import Progress as Bars
 from rich.text import Text
 
 from langadapt.errors import Progress, Report
+
+if TYPE_CHECKING:
+    from langadapt.evaluation.page import Page
 
 # Messages and bars go to stderr: stdout is for results.
 console = Console(stderr=True, highlight=False)
@@ -53,6 +57,16 @@ def print_scores(table: RenderableType, text: str, json_file: Path | None) -> No
         from langadapt.files.atomic import write_text
 
         write_text(json_file, text)
+
+
+def write_report(content: "Page", run: str, page: Path | None, *, name: str) -> None:
+    """Write the report page to `page`, or as `name` into the run where it is a folder here."""
+    from langadapt.evaluation.page import write_page
+
+    target = page or (Path(run) / name if Path(run).is_dir() else None)
+    if target is not None:
+        write_page(target, content)
+        console.print(f"report page: {shown(target)}")
 
 
 @contextmanager

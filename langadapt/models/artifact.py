@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
 from safetensors import SafetensorError
@@ -18,6 +19,7 @@ from torch import Tensor
 from langadapt.errors import ModelError
 from langadapt.files.atomic import write_tensors, write_text
 from langadapt.files.fetch import WrongHashError, fetch_verified, one_line
+from langadapt.models.load import device_name
 from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import DataCard, HubSource, LanguageRecipe, TableFiles, TarShards, dump_recipe
 from langadapt.recipes.data import Source
@@ -240,13 +242,14 @@ def _stored(value: Tensor) -> Tensor:
     return (value.half() if value.is_floating_point() else value).cpu().contiguous()
 
 
-def environment_facts() -> dict[str, str]:
-    """Versions of what computed the weights."""
+def environment_facts(device: torch.device) -> dict[str, str]:
+    """Versions and device of what computed the weights."""
     names = ("langadapt", "torch", "transformers", "tokenizers", "accelerate", "datasets")
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
         **{name: version(name) for name in names},
+        "device": device_name(device),
     }
 
 

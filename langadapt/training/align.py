@@ -13,7 +13,6 @@ from langadapt.files.atomic import write_text
 from langadapt.files.store import fingerprint
 from langadapt.models import resolve_model
 from langadapt.models.artifact import environment_facts
-from langadapt.models.load import device_name
 from langadapt.models.teacher import DualEncoder, new_dual_encoder
 from langadapt.models.trainable import make_trainable, merge_lora
 from langadapt.recipes import AlignStage, Method, ModelRef
@@ -80,7 +79,7 @@ def align(
         "stage": json.loads(stage.model_dump_json()),
         "pairs": {pairs.name: pairs.fingerprint},
         **trained,
-        "environment": {**environment_facts(), "device": device_name(device)},
+        "environment": environment_facts(device),
     }
     run.finish(lambda: _save(dual, out, facts))
     return facts

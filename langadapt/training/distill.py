@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +35,6 @@ from langadapt.models.artifact import (
     environment_facts,
     sample_texts,
 )
-from langadapt.models.load import device_name
 from langadapt.models.new_pieces import extend_text_model, learn_vocabulary, new_rows
 from langadapt.models.trainable import TrainableTower, finish_training
 from langadapt.models.tuning import trainable_student
@@ -53,7 +51,7 @@ from langadapt.recipes import (
 )
 from langadapt.recipes.find import RecipeFile
 from langadapt.training.distill_data import Cache, DistillData, SplitBatches, prepare
-from langadapt.training.loop import FitPlan, Stage, Validation
+from langadapt.training.loop import FitPlan, Stage, Validation, parameter_groups
 from langadapt.training.run import Run, RunOptions, open_run, train, trained_facts
 
 _VALIDATION_TOKENS = 8192
@@ -128,7 +126,7 @@ def distill(
             "state_bits": bits,
             "new_pieces": len(vocabulary.pieces) if vocabulary else 0,
         },
-        environment={**environment_facts(), "device": device_name(device)},
+        environment=environment_facts(device),
         vocabulary=vocabulary,
     )
     run.finish(lambda: write_artifact(out, artifact))
@@ -176,6 +174,9 @@ def distill_stage(
         even = rows[: len(rows) // accelerator.num_processes * accelerator.num_processes]
         return data.batch(data.train, even[accelerator.process_index :: accelerator.num_processes])
 
+    split = SplitBatches(
+        contrastive=spec.info_nce_weight > 0, dropout=recipe.adapter.dropout > 0, report=run.report
+    )
     packed = student.states_are_fixed and student.text_model.path == "packed"
 
     def loss(model: nn.Module, batch: DistillBatch) -> Tensor:
@@ -186,41 +187,37 @@ def distill_stage(
     return Stage(
         name="distil",
         module=student,
-        groups=_parameter_groups(student, trainable, recipe),
+        groups=parameter_groups(_weights(student, trainable, recipe)),
         plan=FitPlan.of(
             spec, epochs=spec.epochs, steps_per_epoch=steps_per_epoch(len(data.train), spec.batch_size)
         ),
         batches=batches,
         loss=loss,
         examples_per_step=spec.batch_size,
-        memory=SplitBatches(
-            contrastive=spec.info_nce_weight > 0, dropout=recipe.adapter.dropout > 0, report=run.report
-        ),
+        shrink=split.shrink,
+        micro_batches=split.micro_batches,
         describe=lambda batch: student.text_model.first_texts(batch.text),
         validate=lambda model, step: validate_texts(model, data, step=step),
     )
 
 
-def _parameter_groups(
+def _weights(
     student: Student, trainable: TrainableTower, recipe: LanguageRecipe
-) -> list[dict[str, Any]]:
-    decay, extension = recipe.distill.weight_decay, recipe.text_model.extend_vocabulary
-    groups: list[dict[str, Any]] = []
-    new = new_rows(student.text_model)
+) -> Iterator[tuple[nn.Parameter, float, float]]:
+    """Yield weights with learning rate and decay: rows of new tokens, adapter, text model."""
+    new, extension = new_rows(student.text_model), recipe.text_model.extend_vocabulary
     if new is not None and extension is not None:
-        groups.append({"params": [new], "lr": extension.learning_rate, "weight_decay": 0.0})
+        yield new, extension.learning_rate, 0.0
+    trained = {name: value for name, value in trainable.trained().items() if value is not new}
     for module, rate in (
-        (student.adapter, recipe.distill.learning_rate),
-        (student.text_model, recipe.text_model.learning_rate),
+        ("adapter", recipe.distill.learning_rate),
+        ("text_model", recipe.text_model.learning_rate),
     ):
-        own = {id(value) for value in module.parameters()} - {id(new)}
-        trained = {name: value for name, value in trainable.trained().items() if id(value) in own}
-        # Decay would move the rows of embeddings that no text of this language touches.
-        matrices = [v for name, v in trained.items() if v.dim() > 1 and name != trainable.table]
-        others = [v for name, v in trained.items() if v.dim() <= 1 or name == trainable.table]
-        groups += [{"params": matrices, "lr": rate, "weight_decay": decay}] if matrices else []
-        groups += [{"params": others, "lr": rate, "weight_decay": 0.0}] if others else []
-    return groups
+        for name, value in trained.items():
+            if name.startswith(f"{module}."):
+                # Decay would move the rows of embeddings that no text of this language touches.
+                decays = value.dim() > 1 and name != trainable.table
+                yield value, rate, recipe.distill.weight_decay if decays else 0.0
 
 
 def distill_loss(

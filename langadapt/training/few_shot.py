@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -17,14 +17,12 @@ from langadapt.errors import Progress, RecipeError, Report
 from langadapt.models.prompts import PromptClassifier, PromptTexts, TextTower, prompt_texts
 from langadapt.nn.prompts import LinearProbe, PromptLearner, TipAdapter, prompt_loss
 from langadapt.recipes.stages import FewShotStage
-from langadapt.training.loop import FitPlan, Stage, fit, start_fit
-
-Classifier = TypeVar("Classifier", LinearProbe, TipAdapter)
+from langadapt.training.loop import FitPlan, Stage, fit, parameter_groups, start_fit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Shots:
-    """What is learned from: `images [N, D]` unit rows, `labels [N]` int64 in [0, C), `patches [N, P, V]`."""
+    """Training images: normalised embeddings `[N, D]`, int64 `labels [N]`, `patches [N, P, V]`."""
 
     images: Tensor
     labels: Tensor
@@ -39,11 +37,7 @@ _MANY_IMAGES = 16
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FewShotTask:
-    """What all methods get.
-
-    `labels` are C class names; `template_rows` and `ensemble_rows [C, D]` the zero-shot classifiers; `shots`
-    with patches where a method has an instance context.
-    """
+    """What every method learns from: C class names, shots, and zero-shot class embeddings `[C, D]`."""
 
     tower: TextTower
     labels: Sequence[str]
@@ -58,14 +52,7 @@ class FewShotTask:
 
 
 def train_prompts(task: FewShotTask, spec: FewShotStage, *, report: Report) -> PromptClassifier:
-    """Learn the contexts of a prompt; the text tower stays as it is.
-
-    The number of steps is fixed: no image chooses among checkpoints.
-
-    Args:
-        task: tower, class names, template and shots; with patches where the spec has an instance context.
-        spec: which contexts, and the schedule.
-        report: told what is done.
+    """Learn the contexts of a prompt for a frozen text tower; the number of steps is fixed.
 
     Raises:
         RecipeError: nothing to learn, or the template has too few tokens for the layout.
@@ -113,22 +100,18 @@ def train_prompts(task: FewShotTask, spec: FewShotStage, *, report: Report) -> P
 
     trust = min(1.0, per_class / _MANY_IMAGES) ** 2
     slower = {"domain": spec.domain_rate * trust, "instance": spec.instance_rate * trust}
-    _learn(few_shot_stage("prompts", learner, loss, len(labels), spec, slower), device, report)
-    learner.eval()
+    _fit(learner, loss, len(labels), spec, report, slower)
     return classifier
 
 
-def train_classifier(
-    module: Classifier, shots: Shots, spec: FewShotStage, *, name: str, report: Report
-) -> Classifier:
+def _train_classifier(module: nn.Module, shots: Shots, spec: FewShotStage, report: Report) -> nn.Module:
     """Train a linear probe, or the keys of Tip-Adapter's cache (Tip-Adapter-F), in place."""
-    device = shots.images.device
 
     def loss(model: nn.Module, rows: Tensor) -> Tensor:
         return F.cross_entropy(model(shots.images[rows]), shots.labels[rows])
 
-    _learn(few_shot_stage(name, module.to(device), loss, len(shots.labels), spec, {}), device, report)
-    return module.eval()
+    _fit(module.to(shots.images.device), loss, len(shots.labels), spec, report)
+    return module
 
 
 def new_learner(tower: TextTower, texts: PromptTexts, spec: FewShotStage, shots: Shots) -> PromptLearner:
@@ -170,15 +153,15 @@ def _candidates(cosines: Tensor, labels: Tensor, count: int) -> Tensor:
     return order[:, :count].cpu()
 
 
-def few_shot_stage(
-    name: str,
+def _fit(
     module: nn.Module,
     loss: Callable[[nn.Module, Tensor], Tensor],
     images: int,
     spec: FewShotStage,
-    slower: Mapping[str, float],
-) -> Stage[Tensor]:
-    """Training on the indices of so many images; `slower` scales the learning rate of some parts by name."""
+    report: Report,
+    slower: Mapping[str, float] = MappingProxyType({}),
+) -> None:
+    """Train on the indices of so many images; `slower` scales the learning rate of parts by name."""
     size = min(spec.batch_size, images)
     per_epoch = steps_per_epoch(images, size)
     same_length = np.zeros(images, dtype=np.int64)
@@ -187,29 +170,24 @@ def few_shot_stage(
         for rows in epoch_batches(same_length, batch_size=size, seed=spec.seed, epoch=epoch, first=first):
             yield torch.from_numpy(rows)
 
-    groups: list[dict[str, Any]] = [
-        {
-            "params": [value],
-            "lr": spec.learning_rate * slower.get(weight.split(".")[0], 1.0),
-            "weight_decay": spec.weight_decay,
-        }
-        for weight, value in module.named_parameters()
-    ]
-    return Stage(
-        name=name,
+    weights = (
+        (value, spec.learning_rate * slower.get(name.split(".")[0], 1.0), spec.weight_decay)
+        for name, value in module.named_parameters()
+    )
+    stage = Stage(
+        name="steps",
         module=module,
-        groups=groups,
+        groups=parameter_groups(weights),
         plan=FitPlan.of(spec, epochs=math.ceil(spec.steps / per_epoch), steps_per_epoch=per_epoch),
         batches=batches,
         loss=loss,
         examples_per_step=size,
     )
-
-
-def _learn(stage: Stage[Tensor], device: torch.device, report: Report) -> None:
-    for log in fit(start_fit(stage, Accelerator(cpu=device.type == "cpu"))):
+    on_cpu = next(module.parameters()).device.type == "cpu"
+    for log in fit(start_fit(stage, Accelerator(cpu=on_cpu))):
         note = f"loss {log.loss:.3f}"
         report(Progress(stage=stage.name, done=log.step, total=stage.plan.steps, note=note))
+    module.eval()
 
 
 Scorer = Callable[[Tensor, Tensor | None], Tensor]
@@ -221,7 +199,6 @@ CONTEXTS: dict[str, dict[str, bool]] = {
     "instance": {"general": False, "domain": False, "instance": True},
     "cocoop": {"general": True, "domain": False, "instance": True, "instance_alone": False},
 }
-
 """Which contexts a prompt method learns; `cocoop` is like CoCoOp: shared tokens moved by the image."""
 
 SHOWN = {
@@ -251,12 +228,9 @@ class Learned:
 
 
 def learn(task: FewShotTask, methods: Sequence[str], *, report: Report) -> Iterator[Learned]:
-    """Learn one method after another; nothing but the shots is looked at.
+    """Learn methods of `SHOWN` one after another, from the shots alone.
 
-    Args:
-        task: shots, names, templates.
-        methods: of `SHOWN`; `prompts` has the contexts that the task's own spec has on.
-        report: told what is done.
+    `prompts` has the contexts that the task's own spec has on.
     """
     for name in methods:
         started = time.perf_counter()
@@ -280,17 +254,11 @@ def _baseline(name: str, task: FewShotTask, report: Report) -> Scorer:
     shots = task.shots
     if name == "probe":
         probe = LinearProbe(classes=len(task.labels), dim=shots.images.shape[1])
-        return _scorer(train_classifier(probe, shots, PROBE, name="probe", report=report))
-    tip = TipAdapter(
-        shots=shots.images, labels=shots.labels, classes=task.ensemble_rows, temperature=task.temperature
-    )
-    return _scorer(tip if name == "tip" else train_classifier(tip, shots, TIP, name="cache", report=report))
-
-
-def _scorer(module: nn.Module) -> Scorer:
-    def scores(images: Tensor, patches: Tensor | None) -> Tensor:
-        with torch.inference_mode():
-            found: Tensor = module(images)
-        return found
-
-    return scores
+        module = _train_classifier(probe, shots, PROBE, report)
+    else:
+        module = TipAdapter(
+            shots=shots.images, labels=shots.labels, classes=task.ensemble_rows, temperature=task.temperature
+        )
+        if name == "tip-f":
+            _train_classifier(module, shots, TIP, report)
+    return torch.inference_mode()(lambda images, _: module(images))

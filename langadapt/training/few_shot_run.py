@@ -62,7 +62,7 @@ class FewShotReport:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Seen:
-    """Images as the frozen image tower sees them: `[N, D]` normalised embeddings and `[N, P, V]` patches."""
+    """Frozen image tower's output: `[N, D]` normalised embeddings and `[N, P, V]` patches."""
 
     data: ClassificationSet
     images: Tensor
@@ -104,11 +104,11 @@ def run_few_shot(model: LanguageModel, run: FewShotRun, *, report: Report) -> Fe
     prompt_labels(train.classes, run.tower)
     train = train.rows(draw_shots(train, run.shots, seed=seed))
     _no_image_twice(train, test)
-    every = list(range(len(train.classes)))
-    base, novel = base_and_novel(len(every)) if run.novel else (every, [])
-    parts = {"base": base, "novel": novel} if run.novel else {"all": base}
+    parts = {"all": list(range(len(train.classes)))}
+    if run.novel:
+        parts = dict(zip(("base", "novel"), base_and_novel(len(train.classes)), strict=True))
     patches = recipe.few_shot.instance or run.baselines
-    learner = _seen(model, train.only(base), patches=patches, report=report)
+    learner = _seen(model, train.only(next(iter(parts.values()))), patches=patches, report=report)
     task = few_shot_task(model, learner, run.tower)
     tests = {
         part: _seen(model, test.only(numbers), patches=patches, report=report)
@@ -146,7 +146,7 @@ def _write(
 
 
 def few_shot_task(model: LanguageModel, learner: Seen, kind: TowerName) -> FewShotTask:
-    """What the methods learn from."""
+    """Gather what the methods learn from."""
     recipe = model.artifact.recipe
     templates = _templates(model, kind)
     template = recipe.few_shot.template or templates[0]
@@ -158,19 +158,18 @@ def few_shot_task(model: LanguageModel, learner: Seen, kind: TowerName) -> FewSh
         temperature=recipe.few_shot.temperature or learned_temperature(model.teacher),
         spec=recipe.few_shot,
         shots=Shots(images=learner.images, labels=labels, patches=learner.patches),
-        template_rows=zero_shot_rows(model, learner.data, [template], kind),
-        ensemble_rows=zero_shot_rows(model, learner.data, templates, kind),
+        template_rows=_zero_shot_rows(model, learner.data, [template], kind),
+        ensemble_rows=_zero_shot_rows(model, learner.data, templates, kind),
     )
 
 
-def zero_shot_rows(
+def _zero_shot_rows(
     model: LanguageModel, data: ClassificationSet, templates: Sequence[str], kind: TowerName
 ) -> Tensor:
-    """Unit class rows `[C, D]` of plain templates."""
+    """Class embeddings `[C, D]` of plain templates, normalised."""
     names = [[label] for label in prompt_labels(data.classes, kind)]
-    if kind == "student":
-        return class_embeddings(names, templates, model.encode_text)
-    return class_embeddings(names, templates, lambda texts: model.teacher.text.embed(texts))
+    encode = model.encode_text if kind == "student" else model.teacher.text.embed
+    return class_embeddings(names, templates, encode)
 
 
 def score_method(
@@ -185,7 +184,7 @@ def score_method(
         scores = learned.classifier.with_names(task.template, labels, none).scores(seen.images, seen.patches)
     else:
         templates = [task.template] if learned.name == "template" else _templates(model, kind)
-        scores = seen.images @ zero_shot_rows(model, seen.data, templates, kind).T
+        scores = seen.images @ _zero_shot_rows(model, seen.data, templates, kind).T
     signature = ClassSignature(
         benchmark=seen.data.name,
         images=len(seen.images),

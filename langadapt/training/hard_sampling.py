@@ -204,23 +204,26 @@ class HardSampler:
         sums = np.bincount(self.quarter, weights=self.bank.values, minlength=QUARTERS)
         return [round(float(value), 5) for value in sums / np.bincount(self.quarter, minlength=QUARTERS)]
 
-    def state(self) -> dict[str, Any]:
-        """Plain values for a checkpoint, beside `tensors`."""
-        waiting = {str(step): rows.tolist() for step, rows in self._waiting.items()}
-        return {"drawn": self.drawn, "limit": self.bank.limit, "waiting": waiting}
-
     def tensors(self) -> dict[str, Tensor]:
-        """Difficulties and numbers of draws for a checkpoint."""
-        arrays = {"start": self.start, "difficulty": self.bank.values, "times": self.times.astype(np.int32)}
+        """Difficulties, draws and the batches that are drawn already, for a checkpoint."""
+        arrays = {
+            "start": self.start,
+            "difficulty": self.bank.values,
+            "times": self.times.astype(np.int32),
+            "drawn": np.array(self.drawn),
+            "limit": np.array(self.bank.limit),
+            **{f"waiting.{step}": rows for step, rows in self._waiting.items()},
+        }
         return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
-    def restore(self, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def restore(self, tensors: dict[str, Tensor]) -> None:
         """Continue from a checkpoint."""
         self._begin(tensors["start"].numpy())
         self.bank.values[:] = tensors["difficulty"].numpy()
         self.times[:] = tensors["times"].numpy()
-        self.drawn, self.bank.limit = state["drawn"], state["limit"]
-        self._waiting = {int(step): np.array(rows, np.int64) for step, rows in state["waiting"].items()}
+        self.drawn, self.bank.limit = tensors["drawn"].tolist(), float(tensors["limit"])
+        waiting = ((name.removeprefix("waiting."), rows) for name, rows in tensors.items())
+        self._waiting = {int(step): rows.numpy() for step, rows in waiting if step.isdecimal()}
 
 
 def start_record(model: ContrastModel, data: ContrastData, stage: DomainStage, run: Run) -> "DomainRecord":

@@ -5,7 +5,7 @@ import signal
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
@@ -63,16 +63,6 @@ class MicroBatch(NamedTuple, Generic[Batch]):
     share: float
 
 
-class Memory(Protocol[Batch]):
-    """Out-of-memory recovery of a stage."""
-
-    def micro_batches(self, batch: Batch) -> list[MicroBatch[Batch]]:
-        """Split a batch into what runs one after the other; the gradients are added up."""
-
-    def shrink(self, batch: Batch) -> bool:
-        """Make the next try smaller and report it; False where it cannot be smaller."""
-
-
 class Validation(NamedTuple):
     """Recall on the held-out rows in percent; of equal recalls the lower loss is the better one."""
 
@@ -89,13 +79,10 @@ class Sampler(Protocol):
     def epoch_done(self) -> dict[str, list[float]]:
         """Begin a new epoch; return what the log keeps of the last one."""
 
-    def state(self) -> dict[str, Any]:
-        """Plain values for a checkpoint, beside `tensors`."""
-
     def tensors(self) -> dict[str, Tensor]:
-        """Tensors for a checkpoint."""
+        """Everything that a checkpoint keeps."""
 
-    def restore(self, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    def restore(self, tensors: dict[str, Tensor]) -> None:
         """Continue from a checkpoint."""
 
 
@@ -117,8 +104,11 @@ class Stage(Generic[Batch]):
     """Module and batch to a scalar; uses autocast only where it asks for it."""
     examples_per_step: int
     """Of all processes together."""
-    memory: Memory[Batch] | None = None
-    """None: running out of memory ends the run, as it does with several processes."""
+    shrink: Callable[[Batch], bool] | None = None
+    """Out-of-memory recovery: make the next try smaller and report it; False where it cannot be smaller.
+    None: running out of memory ends the run, as it does with several processes."""
+    micro_batches: Callable[[Batch], list[MicroBatch[Batch]]] = lambda batch: [MicroBatch(batch, 1.0)]
+    """Split a batch into what runs one after the other; the gradients are added up."""
     describe: Callable[[Batch], str] | None = None
     """What an error says of a batch."""
     validate: Callable[[nn.Module, int], Validation] | None = None
@@ -151,6 +141,14 @@ class StepLog:
     loss: float
     learning_rate: float
     examples_per_second: float
+
+
+def parameter_groups(weights: Iterable[tuple[nn.Parameter, float, float]]) -> list[dict[str, Any]]:
+    """Group weights, each with its peak learning rate and its weight decay, as AdamW takes them."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for value, rate, decay in weights:
+        groups.setdefault((rate, decay), []).append(value)
+    return [{"params": values, "lr": rate, "weight_decay": decay} for (rate, decay), values in groups.items()]
 
 
 def start_fit(stage: Stage[Batch], accelerator: Accelerator) -> FitState[Batch]:
@@ -259,11 +257,10 @@ def _step(state: FitState[Batch], batch: Batch, watch: LossWatch, noted: Callabl
 
 def _fitting_gradients(state: FitState[Batch], batch: Batch, noted: Callable[[], int]) -> float:
     """Out-of-memory recovery: split the batch until its gradients fit."""
-    accelerator, memory = state.accelerator, state.stage.memory
+    accelerator, shrink = state.accelerator, state.stage.shrink
     while True:
-        parts = [MicroBatch(batch, 1.0)] if memory is None else memory.micro_batches(batch)
         try:
-            return _gradients(state, parts, noted)
+            return _gradients(state, state.stage.micro_batches(batch), noted)
         except RuntimeError as error:
             if not (isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)):
                 raise
@@ -272,7 +269,7 @@ def _fitting_gradients(state: FitState[Batch], batch: Batch, noted: Callable[[],
         state.optimizer.zero_grad(set_to_none=True)
         if accelerator.device.type == "cuda":
             torch.cuda.empty_cache()
-        if accelerator.num_processes > 1 or memory is None or not memory.shrink(batch):
+        if accelerator.num_processes > 1 or shrink is None or not shrink(batch):
             raise TrainingError(
                 f"out of memory at {_position(state, batch)} ({problem}); lower the stage's batch_size "
                 "or max_tokens; the last checkpoint is kept"

@@ -301,7 +301,6 @@ def save_checkpoint(path: Path, state: FitState[Batch], extra: dict[str, Any]) -
             tensors[f"moment.{index}.{name}"] = torch.as_tensor(value)
     if sampler is not None:
         tensors |= {f"sampler.{name}": value for name, value in sampler.tensors().items()}
-        extra = {**extra, "sampler": sampler.state()}
     write_tensors(path, tensors, {"step": str(state.step), "extra": json.dumps(extra)})
 
 
@@ -324,8 +323,7 @@ def load_checkpoint(path: Path, state: FitState[Batch]) -> dict[str, Any]:
         state.step = int(metadata["step"])
         extra: dict[str, Any] = json.loads(metadata["extra"])
         if sampler is not None:
-            own = {name.removeprefix("sampler."): value for name, value in tensors.items()}
-            sampler.restore(extra.pop("sampler"), own)
+            sampler.restore({name.removeprefix("sampler."): value for name, value in tensors.items()})
     except (KeyError, RuntimeError, ValueError) as error:
         raise _damaged(path, error) from error
     whole = state.optimizer.state_dict()

@@ -16,7 +16,6 @@ from langadapt.files.store import cache_folder, fingerprint
 from langadapt.files.temporary import take_texts
 from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
 from langadapt.models.artifact import DataSource, data_source, environment_facts
-from langadapt.models.load import device_name
 from langadapt.models.trainable import TrainableTower, blend_changes
 from langadapt.models.tuning import ContrastModel, has_stage, stage_changes, trainable_towers
 from langadapt.models.tuning import Stage as StageName
@@ -42,7 +41,7 @@ from langadapt.training.contrast import (
 from langadapt.training.distill import student_samples
 from langadapt.training.distill_data import teacher_targets
 from langadapt.training.hard_sampling import HardSampler, start_record
-from langadapt.training.loop import FitPlan, MicroBatch, Stage
+from langadapt.training.loop import FitPlan, Stage, parameter_groups
 from langadapt.training.run import Run, RunOptions, open_run, train, trained_facts
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ def tune(
             "data": {data.pairs.name: data.pairs.fingerprint},
             _FACTS_BEFORE[name]: {"digest": before.digest, **before.training},
         },
-        environment={**environment_facts(), "device": device_name(run.accelerator.device)},
+        environment=environment_facts(run.accelerator.device),
     )
     if record is not None and run.is_main:
         record.write(out)
@@ -245,15 +244,27 @@ def contrast_stage(
             value = value + data.pool.weight * term
         return value
 
+    def halve_chunks(batch: ContrastBatch) -> bool:
+        if model.chunk_size <= 1:
+            return False
+        model.chunk_size //= 2
+        run.report(
+            Progress(
+                stage=f"out of memory: both towers now run in chunks of {model.chunk_size} rows; the loss "
+                "still sees the whole batch, and the result is the same up to rounding and dropout"
+            )
+        )
+        return True
+
     return Stage(
         name="tune",
         module=model,
-        groups=parameter_groups(model, spec),
+        groups=parameter_groups(_weights(model, spec)),
         plan=FitPlan.of(spec, epochs=spec.epochs, steps_per_epoch=data.steps_per_epoch),
         batches=batches,
         loss=loss,
         examples_per_step=min(spec.batch_size, len(data.split.train)),
-        memory=SmallerChunks(model, report=run.report),
+        shrink=halve_chunks,
         describe=lambda batch: f"images {', '.join(map(str, batch.image_ids[:5].tolist()))}, ...",
         validate=lambda trained, step: validate_pairs(trained, data, step=step),
         patience_epochs=spec.patience_epochs,
@@ -261,42 +272,14 @@ def contrast_stage(
     )
 
 
-def parameter_groups(model: ContrastModel, stage: ContrastStage) -> list[dict[str, Any]]:
-    """AdamW's groups: two learning rates, decay for matrices alone, none for token embeddings."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for tuned in (model.text, model.image):
-        for name, value in tuned.trained().items():
-            rate = stage.pretrained_learning_rate if name in tuned.slow else stage.learning_rate
-            decay = stage.weight_decay if value.dim() > 1 and name != tuned.table else 0.0
-            groups.setdefault((rate, decay), []).append(value)
-    groups.setdefault((stage.learning_rate, 0.0), []).extend(model.temperature.parameters())
-    return [
-        {"params": weights, "lr": rate, "weight_decay": decay} for (rate, decay), weights in groups.items()
-    ]
-
-
-class SmallerChunks:
-    """Out-of-memory recovery: halve the chunks in which both towers run; the loss sees the whole batch."""
-
-    def __init__(self, model: ContrastModel, *, report: Report) -> None:
-        self._model, self._report = model, report
-
-    def micro_batches(self, batch: ContrastBatch) -> list[MicroBatch[ContrastBatch]]:
-        """The batch itself: the model splits it."""
-        return [MicroBatch(batch, 1.0)]
-
-    def shrink(self, batch: ContrastBatch) -> bool:
-        """Halve the chunks."""
-        if self._model.chunk_size <= 1:
-            return False
-        self._model.chunk_size //= 2
-        self._report(
-            Progress(
-                stage=f"out of memory: both towers now run in chunks of {self._model.chunk_size} rows; the "
-                "loss still sees the whole batch, and the result is the same up to rounding and dropout"
-            )
-        )
-        return True
+def _weights(model: ContrastModel, stage: ContrastStage) -> Iterator[tuple[nn.Parameter, float, float]]:
+    """Yield weights with learning rate and decay: two rates, decay for matrices but not token embeddings."""
+    for tower in (model.text, model.image):
+        for name, value in tower.trained().items():
+            rate = stage.pretrained_learning_rate if name in tower.slow else stage.learning_rate
+            yield value, rate, stage.weight_decay if value.dim() > 1 and name != tower.table else 0.0
+    for value in model.temperature.parameters():
+        yield value, stage.learning_rate, 0.0
 
 
 def _changes(
