@@ -52,6 +52,12 @@ class Progress:
 
 Report = Callable[[Progress], None]
 
+
+def counted(report: Report, stage: str) -> Callable[[int, int], None]:
+    """Return a function that reports how many of how many units of a stage are done."""
+    return lambda done, total: report(Progress(stage=stage, done=done, total=total))
+
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 

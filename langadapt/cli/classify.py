@@ -150,7 +150,7 @@ def eval_classification(
 ) -> None:
     """Score a model on a classification set: print the table, write JSON, page and confusion matrix."""
     from langadapt.data.classification import classification_from_folder, load_classification
-    from langadapt.errors import Progress
+    from langadapt.errors import counted
     from langadapt.evaluation.classification import classification_json, evaluate_classification
     from langadapt.evaluation.page import Page, run_facts
     from langadapt.evaluation.plots import confusion_svg
@@ -167,12 +167,8 @@ def eval_classification(
         data = load_classification(data_recipe(ClassificationRecipe, source), language=recipe.code)
     learned = [_learned_scorer(prompts, data, model)] if prompts else []
     with progress_report() as report:
-        card = evaluate_classification(
-            data,
-            model,
-            learned=learned,
-            progress=lambda done, total: report(Progress(stage="images", done=done, total=total)),
-        )
+        progress = counted(report, "images")
+        card = evaluate_classification(data, model, learned=learned, progress=progress)
     text = classification_json([card])
     folder = Path(run)
     if folder.is_dir():

@@ -227,16 +227,13 @@ def check_command(
     from langadapt.data.images import broken_images
     from langadapt.data.pairs import load_pairs
     from langadapt.data.retrieval import load_retrieval
-    from langadapt.errors import Progress
+    from langadapt.errors import counted
 
     tests = [load_retrieval(data_recipe(RetrievalRecipe, name)) for name in against or []]
     found = load_pairs(pairs, images=images)
     with progress_report() as report:
         leaked = leaks(found, tests, report)
-        broken = broken_images(
-            found.images,
-            progress=lambda done, total: report(Progress(stage="images", done=done, total=total)),
-        )
+        broken = broken_images(found.images, progress=counted(report, "images"))
     copies = len(found.images) - len(set(found.image_digests))
     repeated = len(found.texts) - len(set(found.texts))
     facts: dict[str, Any] = {

@@ -68,7 +68,7 @@ def translate_command(
         data_recipe(ParallelRecipe, english)
 
     from langadapt.data.parallel import write_translated
-    from langadapt.errors import Progress
+    from langadapt.errors import counted
     from langadapt.files.atomic import write_text
     from langadapt.metrics.translation import translation_scores
     from langadapt.models import resolve_model
@@ -100,7 +100,7 @@ def translate_command(
             texts,
             translator.translate,
             key=f"{source.revision} {translator.prefix} {translator.first_token} {beams}",
-            progress=lambda done, total: report(Progress(stage="translate", done=done, total=total)),
+            progress=counted(report, "translate"),
             finish=finish,
         )
     blank = sum(not text.strip() for text in target)

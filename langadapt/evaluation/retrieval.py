@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from langadapt.data.retrieval import RetrievalSet
-from langadapt.errors import Progress, Report
+from langadapt.errors import Report, counted
 from langadapt.evaluation.cards import ScoreCard
 from langadapt.metrics.retrieval import RetrievalScores, retrieval_scores
 from langadapt.metrics.signature import Signature
@@ -110,14 +110,12 @@ def evaluate_sets(
     translator: Translator | None = None,
 ) -> list[Evaluation]:
     """Score a model on several sets; `report` is told how many images of each are embedded."""
-    evaluations = []
-    for retrieval in sets:
-
-        def images_done(done: int, total: int) -> None:
-            report(Progress(stage=f"images of {retrieval.name}", done=done, total=total))  # noqa: B023
-
-        evaluations.append(evaluate_retrieval(retrieval, model, progress=images_done, translator=translator))
-    return evaluations
+    return [
+        evaluate_retrieval(
+            item, model, progress=counted(report, f"images of {item.name}"), translator=translator
+        )
+        for item in sets
+    ]
 
 
 def best_images(evaluation: Evaluation, rows: Sequence[int], *, count: int) -> list[list[int]]:

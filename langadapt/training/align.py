@@ -32,22 +32,17 @@ def align(
     report: Report,
     options: RunOptions | None = None,
 ) -> dict[str, Any]:
-    """Train a new dual encoder and save it as transformers does; it can then be a recipe's teacher.
+    """Train a dual encoder and save it into `out` as transformers does; it can then be a recipe's teacher.
 
     Args:
-        image_model: a vision encoder.
-        text_model: a text encoder.
-        out: folder of the run, and of the model.
-        stage: how; its paths as seen from the current folder.
-        report: told what is done.
-        options: device, overwrite, folder of images, how often a checkpoint is written.
+        stage: its paths as seen from the current folder.
 
     Returns:
         What `align.json` holds: models, pairs, methods, held-out recall, counts, seconds.
 
     Raises:
-        LangadaptError: bad data or models, methods that fit no tower, a folder that holds another run, or
-            nothing learned.
+        LangadaptError: bad data or models, methods that fit no tower, another run in the folder, or nothing
+            learned.
     """
     run = open_run(out, batch_size=stage.batch_size, options=options, report=report, result=FACTS)
     sources = (resolve_model(image_model), resolve_model(text_model))
@@ -86,7 +81,7 @@ def align(
 
 
 def _methods(chosen: tuple[Method, ...]) -> tuple[Method, ...]:
-    """With the projection, which is new and always trains."""
+    """Add the projection, which is new and always trains."""
     for item in chosen:
         if item in ("adapters", "layer"):
             raise RecipeError(
@@ -100,7 +95,7 @@ def _methods(chosen: tuple[Method, ...]) -> tuple[Method, ...]:
 
 
 def _save(dual: DualEncoder, out: Path, facts: dict[str, Any]) -> None:
-    """Write the model into a temporary folder and move its files in; the facts come last."""
+    """Write the model into a temporary folder, move its files in, then write the facts."""
     merge_lora(dual.teacher.module)
     part = out / ".model.part"
     shutil.rmtree(part, ignore_errors=True)

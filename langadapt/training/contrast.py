@@ -15,7 +15,7 @@ from langadapt.data.images import broken_images, open_image, random_view
 from langadapt.data.pairs import Pairs
 from langadapt.data.parallel import Split, split_by_image
 from langadapt.data.tokens import Tokens, by_length
-from langadapt.errors import DataError, Progress, Report, TrainingError
+from langadapt.errors import DataError, Progress, Report, TrainingError, counted
 from langadapt.metrics.ranks import Positives, Ranks, positive_ranks
 from langadapt.metrics.retrieval import CUTOFFS
 from langadapt.models import Teacher
@@ -64,10 +64,10 @@ class ParallelPool:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ContrastData:
-    """Captions, images and how they are split.
+    """Captions and images, and how they are split.
 
-    `embeddings [images, D]` are the locked tower's; None where it learns. `image_ids` and `caption_ids`,
-    int64 `[pairs]`, are equal where images (byte for byte) or captions are.
+    `embeddings [images, D]` of the locked tower; None where it learns. `image_ids` and `caption_ids`, int64
+    `[pairs]`, are equal where images (byte for byte) or captions are.
     """
 
     pairs: Pairs
@@ -88,10 +88,10 @@ class ContrastData:
     def batches(
         self, epoch: int, first: int, share: Share, *, order: Iterator[NDArray[np.int64]] | None = None
     ) -> Iterator[ContrastBatch]:
-        """Batches of one epoch, from batch `first` on, each prepared while the one before it trains.
+        """Prepare the batches of one epoch, from `first` on, each while the one before it trains.
 
-        `order` yields pair indices, a batch at a time, beginning with batch `first`; it is asked for the next
-        batch when the one before it is handed out. None: each training pair once.
+        `order` yields the pair indices of these batches, each when the batch before it is handed out. None:
+        each training pair once.
         """
         train, stage = self.split.train, self.stage
         if order is None:
@@ -114,7 +114,6 @@ class ContrastData:
         order = np.concatenate([rows[part :: share.count] for part in range(share.count)])
         own = rows[share.index :: share.count]
         images, index = np.unique(self.pairs.image_of_text[own], return_inverse=True)
-        pool = self.pool
         return ContrastBatch(
             text=self.tokens.batch(own),
             images=self.images(images, epoch=epoch),
@@ -122,7 +121,9 @@ class ContrastData:
             image_ids=torch.from_numpy(self.image_ids[order]),
             caption_ids=torch.from_numpy(self.caption_ids[order]),
             pairs=order,
-            parallel=None if pool is None else pool.batch(seed=self.stage.seed, step=step, share=share),
+            parallel=None
+            if self.pool is None
+            else self.pool.batch(seed=self.stage.seed, step=step, share=share),
         )
 
     def images(self, numbers: NDArray[np.int64], *, epoch: int | None) -> dict[str, Tensor]:
@@ -168,10 +169,7 @@ def prepare_pairs(
         kept = kept[torch.randperm(len(kept), generator=generator).numpy()]
         kept = kept[: max(2, round(fraction * len(kept)))]
         split = Split(train=split.train[np.isin(image_ids[split.train], kept)], held_out=split.held_out)
-
-    def embedded(done: int, total: int) -> None:
-        report(Progress(stage="image embeddings", done=done, total=total))
-
+    embedded = counted(report, "image embeddings")
     return ContrastData(
         pairs=pairs,
         tokens=tokenize(pairs.texts),
@@ -192,10 +190,7 @@ def is_locked(stage: ContrastStage) -> bool:
 
 def _without_broken(pairs: Pairs, *, skip: bool, report: Report) -> Pairs:
     """Leave out the pairs whose images cannot be read, or raise."""
-
-    def checked(done: int, total: int) -> None:
-        report(Progress(stage="images checked", done=done, total=total))
-
+    checked = counted(report, "images checked")
     broken = broken_images(pairs.images, fingerprint=pairs.fingerprint, progress=checked)
     if not broken:
         return pairs
@@ -220,11 +215,10 @@ def _ids(values: Sequence[str]) -> NDArray[np.int64]:
 def _held_out_embeddings(
     model: ContrastModel, data: ContrastData, *, step: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Embed the held-out pairs; the model is left in eval mode.
+    """Embed the held-out pairs, in eval mode.
 
     Returns:
-        Normalised embeddings on the CPU of all captions `[T, D]` and of the distinct images `[I, D]`, and
-        each caption's image, int64 `[T]`.
+        On the CPU: normalised captions `[T, D]` and distinct images `[I, D]`; each caption's image `[T]`.
     """
     model.eval()
     rows = data.split.held_out

@@ -64,17 +64,10 @@ def distill(
 ) -> Artifact:
     """Train an adapter and write its artifact.
 
-    An interrupted run continues from its last checkpoint when it is started again with the same recipe and
-    folder; a finished one is refused.
-
-    Args:
-        recipe_file: the language recipe and where it lies.
-        out: folder of the run: artifact, `log.jsonl`, and until it ends its checkpoint.
-        report: told what is done.
-        options: device, cache budget, overwrite.
+    An interrupted run resumes from its checkpoint when it is started again with the same recipe and folder.
 
     Raises:
-        LangadaptError: bad data or models, a loss that is not finite, a folder that holds another run.
+        LangadaptError: bad data or models, a loss that is not finite, another run in the folder.
     """
     recipe = with_absolute_paths(recipe_file)
     stage = recipe.distill
@@ -147,7 +140,7 @@ def _corpus(source: RecipeFile[ParallelRecipe], recipe: LanguageRecipe, report: 
 def new_student(
     encoder: TextModel, recipe: LanguageRecipe, *, target_dim: int
 ) -> tuple[Student, TrainableTower]:
-    """A student whose adapter, and whatever else is added, starts from the recipe's seed."""
+    """Make a student whose new weights start from the recipe's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.distill.seed)
         student = Student(text_model=encoder, spec=recipe.adapter, target_dim=target_dim)
@@ -157,7 +150,7 @@ def new_student(
 def distill_stage(
     student: Student, trainable: TrainableTower, data: DistillData, recipe: LanguageRecipe, run: Run
 ) -> Stage[DistillBatch]:
-    """Distillation as `train` runs it, and as `doctor` times it."""
+    """Describe distillation, for `train` and for the doctor's timing."""
     spec, accelerator = recipe.distill, run.accelerator
     lengths = data.tokens.lengths[data.train.text]
 
@@ -223,7 +216,7 @@ def _weights(
 def distill_loss(
     model: nn.Module, batch: DistillBatch, stage: DistillStage, accelerator: Accelerator
 ) -> Tensor:
-    """The student's distance from the teacher, and their contrast over the rows of all processes."""
+    """Distance from the teacher, and contrast with it over the rows of all processes."""
     with accelerator.autocast():
         embedded = model(batch.text, batch.states)
     # Each process sees the whole batch: its rows are one another's negatives.
@@ -259,10 +252,7 @@ def validate_texts(model: nn.Module, data: DistillData, *, step: int) -> Validat
 def extend_vocabulary(
     text_model: TextModel, recipe: LanguageRecipe, corpora: Sequence[ParallelSentences], run: Run
 ) -> Vocabulary | None:
-    """Extend a text model in place by new subword tokens; None where the recipe asks for none.
-
-    They are learnt on the target sides of the corpora, or read where the run has learnt them before.
-    """
+    """Add subword tokens, learnt on the target sides, to a text model; a resumed run reads them."""
     extension = recipe.text_model.extend_vocabulary
     if extension is None:
         return None
@@ -305,6 +295,6 @@ def _source(recipe_file: RecipeFile[ParallelRecipe], corpus: ParallelSentences) 
 
 
 def student_samples(student: Student, recipe: LanguageRecipe) -> Samples:
-    """What the student answers on the CPU, where it stays, in float32; its weights are rounded already."""
+    """Embed sample texts on the CPU in float32; the student stays there."""
     texts = sample_texts(recipe)
     return Samples(texts=texts, embeddings=student.to("cpu").encode(texts, exact=True))

@@ -30,7 +30,7 @@ _TARGETS_VERSION = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Which text goes with which target: row numbers int64 `[n]` into the texts and the targets."""
+    """Rows, int64 `[n]`, of texts and of their targets."""
 
     text: NDArray[np.int64]
     target: NDArray[np.int64]
@@ -49,7 +49,7 @@ class FrozenStates:
     width: int
 
     def of(self, texts: NDArray[np.int64]) -> Tensor:
-        """Normed states of some texts, bfloat16 `[N, L, H]`: of their N tokens, one text behind another."""
+        """Normalised states bfloat16 `[N, L, H]` of the N tokens of some texts, one text behind another."""
         rows = self.rows.index_select(0, torch.from_numpy(self.tokens.positions(texts)))
         if rows.dtype == torch.int8:
             return _wide(rows, self.count, self.width)
@@ -58,10 +58,9 @@ class FrozenStates:
 
 @dataclass(frozen=True, kw_only=True)
 class DistillData:
-    """Distinct texts and targets, and the examples that connect them.
+    """Distinct texts, normalised `targets` of distinct English texts, and the examples that connect them.
 
-    `targets` are normalised embeddings, one per distinct English text; `states` are those of the text model
-    where it is frozen and they are stored.
+    `states` of the text model, where it is frozen and they are stored.
     """
 
     tokens: Tokens
@@ -79,10 +78,10 @@ class DistillData:
 
 
 class SplitBatches:
-    """Out-of-memory recovery: split batches of distillation into micro-batches of nearly equal size.
+    """Out-of-memory recovery: split batches into micro-batches of nearly equal size.
 
-    The distance is a mean over rows, so the gradient stays what it was, up to rounding. It does not where the
-    loss compares rows with each other (`contrastive`), and `dropout` draws other numbers: both are reported.
+    The distance is a mean over rows, so the gradient stays the same up to rounding. A `contrastive` loss
+    compares fewer rows and `dropout` draws other numbers: both are reported.
     """
 
     def __init__(self, *, contrastive: bool, dropout: bool, report: Report) -> None:
@@ -90,7 +89,7 @@ class SplitBatches:
         self._contrastive, self._dropout, self._report = contrastive, dropout, report
 
     def micro_batches(self, batch: DistillBatch) -> list[MicroBatch[DistillBatch]]:
-        """The batch itself, or rows of it, in order."""
+        """Split the rows of a batch, in order."""
         rows = len(batch.targets)
         if self.count == 1:
             return [MicroBatch(batch, 1.0)]
@@ -182,7 +181,7 @@ def prepare(
 
 
 def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report: Report) -> SharedRows:
-    """The teacher's embeddings of distinct English texts: computed once, whichever run needs them first."""
+    """Embed distinct English texts with the teacher; runs share the stored embeddings."""
     key = fingerprint(
         _TARGETS_VERSION,
         transformers.__version__,
@@ -219,9 +218,9 @@ _GROUP = 64
 
 
 def frozen_states(tokens: Tokens, student: Student, cache: Cache, report: Report) -> FrozenStates | None:
-    """Compute what the adapter takes of every text, or find it in the cache.
+    """Compute the adapter's input for every text, or find it in the cache.
 
-    None where the hidden states change in training or do not fit; `report` is told why.
+    Report why there is none: the hidden states change in training, or do not fit.
 
     Raises:
         DataError: the disk is full or not writable.

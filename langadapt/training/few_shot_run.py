@@ -17,7 +17,7 @@ from langadapt.data.classification import (
     draw_shots,
     has_splits,
 )
-from langadapt.errors import DataError, Progress, RecipeError, Report
+from langadapt.errors import DataError, RecipeError, Report, counted
 from langadapt.files.store import fingerprint
 from langadapt.metrics.classification import ClassificationScores, classification_scores
 from langadapt.metrics.signature import ClassSignature
@@ -44,7 +44,7 @@ class MethodRow:
 
 @dataclass(frozen=True, kw_only=True)
 class FewShotReport:
-    """All methods on one set, learned from the same shots."""
+    """All methods on one set, from the same shots."""
 
     name: str
     shots: int
@@ -103,7 +103,10 @@ def run_few_shot(model: LanguageModel, run: FewShotRun, *, report: Report) -> Fe
     train, test = _train_and_test(run, "en" if run.tower == "teacher" else recipe.code, seed)
     prompt_labels(train.classes, run.tower)
     train = train.rows(draw_shots(train, run.shots, seed=seed))
-    _no_image_twice(train, test)
+    known = {path.read_bytes(): path for path in train.images}
+    for path in test.images:
+        if (same := known.get(path.read_bytes())) is not None:
+            raise DataError(f"{path}: the same image as {same}, which is learned from; remove one of them")
     parts = {"all": list(range(len(train.classes)))}
     if run.novel:
         parts = dict(zip(("base", "novel"), base_and_novel(len(train.classes)), strict=True))
@@ -212,19 +215,9 @@ def _train_and_test(run: FewShotRun, language: str, seed: int) -> tuple[Classifi
     return data.rows(train), data.rows(test)
 
 
-def _no_image_twice(train: ClassificationSet, test: ClassificationSet) -> None:
-    known = {path.read_bytes(): path for path in train.images}
-    for path in test.images:
-        if (same := known.get(path.read_bytes())) is not None:
-            raise DataError(f"{path}: the same image as {same}, which is learned from; remove one of them")
-
-
 def _seen(model: LanguageModel, data: ClassificationSet, *, patches: bool, report: Report) -> Seen:
-    def embedded(done: int, total: int) -> None:
-        report(Progress(stage="images", done=done, total=total))
-
     return Seen(
         data=data,
-        images=stored_images(model.teacher, data.images, progress=embedded),
+        images=stored_images(model.teacher, data.images, progress=counted(report, "images")),
         patches=stored_patches(model.teacher, data.images) if patches else None,
     )

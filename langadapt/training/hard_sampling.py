@@ -99,9 +99,7 @@ class DifficultyBank:
     def weights(self, rows: NDArray[np.int64], strength: float) -> NDArray[np.float64]:
         """Difficulty ** strength of some pairs, 0 for the hardest share."""
         values = self.values[rows]
-        raised: NDArray[np.float64] = values.astype(np.float64) ** strength
-        raised[values > self.limit] = 0.0
-        return raised
+        return np.where(values > self.limit, 0.0, values.astype(np.float64) ** strength)
 
 
 def _first_times(rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -116,7 +114,7 @@ def _check(values: NDArray[np.float32]) -> None:
 
 
 class HardSampler:
-    """What the draws depend on, and what was drawn.
+    """Draw batches by difficulty and record the draws.
 
     Each process keeps a bank and updates it with the numbers of process 0, so all draw the same pairs.
     A batch is drawn while the one before it trains: it knows the difficulties of two steps ago.
@@ -124,16 +122,13 @@ class HardSampler:
     Args:
         start: difficulty `[n]` of each training pair before the stage.
         pairs: indices `[n]` of the training pairs among all pairs, ascending.
-        stage: batch size, seed and the rule of the draws.
-        steps_per_epoch: batches of an epoch.
     """
 
     def __init__(
         self, start: NDArray[np.float32], pairs: NDArray[np.int64], stage: DomainStage, steps_per_epoch: int
     ) -> None:
         self.stage, self.rule = stage, stage.sampling
-        self.pairs = pairs
-        self.steps_per_epoch = steps_per_epoch
+        self.pairs, self.steps_per_epoch = pairs, steps_per_epoch
         self.times = np.zeros(len(pairs), np.uint16)
         """How often `[n]` each training pair was in a batch; stops at 65,535."""
         self._begin(start)
@@ -152,9 +147,8 @@ class HardSampler:
 
     def order(self, epoch: int, first: int) -> Iterator[NDArray[np.int64]] | None:
         """Batches of an epoch as pair indices, from batch `first` on; None for ordinary epochs."""
-        if not self.rule.strength or epoch < self.rule.uniform_epochs:
-            return None
-        return self._draws(epoch, first)
+        drawn = self.rule.strength and epoch >= self.rule.uniform_epochs
+        return self._draws(epoch, first) if drawn else None
 
     def _draws(self, epoch: int, first: int) -> Iterator[NDArray[np.int64]]:
         start = epoch * self.steps_per_epoch
@@ -227,7 +221,7 @@ class HardSampler:
 
 
 def start_record(model: ContrastModel, data: ContrastData, stage: DomainStage, run: Run) -> "DomainRecord":
-    """Measure training and held-out pairs with the model as it is before its first step.
+    """Measure training and held-out pairs before the first step.
 
     Process 0 measures for all; a resumed run takes the difficulties of its checkpoint.
     """
@@ -270,12 +264,11 @@ class DomainRecord:
     ranks: NDArray[np.int64]
 
     def facts(self, model: ContrastModel) -> dict[str, Any]:
-        """What the artifact keeps, with the model as it is at the end.
+        """Summarise the run for the artifact.
 
         Returns:
-            `quarters`: of the training pairs, the easiest first: pairs, mean difficulty at start and end,
-            mean number of draws. `held_out`: `captions[a][b]`, how many of rank band a before are in band b
-            now.
+            `quarters` of the training pairs, the easiest first: pairs, mean difficulty at start and end, mean
+            number of draws. `held_out`: `captions[a][b]`, how many moved from rank band a to b.
         """
         moved = np.zeros((len(BANDS) + 1,) * 2, np.int64)
         bands = (np.searchsorted(BANDS, ranks) for ranks in (self.ranks, caption_ranks(model, self.data)))

@@ -166,9 +166,6 @@ def fit(state: FitState[Batch]) -> Iterator[StepLog]:
     The order of an epoch and the randomness of a step depend on the seed and their numbers alone, so that a
     resumed run equals an uninterrupted one. The caller may stop by not asking for more.
 
-    Args:
-        state: from `start_fit`, or restored.
-
     Raises:
         TrainingError: the loss is not finite or spikes, or memory has run out.
         Stopped: a signal came, and the caller had the chance to save.
@@ -204,11 +201,10 @@ _FIRST_LOSSES, _RECENT_LOSSES, _LEAST_LOSSES, _SPIKE_FACTOR = 8, 64, 32, 10.0
 
 
 class LossWatch:
-    """Finds spikes among the losses of a run, or of its part since it was resumed.
+    """Find spikes among the losses of a run, or of its part since it was resumed.
 
-    A spike is a loss of more than 10 times the median of the last 64 that is also above every one of the
-    first 8: the step would make the model worse than it was before it learned anything. Fewer than 32 losses
-    are too few to tell.
+    A spike is a loss of more than 10 times the median of the last 64, of at least 32, that is also above each
+    of the first 8: the step would make the model worse than it was before it learned anything.
     """
 
     def __init__(self) -> None:

@@ -188,15 +188,11 @@ def open_run(
 
 
 def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
-    """Train, from the last checkpoint on where there is one, and leave the best weights in the module.
-
-    Args:
-        run: claimed.
-        stage: with `validate`.
+    """Train a stage with `validate` in a claimed run, and leave the best weights in the module.
 
     Returns:
-        `held_out_recall` and `best_step` of the best validation; `steps`, `stopped_at` and `seconds`. Where
-        the start was validated also `start_recall` and `held_out_loss`; then `best_step` can be 0.
+        `held_out_recall` and `best_step` of the best validation; `steps`, `stopped_at` and `seconds`. If the
+        start was validated also `start_recall` and `held_out_loss`; then `best_step` can be 0.
 
     Raises:
         TrainingError: the loss or the embeddings are not finite, or a checkpoint is damaged.

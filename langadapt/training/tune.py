@@ -63,25 +63,26 @@ def tune(
 ) -> Artifact:
     """Tune a student on pairs and write the artifact of the tuned one.
 
-    Where no step is better on the held-out pairs than the student that it began with, the artifact is that
-    student, and says so (`training.fell_back`). An interrupted run continues as `distill` does.
+    If no step is better on the held-out pairs than the start, the artifact is the student that it began with
+    (`training.fell_back`). An interrupted run continues as `distill` does.
 
     Args:
         start: artifact of the distilled student; for a `DomainStage` also of a tuned one.
-        out: folder of the run.
-        stage: how; its paths as seen from the current folder. A `DomainStage` draws pairs by difficulty.
-        report: told what is done.
-        options: device, overwrite, folder of images.
+        stage: its paths as seen from the current folder. A `DomainStage` draws pairs by difficulty.
         pairs_fraction: share of the training images that is used.
 
     Raises:
-        LangadaptError: bad data or models, methods that fit no tower, a folder that holds another run.
+        LangadaptError: bad data or models, methods that fit no tower, another run in the folder.
     """
     from langadapt.cleaning.contamination import local_test_sets, without_test_images  # `distill` needs none
 
     run = open_run(out, batch_size=stage.batch_size, options=options, report=report)
     name: StageName = "domain" if isinstance(stage, DomainStage) else "tune"
-    before = _read_start(start, name)
+    before = read_artifact(start)
+    if has_stage(before.weights, "domain"):
+        raise TrainingError(f"{start} is adapted to a domain already; begin with the run that it came from")
+    if name == "tune" and has_stage(before.weights, "tune"):
+        raise TrainingError(f"{start} is tuned already; begin with the distilled run that it came from")
     recipe = before.recipe.model_copy(update={name: stage})
     tests = local_test_sets(recipe.evaluate, run.report)
     found = [
@@ -112,6 +113,8 @@ def tune(
     sources = (_source(own, part, recipe.code) for own, part in zip(stage.pairs, parts, strict=True))
     if record is not None:
         facts["domain"] = record.facts(model)
+        if run.is_main:
+            record.write(out)
     artifact = replace(
         before,
         recipe=recipe,
@@ -128,18 +131,7 @@ def tune(
         },
         environment=environment_facts(run.accelerator.device),
     )
-    if record is not None and run.is_main:
-        record.write(out)
     run.finish(lambda: write_artifact(out, artifact))
-    return artifact
-
-
-def _read_start(start: Path, name: StageName) -> Artifact:
-    artifact = read_artifact(start)
-    if has_stage(artifact.weights, "domain"):
-        raise TrainingError(f"{start} is adapted to a domain already; begin with the run that it came from")
-    if name == "tune" and has_stage(artifact.weights, "tune"):
-        raise TrainingError(f"{start} is tuned already; begin with the distilled run that it came from")
     return artifact
 
 
@@ -151,7 +143,7 @@ def contrast_model(
     device: torch.device,
     head: Any = None,
 ) -> ContrastModel:
-    """Both towers and a new temperature; `head` is what stored embeddings of a locked encoder go through."""
+    """Join both towers and a new temperature; stored embeddings of a locked encoder go through `head`."""
     return ContrastModel(
         text=text,
         image=image,
@@ -164,7 +156,7 @@ def contrast_model(
 def _prepare(
     parts: list[Pairs], stage: TuneStage, model: LanguageModel, fraction: float, report: Report
 ) -> ContrastData:
-    """Prepare pairs, and for the distillation term English sides of training captions and parallel data."""
+    """Prepare pairs, and for the distillation term captions with English sides and parallel data."""
     data = prepare_pairs(
         join_pairs(parts),
         stage=stage,
@@ -175,11 +167,10 @@ def _prepare(
     )
     if not stage.distill_weight:
         return data
-    english: list[str] = []
-    target: list[str] = []
+    english, target = [], []
     if data.pairs.english is not None:
-        english += [data.pairs.english[row] for row in data.split.train]
-        target += [data.pairs.texts[row] for row in data.split.train]
+        english = [data.pairs.english[row] for row in data.split.train]
+        target = [data.pairs.texts[row] for row in data.split.train]
     for name in stage.distill_data:
         corpus = load_parallel(data_recipe(ParallelRecipe, name))
         english += corpus.english
@@ -285,9 +276,9 @@ def _weights(model: ContrastModel, stage: ContrastStage) -> Iterator[tuple[nn.Pa
 def _changes(
     model: ContrastModel, data: ContrastData, facts: dict[str, Any], report: Report
 ) -> dict[str, Tensor]:
-    """What training changed, as an artifact names it; nothing where no step was better than the start.
+    """Return the changes by their names in an artifact; none if no step was better than the start.
 
-    The towers take the values as they are stored; a blend below 1 updates the recall in `facts`.
+    A blend below 1 changes the towers and updates the recall in `facts`.
     """
     name: StageName = "domain" if isinstance(data.stage, DomainStage) else "tune"
     if facts["best_step"] == 0:
@@ -305,7 +296,7 @@ def _changes(
 
 
 def _source(name: str, part: "CheckedPairs", language: str) -> DataSource:
-    """Pairs as they were read; of a plain table nobody has stated a licence."""
+    """Describe pairs; a plain table has no stated licence."""
     found = pairs_recipe(name)
     file = Path(name).name
     card = DataCard(name="own-pairs", title=file, licence="unknown") if found is None else found.recipe
