@@ -53,7 +53,7 @@ Agreement = Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]]
 """Cosine of the two sides of each row, `[R]`."""
 
 PAIRS = "pairs.parquet"
-_CODE_VERSION = 2
+_CODE_VERSION = 3
 _TEXTS = ("english", "target", "row")
 _SCHEMA = pa.schema(
     [

@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from langadapt.cleaning.duplicates import bags, edits_within, mix, segments
-from langadapt.cleaning.words import TokenHash, TokenRows, fold_key, fold_tokens, token_rows
+from langadapt.cleaning.words import (
+    TokenHash,
+    TokenRows,
+    decoded,
+    fold_key,
+    fold_tokens,
+    token_rows,
+    without_entities,
+)
 from langadapt.data.images import ImageFile, open_image
 from langadapt.data.pairs import Pairs
 from langadapt.data.retrieval import RetrievalSet, load_captions, load_retrieval
@@ -65,7 +73,8 @@ def index_captions(captions: Sequence[Captions]) -> tuple[SideIndex, SideIndex]:
 
 
 def _side_index(texts: set[str], hashes: TokenHash) -> SideIndex:
-    words = [row for row in map(fold_tokens, sorted(texts)) if len(row) >= SHORTEST]
+    mended = {decoded(without_entities(text)) for text in texts}  # as training texts are, unless told not to
+    words = [row for row in map(fold_tokens, sorted(texts | mended)) if len(row) >= SHORTEST]
     tokens = token_rows(words, hashes)
     keys = np.unique(np.array([fold_key(row) for row in words], np.uint64))
     return SideIndex(keys=keys, tokens=tokens, bags=bags(tokens), parts=tuple(_sorted_parts(tokens)))

@@ -8,6 +8,8 @@ from langadapt.errors import DataError
 
 # Names and meanings, in the order in which the rules run: a row counts for the first rule that drops it.
 NORMALISING = {
+    "html_entities": "normalised: HTML's names of characters replaced by them",
+    "mojibake": "normalised: wrongly decoded characters mended",
     "control_characters": "normalised: invisible characters removed",
     "unicode_nfc": "normalised: Unicode composed form NFC",
     "white_space": "normalised: runs of white space made one space",

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import ftfy
 import numpy as np
 from numpy.typing import NDArray
 
@@ -200,11 +201,21 @@ def side_of(texts: Sequence[str], hashes: TokenHash) -> Side:
     return Side(texts=texts, words=words, tokens=token_rows(words, hashes))
 
 
-# Cc but the white ones, halves of surrogate pairs, the byte order mark, soft hyphen, word joiner and the
-# marks that set the direction. Not U+200B to U+200D: Khmer and Burmese break lines at the first, Persian and
-# Indic scripts spell with the others.
+def without_entities(text: str) -> str:
+    """Replace HTML's names of characters, such as `&amp;`, by the characters; twice, as some are nested."""
+    return ftfy.fixes.unescape_html(ftfy.fixes.unescape_html(text)) if "&" in text else text
+
+
+def decoded(text: str) -> str:
+    """Mend mojibake, text decoded as if it were in another encoding: `cafÃ©` is `café`."""
+    return text if text.isascii() else ftfy.fix_encoding(text)
+
+
+# Cc but the white ones, halves of surrogate pairs, the byte order mark, soft hyphen, word joiner, the marks
+# that set the direction, and others without a form. Not U+200B to U+200D: Khmer and Burmese break lines at
+# the first, Persian and Indic scripts spell with the others.
 _CONTROL = re.compile(
-    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\ufeff\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ud800-\udfff]"
+    "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 
 
@@ -224,7 +235,13 @@ def single_spaces(text: str) -> str:
     return " ".join(text.split())
 
 
-NORMALISERS = {"control_characters": without_control, "unicode_nfc": composed, "white_space": single_spaces}
+NORMALISERS = {
+    "html_entities": without_entities,
+    "mojibake": decoded,
+    "control_characters": without_control,
+    "unicode_nfc": composed,
+    "white_space": single_spaces,
+}
 """Normalising rules, in the order in which they run."""
 
 # ISO 15924 code -> how the names of its letters start.

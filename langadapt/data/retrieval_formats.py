@@ -91,7 +91,7 @@ def read_keyed_captions(files: CaptionFiles) -> Iterator[Caption]:
             if files.image_names is None:
                 captions.setdefault(image, [])
             if image in captions:
-                captions[image].append(Caption(image, check_text(match["text"].strip(), where)))
+                captions[image].append(Caption(image, check_text(_untagged(match["text"].strip()), where)))
     without = [image for image, found in captions.items() if not found]
     if without:
         raise DataError(
@@ -163,6 +163,20 @@ def _caption_lines(path: Path) -> list[str]:
 
 
 _LINE = re.compile(r"(?P<image>[^\s#]+)(?:#\S*)?[\t ](?P<text>.*)", re.DOTALL)
+
+
+_TAGGED = re.compile(r"(\S+):[a-z]\w{0,19}")
+_SPACE_IN_CHINESE = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
+
+
+def _untagged(caption: str) -> str:
+    """Undo word segmentation with part-of-speech tags (`两个:m 年轻:a`, in some Flickr30k-CN files)."""
+    words = caption.split()
+    found = [_TAGGED.fullmatch(word) for word in words]
+    if sum(match is not None for match in found) * 2 <= len(words):
+        return caption
+    plain = [word if match is None else match[1] for word, match in zip(words, found, strict=True)]
+    return _SPACE_IN_CHINESE.sub("", " ".join(plain))
 
 
 def read_names(path: Path) -> Iterator[str]:

@@ -6,10 +6,12 @@ the same rows, many texts take nine tenths. Everything around the layers stays t
 """
 
 import copy
+import html
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
+import ftfy
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,6 +19,16 @@ from transformers.activations import GELUActivation, QuickGELUActivation
 
 LORA_TARGETS = frozenset({"query", "value", "q_proj", "v_proj", "q_lin", "v_lin", "q", "v", "Wqkv"})
 """How families call the query and value projections of their attention."""
+
+
+def clip_text(text: str) -> str:
+    """Clean a text as CLIP's own tokenizer does before it splits: transformers leaves this out.
+
+    Source: `basic_clean`, `whitespace_clean` and `lower` of `SimpleTokenizer`, github.com/openai/CLIP.
+    """
+    if not (text.isascii() and text.isprintable() and "&" not in text):  # else the two change nothing
+        text = html.unescape(html.unescape(ftfy.fix_text(text)))
+    return " ".join(text.split()).lower()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +47,8 @@ class TextFamily:
     """Of an image-text model: which state `get_text_features` projects."""
     fixed_length: bool = False
     """Of an image-text model: trained on texts padded to one length without a mask, so padding is input."""
+    clean: Callable[[str], str] | None = None
+    """Of an image-text model: what its training did to a text before the tokenizer, which does not do it."""
 
 
 _BERT = TextFamily(packed=True, fused="BERT")
@@ -54,7 +68,9 @@ _FAMILIES = {
     "clip_text_model": TextFamily(packed=True, mask="causal", fused="CLIP"),
     "altclip": TextFamily(packed=True, pooling="first token"),
     "chinese_clip": TextFamily(packed=True, pooling="first token"),
-    "clip": TextFamily(packed=True, pooling="end token"),
+    "clip": TextFamily(packed=True, pooling="end token", clean=clip_text),
+    "clipseg": TextFamily(clean=clip_text),
+    "groupvit": TextFamily(clean=clip_text),
     "siglip": TextFamily(fixed_length=True),
     "siglip2": TextFamily(fixed_length=True),
 }

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from langadapt.data.tokens import TextBatch, require_text
 from langadapt.errors import DataError, ModelError
 from langadapt.files.store import fingerprint
+from langadapt.models.families import family_of
 from langadapt.models.language_model import LanguageModel
 from langadapt.models.teacher import Teacher
 from langadapt.nn import normed
@@ -26,7 +27,7 @@ class TextTower:
     """The student or the teacher's text tower, frozen, as prompts see it.
 
     `label` names it in signatures; `forward` maps a batch to embeddings `[B, D]`, with gradient; `embedding`
-    is its token table; `fixed_tokens` as of the teacher.
+    is its token table; `fixed_tokens` as of the teacher; `clean` as of its family.
     """
 
     label: str
@@ -36,6 +37,7 @@ class TextTower:
     max_tokens: int
     prefix: str = ""
     fixed_tokens: int | None = None
+    clean: Callable[[str], str] = str
 
     @property
     def token_dim(self) -> int:
@@ -86,7 +88,7 @@ def prompt_texts(tower: TextTower, template: str, labels: Sequence[str]) -> Prom
     require_text(labels)
     if not tower.tokenizer.is_fast:
         raise ModelError(f"{tower.label}: learned prompts need a tokenizer that knows its tokens' offsets")
-    template = tower.prefix + template
+    template, labels = tower.clean(tower.prefix + template), [tower.clean(label) for label in labels]
     start, behind = template.index("{label}"), len(template) - template.index("{label}") - len("{label}")
     texts = [template.replace("{label}", label) for label in labels]
     found = tower.tokenizer(texts, return_offsets_mapping=True, return_special_tokens_mask=True)
@@ -152,6 +154,7 @@ def _teacher_tower(teacher: Teacher) -> TextTower:
         forward=teacher.text_features,
         max_tokens=teacher.max_tokens,
         fixed_tokens=teacher.fixed_tokens,
+        clean=family_of(module.config).clean or str,
     )
 
 

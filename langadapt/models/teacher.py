@@ -57,8 +57,13 @@ class Teacher:
         return next(self.module.parameters()).device
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
-        """Token ids, cut at the tower's limit."""
-        return tokenize(texts, token_ids(self.tokenizer, self.max_tokens), pad_id=self.tokenizer.pad_token_id)
+        """Token ids of texts, cleaned as in the model's training and cut at the tower's limit."""
+        clean, encode = family_of(self.module.config).clean, token_ids(self.tokenizer, self.max_tokens)
+
+        def cleaned(raw: list[str]) -> list[list[int]]:
+            return encode(raw if clean is None else [clean(text) for text in raw])
+
+        return tokenize(texts, cleaned, pad_id=self.tokenizer.pad_token_id)
 
     def batch(self, tokens: Tokens, rows: NDArray[np.int64]) -> TextBatch:
         """Some texts as the text tower wants them: trimmed to the longest, or at the fixed length."""

@@ -47,6 +47,17 @@ def test_nearest_caption_is_the_one_that_a_slow_search_finds() -> None:
     assert right >= 0.98 * near
 
 
+def test_a_wrongly_decoded_caption_is_found_in_mended_data(
+    source: Callable[..., Source], tmp_path: Path
+) -> None:
+    rows = corpus(60, seed=3)
+    rows[7] = ("A café &amp; a bar", rows[7][1])
+    tests = (Captions(set_name="one", english=True, texts=("a cafÃ© & A BAR!",)),)
+    report = build_parallel(plan(source("toy", rows), tests=tests), tmp_path / "out", silent)
+    assert report.dropped["contaminated"] == 1
+    assert report.normalised["html_entities"] == 1
+
+
 @dataclass(frozen=True)
 class Leaked:
     """A corpus whose rows 201 to 206 hold something of test captions, and these captions."""

@@ -2,14 +2,7 @@
 
 import pytest
 
-from langadapt.cleaning.words import (
-    ScriptShare,
-    composed,
-    fold_key,
-    fold_tokens,
-    single_spaces,
-    without_control,
-)
+from langadapt.cleaning.words import NORMALISERS, ScriptShare, fold_key, fold_tokens
 from langadapt.errors import DataError
 
 
@@ -22,13 +15,22 @@ from langadapt.errors import DataError
         ("a\x00b\x1bc\ufeff\u200e", "abc"),
         ("soft\u00adhyphen \u202bturned\u202c", "softhyphen turned"),
         ("half \ud83d pair", "half pair"),
+        ("\u061cسلام\u180e", "سلام"),
+        ("salt &amp; pepper &amp;lt;3 &#39;x&#39; AT&T &copy", "salt & pepper <3 'x' AT&T &copy"),
+        ("cafÃ© â\x80\x99s â€œbarâ€\x9d", "café ’s “bar”"),
+        ("ä¸\x80å\x8fªç\x8b\x97", "一只狗"),
+        ("&Atilde;&copy;", "é"),
+        # Right as they are: full-width signs, curly quotes, ligatures.
+        ("“狗”，ＡＢ！ ﬁn SÃO À TOA «é»", "“狗”，ＡＢ！ ﬁn SÃO À TOA «é»"),
         # These spell words: Persian's joiner, Khmer's word break.
         ("می\u200cخواهم", "می\u200cخواهم"),
         ("ភាសា\u200bខ្មែរ", "ភាសា\u200bខ្មែរ"),
     ],
 )
 def test_mending(raw: str, mended: str) -> None:
-    assert single_spaces(composed(without_control(raw))) == mended
+    for normalise in NORMALISERS.values():
+        raw = normalise(raw)
+    assert raw == mended
 
 
 @pytest.mark.parametrize(

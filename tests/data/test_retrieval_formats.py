@@ -142,6 +142,14 @@ def test_flickr30k_cn_lines(tmp_path: Path, line: str) -> None:
     assert owners(found) == [("1007.jpg", "一位 女士"), ("1008.jpg", "孩子")]
 
 
+def test_part_of_speech_tags_are_no_part_of_a_caption(tmp_path: Path) -> None:
+    lines = "7.jpg#zhb#0 两个:m 年轻:a 的:ude 人:n 穿:v T:n 恤:n 。:wj\n7.jpg#zhb#1 NBA:n fan:n ：::w 狗:n\n"
+    put(tmp_path / "test.txt", lines + "8.jpg#zhb#0 时间 :12:b 一只 狗\n")
+    photos(tmp_path / "images", "7.jpg", "8.jpg")
+    found = load(tmp_path, format="flickr-cn", captions=["test.txt"], images="images")
+    assert list(found.texts) == ["两个年轻的人穿T恤。", "NBA fan：:狗", "时间 :12:b 一只 狗"]
+
+
 def xtd10(folder: Path) -> dict[str, Any]:
     put(folder / "XTD10/test_image_names.txt", "".join(f"{name}.jpg\n" for name in COCO))
     put(folder / "XTD10/test_1kcaptions_zh.txt", "一条船\n一只猫\n雪山")  # no line feed at the end

@@ -32,8 +32,8 @@ from transformers import (
 )
 
 from langadapt.errors import ModelError
-from langadapt.models import Teacher, load_teacher, resolve_model
-from langadapt.models.families import HalfLayers
+from langadapt.models import Teacher, load_teacher, prompts, resolve_model
+from langadapt.models.families import HalfLayers, clip_text
 from langadapt.models.frozen_text import text_parts
 from langadapt.recipes import ModelRef
 
@@ -155,6 +155,37 @@ def test_texts_in_a_batch_equal_texts_one_by_one(family: tuple[str, Teacher]) ->
     batch = teacher.batch(teacher.tokenize(TEXTS[:1]), torch.zeros(1, dtype=torch.int64).numpy())
     fixed = FAMILIES[name][2]
     assert batch.input_ids.shape[1] == (fixed or 3)
+
+
+@pytest.mark.parametrize(
+    ("raw", "cleaned"),
+    [
+        ("A plain text", "a plain text"),
+        ("It’s a “dog”", 'it\'s a "dog"'),
+        ("salt &amp; pepper &amp;amp; &lt;b&gt;", "salt & pepper & <b>"),
+        ("ＡＢＣ１２！", "abc12!"),
+        ("ﬁne oﬀer", "fine offer"),
+        ("cafÃ© â€“ bar", "café – bar"),
+        ("a\u00a0\n b\t ", "a b"),
+        ("cafe\u0301 \x1b[31mred", "café red"),
+        ("ÉCOLE STRASSE", "école strasse"),
+        ("一只狗，在跑！", "一只狗,在跑!"),
+    ],
+)
+def test_clip_text_is_cleaned_as_openai_does_it(raw: str, cleaned: str) -> None:
+    """By hand from the list of what CLIP's tokenizer does: ftfy's default steps, entities, spaces, case."""
+    assert clip_text(raw) == cleaned
+
+
+def test_only_clip_cleans_its_texts(family: tuple[str, Teacher]) -> None:
+    name, teacher = family
+    raw, clean = "Ａ ＲＥＤ&nbsp;cat\nat  home", "a red cat at home"
+    same = np.array_equal(teacher.tokenize([raw]).ids, teacher.tokenize([clean]).ids)
+    assert same == (name == "clip")
+    tower = prompts._teacher_tower(teacher) if name in ("clip", "chinese_clip") else None
+    if tower is not None:
+        found = [prompts.prompt_texts(tower, "Ａ {label} at\thome", [cat]).batch for cat in ("ＣAT", "cat")]
+        assert torch.equal(found[0].input_ids, found[1].input_ids) == (name == "clip")
 
 
 def test_texts_equal_what_transformers_makes_of_them(family: tuple[str, Teacher]) -> None:
