@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langadapt.cleaning.duplicates import mix
-from langadapt.cleaning.words import TokenRows
+from langadapt.cleaning.words import Side, TokenRows
 from langadapt.data.tokens import consecutive
 
 F32 = NDArray[np.float32]
@@ -22,7 +22,7 @@ _SWITCH = 8.0
 
 _SHIFTS = (0, *(shift for size in range(1, 9) for shift in (-size, size)))
 _WINDOW, _AROUND = 9, 12
-_PAIR_BITS, _WORD_BITS = 22, 18
+_PAIR_BITS, _WORDS = 22, 1 << 18
 _ROWS_AT_ONCE, _MOST_TOKENS = 250, 60
 _MOST = 4.0
 """Associations are cut here: beyond, rare words that met by chance would outweigh all others."""
@@ -41,13 +41,13 @@ class Lexicon:
     def scores(self, english: TokenRows, target: TokenRows) -> F32:
         """Return each row's mean, over both sides' words, of the association with the best word beside it."""
         found = np.zeros(len(english), np.float32)
-        for rows, grid in _grids(english, target):
+        for grid in _grids(english, target):
             values = self.pairs[grid.pair].astype(np.float32)
-            values[(grid.english == grid.target) & self.rare[grid.english]] = _MOST
-            best = np.maximum.reduceat(values, grid.first)
-            turned = np.maximum.reduceat(values[grid.turn], grid.turned_first)
-            found[rows] = 0.5 * (
-                _row_means(best, grid.english_lengths) + _row_means(turned, grid.target_lengths)
+            own = grid.english[grid.word]
+            values[(own == grid.target[grid.other]) & self.rare[own]] = _MOST
+            found[grid.rows] = 0.5 * (
+                _mean_best(values, grid.word, grid.english_lengths)
+                + _mean_best(values, grid.other, grid.target_lengths)
             )
         return found
 
@@ -61,40 +61,32 @@ class Alignment:
     """`[5]`, of the features."""
     ratio: float
     """The corpus' median log ratio of lengths."""
-    doubtful: float = 0.0
+    doubtful: float
     """Mean evidence below which neighbouring rows are looked at: half way between pairs and others."""
-    separation: float = 0.5
+    separation: float
     """Area under the curve that tells pairs from neighbours; 0.5 is chance."""
 
-    def evidence(self, english: TokenRows, target: TokenRows, characters: F64) -> F64:
-        """Return each row's log-likelihood ratio of being a pair against being neighbours: `[R]`, cut at 3.
-
-        Args:
-            english: tokens of the English sides.
-            target: tokens of the target sides.
-            characters: lengths of both sides, `[2, R]`.
-        """
-        return _clipped(_features(self.lexicon, english, target, characters, self.ratio) @ self.weights)
+    def evidence(self, english: Side, target: Side) -> F64:
+        """Return each row's log-likelihood ratio of being a pair against being neighbours: `[R]`, cut at 3."""
+        return _clipped(_features(self.lexicon, english, target, self.ratio) @ self.weights)
 
 
 def learn_alignment(
-    lexicon: Lexicon, english: TokenRows, target: TokenRows, characters: F64, follows: NDArray[np.bool_]
+    lexicon: Lexicon, english: Side, target: Side, follows: NDArray[np.bool_]
 ) -> Alignment:
-    """Fit the weights on rows the lexicon has not seen, as they are and with the next row's target.
+    """Fit the weights on rows as they are and with the next row's target.
 
     Args:
         lexicon: learned on other rows.
-        english: tokens of the English sides.
-        target: tokens of the target sides.
-        characters: lengths of both sides, `[2, R]`.
+        english: English sides.
+        target: target sides.
         follows: for each row whether the row behind it is its neighbour in the corpus too, bool `[R]`.
     """
-    ratio = float(np.median(_log_ratio(characters)))
+    ratio = float(np.median(_log_ratio(english, target)))
     here = np.flatnonzero(follows[:-1])
-    behind = here + 1
-    pairs = _features(lexicon, english.take(here), target.take(here), characters[:, here], ratio)
-    slipped = np.stack([characters[0, here], characters[1, behind]])
-    others = _features(lexicon, english.take(here), target.take(behind), slipped, ratio)
+    left = english.take(here)
+    pairs = _features(lexicon, left, target.take(here), ratio)
+    others = _features(lexicon, left, target.take(here + 1), ratio)
     weights = _logistic(np.concatenate([pairs, others]), np.repeat([1.0, 0.0], len(here)))
     ranks = np.searchsorted(np.sort(others @ weights), pairs @ weights)
     usual, slipped_usual = (_clipped(features @ weights).mean() for features in (pairs, others))
@@ -117,7 +109,7 @@ def slipped_rows(evidence: Evidence, alive: NDArray[np.bool_], doubtful: float) 
     Args:
         evidence: of some rows with others.
         alive: rows that count, bool `[R]`.
-        doubtful: mean evidence below which rows are looked at.
+        doubtful: mean evidence below which shifts are tried.
     """
     everything = np.arange(len(alive))
     own = np.where(alive, evidence(everything, everything), 0.0)
@@ -168,14 +160,15 @@ def _clipped(evidence: F64) -> F64:
     return np.asarray(np.clip(evidence, -_MOST_EVIDENCE, _MOST_EVIDENCE))
 
 
-def _features(lexicon: Lexicon, english: TokenRows, target: TokenRows, characters: F64, ratio: float) -> F64:
-    score = lexicon.scores(english, target).astype(np.float64)
-    far = np.minimum(np.abs(_log_ratio(characters) - ratio) * np.sqrt(characters[0]), 30.0)
-    return np.stack([np.ones(len(score)), score, far, far**2 / 10, score * np.log1p(characters[0])], axis=1)
+def _features(lexicon: Lexicon, english: Side, target: Side, ratio: float) -> F64:
+    score = lexicon.scores(english.tokens, target.tokens).astype(np.float64)
+    characters = english.characters
+    far = np.minimum(np.abs(_log_ratio(english, target) - ratio) * np.sqrt(characters), 30.0)
+    return np.stack([np.ones(len(score)), score, far, far**2 / 10, score * np.log1p(characters)], axis=1)
 
 
-def _log_ratio(characters: F64) -> F64:
-    return np.asarray(np.log((characters[1] + 1) / (characters[0] + 1)))
+def _log_ratio(english: Side, target: Side) -> F64:
+    return np.asarray(np.log((target.characters + 1) / (english.characters + 1)))
 
 
 def _logistic(features: F64, answers: F64) -> F64:
@@ -198,89 +191,77 @@ def learn_lexicon(english: TokenRows, target: TokenRows) -> Lexicon:
     root of their number).
     """
     met = np.zeros(1 << _PAIR_BITS, np.int32)
-    for _, grid in _grids(english, target):
-        once = np.unique(grid.row_of_cell << _PAIR_BITS | grid.pair)
+    for grid in _grids(english, target):
+        row = np.repeat(np.arange(len(grid.rows)), grid.english_lengths)[grid.word]
+        once = np.unique(row << _PAIR_BITS | grid.pair)
         met += np.bincount(once & (len(met) - 1), minlength=len(met)).astype(np.int32)
-    words = [_word_counts(side) for side in (english, target)]
+    left, right = (
+        np.bincount(side.ids & (_WORDS - 1), minlength=_WORDS).astype(np.float64)
+        for side in (english, target)
+    )
     pairs = np.zeros(len(met), np.float16)
-    for _, grid in _grids(english, target):
+    for grid in _grids(english, target):
         times = met[grid.pair].astype(np.float32)
         cell = np.flatnonzero(times >= 3)
-        expected = words[0][grid.english[cell]] * words[1][grid.target[cell]] / max(len(english), 1)
+        own, other = grid.english[grid.word[cell]], grid.target[grid.other[cell]]
+        expected = left[own] * right[other] / max(len(english), 1)
         low = np.maximum(times[cell] - 1 - np.sqrt(times[cell]), 0.1)
         pairs[grid.pair[cell]] = np.clip(np.log(low / expected), 0, _MOST)
-    rare = (words[0] + 1) / max(len(english), 1) < np.exp(-_MOST)
-    return Lexicon(pairs=pairs, rare=rare)
+    return Lexicon(pairs=pairs, rare=(left + 1) / max(len(english), 1) < np.exp(-_MOST))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Grid:
-    """All word pairs of some rows, `C` cells: per English word one run of cells, one for each target word."""
+    """All word pairs of some rows, `C` cells; `english` and `target` are the words of these rows, joined."""
 
-    pair: I64
+    rows: I64
     english: I64
     target: I64
-    row_of_cell: I64
-    first: I64
-    turn: I64
-    turned_first: I64
     english_lengths: I64
     target_lengths: I64
+    word: I64
+    """`[C]`, place of the English word."""
+    other: I64
+    """`[C]`, place of the target word."""
+    pair: I64
+    """`[C]`, hash of both words."""
 
 
-def _grids(english: TokenRows, target: TokenRows) -> Iterator[tuple[I64, _Grid]]:
+def _grids(english: TokenRows, target: TokenRows) -> Iterator[_Grid]:
     """Yield the cells of all rows that have words on both sides, some rows at a time; long rows are cut."""
-    for start in range(0, len(english), _ROWS_AT_ONCE):
-        rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(english)))
-        rows = rows[(english.lengths[rows] > 0) & (target.lengths[rows] > 0)]
-        if not len(rows):
-            continue
-        e, e_len = _words(english, rows)
-        t, t_len = _words(target, rows)
-        width = np.repeat(t_len, e_len)
-        row_of_word = np.repeat(np.arange(len(rows)), e_len)
-        first = _starts(width)
-        cell = np.arange(int(width.sum())) - np.repeat(first, width)
-        other = np.repeat(_starts(t_len)[row_of_word], width) + cell
-        left, right = np.repeat(e, width), t[other]
-        spread = mix((left << np.int64(_WORD_BITS) | right).astype(np.uint64))
-        cells = spread & np.uint64((1 << _PAIR_BITS) - 1)
-        # The same cells in the order of the target words: a transposed rectangle for each row.
-        row_of_target = np.repeat(np.arange(len(rows)), t_len)
-        column = np.arange(len(t)) - _starts(t_len)[row_of_target]
-        height = np.repeat(e_len, t_len)
-        down = np.arange(len(cell)) - np.repeat(_starts(height), height)
-        turn = np.repeat(_starts(e_len * t_len)[row_of_target] + column, height)
-        turn += down * np.repeat(t_len[row_of_target], height)
-        yield (
-            rows,
-            _Grid(
-                pair=cells.astype(np.int64),
-                english=left,
-                target=right,
-                row_of_cell=np.repeat(row_of_word, width),
-                first=first,
-                turn=turn,
-                turned_first=_starts(height),
-                english_lengths=e_len,
-                target_lengths=t_len,
-            ),
+    filled = np.flatnonzero((english.lengths > 0) & (target.lengths > 0))
+    for start in range(0, len(filled), _ROWS_AT_ONCE):
+        rows = filled[start : start + _ROWS_AT_ONCE]
+        left, left_lengths = _words(english, rows)
+        right, right_lengths = _words(target, rows)
+        width = np.repeat(right_lengths, left_lengths)
+        word = np.repeat(np.arange(len(left)), width)
+        other = consecutive(np.repeat(_starts(right_lengths), left_lengths), width)
+        spread = mix((left[word] * _WORDS | right[other]).astype(np.uint64))
+        yield _Grid(
+            rows=rows,
+            english=left,
+            target=right,
+            english_lengths=left_lengths,
+            target_lengths=right_lengths,
+            word=word,
+            other=other,
+            pair=(spread & np.uint64((1 << _PAIR_BITS) - 1)).astype(np.int64),
         )
 
 
 def _words(side: TokenRows, rows: I64) -> tuple[I64, I64]:
     lengths = np.minimum(side.lengths[rows], _MOST_TOKENS)
     ids = side.ids[consecutive(side.offsets[rows], lengths)]
-    return ids.astype(np.int64) & ((1 << _WORD_BITS) - 1), lengths
-
-
-def _word_counts(side: TokenRows) -> F64:
-    return np.bincount(side.ids & ((1 << _WORD_BITS) - 1), minlength=1 << _WORD_BITS).astype(np.float64)
+    return ids.astype(np.int64) & (_WORDS - 1), lengths
 
 
 def _starts(lengths: I64) -> I64:
     return np.cumsum(lengths) - lengths
 
 
-def _row_means(values: F32, lengths: I64) -> F32:
-    return np.asarray(np.add.reduceat(values, _starts(lengths)) / lengths, np.float32)
+def _mean_best(values: F32, words: I64, lengths: I64) -> F32:
+    """Return the mean over each row's words of the best value, at least 0, in a word's cells."""
+    best = np.zeros(lengths.sum(), np.float32)
+    np.maximum.at(best, words, values)
+    return np.asarray(np.add.reduceat(best, _starts(lengths)) / lengths, np.float32)

@@ -17,7 +17,7 @@ LEAST_ROWS = 1000
 _LEAST_SEPARATION = 0.8
 _RUN = 16
 _MOST_ROWS = 40_000
-_BITS = 18
+_WORDS = 1 << 18
 _MOST = 4.0
 _CLEAR_PERCENT = 80
 
@@ -82,11 +82,11 @@ class Sides:
 
     def english_odds(self, rows: TokenRows) -> NDArray[np.float32]:
         """Return the sum of each text's log-odds to stand in the English column."""
-        return _sums(self.odds[rows.ids & ((1 << _BITS) - 1)], rows)
+        return _sums(self.odds[rows.ids % _WORDS], rows)
 
     def known_share(self, rows: TokenRows, *, side: int) -> NDArray[np.float32]:
         """Return the share of each text's words that its column (0 English, 1 target) has elsewhere too."""
-        found = self.known[side][rows.ids & ((1 << _BITS) - 1)].astype(np.float32)
+        found = self.known[side][rows.ids % _WORDS].astype(np.float32)
         return np.asarray(_sums(found, rows) / np.maximum(rows.lengths, 1), np.float32)
 
 
@@ -102,45 +102,34 @@ class CorpusProfile:
 
 
 def learn_profile(rows: Sequence[SampleRow], scripts: Sequence[str], rules: CleaningRules) -> CorpusProfile:
-    """Learn from a sample; rows in a wrong script, empty ones and copies are left out first.
-
-    Args:
-        rows: the sample, in order.
-        scripts: ISO 15924 codes of the target language.
-        rules: say how texts are normalised.
-    """
+    """Learn from a sample, in order; rows in a wrong script (`scripts`: ISO 15924), empty ones and copies
+    are left out first."""
     pairs = normalise_rows([row.english for row in rows], [row.target for row in rows], rules, TokenHash())
-    english, target = pairs.english, pairs.target
     own, latin = ScriptShare(scripts=scripts), ScriptShare(scripts=["Latn"])
-    good = np.array(
+    kept = np.flatnonzero(
         [
             bool(a and b) and a != b and latin(a) >= 0.5 and own(b) >= 0.5
-            for a, b in zip(english.words, target.words, strict=True)
-        ],
-        bool,
+            for a, b in zip(pairs.english.words, pairs.target.words, strict=True)
+        ]
     )
-    kept = np.flatnonzero(good)
-    characters = np.stack([english.characters, target.characters])[:, kept]
-    source = np.array([row.source for row in rows], np.int64)[kept]
+    english, target = pairs.english.take(kept), pairs.target.take(kept)
+    source, index = np.array([(row.source, row.index) for row in rows], np.int64).reshape(-1, 2)[kept].T
+    characters = np.stack([english.characters, target.characters])
     ratios = {
         int(number): _length_ratio(characters[:, source == number])
         for number in np.unique(source)
         if (source == number).sum() >= LEAST_ROWS // 10
     }
-    few = f"learned from at least {LEAST_ROWS:,} good rows, the sample has {len(kept):,}"
     if len(kept) < LEAST_ROWS:
-        return CorpusProfile(
-            ratios=ratios, sides=None, alignment=None, separation=None,
-            off={"misaligned": few, "swapped": f"without another script it is {few}"},
-        )  # fmt: skip
-    e, t = english.tokens.take(kept), target.tokens.take(kept)
-    index = np.array([row.index for row in rows], np.int64)[kept]
+        few = f"learned from at least {LEAST_ROWS:,} good rows, the sample has {len(kept):,}"
+        off = {"misaligned": few, "swapped": f"without another script it is {few}"}
+        return CorpusProfile(ratios=ratios, sides=None, alignment=None, separation=None, off=off)
     # Three of four runs teach the lexicon, the fourth the weights.
     teaches = index // _RUN % 4 != 0
-    rest = np.flatnonzero(~teaches)
-    lexicon = learn_lexicon(e.take(np.flatnonzero(teaches)), t.take(np.flatnonzero(teaches)))
+    taught, rest = np.flatnonzero(teaches), np.flatnonzero(~teaches)
+    lexicon = learn_lexicon(english.tokens.take(taught), target.tokens.take(taught))
     follows = np.append((np.diff(index[rest]) == 1) & (np.diff(source[rest]) == 0), False)
-    alignment = learn_alignment(lexicon, e.take(rest), t.take(rest), characters[:, rest], follows)
+    alignment = learn_alignment(lexicon, english.take(rest), target.take(rest), follows)
     off = {}
     if alignment.separation < _LEAST_SEPARATION:
         off["misaligned"] = (
@@ -149,7 +138,7 @@ def learn_profile(rows: Sequence[SampleRow], scripts: Sequence[str], rules: Clea
         )
     return CorpusProfile(
         ratios=ratios,
-        sides=learn_sides(e, t),
+        sides=_learn_sides(english.tokens, target.tokens),
         alignment=None if off else alignment,
         separation=alignment.separation,
         off=off,
@@ -163,11 +152,9 @@ def _length_ratio(characters: NDArray[np.float64]) -> LengthRatio:
     return LengthRatio(median=median, spread=max(float(spread), 0.1))
 
 
-def learn_sides(english: TokenRows, target: TokenRows) -> Sides:
+def _learn_sides(english: TokenRows, target: TokenRows) -> Sides:
     """Count words by column; no list of languages is needed, only that most rows are not swapped."""
-    counts = np.stack(
-        [np.bincount(side.ids & ((1 << _BITS) - 1), minlength=1 << _BITS) for side in (english, target)]
-    )
+    counts = np.stack([np.bincount(side.ids % _WORDS, minlength=_WORDS) for side in (english, target)])
     shares = (counts + 0.5) / (counts.sum(axis=1, keepdims=True) + 1.0)
     odds = np.clip(np.log(shares[0] / shares[1]), -_MOST, _MOST)
     # A word that was met once or twice has no usual column; and what one row in 2,000 holds may be another
@@ -177,12 +164,7 @@ def learn_sides(english: TokenRows, target: TokenRows) -> Sides:
 
 
 def clearly(odds: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which texts clearly belong to a column.
-
-    Args:
-        odds: sum of their words' log-odds for this column, `[R]`.
-        lengths: their numbers of words, `[R]`.
-    """
+    """Tell which texts clearly belong to a column, from their log-odds and numbers of words, `[R]` each."""
     return (odds > 4.0) & (odds > 0.8 * lengths)
 
 
@@ -196,16 +178,8 @@ def _sums(values: NDArray[np.float32], rows: TokenRows) -> NDArray[np.float32]:
 _ALIASES = {"he": ("iw",), "jv": ("jw",), "nb": ("no",), "zh": ("zh-Hant",), "fil": ("tl",), "ckb": ("ku",)}
 
 _TWINS = (
-    {"no", "nn", "da"},
-    {"id", "ms"},
-    {"hr", "sr", "bs"},
-    {"cs", "sk"},
-    {"en", "sco"},
-    {"zu", "xh", "ss", "nr"},
-    {"tn", "st", "nso"},
-    {"rw", "rn"},
-    {"zh", "zh-Hant", "ja"},
-)
+    "no nn da", "id ms", "hr sr bs", "cs sk", "en sco", "zu xh ss nr", "tn st nso", "rw rn", "zh zh-Hant ja",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,11 +191,7 @@ class Identifier:
 
 
 def identifier(codes: Sequence[str]) -> Identifier:
-    """Make the identifier of one language.
-
-    Args:
-        codes: the language's ISO 639 codes, the shortest first.
-    """
+    """Make the identifier of the language with these ISO 639 codes, the shortest first."""
     if find_spec("pycld2") is None:
         missing = "pycld2 is not installed; `pip install langadapt[clean]` brings it"
         return Identifier(is_foreign=None, missing=missing)
@@ -232,7 +202,7 @@ def identifier(codes: Sequence[str]) -> Identifier:
     own = [name for name in written if name in known]
     if not own:
         return Identifier(is_foreign=None, missing=f"CLD2 does not know {codes[0]}")
-    accepted = set(own).union(*(twins for twins in _TWINS if twins & set(own)))
+    accepted = set(own).union(*(line.split() for line in _TWINS if not set(own).isdisjoint(line.split())))
 
     def is_foreign(text: str) -> bool:
         try:

@@ -178,12 +178,9 @@ class RowFilter:
         alignment = self.profile.alignment
         if alignment is None:
             return np.zeros(len(alive), bool)
-        characters = np.stack([pairs.english.characters, pairs.target.characters])
-        english, target = pairs.english.tokens, pairs.target.tokens
 
         def evidence(rows: NDArray[np.int64], partners: NDArray[np.int64]) -> NDArray[np.float64]:
-            chosen = np.stack([characters[0, rows], characters[1, partners]])
-            return alignment.evidence(english.take(rows), target.take(partners), chosen)
+            return alignment.evidence(pairs.english.take(rows), pairs.target.take(partners))
 
         return slipped_rows(evidence, alive, alignment.doubtful)
 
