@@ -67,13 +67,11 @@ class Alignment:
     """Area under the curve that tells pairs from neighbours; 0.5 is chance."""
 
     def evidence(self, english: Side, target: Side) -> F64:
-        """Return each row's log-likelihood ratio of being a pair against being neighbours: `[R]`, cut at 3."""
+        """Return each row's log-likelihood ratio of pair against neighbours: `[R]`, at most 3 either way."""
         return _clipped(_features(self.lexicon, english, target, self.ratio) @ self.weights)
 
 
-def learn_alignment(
-    lexicon: Lexicon, english: Side, target: Side, follows: NDArray[np.bool_]
-) -> Alignment:
+def learn_alignment(lexicon: Lexicon, english: Side, target: Side, follows: NDArray[np.bool_]) -> Alignment:
     """Fit the weights on rows as they are and with the next row's target.
 
     Args:

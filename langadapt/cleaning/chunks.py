@@ -139,13 +139,12 @@ def _texts(source: Source) -> Iterator[tuple[str, str]]:
         yield english, target
 
 
-def chunk_path(folder: Path, number: int) -> Path:
-    """Return the file of a chunk: its living rows, their features and the counts."""
+def _path(folder: Path, number: int) -> Path:
     return folder / f"chunk-{number:06d}.arrow"
 
 
-def write_chunk(folder: Path, task: ChunkTask, filtered: FilteredRows) -> None:
-    """Write what is left of a chunk."""
+def _write_chunk(folder: Path, task: ChunkTask, filtered: FilteredRows) -> None:
+    """Write the living rows of a chunk, their features and the counts."""
     alive = np.flatnonzero(filtered.verdicts == 0)
     english, target = filtered.english.take(alive), filtered.target.take(alive)
     features = pair_features(english, target)
@@ -165,7 +164,7 @@ def write_chunk(folder: Path, task: ChunkTask, filtered: FilteredRows) -> None:
         }
     ).replace_schema_metadata({"counts": json.dumps(asdict(_counts(task, filtered)), ensure_ascii=False)})
     with (
-        replacing(chunk_path(folder, task.number)) as temporary,
+        replacing(_path(folder, task.number)) as temporary,
         pa.ipc.new_file(str(temporary), table.schema) as writer,
     ):
         writer.write_table(table)
@@ -195,7 +194,7 @@ def _counts(task: ChunkTask, filtered: FilteredRows) -> ChunkCounts:
 
 def read_counts(folder: Path, number: int) -> ChunkCounts:
     """Read the counts of a chunk."""
-    with pa.memory_map(str(chunk_path(folder, number))) as file:
+    with pa.memory_map(str(_path(folder, number))) as file:
         counts = json.loads(pa.ipc.open_file(file).schema.metadata[b"counts"])
     examples = {rule: [Example(**item) for item in items] for rule, items in counts.pop("examples").items()}
     return ChunkCounts(**counts, examples=examples)
@@ -208,20 +207,16 @@ def chunk_rows(folder: Path, number: int, names: Sequence[str]) -> dict[str, lis
 
 
 def _read(folder: Path, number: int) -> pa.Table:
-    return pa.ipc.open_file(pa.memory_map(str(chunk_path(folder, number)))).read_all()
+    return pa.ipc.open_file(pa.memory_map(str(_path(folder, number)))).read_all()
 
 
 def all_features(folder: Path, alive: Sequence[int]) -> PairFeatures:
-    """Join the features of all chunks in mapped files: memory holds what is looked at.
-
-    Args:
-        folder: of the chunks.
-        alive: living rows of each chunk, in order.
-    """
+    """Join the features of all chunks, with so many living rows each, in memory-mapped files."""
     rows = sum(alive)
     keys = np.empty(rows, np.uint64)
-    parts = _mapped(folder / "parts.bin", (PARTS, rows))
-    bags = _mapped(folder / "bags.bin", (4, rows))
+    # A file of no bytes cannot be mapped.
+    parts = np.memmap(folder / "parts.bin", np.uint64, "w+", shape=(PARTS, max(rows, 1)))[:, :rows]
+    bags = np.memmap(folder / "bags.bin", np.uint64, "w+", shape=(4, max(rows, 1)))[:, :rows]
     first = 0
     for number, count in enumerate(alive):
         chunk, here = _read(folder, number), slice(first, first + count)
@@ -250,23 +245,10 @@ def _flat(column: pa.ChunkedArray) -> NDArray[Any]:
     return np.asarray(pc.list_flatten(column).to_numpy())
 
 
-def _mapped(path: Path, shape: tuple[int, int]) -> NDArray[np.uint64]:
-    return np.memmap(path, np.uint64, "w+", shape=shape) if shape[1] else np.zeros(shape, np.uint64)
-
-
-_STATE: dict[str, RowFilter] = {}
-
-
 def filter_chunks(
     tasks: Iterator[ChunkTask], row_filter: RowFilter, folder: Path, *, workers: int
 ) -> Iterator[int]:
-    """Filter all chunks that the folder does not hold yet.
-
-    Args:
-        tasks: chunks in order; they are read as they are needed.
-        row_filter: the rules.
-        folder: where the results are written.
-        workers: processes; 1 works in this one.
+    """Filter all chunks that the folder does not hold yet, in this process (`workers` 1) or in new ones.
 
     Yields:
         Rows of each chunk that is complete, as it completes.
@@ -276,9 +258,11 @@ def filter_chunks(
     """
     if workers == 1:
         for task in tasks:
-            if not chunk_path(folder, task.number).exists():
-                write_chunk(folder, task, row_filter(task.english, task.target, task.source))
-            yield len(task.english)
+            yield (
+                len(task.english)
+                if _path(folder, task.number).exists()
+                else _filter(task, folder, row_filter)
+            )
         return
     # Fresh processes: a fork of one that runs threads may hang, and would copy all that this one has loaded.
     fresh = multiprocessing.get_context("spawn")
@@ -286,7 +270,7 @@ def filter_chunks(
         running: set[Future[int]] = set()
         try:
             for task in tasks:
-                if chunk_path(folder, task.number).exists():
+                if _path(folder, task.number).exists():
                     yield len(task.english)
                     continue
                 running.add(pool.submit(_filter, task, folder))
@@ -304,6 +288,10 @@ def filter_chunks(
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+_STATE: dict[str, RowFilter] = {}
+"""A worker process' filter, sent once and not with each task."""
+
+
 def _start(row_filter: RowFilter) -> None:
     # Ctrl-C reaches all of them; the first process ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -312,13 +300,14 @@ def _start(row_filter: RowFilter) -> None:
     _STATE["filter"] = row_filter
 
 
-def _filter(task: ChunkTask, folder: Path) -> int:
-    write_chunk(folder, task, _STATE["filter"](task.english, task.target, task.source))
+def _filter(task: ChunkTask, folder: Path, row_filter: RowFilter | None = None) -> int:
+    row_filter = row_filter or _STATE["filter"]
+    _write_chunk(folder, task, row_filter(task.english, task.target, task.source))
     return len(task.english)
 
 
 def _end_with_parent() -> None:
-    """A killed first process ends nobody: without this its workers would wait for work for ever."""
+    """End this worker when the first process is killed; it would wait for work for ever."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from langadapt.cleaning.duplicates import bags, edits_within, mix, segments
+from langadapt.cleaning.duplicates import bags, bags_near, edits_within, mix, segments
 from langadapt.cleaning.words import (
     TokenHash,
     TokenRows,
@@ -21,6 +21,7 @@ from langadapt.cleaning.words import (
 from langadapt.data.images import ImageFile, open_image
 from langadapt.data.pairs import Pairs
 from langadapt.data.retrieval import RetrievalSet, load_captions, load_retrieval
+from langadapt.data.tokens import consecutive
 from langadapt.errors import DataError, MissingDataError, Progress, Report
 from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
 from langadapt.recipes.find import RecipeFile
@@ -39,8 +40,6 @@ LEAST_LIKENESS = 0.97
 """Correlation of two thumbnails from which they are one picture: scaled, compressed and brightened copies of
 photos reach 0.98, other photos and drawn scenes with one background 0.95."""
 
-_THUMBNAIL = 24
-
 
 @dataclass(frozen=True, kw_only=True)
 class Captions:
@@ -53,7 +52,7 @@ class Captions:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SideIndex:
-    """One side of all test sets, made for looking up: sorted keys of whole captions and of their thirds."""
+    """One side of all test sets, made for looking up: keys of whole captions and of their thirds."""
 
     keys: U64
     tokens: TokenRows
@@ -76,7 +75,7 @@ def _side_index(texts: set[str], hashes: TokenHash) -> SideIndex:
     mended = {decoded(without_entities(text)) for text in texts}  # as training texts are, unless told not to
     words = [row for row in map(fold_tokens, sorted(texts | mended)) if len(row) >= SHORTEST]
     tokens = token_rows(words, hashes)
-    keys = np.unique(np.array([fold_key(row) for row in words], np.uint64))
+    keys = np.array([fold_key(row) for row in words], np.uint64)
     return SideIndex(keys=keys, tokens=tokens, bags=bags(tokens), parts=tuple(_sorted_parts(tokens)))
 
 
@@ -88,10 +87,7 @@ def leaked_exactly(index: SideIndex, keys: U64, lengths: I64) -> NDArray[np.bool
         keys: `fold_key` of each text, `[R]`.
         lengths: words of each text, `[R]`.
     """
-    if not len(index.keys):
-        return np.zeros(len(keys), bool)
-    nearest = np.minimum(np.searchsorted(index.keys, keys), len(index.keys) - 1)
-    return np.asarray((index.keys[nearest] == keys) & (lengths >= SHORTEST))
+    return np.isin(keys, index.keys) & (lengths >= SHORTEST)
 
 
 def nearest_caption(index: SideIndex, rows: TokenRows, most_share: float) -> NDArray[np.float32]:
@@ -110,10 +106,7 @@ def nearest_caption(index: SideIndex, rows: TokenRows, most_share: float) -> NDA
     for text, caption in _candidates(index, rows):
         longer = np.maximum(rows.lengths[text], index.tokens.lengths[caption])
         most = np.floor(most_share * longer).astype(np.int64)
-        apart = sum(
-            np.bitwise_count(own[half][text] ^ index.bags[half][caption]).astype(np.int64) for half in (0, 1)
-        )
-        for number in np.flatnonzero((most > 0) & (apart <= 2 * most)).tolist():
+        for number in np.flatnonzero(bags_near(own, text, index.bags, caption, most)).tolist():
             row, other, limit = int(text[number]), int(caption[number]), int(most[number])
             edits = edits_within(rows.row(row).tolist(), index.tokens.row(other).tolist(), limit)
             if edits <= limit:
@@ -140,18 +133,11 @@ def _candidates(index: SideIndex, rows: TokenRows) -> Iterator[tuple[I64, I64]]:
             many = np.searchsorted(known, keys, side="right") - low
             for start in range(0, len(keys), 2000):
                 few = slice(start, start + 2000)
-                text = np.repeat(texts[few], many[few])
-                first = np.repeat(low[few] - (np.cumsum(many[few]) - many[few]), many[few])
-                if len(text):
-                    yield text, captions[first + np.arange(len(text))]
+                yield np.repeat(texts[few], many[few]), captions[consecutive(low[few], many[few])]
 
 
 def test_captions(language: RecipeFile[LanguageRecipe]) -> tuple[list[Captions], list[str]]:
-    """Read the captions of a language's test sets.
-
-    Returns:
-        Captions of both sides, and one line for each test set that is not on this machine.
-    """
+    """Read both sides of a language's test sets, and one line for each set that is not on this machine."""
     captions: list[Captions] = []
     missing: list[str] = []
     for name in language.recipe.evaluate:
@@ -194,11 +180,6 @@ def leaked_images(
 
     An image that cannot be read is no other's copy.
 
-    Args:
-        train: file of each training image by its id.
-        test: the same of the test images.
-        report: told what is done.
-
     Returns:
         The test image of each such training image, in the order of the training images.
     """
@@ -222,8 +203,7 @@ def leaked_images(
 
 def _thumbnail(image: Image.Image) -> NDArray[np.float32]:
     """Return brightness in 24 x 24 places, of mean 0 and variance 1."""
-    side = (_THUMBNAIL, _THUMBNAIL)
-    grey = np.asarray(image.convert("L").resize(side, Image.Resampling.LANCZOS), np.float32)
+    grey = np.asarray(image.convert("L").resize((24, 24), Image.Resampling.LANCZOS), np.float32)
     grey -= grey.mean()
     scaled: NDArray[np.float32] = grey / max(float(np.sqrt((grey**2).mean())), 1e-6)
     return scaled
@@ -261,7 +241,7 @@ def local_test_sets(names: Sequence[str], report: Report) -> list[RetrievalSet]:
 
 
 def leaks(pairs: Pairs, tests: Sequence[RetrievalSet], report: Report) -> dict[int, str]:
-    """Find images of the pairs, by number, that are a test set's; names mean nothing across sets."""
+    """Find images of the pairs, by number, that are test images, whatever their names."""
     test = {f"{found.name}: {path.name}": path for found in tests for path in found.images or ()}
     return leaked_images(dict(enumerate(pairs.images)), test, report)
 
@@ -269,13 +249,7 @@ def leaks(pairs: Pairs, tests: Sequence[RetrievalSet], report: Report) -> dict[i
 def without_test_images(
     pairs: Pairs, tests: Sequence[RetrievalSet], *, keep: bool, report: Report
 ) -> CheckedPairs:
-    """Compare the images of pairs with those of test sets.
-
-    Args:
-        pairs: as they were read.
-        tests: sets with images; none: nothing is compared.
-        keep: keep the pairs, and say how many.
-        report: told what is done and found.
+    """Compare the images of pairs with those of test sets, and drop the test images, or keep and count them.
 
     Raises:
         DataError: every image is a test image.

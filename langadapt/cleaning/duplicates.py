@@ -43,6 +43,14 @@ def bags(rows: TokenRows) -> U64:
     return found
 
 
+def bags_near(one: U64, rows: I64, other: U64, others: I64, edits: I64) -> NDArray[np.bool_]:
+    """Tell which pairs of a column of `one` and one of `other` may lie within so many edits, above 0."""
+    apart = np.zeros(len(rows), np.int64)
+    for bag, other_bag in zip(one, other, strict=True):
+        apart += np.bitwise_count(bag[rows] ^ other_bag[others])
+    return (edits > 0) & (apart <= 2 * edits)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PairFeatures:
     """What rows are compared by; arrays in memory or mapped: `keys [R]`, `parts [20, R]`, `bags [4, R]`
@@ -91,7 +99,7 @@ def find_duplicates(features: PairFeatures, near_share: float, report: Report) -
     Args:
         features: of all rows, in order.
         near_share: of the words of both sides, in which a near duplicate may differ; 0 looks for none.
-        report: told what is done.
+        report: receives progress.
     """
     exact = np.full(len(features), -1, np.int64)
     for places in _shares(np.asarray(features.keys)):
@@ -101,27 +109,24 @@ def find_duplicates(features: PairFeatures, near_share: float, report: Report) -
         exact[places] = np.where(origin < places, origin, -1)
     near = np.full(len(features), -1, np.int64)
     if near_share > 0 and len(features):
-        lengths = (features.english.lengths, features.target.lengths)
-        for row, other in _near_pairs(features, exact < 0, near_share, lengths, report):
+        for row, other in _near_pairs(features, exact < 0, near_share, report):
             if near[other] < 0 and near[row] < 0:
                 near[row] = other
     return Duplicates(exact=exact, near=near)
 
 
 def _near_pairs(
-    features: PairFeatures, alive: NDArray[np.bool_], share: float, lengths: tuple[I64, I64], report: Report
+    features: PairFeatures, alive: NDArray[np.bool_], share: float, report: Report
 ) -> Iterator[tuple[int, int]]:
     """Yield pairs within the share of edits, sorted: the later row, then the earlier one."""
-    total = lengths[0] + lengths[1]
+    lengths = (features.english.lengths, features.target.lengths)
+    total, long = lengths[0] + lengths[1], (lengths[0] >= _LONG) & (lengths[1] >= _LONG)
     codes: list[U64] = []
-    columns = list(_columns())
-    for number, column in enumerate(columns):
-        for rows, earlier in _candidates(features, alive, lengths, column):
+    columns = [*((places, alive) for places in _HALVES), *((places, alive & long) for places in _THIRDS)]
+    for number, (places, wanted) in enumerate(columns):
+        for rows, earlier in _candidates(features, wanted, places):
             most = np.floor(share * np.maximum(total[rows], total[earlier])).astype(np.int64)
-            apart = np.zeros(len(rows), np.int64)
-            for bag in features.bags:
-                apart += np.bitwise_count(bag[rows] ^ bag[earlier])
-            close = (most > 0) & (apart <= 2 * most)
+            close = bags_near(features.bags, rows, features.bags, earlier, most)
             codes.append(rows[close].astype(np.uint64) << np.uint64(32) | earlier[close].astype(np.uint64))
         codes = [np.unique(np.concatenate(codes))] if codes else []
         report(Progress(stage="near duplicates", done=number + 1, total=len(columns)))
@@ -136,59 +141,45 @@ def _near_pairs(
                 yield row, other
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Column:
-    """Two parts of a pair, each choice of variants as two rows of `parts`."""
+_TARGET = HALVES + THIRDS
+_VARIANTS = [(0, 0), (0, 1), (1, 0), (1, 1)]
 
-    variants: tuple[tuple[int, int], ...]
-    long: bool
-    """Only long rows are compared."""
-
-
-def _columns() -> Iterator[_Column]:
-    """Two edits leave two of a pair's four halves untouched; two edits on each side leave a third on each."""
-    target = HALVES + THIRDS
-    halves, thirds = HALVES // 2, THIRDS // 2
-    for (side, part), (side2, part2) in itertools.combinations(
-        itertools.product((0, target), range(halves)), 2
-    ):
-        variants = [
-            (side + halves * variant + part, side2 + halves * variant2 + part2)
-            for variant, variant2 in itertools.product(range(2), repeat=2)
-            if side != side2 or variant == variant2
-        ]
-        yield _Column(variants=tuple(variants), long=False)
-    for part, part2 in itertools.product(range(thirds), repeat=2):
-        variants = [
-            (HALVES + thirds * variant + part, target + HALVES + thirds * variant2 + part2)
-            for variant, variant2 in itertools.product(range(2), repeat=2)
-        ]
-        yield _Column(variants=tuple(variants), long=True)
+# Two edits leave two of a pair's four halves untouched; two edits on each side leave a third on each. For
+# each two parts: the rows of `parts` that hold their variants. Halves of one side are of one variant.
+_HALVES = [
+    [
+        (side + 2 * variant + part, side2 + 2 * variant2 + part2)
+        for variant, variant2 in _VARIANTS
+        if side != side2 or variant == variant2
+    ]
+    for (side, part), (side2, part2) in itertools.combinations(itertools.product((0, _TARGET), range(2)), 2)
+]
+_THIRDS = [
+    [(HALVES + 3 * a + part, _TARGET + HALVES + 3 * b + part2) for a, b in _VARIANTS]
+    for part, part2 in itertools.product(range(3), repeat=2)
+]
 
 
 def _candidates(
-    features: PairFeatures, alive: NDArray[np.bool_], lengths: tuple[I64, I64], column: _Column
+    features: PairFeatures, wanted: NDArray[np.bool_], places: Sequence[tuple[int, int]]
 ) -> Iterator[tuple[I64, I64]]:
-    """Yield rows that share both parts, the later row first.
+    """Yield wanted rows that share two parts, the later row first.
 
     A row's variants stand in one list: texts of unlike length are cut alike in different variants.
     """
     keys, owners = [], []
-    for place, place2 in column.variants:
+    for place, place2 in places:
         one, other = np.asarray(features.parts[place]), np.asarray(features.parts[place2])
-        wanted = alive & (one != 0) & (other != 0)
-        if column.long:
-            wanted &= (lengths[0] >= _LONG) & (lengths[1] >= _LONG)
-        rows = np.flatnonzero(wanted)
+        rows = np.flatnonzero(wanted & (one != 0) & (other != 0))
         keys.append(mix(one[rows] * np.uint64(3) + mix(other[rows])))
         owners.append(rows)
     key, owner = np.concatenate(keys), np.concatenate(owners)
     del keys, owners
     order = np.argsort(owner, kind="stable")
     key, owner = key[order], owner[order]
-    for places in _shares(key):
-        for later, earlier in _equal_pairs(key[places]):
-            yield owner[places[later]], owner[places[earlier]]
+    for share in _shares(key):
+        for later, earlier in _equal_pairs(key[share]):
+            yield owner[share[later]], owner[share[earlier]]
 
 
 def _shares(keys: U64) -> Iterator[I64]:
