@@ -1,12 +1,11 @@
 """From corpora to one clean corpus: learn, filter chunk by chunk, find duplicates, write."""
 
-import hashlib
 import json
 import re
 import shutil
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +41,7 @@ from langadapt.cleaning.rules import (
     SourceCount,
     markdown,
 )
+from langadapt.cleaning.words import hash64
 from langadapt.data.rows import CONTAMINATION_KEY
 from langadapt.errors import DataError, Progress, Report
 from langadapt.files.atomic import replacing, write_text
@@ -55,6 +55,9 @@ Agreement = Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]]
 PAIRS = "pairs.parquet"
 _CODE_VERSION = 3
 _TEXTS = ("english", "target", "row")
+_LATE = ("duplicate", "near_duplicate", "disagreement")
+"""Rules that look at all rows together."""
+
 _SCHEMA = pa.schema(
     [
         ("english", pa.string()),
@@ -99,11 +102,6 @@ def build_parallel(plan: BuildPlan, out: Path, report: Report) -> BuildReport:
     An interrupted build goes on with the chunks that are missing when the same command is given again. The
     bytes of all files depend on rows, rules and test captions only, not on the number of processes.
 
-    Args:
-        plan: what to build.
-        out: folder of the result.
-        report: told what is done.
-
     Raises:
         DataError: unreadable data, a folder's name that cannot be a recipe's, nothing left.
     """
@@ -129,16 +127,16 @@ def build_parallel(plan: BuildPlan, out: Path, report: Report) -> BuildReport:
             report(Progress(stage="rules", done=done, total=sum(read.rows)))
         chunks = _final_verdicts(plan, work, [read_counts(work, n) for n in range(read.chunks)], report)
         check = None if plan.tests is None else _check(plan, plan.tests, chunks)
-        total = _write_pairs(out, chunks, check)
-        result = _report(plan, total, check, row_filter)
-        write_text(out / "report.json", json.dumps(result.to_dict(), ensure_ascii=False, indent=2) + "\n")
+        written = _write_pairs(out, chunks, check)
+        result = _report(plan, chunks, written, check, row_filter)
+        write_text(out / "report.json", json.dumps(asdict(result), ensure_ascii=False, indent=2) + "\n")
         write_text(out / "report.md", markdown(result, name))
         write_text(out / f"{name}.yaml", dump_recipe(_recipe(plan, name, result.written)))
     shutil.rmtree(out / ".work")
     return result
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class _Chunk:
     """A chunk on disk and the final verdict of each of its living rows."""
 
@@ -152,10 +150,6 @@ class _Chunk:
 
     def columns(self, *names: str) -> dict[str, list[Any]]:
         return chunk_rows(self.folder, self.number, names)
-
-    def copies(self, rows: Sequence[int]) -> list[int]:
-        """How often rows of this chunk, by their numbers in the source, are written."""
-        return [copies(self.source.found.recipe.name, row, self.source.weight) for row in rows]
 
 
 def _final_verdicts(
@@ -174,16 +168,17 @@ def _final_verdicts(
     for number, item in enumerate(counts):
         here = slice(first, first + item.alive)
         source = plan.sources[item.source]
-        chunk = _Chunk(
-            folder=work, number=number, counts=item, source=source, verdicts=verdicts[here],
-            repeats=repeats[here],
-        )  # fmt: skip
+        chunk = _Chunk(work, number, item, source, verdicts[here], repeats[here])
         chunks.append(chunk)
         first += item.alive
         if plan.agreement is not None and rules.runs("disagreement"):
             low = _agreement(plan.agreement, chunk) < rules.least_agreement
             chunk.verdicts[(chunk.verdicts == 0) & low] = CODES["disagreement"]
             report(Progress(stage="agreement", done=first, total=len(verdicts)))
+        if source.weight < 1:
+            name, rows = source.found.recipe.name, chunk.columns("row")["row"]
+            unwritten = np.array([copies(name, row, source.weight) == 0 for row in rows], bool)
+            chunk.verdicts[(chunk.verdicts == 0) & unwritten] = CODES["weight"]
     return chunks
 
 
@@ -206,80 +201,61 @@ def _check(plan: BuildPlan, tests: Sequence[Captions], chunks: Sequence[_Chunk])
     sets: Counter[str] = Counter()
     for item in tests:
         sets[item.set_name] += len(item.texts)
-    kept = 0
-    for chunk in chunks:
-        columns = chunk.columns("row", "leak")
-        leaks = np.flatnonzero(np.array(columns["leak"], bool) & (chunk.verdicts == 0)).tolist()
-        kept += sum(count > 0 for count in chunk.copies([columns["row"][row] for row in leaks]))
+    kept = sum(
+        int((np.array(chunk.columns("leak")["leak"], bool) & (chunk.verdicts == 0)).sum()) for chunk in chunks
+    )
     found = sum(chunk.counts.leaks for chunk in chunks)
     return ContaminationCheck(sets=dict(sets), found=found, kept=kept, missing=plan.missing_tests)
 
 
-@dataclass(kw_only=True)
-class _Total:
-    """Counts of all chunks, added up while rows are written."""
-
-    dropped: Counter[str] = field(default_factory=Counter)
-    normalised: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, list[Example]] = field(default_factory=dict)
-    read: Counter[int] = field(default_factory=Counter)
-    kept: Counter[int] = field(default_factory=Counter)
-    written: int = 0
-
-
-def _write_pairs(out: Path, chunks: Sequence[_Chunk], check: ContaminationCheck | None) -> _Total:
-    """Write the kept rows; a file without metadata of a check says that nobody has checked."""
-    total = _Total()
-    for chunk in chunks:
-        total.dropped.update(chunk.counts.dropped)
-        total.normalised.update(chunk.counts.normalised)
-        total.read[chunk.counts.source] += chunk.counts.rows
-        for rule, examples in chunk.counts.examples.items():
-            total.examples.setdefault(rule, []).extend(examples)
+def _write_pairs(out: Path, chunks: Sequence[_Chunk], check: ContaminationCheck | None) -> int:
+    """Write the kept rows and count them; a file without metadata of a check says that nobody has checked."""
     metadata = {}
     if check is not None:
         facts = {"sets": dict(check.sets), "found": check.found, "kept": check.kept}
         metadata[CONTAMINATION_KEY] = json.dumps(facts, sort_keys=True).encode()
+    written = 0
     with replacing(out / PAIRS) as temporary:
         schema = _SCHEMA.with_metadata(metadata)
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for chunk in chunks:
-                table = pa.table(_kept_rows(chunks, chunk, total), schema=_SCHEMA)
+                table = _kept_rows(chunk)
                 if table.num_rows:
                     writer.write_table(table)
-                total.written += table.num_rows
-        if not total.written:
-            raise DataError(f"{out}: no row is left of {total.read.total()}; look at the rules, --off RULE")
-    return total
+                written += table.num_rows
+        if not written:
+            read = sum(chunk.counts.rows for chunk in chunks)
+            raise DataError(f"{out}: no row is left of {read}; look at the rules, --off RULE")
+    return written
 
 
-def _kept_rows(chunks: Sequence[_Chunk], chunk: _Chunk, total: _Total) -> Mapping[str, Any]:
-    """Return the columns that are written of a chunk, and count what is not."""
-    recipe = chunk.source.found.recipe
+def _kept_rows(chunk: _Chunk) -> pa.Table:
+    recipe, weight = chunk.source.found.recipe, chunk.source.weight
     columns = chunk.columns(*_TEXTS)
-    for rule in ("duplicate", "near_duplicate", "disagreement"):
-        dropped = np.flatnonzero(chunk.verdicts == CODES[rule])
-        if len(dropped):
-            total.dropped[rule] += len(dropped)
-        shown = total.examples.setdefault(rule, [])
-        for row in dropped[: EXAMPLES - len(shown)].tolist():
-            repeats = _source_row(chunks, int(chunk.repeats[row]))
-            english, target, number = (columns[name][row] for name in _TEXTS)
-            shown.append(Example.cut(recipe.name, number, english, target, repeats=repeats))
-    alive = np.flatnonzero(chunk.verdicts == 0).tolist()
-    times = chunk.copies([columns["row"][row] for row in alive])
-    total.dropped["weight"] += times.count(0)
-    total.kept[chunk.counts.source] += len(times) - times.count(0)
-    rows = [row for row, count in zip(alive, times, strict=True) for _ in range(count)]
+    rows = [
+        row
+        for row in np.flatnonzero(chunk.verdicts == 0).tolist()
+        for _ in range(copies(recipe.name, columns["row"][row], weight))
+    ]
     english, target, source_row = ([columns[name][row] for row in rows] for name in _TEXTS)
-    return {
-        "english": english,
-        "target": target,
-        "source": [recipe.name] * len(rows),
-        "licence": [recipe.licence] * len(rows),
-        "source_row": source_row,
-        "weight": [chunk.source.weight] * len(rows),
-    }
+    names, licences, weights = ([value] * len(rows) for value in (recipe.name, recipe.licence, weight))
+    return pa.table([english, target, names, licences, source_row, weights], schema=_SCHEMA)
+
+
+def _examples(chunks: Sequence[_Chunk], chunk: _Chunk, rule: str, most: int) -> list[Example]:
+    """Return the first rows of a chunk that a late rule dropped."""
+    dropped = np.flatnonzero(chunk.verdicts == CODES[rule])[:most].tolist()
+    columns = chunk.columns(*_TEXTS) if dropped else {}
+    return [
+        Example.cut(
+            chunk.source.found.recipe.name,
+            columns["row"][row],
+            columns["english"][row],
+            columns["target"][row],
+            repeats=_source_row(chunks, int(chunk.repeats[row])),
+        )
+        for row in dropped
+    ]
 
 
 def _source_row(chunks: Sequence[_Chunk], row: int) -> str:
@@ -303,34 +279,51 @@ def copies(source: str, row: int, weight: float) -> int:
     whole = int(weight)
     if whole == weight:
         return whole
-    digest = hashlib.blake2b(f"{source} {row}".encode(), digest_size=8).digest()
-    return whole + (int.from_bytes(digest, "little") / 2**64 < weight - whole)
+    return whole + (hash64(f"{source} {row}") / 2**64 < weight - whole)
 
 
 def _report(
-    plan: BuildPlan, total: _Total, check: ContaminationCheck | None, row_filter: RowFilter
+    plan: BuildPlan,
+    chunks: Sequence[_Chunk],
+    written: int,
+    check: ContaminationCheck | None,
+    row_filter: RowFilter,
 ) -> BuildReport:
-    sources = [
-        SourceCount(
-            name=source.found.recipe.name,
-            licence=source.found.recipe.licence,
-            weight=source.weight,
-            rows=total.read[number],
-            kept=total.kept[number],
-        )
-        for number, source in enumerate(plan.sources)
-    ]
-    examples = {rule: total.examples.get(rule, [])[:EXAMPLES] for rule in (*NORMALISING, *DROPPING)}
+    """Add up what became of all rows."""
+    dropped, normalised = Counter[str](), Counter[str]()
+    read, kept = Counter[int](), Counter[int]()
+    examples: defaultdict[str, list[Example]] = defaultdict(list)
+    for chunk in chunks:
+        counts = chunk.counts
+        normalised.update(counts.normalised)
+        dropped.update(counts.dropped)
+        late = np.bincount(chunk.verdicts, minlength=len(CODES) + 1)
+        dropped.update({rule: int(late[CODES[rule]]) for rule in (*_LATE, "weight")})
+        read[counts.source] += counts.rows
+        kept[counts.source] += int(late[0])
+        for rule in (*NORMALISING, *DROPPING):
+            most = EXAMPLES - len(examples[rule])
+            examples[rule] += counts.examples.get(rule, [])[:most]
+            examples[rule] += _examples(chunks, chunk, rule, most) if rule in _LATE else []
     return BuildReport(
-        rows=total.read.total(),
-        kept=total.kept.total(),
-        written=total.written,
-        normalised={rule: total.normalised[rule] for rule in NORMALISING if total.normalised[rule]},
-        dropped={rule: total.dropped[rule] for rule in DROPPING if total.dropped[rule]},
+        rows=read.total(),
+        kept=kept.total(),
+        written=written,
+        normalised={rule: normalised[rule] for rule in NORMALISING if normalised[rule]},
+        dropped={rule: dropped[rule] for rule in DROPPING if dropped[rule]},
         examples={rule: rows for rule, rows in examples.items() if rows},
         off=row_filter.off(judged=plan.agreement is not None),
         notes=row_filter.notes(),
-        sources=sources,
+        sources=[
+            SourceCount(
+                name=source.found.recipe.name,
+                licence=source.found.recipe.licence,
+                weight=source.weight,
+                rows=read[number],
+                kept=kept[number],
+            )
+            for number, source in enumerate(plan.sources)
+        ],
         contamination=check,
     )
 

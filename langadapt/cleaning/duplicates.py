@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.cleaning.words import Side, TokenRows, pair_key
+from langadapt.cleaning.words import Side, TokenRows, hash64
 from langadapt.errors import Progress, Report
 
 I64 = NDArray[np.int64]
@@ -83,7 +83,8 @@ def pair_features(english: Side, target: Side) -> PairFeatures:
             # 0 says that this variant has no such part.
             shown = np.where(cut.valid[:, None, :], np.maximum(cut.parts, np.uint64(1)), np.uint64(0))
             parts.append(shown.reshape(shown.shape[0] * shown.shape[1], len(side)))
-    keys = [pair_key(a, b) for a, b in zip(english.words, target.words, strict=True)]
+    words = zip(english.words, target.words, strict=True)
+    keys = [hash64("".join(own) + "\t" + "".join(other)) for own, other in words]
     return PairFeatures(
         keys=np.array(keys, np.uint64),
         parts=np.concatenate(parts),

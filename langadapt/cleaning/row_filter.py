@@ -87,11 +87,7 @@ class RowFilter:
         )
 
     def off(self, *, judged: bool) -> dict[str, str]:
-        """Return the rules that do not run, with the reason.
-
-        Args:
-            judged: whether a model judges the agreement of the two sides.
-        """
+        """Return the rules that do not run, with the reason; `judged`: a model judges the agreement."""
         rules = self.rules
         off = dict(self.profile.off)
         missing = {"English": identifier(["en"]).missing, "the target": identifier(self.codes).missing}
@@ -124,39 +120,33 @@ class RowFilter:
         return notes
 
     @cached_property
-    def _latin(self) -> ScriptShare:
-        return ScriptShare(scripts=["Latn"])
-
-    @cached_property
-    def _own(self) -> ScriptShare:
-        return ScriptShare(scripts=self.scripts)
+    def _shares(self) -> tuple[ScriptShare, ScriptShare]:
+        """Of Latin, and of the language's own scripts."""
+        return ScriptShare(scripts=["Latn"]), ScriptShare(scripts=self.scripts)
 
     @cached_property
     def _identifiers(self) -> list[Callable[[str], bool] | None]:
         return [identifier(["en"]).is_foreign, identifier(self.codes).is_foreign]
 
     def _script_shares(self, pairs: NormalisedRows) -> NDArray[np.float64]:
-        sides = ((self._latin, pairs.english), (self._own, pairs.target))
+        sides = zip(self._shares, (pairs.english, pairs.target), strict=True)
         return np.array([[share(words) for words in side.words] for share, side in sides])
 
     def _swapped(self, pairs: NormalisedRows, shares: NDArray[np.float64]) -> Mask:
         found = np.zeros(len(pairs.english), bool)
+        latin, own = self._shares
         for row in np.flatnonzero((shares < 0.5).all(axis=0)).tolist():
-            english, target = pairs.english.words[row], pairs.target.words[row]
-            found[row] = self._own(english) >= 0.5 and self._latin(target) >= 0.5
+            found[row] = own(pairs.english.words[row]) >= 0.5 and latin(pairs.target.words[row]) >= 0.5
         if self.profile.sides is not None and "Latn" in self.scripts:
-            reversed_sides = self._reads_like_the_other(pairs)
-            found |= reversed_sides[0] & reversed_sides[1]
+            found |= np.logical_and(*self._reads_like_the_other(pairs))
         return found
 
-    def _reads_like_the_other(self, pairs: NormalisedRows) -> list[Mask]:
+    def _reads_like_the_other(self, pairs: NormalisedRows) -> tuple[Mask, Mask]:
         """Return which English sides read like the target column, and which target sides like English."""
-        assert self.profile.sides is not None
-        odds = [self.profile.sides.english_odds(side.tokens) for side in (pairs.english, pairs.target)]
-        return [
-            clearly(-odds[0], pairs.english.tokens.lengths),
-            clearly(odds[1], pairs.target.tokens.lengths),
-        ]
+        sides, english, target = self.profile.sides, pairs.english.tokens, pairs.target.tokens
+        assert sides is not None
+        english_odds, target_odds = sides.english_odds(english), sides.english_odds(target)
+        return clearly(-english_odds, english.lengths), clearly(target_odds, target.lengths)
 
     def _foreign(self, pairs: NormalisedRows, alive: Mask) -> Mask:
         sides = self.profile.sides

@@ -1,8 +1,8 @@
 """Cleaning rules: their names, order and limits, and the report of what each one did."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self
+from dataclasses import dataclass, fields
+from typing import Literal, Self
 
 from langadapt.errors import DataError
 
@@ -138,10 +138,6 @@ class BuildReport:
     sources: Sequence[SourceCount]
     contamination: ContaminationCheck | None
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values under stable keys."""
-        return asdict(self)
-
     def lines(self) -> list[tuple[str, str, str, str]]:
         """Return rule, rows, percent of all rows and meaning, for tables."""
         lines = []
@@ -198,11 +194,8 @@ def contamination_lines(check: ContaminationCheck | None) -> list[str]:
     if check is None:
         return ["Contamination: unchecked."]
     sets = ", ".join(f"{name} ({count:,} captions)" for name, count in check.sets.items())
-    what = (
-        f"{check.kept:,} of them are in the data, and every later score says so"
-        if check.kept
-        else "none was kept"
-    )
+    in_data = f"{check.kept:,} of them are in the data, and every later score says so"
+    what = in_data if check.kept else "none was kept"
     lines = [f"Contamination: {check.found:,} rows hold test captions, {what}; checked against {sets}."]
     return lines + [f"Not checked against {line}" for line in check.missing]
 

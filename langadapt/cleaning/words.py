@@ -4,7 +4,7 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import ftfy
@@ -49,22 +49,15 @@ def fold_tokens(text: str) -> list[str]:
 def fold_key(words: Sequence[str]) -> int:
     """Return a 64-bit number that is equal for texts which differ in case, punctuation and white space only.
 
-    Args:
-        words: what `fold_tokens` makes of a text.
-
     Example:
         >>> fold_key(fold_tokens("A dog's life.")) == fold_key(fold_tokens("a DOGS life"))
         True
     """
-    return _hash("".join(words))
+    return hash64("".join(words))
 
 
-def pair_key(english: Sequence[str], target: Sequence[str]) -> int:
-    """Return one key for both sides together."""
-    return _hash("".join(english) + "\t" + "".join(target))
-
-
-def _hash(text: str) -> int:
+def hash64(text: str) -> int:
+    """Hash a text to 64 bits, the same in every process."""
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
@@ -100,15 +93,14 @@ class TokenHash(dict[str, int]):
     def __missing__(self, word: str) -> int:
         if len(self) > _MOST_WORDS_KEPT:
             self.clear()
-        self[word] = found = _hash(word) & 0xFFFFFFFF
+        self[word] = found = hash64(word) & 0xFFFFFFFF
         return found
 
 
-def token_rows(texts: Iterable[Sequence[str]], hashes: TokenHash) -> TokenRows:
+def token_rows(texts: Sequence[Sequence[str]], hashes: TokenHash) -> TokenRows:
     """Hash the words of some texts."""
-    rows = list(texts)
-    ids = np.array([hashes[word] for row in rows for word in row], np.uint32)
-    return TokenRows(ids=ids, offsets=row_offsets(np.array([len(row) for row in rows], np.int64)))
+    ids = np.array([hashes[word] for words in texts for word in words], np.uint32)
+    return TokenRows(ids=ids, offsets=row_offsets(np.array(list(map(len, texts)), np.int64)))
 
 
 def row_offsets(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -168,14 +160,7 @@ class NormalisedRows:
 def normalise_rows(
     english: Sequence[str], target: Sequence[str], rules: CleaningRules, hashes: TokenHash
 ) -> NormalisedRows:
-    """Normalise the texts of some rows and split them into words.
-
-    Args:
-        english: raw English sides.
-        target: raw target sides.
-        rules: say which normalising rules run.
-        hashes: word numbers, kept from call to call.
-    """
+    """Normalise the raw texts of some rows and split them into words; `hashes` is kept from call to call."""
     active = [(name, normalise) for name, normalise in NORMALISERS.items() if rules.runs(name)]
     changed: dict[str, set[int]] = {}
     sides: tuple[list[str], list[str]] = ([], [])
@@ -244,18 +229,17 @@ NORMALISERS = {
 }
 """Normalising rules, in the order in which they run."""
 
-# ISO 15924 code -> how the names of its letters start.
+# ISO 15924 code -> first words of its letters' names.
 _NAMES = {
-    "Adlm": ("ADLAM",), "Arab": ("ARABIC",), "Armn": ("ARMENIAN",), "Beng": ("BENGALI",), "Bopo":
-    ("BOPOMOFO",), "Cans": ("CANADIAN",), "Cher": ("CHEROKEE",), "Copt": ("COPTIC",), "Cyrl": ("CYRILLIC",),
-    "Deva": ("DEVANAGARI",), "Ethi": ("ETHIOPIC",), "Geor": ("GEORGIAN",), "Grek": ("GREEK",),
-    "Gujr": ("GUJARATI",), "Guru": ("GURMUKHI",), "Hang": ("HANGUL",), "Hani": ("CJK",), "Hans": ("CJK",),
-    "Hant": ("CJK",), "Hebr": ("HEBREW",), "Hira": ("HIRAGANA",), "Jpan": ("CJK", "HIRAGANA", "KATAKANA"),
-    "Kana": ("KATAKANA",), "Khmr": ("KHMER",), "Knda": ("KANNADA",), "Kore": ("HANGUL", "CJK"), "Laoo":
-    ("LAO",), "Latn": ("LATIN",), "Mlym": ("MALAYALAM",), "Mong": ("MONGOLIAN",), "Mtei": ("MEETEI",), "Mymr":
-    ("MYANMAR",), "Nkoo": ("NKO",), "Olck": ("OL",), "Orya": ("ORIYA",), "Sinh": ("SINHALA",), "Sund":
-    ("SUNDANESE",), "Syrc": ("SYRIAC",), "Taml": ("TAMIL",), "Telu": ("TELUGU",), "Tfng": ("TIFINAGH",),
-    "Thaa": ("THAANA",), "Thai": ("THAI",), "Tibt": ("TIBETAN",), "Vaii": ("VAI",), "Yiii": ("YI",),
+    "Adlm": "ADLAM", "Arab": "ARABIC", "Armn": "ARMENIAN", "Beng": "BENGALI", "Bopo": "BOPOMOFO", "Cans":
+    "CANADIAN", "Cher": "CHEROKEE", "Copt": "COPTIC", "Cyrl": "CYRILLIC", "Deva": "DEVANAGARI", "Ethi":
+    "ETHIOPIC", "Geor": "GEORGIAN", "Grek": "GREEK", "Gujr": "GUJARATI", "Guru": "GURMUKHI", "Hang": "HANGUL",
+    "Hani": "CJK", "Hans": "CJK", "Hant": "CJK", "Hebr": "HEBREW", "Hira": "HIRAGANA", "Jpan":
+    "CJK HIRAGANA KATAKANA", "Kana": "KATAKANA", "Khmr": "KHMER", "Knda": "KANNADA", "Kore": "HANGUL CJK",
+    "Laoo": "LAO", "Latn": "LATIN", "Mlym": "MALAYALAM", "Mong": "MONGOLIAN", "Mtei": "MEETEI", "Mymr":
+    "MYANMAR", "Nkoo": "NKO", "Olck": "OL", "Orya": "ORIYA", "Sinh": "SINHALA", "Sund": "SUNDANESE", "Syrc":
+    "SYRIAC", "Taml": "TAMIL", "Telu": "TELUGU", "Tfng": "TIFINAGH", "Thaa": "THAANA", "Thai": "THAI", "Tibt":
+    "TIBETAN", "Vaii": "VAI", "Yiii": "YI",
 }  # fmt: skip
 
 UNSEGMENTED = frozenset({"CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN", "YI"})
@@ -282,7 +266,8 @@ class ScriptShare:
         unknown = [code for code in scripts if code not in _NAMES]
         if unknown:
             raise DataError(f"script {unknown[0]} is not known to the cleaning; known: {', '.join(_NAMES)}")
-        self._table = _Classes(frozenset(name for code in scripts for name in _NAMES[code]))
+        self._table = _Classes()
+        self._table.names = {name for code in scripts for name in _NAMES[code].split()}
 
     def __call__(self, words: Sequence[str]) -> float:
         """Return the share, 0 to 1, for the words of `fold_tokens`; 1 for words without letters."""
@@ -294,11 +279,9 @@ class ScriptShare:
 class _Classes(dict[int, str]):
     """Code point -> `a` own script, `b` another one, space for no letter; filled as characters are met."""
 
-    def __init__(self, names: frozenset[str]) -> None:
-        super().__init__()
-        self._names = names
+    names: set[str]
 
     def __missing__(self, code: int) -> str:
         name = script_name(chr(code))
-        self[code] = found = " " if not name else "a" if name in self._names else "b"
+        self[code] = found = " " if not name else "a" if name in self.names else "b"
         return found

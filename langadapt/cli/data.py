@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -114,7 +115,7 @@ def build_command(
     with progress_report() as report:
         result = build_parallel(plan, folder, report)
     if as_json:
-        typer.echo(json.dumps(result.to_dict(), ensure_ascii=False))
+        typer.echo(json.dumps(asdict(result), ensure_ascii=False))
         return
     _print(result)
     console.print(f"report: {shown(folder / 'report.md')}")
