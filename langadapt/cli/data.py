@@ -49,21 +49,19 @@ def build_command(
         list[str] | None,
         typer.Argument(metavar="CORPUS", help="Parallel data recipes; by default all of the language."),
     ] = None,
-    lang: Annotated[str, typer.Option("--lang", help="Language: a shipped code or a recipe's path.")] = "",
-    out: Annotated[Path | None, typer.Option("--out", help="Folder of the result.")] = None,
+    lang: Annotated[str, typer.Option(help="Language: a shipped code or a recipe's path.")] = "",
+    out: Annotated[Path | None, typer.Option(help="Folder of the result.")] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option("--weight", metavar="NAME=W", help="Share of a corpus to keep; 2 writes it twice."),
     ] = None,
     against: Annotated[
-        list[str] | None,
-        typer.Option("--against", help="Test sets to compare with; by default the language's own."),
+        list[str] | None, typer.Option(help="Test sets to compare with; by default the language's own.")
     ] = None,
     keep_contaminated: Annotated[
-        bool,
-        typer.Option("--keep-contaminated", help="Keep test captions; every later score says so."),
+        bool, typer.Option("--keep-contaminated", help="Keep test captions; every later score says so.")
     ] = False,
-    off: Annotated[list[str] | None, typer.Option("--off", metavar="RULE", help="Turn a rule off.")] = None,
+    off: Annotated[list[str] | None, typer.Option(metavar="RULE", help="Turn a rule off.")] = None,
     near_share: Annotated[
         float, typer.Option("--near", help="Share of words in which near duplicates differ; 0 keeps them.")
     ] = 0.15,
@@ -71,15 +69,10 @@ def build_command(
         bool, typer.Option("--drop-swapped", help="Drop swapped rows instead of exchanging their sides.")
     ] = False,
     agreement: Annotated[
-        str | None,
-        typer.Option("--agreement", metavar="MODEL", help="Multilingual text encoder that scores each pair."),
+        str | None, typer.Option(metavar="MODEL", help="Multilingual text encoder that scores each pair.")
     ] = None,
-    least_agreement: Annotated[
-        float, typer.Option("--least-agreement", help="Lowest cosine of the two sides.")
-    ] = 0.5,
-    workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes; by default one per core.")
-    ] = None,
+    least_agreement: Annotated[float, typer.Option(help="Lowest cosine of the two sides.")] = 0.5,
+    workers: Annotated[int | None, typer.Option(help="Processes; by default one per core.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     if not lang:
@@ -217,7 +210,7 @@ def check_command(
     ],
     images: TableImages = None,
     against: Annotated[
-        list[str] | None, typer.Option("--against", metavar="SET", help="Test set by name or path.")
+        list[str] | None, typer.Option(metavar="SET", help="Test set by name or path.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -46,11 +46,9 @@ fewer or uncounted ones. Tests: `images`, or translated sentences only.
 
 @app.command("list", help=_LIST_HELP)
 def list_command(
-    script: Annotated[str | None, typer.Option("--script", help="ISO 15924 code, e.g. Arab.")] = None,
-    tier: Annotated[str | None, typer.Option("--tier", help="captions, sentences or scarce.")] = None,
-    text_model: Annotated[
-        str | None, typer.Option("--text-model", help="Part of the text model's name.")
-    ] = None,
+    script: Annotated[str | None, typer.Option(help="ISO 15924 code, e.g. Arab.")] = None,
+    tier: Annotated[str | None, typer.Option(help="captions, sentences or scarce.")] = None,
+    text_model: Annotated[str | None, typer.Option(help="Part of the text model's name.")] = None,
     images: Annotated[bool, typer.Option("--images", help="Only those with a test set of images.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -145,7 +143,7 @@ def new_command(
     name: Annotated[
         str, typer.Argument(metavar="CODE", help="ISO 639-1 or else ISO 639-3; zh-mine for a variant of zh.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Folder to write into.")] = Path(),
+    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path(),
 ) -> None:
     from langadapt.recipes.authoring import new_recipe_texts
 
@@ -182,9 +180,9 @@ In an editor with the YAML language server, begin a recipe with
 @app.command("schema", help=_SCHEMA_HELP)
 def schema_command(
     kind: Annotated[
-        str | None, typer.Option("--kind", help="language, parallel, pairs, retrieval or classification.")
+        str | None, typer.Option(help="language, parallel, pairs, retrieval or classification.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder to write all of them into.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder to write all of them into.")] = None,
 ) -> None:
     from langadapt.recipes.authoring import KINDS, recipe_schema
 

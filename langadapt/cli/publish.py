@@ -29,26 +29,20 @@ Examples:
 
 def publish_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished and scored run.")],
-    repo: Annotated[
-        str | None, typer.Option("--repo", metavar="ORG/NAME", help="Repository on the Hub.")
-    ] = None,
+    repo: Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Repository on the Hub.")] = None,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Stage and check, upload nothing; needs no network.")
     ] = False,
     out: Annotated[
-        Path | None,
-        typer.Option("--out", metavar="DIR", help="Write the folder here instead of uploading it."),
+        Path | None, typer.Option(metavar="DIR", help="Write the folder here instead of uploading it.")
     ] = None,
     permission: Annotated[
         str | None,
-        typer.Option(
-            "--permission", metavar="TEXT", help="Who allowed what a licence forbids; it goes into the card."
-        ),
+        typer.Option(metavar="TEXT", help="Who allowed what a licence forbids; it goes into the card."),
     ] = None,
     local_base_models: Annotated[
-        bool,
-        typer.Option("--local-base-models", help="Publish even if a base model is a local folder."),
+        bool, typer.Option("--local-base-models", help="Publish even if a base model is a local folder.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:

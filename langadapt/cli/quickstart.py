@@ -28,8 +28,8 @@ The folder gets ordinary recipes, data and models. After --prepare, these comman
 
 
 def quickstart_command(
-    lang: Annotated[str, typer.Option("--lang", help="One of zh, de, sw, ar.")] = "zh",
-    folder: Annotated[Path, typer.Option("--folder", help="Folder of the drawn world.")] = Path("quickstart"),
+    lang: Annotated[str, typer.Option(help="One of zh, de, sw, ar.")] = "zh",
+    folder: Annotated[Path, typer.Option(help="Folder of the drawn world.")] = Path("quickstart"),
     prepare: Annotated[bool, typer.Option("--prepare", help="Draw the world only; train nothing.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
 ) -> None:

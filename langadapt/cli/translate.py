@@ -37,27 +37,23 @@ def translate_command(
     english: Annotated[
         str, typer.Argument(metavar="ENGLISH", help="TSV, CSV, JSONL or Parquet, or a parallel recipe.")
     ],
-    lang: Annotated[str, typer.Option("--lang", help="Code of the target language, for the recipe.")],
-    model: Annotated[
-        str, typer.Option("--model", metavar="MODEL[@REVISION]", help="Translation model: Hub or folder.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="File to write: .tsv or .parquet.")],
-    column: Annotated[str, typer.Option("--column", help="Column of the English texts.")] = "english",
+    lang: Annotated[str, typer.Option(help="Code of the target language, for the recipe.")],
+    model: Annotated[str, typer.Option(metavar="MODEL[@REVISION]", help="Translation model: Hub or folder.")],
+    out: Annotated[Path, typer.Option(help="File to write: .tsv or .parquet.")],
+    column: Annotated[str, typer.Option(help="Column of the English texts.")] = "english",
     target_code: Annotated[
-        str | None, typer.Option("--target-code", help="Code of the language in the model: swh_Latn.")
+        str | None, typer.Option(help="Code of the language in the model: swh_Latn.")
     ] = None,
     source_code: Annotated[
-        str | None, typer.Option("--source-code", help="Code of English in the model, if it is unusual.")
+        str | None, typer.Option(help="Code of English in the model, if it is unusual.")
     ] = None,
-    beams: Annotated[int, typer.Option("--beams", min=1, help="Width of the beam search; 1 is greedy.")] = 1,
+    beams: Annotated[int, typer.Option(min=1, help="Width of the beam search; 1 is greedy.")] = 1,
     licence: Annotated[
-        str, typer.Option("--licence", help="Licence of the English texts; a recipe states its own.")
+        str, typer.Option(help="Licence of the English texts; a recipe states its own.")
     ] = "unknown",
-    model_licence: Annotated[
-        str, typer.Option("--model-licence", help="Licence of the translation model.")
-    ] = "unknown",
+    model_licence: Annotated[str, typer.Option(help="Licence of the translation model.")] = "unknown",
     measure: Annotated[
-        str | None, typer.Option("--measure", metavar="RECIPE", help="Parallel recipe of human translations.")
+        str | None, typer.Option(metavar="RECIPE", help="Parallel recipe of human translations.")
     ] = None,
     device: Device = None,
     as_json: AsJson = False,
