@@ -143,7 +143,7 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"chunk-{number:06d}.arrow"
 
 
-def _write_chunk(folder: Path, task: ChunkTask, filtered: FilteredRows) -> None:
+def write_chunk(folder: Path, task: ChunkTask, filtered: FilteredRows) -> None:
     """Write the living rows of a chunk, their features and the counts."""
     alive = np.flatnonzero(filtered.verdicts == 0)
     english, target = filtered.english.take(alive), filtered.target.take(alive)
@@ -302,7 +302,7 @@ def _start(row_filter: RowFilter) -> None:
 
 def _filter(task: ChunkTask, folder: Path, row_filter: RowFilter | None = None) -> int:
     row_filter = row_filter or _STATE["filter"]
-    _write_chunk(folder, task, row_filter(task.english, task.target, task.source))
+    write_chunk(folder, task, row_filter(task.english, task.target, task.source))
     return len(task.english)
 
 

@@ -24,9 +24,7 @@ from langadapt.recipes import (
 from langadapt.recipes.find import RecipeFile
 
 if TYPE_CHECKING:
-    from langadapt.cleaning.build import Agreement
     from langadapt.cleaning.chunks import Source
-    from langadapt.cleaning.contamination import Captions
     from langadapt.cleaning.rules import BuildReport
 
 BUILD_HELP = """Clean parallel sentences and check them for test captions.
@@ -73,7 +71,7 @@ def build_command(
     ] = None,
     least_agreement: Annotated[float, typer.Option(help="Lowest cosine of the two sides.")] = 0.5,
     workers: Annotated[int | None, typer.Option(help="Processes; by default one per core.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     if not lang:
         raise RecipeError("give --lang CODE; `langadapt languages list` shows the codes, your own is a path")
@@ -81,10 +79,16 @@ def build_command(
     folder = out or Path("data") / f"{language.recipe.code}-clean"
 
     from langadapt.cleaning.build import BuildPlan, build_parallel
+    from langadapt.cleaning.contamination import captions_of, test_captions
     from langadapt.cleaning.rules import CleaningRules
+    from langadapt.models.translator import load_agreement
 
     sources = _sources(language, corpora or [], weights or [])
-    tests, missing = _tests(language, against)
+    if against:
+        recipes = [data_recipe(RetrievalRecipe, name) for name in against]
+        tests, missing = [side for recipe in recipes for side in captions_of(recipe)], list[str]()
+    else:
+        tests, missing = test_captions(language)
     for line in missing:
         console.print(f"contamination not checked: {line}")
     plan = BuildPlan(
@@ -101,7 +105,7 @@ def build_command(
         ),
         tests=tests or None,
         missing_tests=tuple(missing),
-        agreement=None if agreement is None else _agreement(agreement),
+        agreement=None if agreement is None else load_agreement(agreement),
         agreement_name=agreement or "",
         workers=workers or os.cpu_count() or 1,
     )
@@ -118,13 +122,17 @@ def build_command(
 def _sources(language: RecipeFile[LanguageRecipe], corpora: list[str], weights: list[str]) -> "list[Source]":
     from langadapt.cleaning.chunks import Source
 
-    weight_of = _weights(weights)
+    weight_of = {}
+    for setting in weights:
+        name, _, value = setting.partition("=")
+        try:
+            weight_of[name] = float(value)
+        except ValueError as error:
+            raise RecipeError(f"--weight {setting}: expected NAME=NUMBER, for example news=0.5") from error
     found = _corpora(language, corpora)
-    unknown = sorted(set(weight_of) - set(_names(found)))
-    if unknown:
-        raise RecipeError(
-            f"--weight {unknown[0]}: no such corpus here; there are: {', '.join(_names(found))}"
-        )
+    names = [item.recipe.name for item in found]
+    for name in sorted(set(weight_of) - set(names)):
+        raise RecipeError(f"--weight {name}: no such corpus here; there are: {', '.join(names)}")
     return [Source(found=item, weight=weight_of.get(item.recipe.name, 1.0)) for item in found]
 
 
@@ -138,43 +146,11 @@ def _corpora(language: RecipeFile[LanguageRecipe], names: list[str]) -> list[Rec
             raise RecipeError(
                 f"{item.recipe.name} is in '{item.recipe.language}', --lang is '{language.recipe.code}'"
             )
-    names = _names(found)
+    names = [item.recipe.name for item in found]
     for name in names:
         if names.count(name) > 1:
             raise RecipeError(f"{name}: the corpus is named twice; name it once and use --weight {name}=2")
     return found
-
-
-def _names(found: list[RecipeFile[ParallelRecipe]]) -> list[str]:
-    return [item.recipe.name for item in found]
-
-
-def _weights(settings: list[str]) -> dict[str, float]:
-    found = {}
-    for setting in settings:
-        name, _, value = setting.partition("=")
-        try:
-            found[name] = float(value)
-        except ValueError as error:
-            raise RecipeError(f"--weight {setting}: expected NAME=NUMBER, for example news=0.5") from error
-    return found
-
-
-def _tests(
-    language: RecipeFile[LanguageRecipe], against: list[str] | None
-) -> "tuple[list[Captions], list[str]]":
-    """Captions of the test sets, and one line for each of the language's own that is not here."""
-    from langadapt.cleaning.contamination import captions_of, test_captions
-
-    if not against:
-        return test_captions(language)
-    return [side for name in against for side in captions_of(data_recipe(RetrievalRecipe, name))], []
-
-
-def _agreement(name: str) -> "Agreement":
-    from langadapt.models.translator import load_agreement
-
-    return load_agreement(name)
 
 
 def _print(result: "BuildReport") -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -69,23 +70,17 @@ def list_command(
     if as_json:
         typer.echo(json.dumps([_row(*item) for item in chosen], ensure_ascii=False, indent=2))
         return
-    table = Table(
-        "recipe", "name", "native", "script", "text model", "tier", "counted rows", "tests", box=None
-    )
+    heads = ("recipe", "name", "native", "script", "text model", "tier", "counted rows", "tests")
+    table = Table(*heads, box=None)
     for name, recipe, data in chosen:
-        table.add_row(
-            name,
-            recipe.name,
-            recipe.native_name,
-            ", ".join(recipe.scripts),
-            recipe.text_model.repo.rpartition("/")[2],
-            data.tier,
-            f"{data.counted_rows:,}",
-            "images" if data.has_images else "sentences",
-        )
+        scripts, model = ", ".join(recipe.scripts), recipe.text_model.repo.rpartition("/")[2]
+        tests = "images" if data.has_images else "sentences"
+        rows = f"{data.counted_rows:,}"
+        table.add_row(name, recipe.name, recipe.native_name, scripts, model, data.tier, rows, tests)
     print_result(table)
-    explained = "`langadapt languages list --help` explains the tiers"
-    console.print(f"{len(chosen)} of {len(every)} recipes; {explained}")
+    console.print(
+        f"{len(chosen)} of {len(every)} recipes; `langadapt languages list --help` explains the tiers"
+    )
 
 
 def _check_asked(flag: str, asked: str | None, known: Iterable[str]) -> None:
@@ -220,7 +215,7 @@ def check_command(
     names: Annotated[
         list[str] | None, typer.Argument(metavar="[CODE]...", help="Codes, or paths of your own recipes.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print every fact as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     languages = [find_language(name) for name in names or shipped_languages()]
     data = _data_of(names, languages)
@@ -230,15 +225,13 @@ def check_command(
     from langadapt.hub.check import Checked, check_data, check_language, hub_lookup
 
     look = hub_lookup(HfApi())
+    checks = [partial(check_language, language, look) for language in languages]
+    checks += [partial(check_data, card, look) for card in data]
     checked: list[Checked] = []
-    total = len(languages) + len(data)
     with progress_report() as report:
-        for number, language in enumerate(languages, start=1):
-            checked += check_language(language, look)
-            report(Progress(stage="recipes", done=number, total=total))
-        for number, card in enumerate(data, start=len(languages) + 1):
-            checked.append(check_data(card, look))
-            report(Progress(stage="recipes", done=number, total=total))
+        for number, check in enumerate(checks, start=1):
+            checked += check()
+            report(Progress(stage="recipes", done=number, total=len(checks)))
 
     if as_json:
         typer.echo(json.dumps([_check_row(item) for item in checked], ensure_ascii=False, indent=2))
@@ -257,7 +250,9 @@ def check_command(
         raise typer.Exit(1)
 
 
-def _data_of(names: list[str] | None, languages: list[Any]) -> list[RecipeFile[DataCard]]:
+def _data_of(
+    names: list[str] | None, languages: list[RecipeFile[LanguageRecipe]]
+) -> list[RecipeFile[DataCard]]:
     """Return every shipped data recipe, or those that the given languages name."""
     if not names:
         return [file for schema in DATA_KINDS.values() for file in all_data_recipes(schema)]

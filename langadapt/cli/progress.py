@@ -8,18 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from rich import progress as bars
 from rich.console import Console, RenderableType
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    ProgressColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as Bars
 from rich.text import Text
 
 from langadapt.errors import Progress, Report
@@ -31,14 +21,14 @@ if TYPE_CHECKING:
 console = Console(stderr=True, highlight=False)
 
 
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
+class _Rate(bars.ProgressColumn):
+    def render(self, task: bars.Task) -> Text:
         speed = task.finished_speed or task.speed
         return Text("" if speed is None else f"{speed:,.1f}/s" if speed < 100 else f"{speed:,.0f}/s", "cyan")
 
 
 def print_result(result: RenderableType) -> None:
-    """Prints to stdout, at least 100 columns wide: a cut-off number is worse than a line that wraps."""
+    """Print to stdout, at least 100 columns wide: a cut-off number is worse than a line that wraps."""
     Console(width=max(100, Console().width)).print(result)
 
 
@@ -76,25 +66,25 @@ def progress_report() -> Iterator[Report]:
         yield _plain_lines()
         return
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
         _Rate(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
+        bars.TimeElapsedColumn(),
+        bars.TextColumn("left"),
+        bars.TimeRemainingColumn(),
+        bars.TextColumn("{task.fields[note]}", style="dim"),
     )
-    with Bars(*columns, console=console, speed_estimate_period=20) as bars:
-        tasks: dict[str, TaskID] = {}
+    with bars.Progress(*columns, console=console, speed_estimate_period=20) as drawn:
+        tasks: dict[str, bars.TaskID] = {}
 
         def report(progress: Progress) -> None:
             if not progress.total:
-                bars.console.print(progress.stage)
+                drawn.console.print(progress.stage)
                 return
             if progress.stage not in tasks:
-                tasks[progress.stage] = bars.add_task(progress.stage, total=progress.total, note="")
-            bars.update(tasks[progress.stage], completed=progress.done, note=progress.note)
+                tasks[progress.stage] = drawn.add_task(progress.stage, total=progress.total, note="")
+            drawn.update(tasks[progress.stage], completed=progress.done, note=progress.note)
 
         yield report
 
@@ -104,13 +94,12 @@ def _plain_lines() -> Report:
     printed: dict[str, float] = {}
 
     def report(progress: Progress) -> None:
-        now = time.monotonic()
         if not progress.total:
             console.print(progress.stage)
             return
+        now = time.monotonic()
         first, base = started.setdefault(progress.stage, (now, progress.done))
-        due = now - printed.get(progress.stage, 0.0) >= 15
-        if not due and progress.done < progress.total:
+        if now - printed.get(progress.stage, 0.0) < 15 and progress.done < progress.total:
             return
         printed[progress.stage] = now
         rate = (progress.done - base) / max(now - first, 1e-9)

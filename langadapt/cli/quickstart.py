@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from langadapt.cli.options import AsJson
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import find_language
@@ -31,7 +32,7 @@ def quickstart_command(
     lang: Annotated[str, typer.Option(help="One of zh, de, sw, ar.")] = "zh",
     folder: Annotated[Path, typer.Option(help="Folder of the drawn world.")] = Path("quickstart"),
     prepare: Annotated[bool, typer.Option("--prepare", help="Draw the world only; train nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the scores as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     from langadapt.quickstart.world import TARGETS, write_world
 

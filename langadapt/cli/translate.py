@@ -3,7 +3,7 @@
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -12,9 +12,6 @@ from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import ParallelRecipe, data_recipe, dump_recipe
 from langadapt.recipes.data import TableFiles
-
-if TYPE_CHECKING:
-    from langadapt.data.parallel import ParallelSentences
 
 HELP = """Translate English sentences into a language, and measure the translation.
 
@@ -63,7 +60,7 @@ def translate_command(
     if not Path(english).expanduser().is_file():
         data_recipe(ParallelRecipe, english)
 
-    from langadapt.data.parallel import write_translated
+    from langadapt.data.parallel import load_parallel, write_translated
     from langadapt.errors import counted
     from langadapt.files.atomic import write_text
     from langadapt.metrics.translation import translation_scores
@@ -72,7 +69,7 @@ def translate_command(
     from langadapt.models.translator import load_translator, named_model
 
     texts, title, recipe_licence = _english(english, column)
-    human = _human(measure) if measure is not None else None
+    human = None if measure is None else load_parallel(data_recipe(ParallelRecipe, measure))
     source = resolve_model(named_model(model))
     translator = load_translator(
         source, source_code=source_code, target_code=target_code, beams=beams, device=chosen_device(device)
@@ -149,9 +146,3 @@ def _english(name: str, column: str) -> tuple[list[str], str, str | None]:
         texts = list(load_parallel(found).english)
         title, licence = f"English side of {found.recipe.name}", found.recipe.licence
     return list(dict.fromkeys(" ".join(text.split()) for text in texts)), title, licence
-
-
-def _human(name: str) -> "ParallelSentences":
-    from langadapt.data.parallel import load_parallel
-
-    return load_parallel(data_recipe(ParallelRecipe, name))

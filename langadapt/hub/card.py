@@ -15,7 +15,7 @@ from langadapt.hub.licences import LicenceSum, changed_models, licence_sum
 from langadapt.metrics.retrieval import CUTOFFS
 from langadapt.models import Artifact
 from langadapt.models.tuning import has_tuned_images
-from langadapt.recipes import TextModelRef, trainable_text
+from langadapt.recipes import trainable_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +43,7 @@ class CardFacts:
 
 def model_card(facts: CardFacts) -> ModelCard:
     """Build the whole card."""
-    return ModelCard(
-        f"---\n{metadata(facts).to_yaml()}\n---\n\n{card_text(facts)}", ignore_metadata_errors=False
-    )
+    return ModelCard(f"---\n{metadata(facts).to_yaml()}\n---\n\n{card_text(facts)}")
 
 
 def card_text(facts: CardFacts) -> str:
@@ -55,6 +53,7 @@ def card_text(facts: CardFacts) -> str:
     environment = dict(artifact.environment)
     device = environment.pop("device", distilled["device"])
     also = f" ({recipe.native_name})" if recipe.native_name != recipe.name else ""
+    new_rows = ", embeddings of new subword tokens" if recipe.text_model.extend_vocabulary else ""
     states = [(source.name, source.contamination) for source in artifact.data]
     template = templates(escape_html=False, package="langadapt.hub").get_template("card.md")
     text = template.render(
@@ -66,7 +65,7 @@ def card_text(facts: CardFacts) -> str:
         licences=facts.licences,
         example=json.dumps(artifact.samples.texts[:1] if artifact.samples else [], ensure_ascii=False),
         image_tower_trained=has_tuned_images(artifact.weights),
-        trained_part=trained_part(recipe.text_model),
+        trained_part=trainable_text(recipe.text_model.trains) + new_rows,
         changed=[f"`{model.repo}`" for model in changed_models(artifact)],
         scored_sets=[card.label for card in facts.scores if card.student],
         not_scored=sorted(set(recipe.evaluate) - {card.name for card in facts.scores}),
@@ -105,12 +104,6 @@ def metadata(facts: CardFacts) -> ModelCardData:
         eval_results=[result for card in facts.scores for result in _results(card)],
         base_model_relation="adapter" if base else None,
     )
-
-
-def trained_part(ref: TextModelRef) -> str:
-    """Name the weights of the text model that distillation trains."""
-    rows = ", embeddings of new subword tokens" if ref.extend_vocabulary else ""
-    return trainable_text(ref.trains) + rows
 
 
 def _results(card: ScoreCard) -> list[EvalResult]:

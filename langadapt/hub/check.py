@@ -114,15 +114,15 @@ def check_language(file: RecipeFile[LanguageRecipe], look: Lookup) -> tuple[Chec
     )
 
 
-def check_data(file: RecipeFile[DataCard], look: Lookup) -> Checked:
-    """Check one data recipe; only what lies on the Hub can be compared.
+def check_data(file: RecipeFile[DataCard], look: Lookup) -> tuple[Checked, ...]:
+    """Check a data recipe; only what lies on the Hub can be compared.
 
     Raises:
         HubUnreachableError: nothing can be checked.
     """
     card = file.recipe
     facts = tuple(_data_facts(card, file.folder, look))
-    return Checked(name=card.name, path=file.path, unverified=card.unverified, facts=facts)
+    return (Checked(name=card.name, path=file.path, unverified=card.unverified, facts=facts),)
 
 
 def _model_facts(key: str, model: ModelRef, folder: Path, look: Lookup) -> Iterator[Fact]:

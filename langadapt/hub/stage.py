@@ -60,10 +60,10 @@ class Publication:
 def publish(
     run: Path, *, options: StageOptions, out: Path | None = None, private: bool = False, send: bool = True
 ) -> Publication:
-    """Publish a run.
+    """Publish a finished and scored run.
 
     Args:
-        run: folder of a finished and scored run.
+        run: folder of the run.
         options: repository, and what the publisher states.
         out: write the folder here instead of uploading it; it must not exist, or be empty.
         private: whether a new repository is private.
@@ -95,12 +95,7 @@ def publish(
 
 
 def stage(run: Path, folder: Path, options: StageOptions) -> Publication:
-    """Write everything that is published into a folder, and check it.
-
-    Args:
-        run: folder of a finished and scored run; nothing in it changes.
-        folder: an empty or missing folder.
-        options: of the publisher.
+    """Write everything that is published of a run into an empty or missing folder, and check it.
 
     Raises:
         ModelError: the artifact is damaged, or its base models are not on this machine.
@@ -110,8 +105,7 @@ def stage(run: Path, folder: Path, options: StageOptions) -> Publication:
     original = read_artifact(run)
     _file_names(run, allowed=PUBLISHED | _REPORTS)
     scores = read_scores(run, original)
-    _check_terms(original, options.permission)
-    _check_base_models(original, options)
+    _check_publishable(original, options)
     artifact = portable(original)
     write_artifact(folder, artifact)
     model, largest = reloaded(folder, original)
@@ -199,18 +193,15 @@ def reloaded(folder: Path, original: Artifact) -> tuple[LanguageModel, float]:
     return model, largest
 
 
-def _check_terms(artifact: Artifact, permission: str | None) -> None:
+def _check_publishable(artifact: Artifact, options: StageOptions) -> None:
     models = (artifact.teacher, artifact.text_model)
     forbidden = objections(artifact.data, models, stored=changed_models(artifact))
-    if forbidden and permission is None:
+    if forbidden and options.permission is None:
         raise PublishError(
             f"not published: {'; '.join(forbidden)}. If you have a permission, say who gave it: "
             "--permission TEXT"
         )
-
-
-def _check_base_models(artifact: Artifact, options: StageOptions) -> None:
-    local = [model.repo for model in (artifact.teacher, artifact.text_model) if model.local]
+    local = [model.repo for model in models if model.local]
     if local and not options.local_base_models:
         raise PublishError(
             f"base models that nobody else can fetch: {', '.join(local)}; train on a model of the Hub, or "

@@ -1,30 +1,18 @@
 """Upload in one commit to the Hub; every failure is one line, and no line contains a token."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
-from huggingface_hub.errors import (
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    RepositoryNotFoundError,
-)
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, RepositoryNotFoundError
 
 from langadapt import __version__
 from langadapt.errors import PublishError
 from langadapt.files.fetch import one_line, with_backoff
 
-_GIT = ".gitattributes"
-
-_MESSAGE = "Publish a langadapt adapter"
-
-T = TypeVar("T")
-
 
 def upload(folder: Path, files: Sequence[str], *, repo: str, private: bool, marker: str) -> str:
-    """Upload files in one commit; after an interruption, the same call completes it.
+    """Upload files of a folder in one commit; after an interruption, the same call completes it.
 
     Args:
         folder: where the files lie.
@@ -51,10 +39,18 @@ def upload(folder: Path, files: Sequence[str], *, repo: str, private: bool, mark
         if head is None:
             api.create_repo(repo, private=private)
         operations = [CommitOperationAdd(name, folder / name) for name in files]
-        commit = api.create_commit(repo, operations, commit_message=_MESSAGE, parent_commit=head)
+        commit = api.create_commit(
+            repo, operations, commit_message="Publish a langadapt adapter", parent_commit=head
+        )
         return commit.oid
 
-    return _explained(send, repo)
+    try:
+        return with_backoff(send, what=repo)
+    except HFValidationError as error:
+        raise PublishError(f"--repo {repo}: {one_line(error)}") from None
+    except (HfHubHTTPError, HTTPError, RuntimeError, OSError, ValueError) as error:
+        # No cause: a traceback of the HTTP library may show the request with its headers.
+        raise PublishError(_reason(error, repo)) from None
 
 
 def _head(api: HfApi, repo: str, *, private: bool, marker: str) -> str | None:
@@ -65,7 +61,7 @@ def _head(api: HfApi, repo: str, *, private: bool, marker: str) -> str | None:
         if error.response.status_code == 401:
             raise
         return None
-    names = {file.rfilename for file in info.siblings or ()} - {_GIT}
+    names = {file.rfilename for file in info.siblings or ()} - {".gitattributes"}
     if names and marker not in names:
         raise PublishError(f"{repo}: the name is taken by a model of another kind; choose another --repo")
     if private and not info.private:
@@ -76,18 +72,9 @@ def _head(api: HfApi, repo: str, *, private: bool, marker: str) -> str | None:
     return info.sha
 
 
-def _explained(send: Callable[[], T], repo: str) -> T:
-    try:
-        return with_backoff(send, what=repo)
-    except HFValidationError as error:
-        raise PublishError(f"--repo {repo}: {one_line(error)}") from None
-    except (HfHubHTTPError, HTTPError, RuntimeError, OSError, ValueError) as error:
-        # No cause: a traceback of the HTTP library may show the request with its headers.
-        raise PublishError(_reason(error, repo)) from None
-
-
 def _reason(error: BaseException, repo: str) -> str:
-    for cause in _causes(error):
+    cause: BaseException | None = error
+    while cause is not None:
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if status in _REASONS:
             return _REASONS[status].format(repo=repo)
@@ -96,6 +83,7 @@ def _reason(error: BaseException, repo: str) -> str:
                 f"{repo}: the Hub cannot be reached ({one_line(cause)}); nothing was published, run the same "
                 "command again to continue"
             )
+        cause = cause.__cause__ or cause.__context__
     return f"{repo}: the Hub refused the upload: {one_line(error)}; nothing was published"
 
 
@@ -110,10 +98,3 @@ _REASONS = {
     412: "{repo}: somebody changed it meanwhile (412); look at it, then run the command again",
     429: "{repo}: the Hub asks to wait, too many requests (429); run the command again later",
 }
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    found: BaseException | None = error
-    while found is not None:
-        yield found
-        found = found.__cause__ or found.__context__

@@ -83,11 +83,7 @@ class ImageFile:
 
 
 class Catalogue:
-    """An open index. Only one process at a time may call the methods that change it.
-
-    Args:
-        path: folder of the index.
-        connection: its SQLite database.
+    """An open index, in its folder and SQLite database. Only one process at a time may change it.
 
     Raises:
         DataError: the metadata is damaged, or written by another version of langadapt.
@@ -277,9 +273,8 @@ def _explain_errors(path: Path) -> Iterator[None]:
     except sqlite3.DatabaseError as error:
         # Errors of Python's own sqlite3 module, such as text that is not UTF-8, have no name.
         if getattr(error, "sqlite_errorname", "").startswith(_MENDABLE):
-            raise DataError(
-                f"{path}: cannot use the index: {error}; make room, or name another --index"
-            ) from error
+            line = f"{path}: cannot use the index: {error}; make room, or name another --index"
+            raise DataError(line) from error
         raise damaged(path, str(error)) from error
 
 

@@ -71,15 +71,15 @@ def search_page(
     recipe, index = session.model.artifact.recipe, session.index
     searches = []
     for query, hits in zip(queries, found, strict=True):
-        images = [Thumbnail(path=hit.path, label=f"{hit.name}  {hit.score:.3f}") for hit in hits]
-        if isinstance(query, Path):
-            line = f"looks like {query.name}"
-            search = Search(
-                query=line, english=None, language="en", direction="ltr", images=images, picture=query
-            )
-        else:
-            language, direction = recipe.code, recipe.direction
-            search = Search(query=query, english=None, language=language, direction=direction, images=images)
+        picture = query if isinstance(query, Path) else None
+        search = Search(
+            query=f"looks like {picture.name}" if picture else str(query),
+            english=None,
+            language="en" if picture else recipe.code,
+            direction="ltr" if picture else recipe.direction,
+            images=[Thumbnail(path=hit.path, label=f"{hit.name}  {hit.score:.3f}") for hit in hits],
+            picture=picture,
+        )
         searches.append(search)
     facts = {
         "language": f"{recipe.name} ({recipe.code})",

@@ -101,10 +101,6 @@ class ImageIndex:
             nearest = search_exact(queries, self.rows, self.rank, count=count)
         return [self._hits(found, count) for found in nearest]
 
-    def build_approximate(self, texts: Rows) -> ApproximateFacts:
-        """Build the FAISS index, measured on images and on `[Q, D]` embedded texts."""
-        return build_approximate(self.index, self.metadata, self.rows, self.rank, texts=texts)
-
     def _hits(self, nearest: Nearest, count: int) -> list[Hit]:
         found: list[tuple[float, int]] = []
         for slot, score in zip(nearest.slots.tolist(), nearest.scores.tolist(), strict=True):
@@ -118,11 +114,7 @@ class ImageIndex:
 
 
 def open_index(index: Path, tower: ImageTower | None) -> ImageIndex:
-    """Open an index for searching.
-
-    Args:
-        index: its folder.
-        tower: of the model that embeds the queries; None skips the comparison.
+    """Open an index for searching; without the image tower of the queries' model it is not compared.
 
     Raises:
         DataError: no index there, a damaged one, one of another image tower, or without any image.
@@ -133,15 +125,14 @@ def open_index(index: Path, tower: ImageTower | None) -> ImageIndex:
             check_tower(metadata, index, tower)
         rows = catalogue.rows()
         checksums = np.full(metadata.end, -1, np.int64)
-        names, slots = [], []
         try:
             for slot, checksum in catalogue.connection.execute("SELECT slot, crc FROM rows"):
                 checksums[_check_slot(slot, metadata)] = checksum
-            for name, slot in catalogue.connection.execute(
+            found = catalogue.connection.execute(
                 "SELECT name, slot FROM images WHERE slot IS NOT NULL ORDER BY name"
-            ):
-                names.append(bytes(name))
-                slots.append(_check_slot(slot, metadata))
+            ).fetchall()
+            names = [bytes(name) for name, _ in found]
+            slots = [_check_slot(slot, metadata) for _, slot in found]
         except (TypeError, ValueError, OverflowError) as error:
             raise damaged(index, f"its catalogue: {error}") from error
         failed = len(catalogue.failures())
@@ -208,25 +199,21 @@ class SearchSession:
 
     def build_approximate(self) -> ApproximateFacts:
         """Build the FAISS index, measured on images and on the examples of the recipe."""
-        examples = list(self.model.artifact.recipe.examples)
-        texts = (
-            self.model.encode_text(examples).numpy()
-            if examples
-            else np.zeros((0, self.model.dim), np.float32)
-        )
-        return self.index.build_approximate(texts)
+        examples, index = list(self.model.artifact.recipe.examples), self.index
+        texts = self.model.encode_text(examples).numpy() if examples else index.rows[:0]
+        return build_approximate(index.index, index.metadata, index.rows, index.rank, texts=texts)
 
 
 def open_session(
     folder: Path, model: LanguageModel, *, report: Report, index: Path | None = None
 ) -> SearchSession:
-    """Bring the index of a folder up to date and open it, or open an index as it is.
+    """Bring the index of a folder of images up to date and open it, or open an index as it is.
 
     Args:
         folder: of images, or of an index.
         model: embeds the queries.
-        report: told about progress.
-        index: of a folder of images; one in the cache if None.
+        report: receives progress.
+        index: where the index of a folder of images lies; in the cache if None.
 
     Raises:
         DataError: no images, a damaged index, or one of another image tower.

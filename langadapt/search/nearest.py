@@ -70,9 +70,8 @@ def search_exact(queries: Rows, rows: Rows, rank: Slots, *, count: int) -> list[
             )
         scores[:, ~live] = -np.inf
         for number, query in enumerate(queries):
-            near = np.flatnonzero(
-                (scores[number] >= _floor(scores[number], best[number], count) - slack) & live
-            )
+            floor = _floor(scores[number], best[number], count) - slack
+            near = np.flatnonzero((scores[number] >= floor) & live)
             if len(near):
                 candidates = _score(query, chunk[near], near + start)
                 best[number] = _merge(best[number], candidates, rank, count=count)
@@ -125,9 +124,8 @@ class ApproximateFacts:
 
     def summary(self) -> str:
         """Describe it in one line."""
-        measured = ", ".join(
-            f"{100 * self.recall[kind]:.1f} % on {self.queries[kind]} {kind}" for kind in self.recall
-        )
+        shares = self.recall.items()
+        measured = ", ".join(f"{100 * share:.1f} % on {self.queries[kind]} {kind}" for kind, share in shares)
         return (
             f"search is approximate: {self.probes} of {self.lists} lists read, recall@{RECALL_AT} against "
             f"exact search {measured}; {1000 * self.approximate_seconds:.1f} ms a query, exact "
@@ -177,7 +175,7 @@ def build_approximate(
     Args:
         index: folder of the index.
         metadata: of the index.
-        rows: `[N, D]`, memory-mapped; they pass through memory as 8-bit codes.
+        rows: `[N, D]`, memory-mapped; memory holds 8-bit codes of them.
         rank: `[N]` order among equal scores; -1 leaves a row out.
         texts: `[Q, D]` embedded texts to measure on, harder to answer than images; may be empty.
 

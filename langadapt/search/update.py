@@ -5,7 +5,7 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,7 +96,7 @@ def update_index(
     Args:
         folder: of images; nothing is written into it.
         tower: encodes them.
-        report: told about progress.
+        report: receives progress.
         index: folder of the index; one in the cache if None.
         rebuild: replace an existing index.
         verify: first compare the stored rows with their checksums.
@@ -113,10 +113,8 @@ def update_index(
         with open_catalogue(index, write=True) as catalogue:
             check_tower(catalogue.metadata, index, tower)
             if catalogue.metadata.folder != os.path.realpath(folder):
-                way_out = "give another --index, or --rebuild"
-                raise DataError(
-                    f"{index}: the index of {catalogue.metadata.folder}, not of {folder}; {way_out}"
-                )
+                other, way_out = catalogue.metadata.folder, "give another --index, or --rebuild"
+                raise DataError(f"{index}: the index of {other}, not of {folder}; {way_out}")
             if verify:
                 catalogue.check()
             removed = catalogue.remove_missing({file.name for file in files})
@@ -227,9 +225,7 @@ def _encode_batch(files: Sequence[ImageFile], folder: Path, tower: ImageTower, c
         path = folder / os.fsdecode(file.name)
         file = replace(file, seen_ns=time.time_ns())
         try:
-            sha256, image = _read_image(
-                path, file, lambda sha256: sha256 in new or catalogue.find_content(sha256) is not None
-            )
+            sha256, image = _read_image(path, file, new.keys(), catalogue)
         except DataError as error:
             problem, _, way_out = str(error).removeprefix(f"{path}: ").rpartition("; ")
             read.append(replace(file, reason=problem or way_out))
@@ -239,24 +235,21 @@ def _encode_batch(files: Sequence[ImageFile], folder: Path, tower: ImageTower, c
             new[sha256] = image
     rows = dict(zip(new, tower.encode(list(new.values())).numpy(), strict=True)) if new else {}
     finite = {sha256: row for sha256, row in rows.items() if np.isfinite(row).all()}
-    reason = "the image model computes no finite numbers for it"
-    catalogue.add(
-        [
-            replace(file, sha256=None, reason=reason) if file.sha256 in rows.keys() - finite.keys() else file
-            for file in read
-        ],
-        finite,
-    )
+    failed, reason = rows.keys() - finite.keys(), "the image model computes no finite numbers for it"
+    read = [replace(file, sha256=None, reason=reason) if file.sha256 in failed else file for file in read]
+    catalogue.add(read, finite)
     return len(finite)
 
 
-def _read_image(path: Path, file: ImageFile, is_known: Callable[[bytes], bool]) -> tuple[bytes, Image | None]:
-    """Return the SHA-256 of a file, and the image where the content is new."""
+def _read_image(
+    path: Path, file: ImageFile, read: Collection[bytes], catalogue: Catalogue
+) -> tuple[bytes, Image | None]:
+    """Return the SHA-256 of a file, and the image where the content is neither read nor stored yet."""
     image = None
     try:
         with path.open("rb") as opened:
             sha256 = hashlib.file_digest(opened, "sha256").digest()
-        if not is_known(sha256):
+        if sha256 not in read and catalogue.find_content(sha256) is None:
             image = open_image(path)
             if max(image.size) > _MOST_OBLONG * min(image.size):
                 raise DataError(f"{path}: {image.width} x {image.height} pixels are too oblong; crop it")

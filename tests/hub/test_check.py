@@ -102,7 +102,7 @@ def news(**keys: object) -> ParallelRecipe:
 
 def check(server: str, recipe: DataCard) -> Checked:
     look = hub_lookup(HfApi(endpoint=server))
-    return check_data(RecipeFile(recipe=recipe, path=Path("own/news.yaml"), shipped=False), look)
+    return check_data(RecipeFile(recipe=recipe, path=Path("own/news.yaml"), shipped=False), look)[0]
 
 
 def states(checked: Checked) -> dict[str, str]:
