@@ -72,11 +72,9 @@ class ScoreCard:
 
     def table(self) -> ScoreTable:
         """All scores side by side."""
-        pool = (
-            f"{self.captions:,} captions against their {self.images:,} English sides, no images"
-            if self.image_free
-            else f"{self.captions:,} captions, {self.images:,} images"
-        )
+        kept, pool = self.retention, f"{self.captions:,} captions, {self.images:,} images"
+        if self.image_free:
+            pool = f"{self.captions:,} captions against their {self.images:,} English sides, no images"
         rows = [
             Row(
                 name=name,
@@ -84,7 +82,7 @@ class ScoreCard:
                     *(f"{recall:.1f}" for recall in scores.recalls()),
                     *(f"{mean:.1f}" for mean in (scores.mr3_t2i, scores.mr3_i2t, scores.mr6)),
                     str(scores.interval),
-                    f"{self.retention:.1%}" if scores is self.student and self.retention is not None else "",
+                    f"{kept:.1%}" if scores is self.student and kept is not None else "",
                 ),
                 student=scores is self.student,
                 percent=scores.mr6,
@@ -105,21 +103,18 @@ class ScoreCard:
             rows=tuple(rows),
             title=self.label,
             pool=pool,
-            retention=(self.retention, "of the teacher's mR6 on English captions")
-            if self.retention is not None
-            else None,
+            retention=None if kept is None else (kept, "of the teacher's mR6 on English captions"),
             remarks=tuple(remarks),
             signatures=tuple(signatures),
         )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values under stable keys."""
+        main = {"student": self.student, "ceiling": self.ceiling, "floor": self.floor}
         return {
             "name": self.name,
             "language": self.language,
-            "student": self.student.to_dict() if self.student else None,
-            "ceiling": self.ceiling.to_dict() if self.ceiling else None,
-            "floor": self.floor.to_dict() if self.floor else None,
+            **{name: scores.to_dict() if scores else None for name, scores in main.items()},
             "retention": self.retention,
             "signature": self.signature,
             "images": self.images,
@@ -142,11 +137,7 @@ class ScoreCard:
 
 
 def score_report(cards: Sequence[ScoreCard]) -> Group:
-    """Tables, signatures and warnings; print it with a rich console. 100 columns are enough.
-
-    Example:
-        `Console().print(score_report(cards))`
-    """
+    """Tables, signatures and warnings: `Console().print(score_report(cards))`. 100 columns are enough."""
     return to_terminal([card.table() for card in cards], card_warnings(cards))
 
 

@@ -22,17 +22,10 @@ _ENSEMBLE = "student, all templates"
 
 _COLUMNS = (
     Column(name="top-1", strong=True),
-    Column(name="top-5"),
-    Column(name="per class"),
-    Column(name="95 %"),
-    Column(name="retention"),
+    *(Column(name=name) for name in ("top-5", "per class", "95 %", "retention")),
 )
 
-_CLASS_COLUMNS = (
-    Column(name="recall"),
-    Column(name="images"),
-    Column(name="mostly taken for", words=True),
-)
+_CLASS_COLUMNS = (Column(name="recall"), Column(name="images"), Column(name="mostly taken for", words=True))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,9 +144,10 @@ def evaluate_classification(
     images = stored_images(teacher, data.images, progress=progress)
     labels = torch.from_numpy(data.labels)
     names = [item.names for item in data.classes]
+    english_names = [item.english for item in data.classes]
 
     def scored(scores: Tensor, prompts: str, *, text: str, english: bool = False) -> ClassificationScores:
-        called = [item.english for item in data.classes] if english else names
+        called = english_names if english else names
         signature = ClassSignature(
             benchmark=data.name,
             images=len(images),
@@ -172,7 +166,7 @@ def evaluate_classification(
         return scored(class_similarities(images, rows), prompts_label(templates), text=model.label)
 
     def of_teacher(templates: Sequence[str], *, english: bool) -> ClassificationScores:
-        called = [item.english for item in data.classes] if english else names
+        called = english_names if english else names
         rows = class_embeddings(called, templates, lambda texts: teacher.text.embed(texts))
         found = class_similarities(images, rows)
         return scored(found, prompts_label(templates), text=teacher.source.label, english=english)
@@ -183,7 +177,7 @@ def evaluate_classification(
     if len(recipe.prompts) > 1:
         rows.append(("student, first template", student(recipe.prompts[:1])))
     retention = None
-    if all(item.english for item in data.classes):
+    if all(english_names):
         ceiling = of_teacher(recipe.english_prompts, english=True)
         rows.append(("teacher, English names", ceiling))
         retention = ensemble.top1 / ceiling.top1 if ceiling.top1 else None

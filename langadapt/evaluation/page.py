@@ -21,10 +21,6 @@ from langadapt.files.atomic import write_text
 from langadapt.models.artifact import Artifact
 from langadapt.recipes import LanguageRecipe, trainable_text
 
-_LONG_SIDE_PIXELS = 320
-
-_JPEG_QUALITY = 82
-
 
 @dataclass(frozen=True, kw_only=True)
 class Thumbnail:
@@ -96,18 +92,15 @@ def page_html(page: Page) -> str:
     Raises:
         DataError: an image cannot be read.
     """
-    return (
-        templates(escape_html=True)
-        .get_template("page.html")
-        .render(
-            page=page,
-            warnings=card_warnings(page.cards),
-            marked=any(image.correct for search in page.searches for image in search.images),
-            data_uri=data_uri,
-            curve_panels=lambda points: map(Markup, curve_panels(points)),
-            draws_panel=lambda sampling: Markup(draws_panel(sampling)),
-            confusion=lambda card: Markup(confusion_svg(card.rows[0][1].confusion, card.classes)),
-        )
+    template = templates(escape_html=True).get_template("page.html")
+    return template.render(
+        page=page,
+        warnings=card_warnings(page.cards),
+        marked=any(image.correct for search in page.searches for image in search.images),
+        data_uri=data_uri,
+        curve_panels=lambda points: map(Markup, curve_panels(points)),
+        draws_panel=lambda sampling: Markup(draws_panel(sampling)),
+        confusion=lambda card: Markup(confusion_svg(card.rows[0][1].confusion, card.classes)),
     )
 
 
@@ -117,7 +110,7 @@ def data_uri(path: ImageFile) -> str:
     Raises:
         DataError: the file is missing or is no image.
     """
-    raw = small_jpeg(path, long_side_pixels=_LONG_SIDE_PIXELS)
+    raw = small_jpeg(path, long_side_pixels=320)
     return f"data:image/jpeg;base64,{base64.b64encode(raw).decode()}"
 
 
@@ -130,7 +123,7 @@ def small_jpeg(path: ImageFile, *, long_side_pixels: int) -> bytes:
     image = open_image(path)
     image.thumbnail((long_side_pixels, long_side_pixels))
     raw = io.BytesIO()
-    image.save(raw, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    image.save(raw, "JPEG", quality=82, optimize=True)
     return raw.getvalue()
 
 

@@ -48,13 +48,7 @@ def training_curve(run: Path) -> list[CurvePoint]:
 
 
 def curve_panels(points: Sequence[CurvePoint]) -> list[str]:
-    """Draw the loss and, where it was measured, the held-out recall against the step.
-
-    Args:
-        points: in the order of training, at least one.
-
-    Returns:
-        One or two `<svg>` elements.
+    """Draw the loss and, where it was measured, the held-out recall against the step, each as `<svg>`.
 
     Raises:
         DataError: there are no points.
@@ -95,10 +89,9 @@ def save_learning_curve(path: Path, points: Sequence[tuple[float, float]], *, st
 
 
 def draws_panel(sampling: Sequence[Mapping[str, Any]]) -> str:
-    """Draw the share of the draws by quarter of difficulty, one bar per epoch, as an `<svg>` element.
+    """Draw the share of the draws by quarter of difficulty as `<svg>`, one bar per epoch.
 
-    Args:
-        sampling: of each epoch, `drawn` with four fractions, the easiest quarter first.
+    Of each epoch `drawn` holds four fractions, the easiest quarter first.
     """
     return _svg(
         "draws.svg",

@@ -57,7 +57,9 @@ def evaluate_retrieval(
     own = torch.tensor(retrieval.image_of_text)
     text = model.encode_text(list(retrieval.texts))
 
-    def scores(embedded: Tensor, image_of_text: Tensor, name: str, *, language: str) -> RetrievalScores:
+    def scores(
+        embedded: Tensor, name: str, *, image_of_text: Tensor = own, language: str = retrieval.language
+    ) -> RetrievalScores:
         signature = Signature(
             benchmark=retrieval.name if retrieval.images is not None else f"{retrieval.name}-text",
             images=len(gallery),
@@ -72,27 +74,21 @@ def evaluate_retrieval(
 
     ceiling = None
     if retrieval.images is not None and retrieval.ceiling_texts is not None:
-        ceiling = scores(
-            teacher.text.embed(retrieval.ceiling_texts),
-            torch.tensor(retrieval.ceiling_image_of_text),
-            teacher.source.label,
-            language="en",
-        )
+        images = torch.tensor(retrieval.ceiling_image_of_text)
+        english = teacher.text.embed(retrieval.ceiling_texts)
+        ceiling = scores(english, teacher.source.label, image_of_text=images, language="en")
     translated, translation = None, None
     if translator is not None:
-        english = [text or "." for text in translator.translate(retrieval.texts)]  # a blank one says nothing
-        name = f"{teacher.source.label}+{translator.label}"
-        translated = scores(teacher.text.embed(english), own, name, language=retrieval.language)
+        texts = [text or "." for text in translator.translate(retrieval.texts)]  # a blank one says nothing
+        translated = scores(teacher.text.embed(texts), f"{teacher.source.label}+{translator.label}")
         if retrieval.english is not None:
-            translation = translation_scores(english, retrieval.english, language="en")
+            translation = translation_scores(texts, retrieval.english, language="en")
     card = ScoreCard(
         name=retrieval.name,
         language=retrieval.language,
-        student=scores(text, own, model.label, language=retrieval.language),
+        student=scores(text, model.label),
         ceiling=ceiling,
-        floor=scores(
-            teacher.text.embed(retrieval.texts), own, teacher.source.label, language=retrieval.language
-        ),
+        floor=scores(teacher.text.embed(retrieval.texts), teacher.source.label),
         images=len(gallery),
         captions=len(text),
         image_free=retrieval.images is None,

@@ -17,7 +17,6 @@ from langadapt.models.tuning import changes_text_model, has_tuned_images
 class Terms:
     """What a licence asks of those who share what was made with it."""
 
-    attribution: bool = True
     share_alike: bool = False
     commercial: bool = True
     derived: bool = True
@@ -41,20 +40,18 @@ class LicenceSum:
 
 
 # Licences that are not of the family CC-BY-..., by their SPDX id or the name that a recipe uses, lower case.
+# The terms of Flickr30k, non-commercial research and education: hockenmaier.cs.illinois.edu/DenotationGraph
 _TABLE = {
-    **dict.fromkeys(("cc0-1.0", "pddl-1.0", "unlicense", "0bsd", "public domain"), Terms(attribution=False)),
-    **dict.fromkeys(
-        ("mit", "apache-2.0", "isc", "bsd-2-clause", "bsd-3-clause", "odc-by-1.0", "ms-pl", "zlib"), Terms()
-    ),
-    **dict.fromkeys(("cdla-permissive-1.0", "cdla-permissive-2.0"), Terms()),
-    **dict.fromkeys(
-        ("odbl-1.0", "cdla-sharing-1.0", "gfdl-1.3", "gpl-2.0", "gpl-3.0", "lgpl-3.0", "agpl-3.0"),
-        Terms(share_alike=True),
-    ),
-    # hockenmaier.cs.illinois.edu/DenotationGraph: non-commercial research and education
-    "flickr30k terms": Terms(commercial=False),
-    "adobe research license": Terms(commercial=False),
-    **dict.fromkeys(("proprietary", "all rights reserved"), Terms(commercial=False, derived=False)),
+    name: terms
+    for terms, names in (
+        (Terms(), "cc0-1.0, pddl-1.0, unlicense, 0bsd, public domain, mit, apache-2.0, isc, bsd-2-clause"),
+        (Terms(), "bsd-3-clause, odc-by-1.0, ms-pl, zlib, cdla-permissive-1.0, cdla-permissive-2.0"),
+        (Terms(share_alike=True), "odbl-1.0, cdla-sharing-1.0, gfdl-1.3"),
+        (Terms(share_alike=True), "gpl-2.0, gpl-3.0, lgpl-3.0, agpl-3.0"),
+        (Terms(commercial=False), "flickr30k terms, adobe research license"),
+        (Terms(commercial=False, derived=False), "proprietary, all rights reserved"),
+    )
+    for name in names.split(", ")
 }
 _CREATIVE_COMMONS = re.compile(r"cc-by(?P<nc>-nc)?(?P<more>-sa|-nd)?-\d\.\d(-[a-z]{2})?")
 

@@ -186,20 +186,14 @@ def exact_unit_rows(rows: Tensor, name: str) -> Tensor:
     blocks = torch.split(rows, _ROWS)  # nothing as large as all rows is made but the answer
     finite = torch.cat([block.isfinite().all(dim=1) for block in blocks])
     if not finite.all():
-        raise DataError(
-            f"{name} embeddings: row {_first(~finite)} has NaN or inf; a broken model has no score"
-        )
+        row = int((~finite).nonzero()[0, 0])
+        raise DataError(f"{name} embeddings: row {row} has NaN or inf; a broken model has no score")
     largest = torch.cat([block.abs().amax(dim=1, keepdim=True) for block in blocks]).double()
     if not (largest > 0).all():
-        raise DataError(
-            f"{name} embeddings: row {_first(largest[:, 0] == 0)} is all zeros and has no direction"
-        )
+        row = int((largest == 0).nonzero()[0, 0])
+        raise DataError(f"{name} embeddings: row {row} is all zeros and has no direction")
     unit = torch.empty(rows.shape, dtype=torch.float32, device=rows.device)
     for start, rows_there in zip(range(0, len(rows), _ROWS), blocks, strict=True):
         block = rows_there.double() / largest[start : start + _ROWS]
         unit[start : start + _ROWS] = block / block.norm(dim=1, keepdim=True)
     return unit.mul_(_GRID).round_().div_(_GRID)
-
-
-def _first(flags: Tensor) -> int:
-    return int(flags.nonzero()[0, 0])

@@ -84,12 +84,7 @@ class ClassSignature(_Line):
 def comparable(a: str, b: str) -> list[str]:
     """List the keys, other than the text model, in which two signatures differ; none: scores may be compared.
 
-    Args:
-        a: signature of one score; any version of the metric.
-        b: signature of the other.
-
-    Returns:
-        Keys in the order of `a`, then those only in `b`.
+    Keys come in the order of `a`, then those only in `b`. Each may be of any version of the metric.
 
     Raises:
         DataError: a line is no signature.

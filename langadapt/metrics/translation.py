@@ -36,15 +36,15 @@ class TranslationScores:
 def translation_scores(
     translations: Sequence[str], references: Sequence[str], *, language: str
 ) -> TranslationScores:
-    """Score translations against one human translation each.
+    """Score translations against one human translation each, row by row.
 
     Args:
         translations: N texts.
-        references: N texts, row by row.
+        references: N texts.
         language: code of the texts' language. It decides what a word is to BLEU; its signature says so.
 
     Raises:
-        DataError: The numbers of texts differ, or there are none.
+        DataError: the numbers of texts differ, or there are none.
 
     Source:
         Post (2018), A Call for Clarity in Reporting BLEU Scores; Popović (2017), chrF++.
@@ -53,10 +53,7 @@ def translation_scores(
         raise DataError(
             f"{len(translations)} translations beside {len(references)} references; each row needs both"
         )
-    from sacrebleu.metrics import (
-        BLEU,
-        CHRF,
-    )  # imported where it is used: most evaluations measure no translation
+    from sacrebleu.metrics import BLEU, CHRF  # here: most evaluations measure no translation
 
     bleu, chrf = BLEU(tokenize=_tokenizer(language)), CHRF(word_order=2)
     bleu_score = bleu.corpus_score(list(translations), [list(references)])

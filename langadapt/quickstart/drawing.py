@@ -1,7 +1,5 @@
 """Draw a scene: a landscape, and the objects on it."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable
 from functools import lru_cache
@@ -9,7 +7,7 @@ from functools import lru_cache
 from PIL import Image, ImageDraw
 
 from langadapt.quickstart.scenes import Background, Place, Relation, Scene, Thing
-from langadapt.quickstart.shapes import Rgb, sprite
+from langadapt.quickstart.shapes import Rgb, mix, sprite
 
 SIZE_PIXELS = 128
 _VARIANTS = 8
@@ -30,14 +28,7 @@ _TRIPLE_CENTRES: dict[Place, tuple[tuple[int, int], tuple[int, int], tuple[int, 
 
 
 def draw(scene: Scene) -> Image.Image:
-    """Draw a scene; the same scene always gives the same pixels.
-
-    Args:
-        scene: What to draw.
-
-    Returns:
-        An RGB image of 128 by 128 pixels.
-    """
+    """Draw a scene as 128 by 128 RGB pixels; the same scene always gives the same pixels."""
     rng = random.Random(scene.seed)
     image = _landscape(scene.background, rng.randrange(_VARIANTS)).copy()
     for thing, (x, y) in zip(scene.things, _centres(scene, rng), strict=True):
@@ -78,15 +69,16 @@ def _landscape(background: Background, variant: int) -> Image.Image:
 def _fade(draw: ImageDraw.ImageDraw, top: int, bottom: int, above: Rgb, below: Rgb) -> None:
     for y in range(top, bottom):
         part = (y - top) / max(1, bottom - top - 1)
-        colour = tuple(round(a + (b - a) * part) for a, b in zip(above, below, strict=True))
-        draw.line((0, y, _SIDE, y), fill=colour)
+        draw.line((0, y, _SIDE, y), fill=mix(above, below, part))
 
 
 def _cloud(draw: ImageDraw.ImageDraw, x: float, y: float) -> None:
     for dx, dy, radius in ((0, 0, 14), (16, -6, 18), (34, 0, 13)):
-        draw.ellipse(
-            (x + dx - radius, y + dy - radius, x + dx + radius, y + dy + radius), fill=(250, 252, 255)
-        )
+        _disc(draw, x + dx, y + dy, radius, (250, 252, 255))
+
+
+def _disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: int, fill: Rgb) -> None:
+    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
 
 
 def _meadow(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
@@ -125,9 +117,9 @@ def _night(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
     _fade(draw, 0, _SIDE, (12, 16, 48), (44, 50, 104))
     for _ in range(60):
         x, y, radius = rng.randint(0, _SIDE), rng.randint(0, 210), rng.choice((1, 1, 2))
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(226, 228, 250))
+        _disc(draw, x, y, radius, (226, 228, 250))
     x, y = rng.randint(40, 216), rng.randint(28, 50)
-    draw.ellipse((x - 20, y - 20, x + 20, y + 20), fill=(238, 234, 206))
+    _disc(draw, x, y, 20, (238, 234, 206))
     draw.ellipse((x - 10, y - 26, x + 28, y + 12), fill=(20, 24, 60))
     draw.rectangle((0, 222, _SIDE, _SIDE), fill=(20, 26, 44))
 
@@ -140,7 +132,7 @@ def _snow(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
     draw.rectangle((0, 186, _SIDE, _SIDE), fill=(238, 243, 250))
     for _ in range(60):
         x, y, radius = rng.randint(0, _SIDE), rng.randint(0, _SIDE), rng.choice((2, 3, 4))
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 255, 255))
+        _disc(draw, x, y, radius, (255, 255, 255))
 
 
 def _sunset(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:

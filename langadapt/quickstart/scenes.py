@@ -1,7 +1,5 @@
 """What a drawn scene contains."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -25,14 +23,7 @@ PLACES: dict[Relation, tuple[Place, ...]] = {"left": ("top", "bottom"), "above":
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """One kind of object: one to three copies of a shape in one colour.
-
-    Args:
-        shape: What it is.
-        colour: The colour of all its copies.
-        count: Number of copies, 1 to 3.
-        size: Only for a single object; None where several are drawn or the size is not stated.
-    """
+    """One kind of object: one to three copies of a shape in one colour; only a single one has a size."""
 
     shape: Shape
     colour: Colour
@@ -50,14 +41,8 @@ class Thing:
 class Scene:
     """A picture before it is drawn: one thing, or `first` left of (or above) `second` and perhaps a third.
 
-    Args:
-        first: The only thing, or the left or upper one.
-        background: Where it all happens.
-        second: The right or lower thing.
-        relation: `left` or `above`, read from first to second; given exactly when there is a second.
-        third: An optional further thing.
-        place: The edge where the third thing stands; given exactly when there is a third.
-        seed: Chooses the small shifts and the details of the background; no caption mentions them.
+    `relation` belongs to the second thing, `place`, the edge where it stands, to the third. The seed chooses
+    small shifts and the details of the background; no caption mentions them.
     """
 
     first: Thing

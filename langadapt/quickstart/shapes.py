@@ -1,7 +1,5 @@
 """How each object is drawn: flat, sticker-like shapes in a box of 100 by 100 units."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from functools import lru_cache
@@ -33,11 +31,9 @@ class Pen:
     """Draws in units of 1/100 of the box; `fill` is the object's colour, `shade` darker, `tint` lighter."""
 
     def __init__(self, *, draw: ImageDraw.ImageDraw, scale: float, fill: Rgb) -> None:
-        self._draw = draw
-        self._scale = scale
-        self.fill = fill
-        self.shade = _mix(fill, (0, 0, 0), 0.28)
-        self.tint = _mix(fill, (255, 255, 255), 0.45)
+        self._draw, self._scale, self.fill = draw, scale, fill
+        self.shade = mix(fill, (0, 0, 0), 0.28)
+        self.tint = mix(fill, (255, 255, 255), 0.45)
 
     def polygon(self, colour: Rgb, *points: tuple[float, float]) -> None:
         """Fill a polygon given by its corners."""
@@ -70,33 +66,20 @@ class Pen:
 
 @lru_cache(maxsize=4096)
 def sprite(shape: Shape, colour: Colour, size_pixels: int) -> Image.Image:
-    """Draw one object with a thin rim, antialiased, on a transparent square.
-
-    Args:
-        shape: What to draw.
-        colour: Its main colour.
-        size_pixels: Side of the square.
-
-    Returns:
-        An RGBA image; cached, so it must not be changed.
-    """
+    """Draw one antialiased object with a rim on a transparent RGBA square; cached, so do not change it."""
     side = size_pixels * _OVERSAMPLING
     image = Image.new("RGBA", (side, side))
-    pen = Pen(
-        draw=ImageDraw.Draw(image),
-        scale=side / (100 + 2 * _MARGIN_UNITS),
-        fill=PALETTE[colour],
-    )
-    DRAWINGS[shape](pen)
-    reach = 2 * _OVERSAMPLING // 2 * 2 - 1
-    rim = image.getchannel("A").filter(ImageFilter.MaxFilter(reach))
-    sticker = Image.new("RGBA", image.size, _mix(INK, PAPER, 0.35) if colour == "white" else PAPER)
+    scale = side / (100 + 2 * _MARGIN_UNITS)
+    DRAWINGS[shape](Pen(draw=ImageDraw.Draw(image), scale=scale, fill=PALETTE[colour]))
+    rim = image.getchannel("A").filter(ImageFilter.MaxFilter(2 * _OVERSAMPLING - 1))
+    sticker = Image.new("RGBA", image.size, mix(INK, PAPER, 0.35) if colour == "white" else PAPER)
     sticker.putalpha(rim)
     sticker.alpha_composite(image)
     return sticker.resize((size_pixels, size_pixels), Image.Resampling.BOX)
 
 
-def _mix(one: Rgb, other: Rgb, fraction: float) -> Rgb:
+def mix(one: Rgb, other: Rgb, fraction: float) -> Rgb:
+    """Blend two colours; 0 gives the first one."""
     red, green, blue = (round(a + (b - a) * fraction) for a, b in zip(one, other, strict=True))
     return red, green, blue
 

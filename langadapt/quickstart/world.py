@@ -1,7 +1,5 @@
 """Write the embedded world into a folder: photos, captions, parallel sentences, models, recipes."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json
@@ -26,43 +24,26 @@ _MANIFEST = "world.json"
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutRow:
-    """A held-out scene and what each language says about it.
-
-    Args:
-        image: File name of the picture.
-        scene: What the picture shows.
-        captions: One caption per language code; all state the same facts.
-    """
+    """A held-out scene and what each language says about it."""
 
     image: str
+    """File name of the picture."""
     scene: Scene
     captions: dict[str, str]
+    """By language code; all state the same facts."""
 
 
 def held_out_rows(count: int = 1_000) -> Iterator[HeldOutRow]:
     """Read the test set: held-out scenes with captions in English and every target language."""
     with gzip.open(SENTENCES / "held_out.jsonl.gz", "rt", encoding="utf-8") as file:
         for row in map(json.loads, islice(file, count)):
-            yield HeldOutRow(image=row["image"], scene=_scene(row["scene"]), captions=row["captions"])
-
-
-def _scene(values: dict[str, Any]) -> Scene:
-    things: dict[str, Any] = {
-        key: Thing(**values[key]) for key in ("first", "second", "third") if key in values
-    }
-    return Scene(**(values | things))
+            values: dict[str, Any] = row["scene"]
+            things = {key: Thing(**value) for key, value in values.items() if isinstance(value, dict)}
+            yield HeldOutRow(image=row["image"], scene=Scene(**values | things), captions=row["captions"])
 
 
 def parallel_rows(language: str, count: int) -> Iterator[tuple[str, str]]:
-    """Read training sentences: the same facts in English and in another language, each in its own wording.
-
-    Args:
-        language: One of `TARGETS`.
-        count: Number of rows, at most 16,000.
-
-    Returns:
-        (English, target) pairs about training scenes only.
-    """
+    """Read up to 16,000 pairs of an English and a target sentence: the same facts in different words."""
     with gzip.open(SENTENCES / f"{language}.tsv.gz", "rt", encoding="utf-8") as file:
         for line in islice(file, count):
             english, target = line.rstrip("\n").split("\t")
@@ -75,12 +56,9 @@ def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> 
     Files appear under their final names only when whole, the manifest `world.json` last.
 
     Args:
-        folder: Created if missing.
-        parallel: Rows of parallel text per language.
-        tests: Number of test pictures.
-
-    Returns:
-        The folder.
+        folder: created if missing, and returned.
+        parallel: rows of parallel text per language.
+        tests: number of test pictures.
     """
     manifest = {"version": VERSION, "parallel": parallel, "tests": tests}
     path = folder / _MANIFEST
@@ -111,14 +89,7 @@ def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> 
 
 
 def data_recipe_texts(code: str, name: str, *, parallel: int, tests: int) -> dict[str, str]:
-    """Return the recipes of a language's parallel sentences and of its test set, as YAML by file name.
-
-    Args:
-        code: Of the language, and in the names of its files.
-        name: Of the language, in English.
-        parallel: Rows of the parallel file.
-        tests: Number of test pictures.
-    """
+    """Return the recipes of a language's parallel sentences and of its test set, as YAML by file name."""
     return {
         f"parallel.en-{code}.yaml": f"""name: parallel.en-{code}
 title: Embedded world, English and {name}

@@ -101,6 +101,10 @@ class ImageIndex:
             nearest = search_exact(queries, self.rows, self.rank, count=count)
         return [self._hits(found, count) for found in nearest]
 
+    def build_approximate(self, texts: Rows) -> ApproximateFacts:
+        """Build the FAISS index, measured on images and on `[Q, D]` embedded texts."""
+        return build_approximate(self.index, self.metadata, self.rows, self.rank, texts=texts)
+
     def _hits(self, nearest: Nearest, count: int) -> list[Hit]:
         found: list[tuple[float, int]] = []
         for slot, score in zip(nearest.slots.tolist(), nearest.scores.tolist(), strict=True):
@@ -199,9 +203,9 @@ class SearchSession:
 
     def build_approximate(self) -> ApproximateFacts:
         """Build the FAISS index, measured on images and on the examples of the recipe."""
-        examples, index = list(self.model.artifact.recipe.examples), self.index
-        texts = self.model.encode_text(examples).numpy() if examples else index.rows[:0]
-        return build_approximate(index.index, index.metadata, index.rows, index.rank, texts=texts)
+        examples = list(self.model.artifact.recipe.examples)
+        texts = self.model.encode_text(examples).numpy() if examples else self.index.rows[:0]
+        return self.index.build_approximate(texts)
 
 
 def open_session(
