@@ -72,13 +72,9 @@ class Alignment:
 
 
 def learn_alignment(lexicon: Lexicon, english: Side, target: Side, follows: NDArray[np.bool_]) -> Alignment:
-    """Fit the weights on rows as they are and with the next row's target.
+    """Fit the weights on rows that the lexicon has not seen, as they are and with the next row's target.
 
-    Args:
-        lexicon: learned on other rows.
-        english: English sides.
-        target: target sides.
-        follows: for each row whether the row behind it is its neighbour in the corpus too, bool `[R]`.
+    `follows`, bool `[R]`, says whether the row behind a row is its neighbour in the corpus too.
     """
     ratio = float(np.median(_log_ratio(english, target)))
     here = np.flatnonzero(follows[:-1])
@@ -100,14 +96,9 @@ def learn_alignment(lexicon: Lexicon, english: Side, target: Side, follows: NDAr
 def slipped_rows(evidence: Evidence, alive: NDArray[np.bool_], doubtful: float) -> NDArray[np.bool_]:
     """Find rows inside blocks that have slipped.
 
-    Where the evidence of neighbouring rows is low on the average, each shift by up to eight rows is tried,
+    Where the mean evidence of neighbouring rows is below `doubtful`, each shift by up to eight rows is tried,
     and the likeliest sequence of shifts decides (Viterbi): loose translations make no better pairs with their
-    neighbours.
-
-    Args:
-        evidence: of some rows with others.
-        alive: rows that count, bool `[R]`.
-        doubtful: mean evidence below which shifts are tried.
+    neighbours. Only rows that are `alive`, bool `[R]`, count.
     """
     everything = np.arange(len(alive))
     own = np.where(alive, evidence(everything, everything), 0.0)

@@ -80,24 +80,15 @@ def _side_index(texts: set[str], hashes: TokenHash) -> SideIndex:
 
 
 def leaked_exactly(index: SideIndex, keys: U64, lengths: I64) -> NDArray[np.bool_]:
-    """Find texts that equal a caption but for case, punctuation and white space.
-
-    Args:
-        index: one side of the test sets.
-        keys: `fold_key` of each text, `[R]`.
-        lengths: words of each text, `[R]`.
-    """
+    """Find texts, by `fold_key` and number of words, `[R]` each, that equal a caption."""
     return np.isin(keys, index.keys) & (lengths >= SHORTEST)
 
 
 def nearest_caption(index: SideIndex, rows: TokenRows, most_share: float) -> NDArray[np.float32]:
     """Return each text's edits to the nearest caption by words of the longer one, `[R]`; inf without one.
 
-    Args:
-        index: one side of the test sets.
-        rows: tokens of the texts.
-        most_share: of words that may be inserted, deleted or substituted; below 1/3 nothing is missed but a
-            text whose both ends changed their lengths.
+    At most `most_share` of the words may be inserted, deleted or substituted. Below 1/3 nothing is missed but
+    a text whose both ends changed their lengths.
     """
     found = np.full(len(rows), np.inf, np.float32)
     if not len(index.tokens) or not len(rows):

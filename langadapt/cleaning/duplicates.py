@@ -97,10 +97,7 @@ def pair_features(english: Side, target: Side) -> PairFeatures:
 def find_duplicates(features: PairFeatures, near_share: float, report: Report) -> Duplicates:
     """Find rows that repeat an earlier row which is itself kept.
 
-    Args:
-        features: of all rows, in order.
-        near_share: of the words of both sides, in which a near duplicate may differ; 0 looks for none.
-        report: receives progress.
+    A near duplicate may differ in `near_share` of the words of both sides; 0 looks for none.
     """
     exact = np.full(len(features), -1, np.int64)
     for places in _shares(np.asarray(features.keys)):

@@ -126,12 +126,6 @@ def evaluate_classification(
     alone, the teacher with English names (ceiling, where the set has them), and the teacher with the raw
     names in the raw templates (floor).
 
-    Args:
-        data: the test images and the classes' names.
-        model: student and teacher; its recipe's `prompts` are the templates.
-        learned: further rows.
-        progress: told how many of how many images are embedded.
-
     Raises:
         RecipeError: the recipe has no templates.
         DataError: an image cannot be read.

@@ -75,10 +75,7 @@ def save_svg(path: Path, points: Sequence[CurvePoint]) -> None:
 def save_learning_curve(path: Path, points: Sequence[tuple[float, float]], *, start: float) -> None:
     """Write held-out recall against the number of training captions; the first point is no training at all.
 
-    Args:
-        path: SVG file.
-        points: captions and recall in percent, in the order of captions.
-        start: recall in percent before training.
+    `points` are captions and recall in percent, in the order of captions; `start` is the first recall.
 
     Raises:
         DataError: there are no points, or one is not finite.

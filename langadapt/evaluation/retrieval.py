@@ -39,11 +39,7 @@ def evaluate_retrieval(
     set has them) and the floor (teacher on the raw captions). In an image-free set the teacher's embeddings
     of the English sides take the images' part, and there is no ceiling.
 
-    Args:
-        retrieval: the test set.
-        model: student and teacher.
-        progress: told how many of how many images are embedded.
-        translator: into English, for another baseline: translate, then ask the teacher.
+    A translator into English gives another baseline: translate, then ask the teacher.
 
     Raises:
         DataError: an image cannot be read.

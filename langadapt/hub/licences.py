@@ -86,12 +86,7 @@ def objections(
     Terms that forbid sharing derived works rule out a corpus, and a base model whose trained weights are
     stored. A corpus that must be requested comes with terms that only its recipient has read, so unless its
     licence is known it is ruled out too. A licence that nobody stated rules out nothing: the card says that
-    it is unknown.
-
-    Args:
-        data: every corpus of the training.
-        models: all base models.
-        stored: those of them of which the artifact stores changed weights.
+    it is unknown. `stored` are the models of which the artifact stores changed weights.
     """
     lines = []
     for source in data:

@@ -63,7 +63,7 @@ def publish(
     """Publish a finished and scored run.
 
     Args:
-        run: folder of the run.
+        run: its folder.
         options: repository, and what the publisher states.
         out: write the folder here instead of uploading it; it must not exist, or be empty.
         private: whether a new repository is private.
@@ -168,10 +168,7 @@ def portable(artifact: Artifact) -> Artifact:
 
 
 def reloaded(folder: Path, original: Artifact) -> tuple[LanguageModel, float]:
-    """Load a staged artifact and compare its samples.
-
-    Returns:
-        The model, and the largest difference between the samples' numbers.
+    """Load a staged artifact; return it with the largest difference between its samples' numbers.
 
     Raises:
         PublishError: there are no samples, or the model does not reproduce them.
@@ -229,10 +226,9 @@ def _name(recipe: str) -> str:
 
 
 def module_files(folder: Path, model: LanguageModel) -> tuple[str, ...]:
-    """Write the sentence-transformers module after checking that it embeds as the model does.
+    """Write the sentence-transformers module after checking that it embeds as the model does; list its files.
 
-    Returns:
-        Names of its files; none where a base model is a local folder, which nobody could fetch.
+    There are none where a base model is a local folder, which nobody could fetch.
     """
     if model.artifact.teacher.local or model.artifact.text_model.local:
         return ()

@@ -12,17 +12,10 @@ from langadapt.files.fetch import one_line, with_backoff
 
 
 def upload(folder: Path, files: Sequence[str], *, repo: str, private: bool, marker: str) -> str:
-    """Upload files of a folder in one commit; after an interruption, the same call completes it.
+    """Upload files of a folder in one commit and return its hash, or the last one's if nothing has changed.
 
-    Args:
-        folder: where the files lie.
-        files: their names.
-        repo: `org/name`; created where it does not exist.
-        private: whether a new repository is private.
-        marker: a file that only an adapter's repository has; without it, a repository is left alone.
-
-    Returns:
-        The commit's hash; that of the last commit when nothing has changed.
+    A repository that does not exist is created; one without the file `marker`, which only an adapter's has,
+    is left alone. After an interruption, the same call completes the upload.
 
     Raises:
         PublishError: the token is missing, wrong or without permission; the repository holds something else;

@@ -52,14 +52,7 @@ def recall_interval(text_hits: Tensor, image_hits: Tensor, image_of_text: Tensor
 
 
 def mean_interval(values: Tensor) -> Interval:
-    """Bootstrap a mean; the values are the units that are drawn.
-
-    Args:
-        values: `[N]` bool or floating, each 0 to 1.
-
-    Returns:
-        Interval in percent.
-    """
+    """Bootstrap the mean, in percent, of values `[N]` from 0 to 1; they are the units that are drawn."""
     sums = values.cpu().double()[:, None]
     return _bootstrap(sums, torch.ones_like(sums))
 

@@ -44,9 +44,6 @@ def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives) -> Rank
         image: `[I, D]`, likewise.
         positives: every text and every image occurs at least once.
 
-    Returns:
-        Ranks of texts as queries (`t2i`) and of images as queries (`i2t`).
-
     Raises:
         DataError: widths differ, a row is zero or not finite, a text or an image has no positive.
     """

@@ -59,7 +59,7 @@ class Signature(_Line):
 
 @dataclass(frozen=True, kw_only=True)
 class ClassSignature(_Line):
-    """Conditions of a classification score."""
+    """Conditions of a classification score; what is not described means the same as in `Signature`."""
 
     benchmark: str
     images: int
@@ -73,12 +73,9 @@ class ClassSignature(_Line):
     k: str = "1,5"
     ties: str = "against"
     text: str
-    """Text model, with revision."""
     image: str
-    """Image model, with revision."""
     version: str = METRIC_VERSION
     contaminated: str = ""
-    """As in `Signature`."""
 
 
 def comparable(a: str, b: str) -> list[str]:

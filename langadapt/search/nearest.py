@@ -176,7 +176,7 @@ def build_approximate(
         index: folder of the index.
         metadata: of the index.
         rows: `[N, D]`, memory-mapped; memory holds 8-bit codes of them.
-        rank: `[N]` order among equal scores; -1 leaves a row out.
+        rank: `[N]`, as in `search_exact`.
         texts: `[Q, D]` embedded texts to measure on, harder to answer than images; may be empty.
 
     Raises:
