@@ -39,8 +39,8 @@ def class_similarities(image: Tensor, classes: Tensor) -> Tensor:
     """Compute the cosines of images and classes, summed exactly, so that equal rows tie.
 
     Args:
-        image: `[N, D]` floating point, any length of rows.
-        classes: `[C, D]` floating point, any length of rows.
+        image: `[N, D]` floating point; rows need not be normalised.
+        classes: `[C, D]` floating point; rows need not be normalised.
 
     Returns:
         `[N, C]` float32.

@@ -110,17 +110,10 @@ def retrieval_scores(
 
 
 def mean_recall_text(student: Tensor, teacher: Tensor) -> float:
-    """Measure how often student rows find the teacher rows of the same sentences; chooses a checkpoint.
+    """Return the mean of R@1, R@5 and R@10, in percent, of student rows among teacher rows; both `[N, D]`.
 
-    Teacher rows that are equal bit for bit (an English sentence that occurs twice) are one candidate: finding
-    either is right.
-
-    Args:
-        student: `[N, D]` floating point.
-        teacher: `[N, D]` floating point, row n is what student row n should be.
-
-    Returns:
-        Mean of R@1, R@5 and R@10 in percent, student to teacher.
+    Row n of the teacher is what row n of the student should be. Teacher rows that are equal bit for bit (an
+    English sentence that occurs twice) are one candidate: finding either is right.
 
     Raises:
         DataError: shapes differ, a row is zero or not finite.
