@@ -9,6 +9,7 @@ from langadapt.errors import Progress, Report
 from langadapt.models import Artifact
 from langadapt.recipes import find_language, override
 from langadapt.training import RunOptions, distill
+from langadapt.training.run import StateBits
 
 
 def silent(progress: Progress) -> None:
@@ -23,6 +24,7 @@ def run(
     report: Report = silent,
     overwrite: bool = False,
     checkpoint_seconds: float = 300.0,
+    state_bits: StateBits = 16,
 ) -> Artifact:
     found = override(find_language(str(folder / "es.yaml")), settings)
     options = RunOptions(
@@ -30,6 +32,7 @@ def run(
         device=torch.device("cpu"),
         overwrite=overwrite,
         checkpoint_seconds=checkpoint_seconds,
+        state_bits=state_bits,
     )
     return distill(found, out, report=report, options=options)
 

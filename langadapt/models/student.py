@@ -215,11 +215,17 @@ class Student(nn.Module):
 
     def packed_states(self, batch: TextBatch) -> Tensor:
         """What `forward` takes as states, `[N, L, H]`, without gradients."""
-        lengths = batch.mask.sum(dim=1).cpu().numpy()
+        lengths = batch.mask.sum(dim=1).cpu()
         ids = batch.input_ids[batch.mask].int().cpu().numpy()
-        tokens = Tokens(ids=ids, offsets=np.append(0, lengths.cumsum()), pad_id=0)
+        offsets = np.append(0, lengths.numpy().cumsum())
+        tokens = Tokens(ids=ids, offsets=offsets, pad_id=self.text_model.tokenizer.pad_token_id)
         with torch.autocast(self.text_model.device.type, enabled=False):
-            return self._run_states(tokens, np.arange(len(lengths)))
+            if self.text_model.path == "packed":
+                return self._run_states(tokens, np.arange(len(lengths)))
+            groups = [part.rows.numpy() for part in length_groups(lengths)]
+            states = torch.cat([self._run_states(tokens, rows) for rows in groups])
+        index = torch.from_numpy(tokens.positions(np.concatenate(groups))).to(states.device)
+        return torch.empty_like(states).index_copy_(0, index, states)
 
     def _embed(self, states: Tensor, batch: TextBatch) -> Tensor:
         states = states.to(self.text_model.device)

@@ -1,7 +1,6 @@
 """Stage distill: the student learns to answer a translation as the teacher answers its English side."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +92,12 @@ def distill(
     vocabulary = extend_vocabulary(encoder, recipe, corpora, run)
     student, trainable = new_student(encoder, recipe, target_dim=teacher.dim)
     counts = trained_facts(student, "the student", run.report)
-    cache = Cache(folder=cache_folder(), state_bytes=run.options.state_cache_bytes, state_bits=bits)
+    cache = Cache(
+        folder=cache_folder(),
+        state_bytes=run.options.state_cache_bytes,
+        state_bits=bits,
+        settle=lambda fits: run.settled("states-stored", fits),
+    )
     data = prepare(corpora, stage=stage, teacher=teacher, student=student, cache=cache, report=run.report)
     target_dim = teacher.dim
     del teacher  # its embeddings are in the store; training needs the memory
@@ -170,12 +174,9 @@ def distill_stage(
     split = SplitBatches(
         contrastive=spec.info_nce_weight > 0, dropout=recipe.adapter.dropout > 0, report=run.report
     )
-    packed = student.states_are_fixed and student.text_model.path == "packed"
 
     def loss(model: nn.Module, batch: DistillBatch) -> Tensor:
-        if packed and batch.states is None:
-            batch = replace(batch, states=student.packed_states(batch.text))
-        return distill_loss(model, batch, spec, accelerator)
+        return distill_loss(model, data.with_states(batch, student), spec, accelerator)
 
     return Stage(
         name="distil",
@@ -190,7 +191,7 @@ def distill_stage(
         shrink=split.shrink,
         micro_batches=split.micro_batches,
         describe=lambda batch: student.text_model.first_texts(batch.text),
-        validate=lambda model, step: validate_texts(model, data, step=step),
+        validate=lambda model, step: validate_texts(student, data, step=step),
     )
 
 
@@ -230,7 +231,7 @@ def distill_loss(
 
 
 @torch.inference_mode()
-def validate_texts(model: nn.Module, data: DistillData, *, step: int) -> Validation:
+def validate_texts(model: Student, data: DistillData, *, step: int) -> Validation:
     """Mean of recall@1, 5 and 10 of the held-out texts among the teacher's held-out English.
 
     Raises:
@@ -239,7 +240,7 @@ def validate_texts(model: nn.Module, data: DistillData, *, step: int) -> Validat
     examples = data.held_out
     out = torch.zeros(len(examples), data.targets.dim)
     for rows in by_length(data.tokens.lengths[examples.text], batch_tokens=_VALIDATION_TOKENS):
-        batch = data.batch(examples, rows)
+        batch = data.with_states(data.batch(examples, rows), model)
         out[torch.from_numpy(np.ascontiguousarray(rows))] = model(batch.text, batch.states).float().cpu()
     if not torch.isfinite(out).all():
         raise TrainingError(

@@ -1,8 +1,8 @@
 """From parallel sentences to batches: everything frozen is computed once and stored."""
 
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import ftfy
@@ -69,6 +69,7 @@ class DistillData:
     states: FrozenStates | None
     train: Examples
     held_out: Examples
+    state_bits: StateBits = 16
 
     def batch(self, examples: Examples, rows: NDArray[np.int64]) -> DistillBatch:
         """Some examples as one batch."""
@@ -76,6 +77,15 @@ class DistillData:
         states = None if self.states is None else self.states.of(text)
         targets = self.targets.take(examples.target[rows])
         return DistillBatch(text=self.tokens.batch(text), targets=targets, states=states)
+
+    def with_states(self, batch: DistillBatch, student: Student) -> DistillBatch:
+        """The batch with its frozen hidden states: what no store holds is computed, and rounded as in one."""
+        if batch.states is not None or not student.states_are_fixed:
+            return batch
+        states = student.packed_states(batch.text)
+        _, count, width = states.shape
+        narrow = self.state_bits == 8
+        return replace(batch, states=_wide(_narrow(states), count, width) if narrow else states.bfloat16())
 
 
 class SplitBatches:
@@ -140,6 +150,8 @@ class Cache:
     """Budget of the hidden states; 0 computes them in each step."""
     state_bits: StateBits = 16
     """Bits of a stored number: 8 round each 64 numbers to 255 steps up to the largest of them."""
+    settle: Callable[[bool], bool] = bool
+    """Told whether the hidden states fit, says whether they are stored: a resumed run does as it began."""
 
 
 def prepare(
@@ -178,6 +190,7 @@ def prepare(
             target=np.concatenate([english_row[split.train], english_row[identity]]),
         ),
         held_out=Examples(text=text_row[split.held_out], target=english_row[split.held_out]),
+        state_bits=cache.state_bits,
     )
 
 
@@ -246,7 +259,11 @@ def frozen_states(tokens: Tokens, student: Student, cache: Cache, report: Report
     have = budget > 0 and (folder / spec.kind / spec.fingerprint / "rows.bin").exists()
     free = shutil.disk_usage(folder).free
     size = f"{spec.bytes / 1e9:.2f} GB"
-    if not have and (spec.bytes > budget or spec.bytes > 0.9 * free):
+    fits = have or spec.bytes <= min(budget, 0.9 * free)
+    is_stored = cache.settle(fits)
+    if is_stored != fits:
+        report(Progress(stage="frozen states: as this run began, whatever the disk and its budget are now"))
+    if not is_stored:
         limit = f"budget {budget / 1e9:.2f} GB" if spec.bytes > budget else f"free disk {free / 1e9:.2f} GB"
         if bits == 16 and half.bytes <= min(budget, 0.9 * free):
             limit += f"; {half.bytes / 1e9:.2f} GB with --state-bits 8"

@@ -3,6 +3,7 @@
 import random
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import langadapt
 from langadapt.data.parallel import split_by_english
 from langadapt.errors import Progress, TrainingError
 from langadapt.training.loop import Validation
-from langadapt.training.run import read_log
+from langadapt.training.run import StateBits, read_log
 
 
 def test_adapter_learns_the_language(language_folder: Path, tmp_path: Path) -> None:
@@ -60,20 +61,27 @@ def test_log_tells_every_step_and_the_recall_of_every_epoch(language_folder: Pat
     ]
 
 
-def test_cached_states_and_computed_ones_teach_the_same(
-    language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("bits", [16, 8])
+def test_free_disk_space_does_not_change_the_result(
+    language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: StateBits
 ) -> None:
-    """Cached states are rounded to bfloat16 (3 digits); nothing else may differ."""
+    """Computed in the step, hidden states are rounded as stored ones: what differs is float32's last bits.
+
+    Not rounded, losses differ by 5e-4 where 16 bits are stored, and by more where 8 are.
+    """
     monkeypatch.setenv("LANGADAPT_CACHE", str(tmp_path / "cache"))
-    run(language_folder, tmp_path / "b", "distill.epochs=2", budget=0)
-    assert not (tmp_path / "cache/states").exists()
-    run(language_folder, tmp_path / "a", "distill.epochs=2")
-    assert (tmp_path / "cache/states").exists()
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=1000))
+    run(language_folder, tmp_path / "b", "distill.epochs=2", state_bits=bits)
+    assert not list((tmp_path / "cache").glob("states*"))
+    monkeypatch.undo()
+    monkeypatch.setenv("LANGADAPT_CACHE", str(tmp_path / "cache"))
+    run(language_folder, tmp_path / "a", "distill.epochs=2", state_bits=bits)
+    assert list((tmp_path / "cache").glob("states*"))
     losses = [[log.loss for log in read_log(tmp_path / name)[0]] for name in "ab"]
-    np.testing.assert_allclose(losses[0], losses[1], atol=5e-3)
+    np.testing.assert_allclose(losses[0], losses[1], rtol=0, atol=5e-5)
     texts = [target for _, target in sentences()[:20]]
     a, b = (langadapt.load(tmp_path / name).encode_text(texts) for name in "ab")
-    assert (a * b).sum(dim=1).min() > 0.999
+    assert (a * b).sum(dim=1).min() > 0.99999
 
 
 @pytest.mark.parametrize("trains", ["frozen", "{lora: {rank: 2}}"])

@@ -79,6 +79,24 @@ def test_resumed_equals_uninterrupted(
     same(whole(name), tmp_path)
 
 
+@pytest.mark.parametrize("began", ["stored", "computed"])
+def test_a_resumed_run_keeps_what_was_decided(
+    language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, began: str
+) -> None:
+    """Whether hidden states are stored: the second start's budget says the opposite, in vain."""
+    monkeypatch.setenv("LANGADAPT_CACHE", str(tmp_path / "cache"))
+    budgets = [10**9, 0] if began == "stored" else [0, 10**9]
+    run(language_folder, tmp_path / "whole", *SETTINGS["frozen"], budget=budgets[0])
+    with pytest.raises(Stopped):
+        run(language_folder, tmp_path / "cut", *SETTINGS["frozen"], budget=budgets[0], report=stop_at(13))
+    said: list[str] = []
+    resume = {"budget": budgets[1], "report": lambda p: said.append(p.stage)}
+    run(language_folder, tmp_path / "cut", *SETTINGS["frozen"], **resume)
+    same(tmp_path / "whole", tmp_path / "cut")
+    assert "frozen states: as this run began, whatever the disk and its budget are now" in said
+    assert (tmp_path / "cache/states").exists() == (began == "stored")
+
+
 @pytest.fixture
 def half_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """bfloat16 as on a processor that has it; accelerate settles its precision once a process."""
