@@ -129,8 +129,6 @@ def small_prompts(folder: Path) -> Path:
         "run": "runs/es",
         "training": {"shots": 1},
         "spec": FewShotStage().model_dump(mode="json"),
-        "slots": {"before": 3, "after": 0},
-        "patch_dim": 0,
         "weights_sha256": sha256(weights).hexdigest(),
     }
     (folder / "prompts.json").write_text(json.dumps(said), encoding="utf-8")

@@ -64,7 +64,7 @@ def classify_command(
     from langadapt.models.prompts_artifact import read_facts
 
     files = [file for item in images for file in (list_images(item) if item.is_dir() else [item])]
-    run = model or read_facts(prompts)[0].run if prompts else model
+    run = model or read_facts(prompts).run if prompts else model
     assert run is not None
     loaded = load(run, device=chosen_device(device))
     names, scores = _class_scores(loaded, files, prompts, classes)
@@ -103,7 +103,7 @@ def _class_scores(
     if prompts is not None:
         classifier = load_prompts(prompts, model)
         patches = stored_patches(model.teacher, files) if classifier.sees_images else None
-        return read_facts(prompts)[0].labels, classifier.scores(embedded, patches)
+        return read_facts(prompts).labels, classifier.scores(embedded, patches)
     assert classes is not None
     named, templates = read_class_names(classes), model.artifact.recipe.prompts
     if not templates:
@@ -121,7 +121,7 @@ def _learned_scorer(folder: Path, data: "ClassificationSet", model: "LanguageMod
     from langadapt.models.caches import stored_images, stored_patches
     from langadapt.models.prompts_artifact import load_prompts, read_facts
 
-    facts, _ = read_facts(folder)
+    facts = read_facts(folder)
     index = {item.folder: number for number, item in enumerate(facts.classes)}
     unknown = [item.folder for item in data.classes if item.folder not in index]
     if unknown:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -259,9 +258,8 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _licences(recipe: LanguageRecipe, corpora: Sequence[RecipeFile[ParallelRecipe]]) -> Licences:
-    unread: dict[str, Any] = {"kind": "parallel", "rows": 0, "blank_rows": 0, "fingerprint": ""}
     recipes = [item.recipe for item in corpora]
-    data = [data_source(item, item.source, language=item.language, **unread) for item in recipes]
+    data = [data_source(item, item.source, kind="parallel", language=item.language) for item in recipes]
     models = [
         BaseModel(repo=ref.repo, revision=ref.revision or "", licence=ref.licence)
         for ref in (recipe.teacher, recipe.text_model)

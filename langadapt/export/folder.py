@@ -3,14 +3,13 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 from torch import Tensor
 from transformers import AutoTokenizer
@@ -53,53 +52,36 @@ class Probes:
     images: list[Image.Image]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Agreement:
-    """Largest absolute difference of any value of the unit rows, and how many rows were compared."""
+def check_rows(
+    model: LanguageModel, probes: Probes, texts: Tensor, images: Tensor, *, tolerance: float, what: str
+) -> dict[str, Any]:
+    """Compare an export's unit rows of the probes with the model's.
 
-    text_difference: float
-    image_difference: float
-    texts: int
-    images: int
+    Args:
+        model: what was exported.
+        probes: N texts and M images.
+        texts: `[N, D]` float32, or several times N rows one after another.
+        images: `[M, D]` float32, likewise.
+        tolerance: largest absolute difference of a value.
+        what: names the export in the error.
 
-    def within(self, tolerance: float, *, what: str) -> "Agreement":
-        """Itself.
+    Returns:
+        `text_difference` and `image_difference`, the largest found, and the numbers of `texts` and `images`.
 
-        Raises:
-            ModelError: a difference is larger than the tolerance, or is not a number.
-        """
-        for kind, found in (("texts", self.text_difference), ("images", self.image_difference)):
-            if not found <= tolerance:
-                raise ModelError(
-                    f"{what} embeds {kind} otherwise than the model: values differ by up to {found:.1e}, "
-                    f"at most {tolerance:.0e} is allowed; nothing was written"
-                )
-        return self
-
-
-class Module(Protocol):
-    """What is compared: inputs of one kind to features, features to rows."""
-
-    def preprocess(self, inputs: Sequence[Any]) -> dict[str, Tensor]: ...
-
-    def __call__(self, features: dict[str, Any]) -> dict[str, Any]: ...
-
-
-def agreement(model: LanguageModel, module: Module, probes: Probes) -> Agreement:
-    """Compare an export with the model on probes; texts also in one padded batch."""
-    with torch.inference_mode():
-        texts, images = (
-            module({k: v.to(model.teacher.device) for k, v in module.preprocess(items).items()})[
-                "sentence_embedding"
-            ].cpu()
-            for items in (probes.texts, probes.images)
-        )
-    return Agreement(
-        text_difference=difference(texts, model.encode_text(probes.texts, exact=True)),
-        image_difference=difference(images, model.encode_images(probes.images)),
-        texts=len(texts),
-        images=len(images),
-    )
+    Raises:
+        ModelError: a difference is larger than the tolerance, or is not a number.
+    """
+    facts: dict[str, Any] = {"texts": len(probes.texts), "images": len(probes.images)}
+    expected = model.encode_text(probes.texts, exact=True), model.encode_images(probes.images)
+    for kind, rows, wanted in zip(("text", "image"), (texts, images), expected, strict=True):
+        found = float((rows.view(-1, *wanted.shape) - wanted).abs().max())
+        if not found <= tolerance:
+            raise ModelError(
+                f"{what} embeds {kind}s otherwise than the model: values differ by up to {found:.1e}, "
+                f"at most {tolerance:.0e} is allowed; nothing was written"
+            )
+        facts[f"{kind}_difference"] = found
+    return facts
 
 
 def check_tokenizer(folder: Path, module: Any, texts: list[str], **options: str) -> None:
@@ -113,11 +95,6 @@ def check_tokenizer(folder: Path, module: Any, texts: list[str], **options: str)
     if again(texts, **cut)["input_ids"] != module.tokenizer(texts, **cut)["input_ids"]:
         kind = type(again).__name__
         raise ModelError(f"the {kind}, read from its files, cuts texts otherwise; nothing was written")
-
-
-def difference(found: Tensor, expected: Tensor) -> float:
-    """Largest absolute difference; NaN where there is one."""
-    return float((found - expected).abs().max())
 
 
 def default_probes(model: LanguageModel, *, texts: list[str] | None = None) -> Probes:
@@ -219,7 +196,7 @@ The weights of both are in this folder; their licences hold for it, too.
 
 
 def _name(base: BaseModel) -> str:
-    if base.revision.startswith("sha256:"):
+    if base.local:
         return f"the local folder `{Path(base.repo).name}` with content `{base.revision}`"
     return f"`{base.repo}` at `{base.revision}`"
 

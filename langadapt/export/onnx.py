@@ -5,7 +5,6 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from langadapt.errors import ModelError
-from langadapt.export.folder import (
-    Agreement,
-    Probes,
-    check_tokenizer,
-    difference,
-    onnx_readme,
-    whole_folder,
-)
+from langadapt.export.folder import Probes, check_rows, check_tokenizer, onnx_readme, whole_folder
 from langadapt.export.module import LanguageAndImages
 from langadapt.export.sentence_transformers import merged_module, source_text
 from langadapt.files.atomic import write_text
@@ -79,13 +71,7 @@ def export_onnx(
         _write_tower(folder / IMAGE, _Images(module=module, names=list(pixels)), pixels)
         texts = _run(folder / TEXT, module, probes.texts)
         images = _run(folder / IMAGE, module, probes.images)
-        expected = model.encode_text(probes.texts, exact=True)
-        found = Agreement(
-            text_difference=difference(texts, torch.cat([expected, expected])),
-            image_difference=difference(images, model.encode_images(probes.images).repeat(2, 1)),
-            texts=len(probes.texts),
-            images=len(probes.images),
-        ).within(TOLERANCE, what="onnxruntime")
+        found = check_rows(model, probes, texts, images, tolerance=TOLERANCE, what="onnxruntime")
         facts: dict[str, Any] = {
             "language": model.artifact.recipe.code,
             "dim": model.dim,
@@ -94,10 +80,10 @@ def export_onnx(
             "text_inputs": ["input_ids", "attention_mask"],
             "image_inputs": list(pixels),
             "opset": OPSET,
-            "agreement": asdict(found),
+            "agreement": found,
         }
         if int8:
-            facts["int8"] = _write_int8(folder, module, probes.texts, expected)
+            facts["int8"] = _write_int8(folder, module, model, probes.texts)
         module.tokenizer.save_pretrained(folder)
         check_tokenizer(folder, module, probes.texts)
         module.image_processor.save_pretrained(folder)
@@ -152,15 +138,15 @@ def _run(path: Path, module: LanguageAndImages, items: list[Any]) -> Tensor:
 
 
 def _write_int8(
-    folder: Path, module: LanguageAndImages, texts: list[str], expected: Tensor
+    folder: Path, module: LanguageAndImages, model: LanguageModel, texts: list[str]
 ) -> dict[str, Any]:
-    """The text tower with 8-bit weights, and its cosine with the float model."""
+    """Write the text tower with 8-bit weights, and return its cosine with the float model."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     with _quiet():
         quantize_dynamic(folder / TEXT, folder / TEXT_INT8, weight_type=QuantType.QInt8, per_channel=True)
     rows = _run(folder / TEXT_INT8, module, texts)[: len(texts)]
-    cosines = (rows * expected).sum(dim=1)
+    cosines = (rows * model.encode_text(texts, exact=True)).sum(dim=1)
     return {
         "texts": len(texts),
         "mean_cosine": round(float(cosines.mean()), 6),

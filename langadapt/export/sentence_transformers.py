@@ -10,12 +10,11 @@ from typing import Any
 
 import torch
 from PIL import Image
-from transformers.utils import logging as transformers_logging
 
 from langadapt import __version__
 from langadapt.export.folder import (
     Probes,
-    agreement,
+    check_rows,
     check_tokenizer,
     sentence_transformers_readme,
     whole_folder,
@@ -23,8 +22,8 @@ from langadapt.export.folder import (
 from langadapt.export.module import CONFIG, WEIGHTS, LanguageAndImages
 from langadapt.files.atomic import write_text
 from langadapt.models import LanguageModel
-from langadapt.models.artifact import BaseModel
 from langadapt.models.load import load_config
+from langadapt.models.towers import quiet_transformers
 from langadapt.models.tuning import STAGES, has_stage
 
 MODULE_FILE, MODULE_CLASS = "langadapt_module.py", "LanguageAndImages"
@@ -68,19 +67,32 @@ def export_sentence_transformers(
         ModelError: the folder is in use, or the export does not embed the probes as the model does.
     """
     module = merged_module(model)
-    found = agreement(model, module, probes).within(TOLERANCE, what="the exported module")
+    found = check_module(model, module, probes)
     with whole_folder(out, overwrite=overwrite) as folder:
-        bars = transformers_logging.is_progress_bar_enabled()
-        transformers_logging.disable_progress_bar()
-        module.save(str(folder))
-        check_tokenizer(
-            folder / "text_model", module, probes.texts, **module.config_dict["tokenizer_options"]
-        )
-        if bars:
-            transformers_logging.enable_progress_bar()
+        with quiet_transformers():
+            module.save(str(folder))
+            options = module.config_dict["tokenizer_options"]
+            check_tokenizer(folder / "text_model", module, probes.texts, **options)
         _write_frame(folder)
         write_text(folder / "README.md", sentence_transformers_readme(model))
-    return {"agreement": asdict(found)}
+    return {"agreement": found}
+
+
+def check_module(model: LanguageModel, module: LanguageAndImages, probes: Probes) -> dict[str, Any]:
+    """Compare a module's rows of the probes with the model's; see `check_rows`.
+
+    Raises:
+        ModelError: a value differs by more than 1e-5.
+    """
+    with torch.inference_mode():
+        texts, images = (
+            module({k: v.to(model.teacher.device) for k, v in module.preprocess(items).items()})[
+                "sentence_embedding"
+            ].cpu()
+            for items in (probes.texts, probes.images)
+        )
+    what = "the sentence-transformers module"
+    return check_rows(model, probes, texts, images, tolerance=TOLERANCE, what=what)
 
 
 def write_module_files(folder: Path, model: LanguageModel) -> None:
@@ -111,14 +123,18 @@ def module_config(model: LanguageModel) -> dict[str, Any]:
     """What `langadapt_module.json` says of an artifact whose base models stay where they are."""
     recipe, text_model = model.artifact.recipe, model.student.text_model
     vocabulary = model.artifact.vocabulary
-    language = recipe.text_model.tokenizer_language
+    language, whole = recipe.text_model.tokenizer_language, load_config(text_model.source)
     return {
         "format_version": FORMAT_VERSION,
         "language": recipe.code,
         "dim": model.dim,
         "adapter": recipe.adapter.model_dump(mode="json"),
-        "text_model": _base(model.artifact.text_model, _unused_by_texts(model)),
-        "image_model": _base(model.artifact.teacher, _unused_by_images(model)),
+        "text_model": {
+            **asdict(model.artifact.text_model),
+            # The encoder of an encoder-decoder does not need the decoder.
+            "unused": ["decoder"] if getattr(whole, "is_encoder_decoder", False) else [],
+        },
+        "image_model": {**asdict(model.artifact.teacher), "unused": _unused_by_images(model)},
         "prefix": text_model.prefix,
         "tokenizer_options": {"src_lang": language} if language else {},
         "max_tokens": text_model.max_tokens,
@@ -127,22 +143,12 @@ def module_config(model: LanguageModel) -> dict[str, Any]:
     }
 
 
-def _base(base: BaseModel, unused: list[str]) -> dict[str, Any]:
-    return {**asdict(base), "unused": unused}
-
-
 def _write_frame(folder: Path) -> None:
     place = {"idx": 0, "name": "0", "path": "", "type": f"{Path(MODULE_FILE).stem}.{MODULE_CLASS}"}
     frame = {"model_type": "SentenceTransformer", "prompts": {}, "similarity_fn_name": "cosine"}
     write_text(folder / "modules.json", json.dumps([place], indent=2) + "\n")
     write_text(folder / "config_sentence_transformers.json", json.dumps(frame, indent=2) + "\n")
-    write_text(folder / MODULE_FILE, module_source())
-
-
-def _unused_by_texts(model: LanguageModel) -> list[str]:
-    """Parts of the whole text model that its encoder does not need: an encoder-decoder's decoder."""
-    config = load_config(model.student.text_model.source)
-    return ["decoder"] if getattr(config, "is_encoder_decoder", False) else []
+    write_text(folder / MODULE_FILE, "\n".join([_HEAD, *(source_text(name) for name in _PARTS)]))
 
 
 @torch.inference_mode()
@@ -161,11 +167,6 @@ def _unused_by_images(model: LanguageModel) -> list[str]:
         for name, part in module.named_children()
         if list(part.parameters()) and not any(id(p) in ran for p in part.parameters())
     ]
-
-
-def module_source() -> str:
-    """The text of `langadapt_module.py`."""
-    return "\n".join([_HEAD, *(source_text(name) for name in _PARTS)])
 
 
 def source_text(name: str) -> str:

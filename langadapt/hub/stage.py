@@ -10,8 +10,7 @@ from pathlib import Path
 from langadapt.errors import PublishError
 from langadapt.evaluation.cards import ScoreCard, score_json
 from langadapt.export import default_probes, write_module_files
-from langadapt.export.folder import agreement
-from langadapt.export.sentence_transformers import MODULE_FILES, merged_module
+from langadapt.export.sentence_transformers import MODULE_FILES, check_module, merged_module
 from langadapt.files.atomic import write_text
 from langadapt.hub.card import CardFacts, model_card
 from langadapt.hub.licences import LicenceSum, changed_models, objections
@@ -232,8 +231,6 @@ def module_files(folder: Path, model: LanguageModel) -> tuple[str, ...]:
     """
     if model.artifact.teacher.local or model.artifact.text_model.local:
         return ()
-    agreement(model, merged_module(model), default_probes(model)).within(
-        TOLERANCE, what="the sentence-transformers module"
-    )
+    check_module(model, merged_module(model), default_probes(model))
     write_module_files(folder, model)
     return MODULE_FILES

@@ -60,11 +60,11 @@ class DataSource:
     name: str
     title: str
     language: str
-    rows: int
+    rows: int = 0
     """Rows that were read and not left out; some of them are held out."""
-    blank_rows: int
+    blank_rows: int = 0
     """Rows that were left out because a side was blank."""
-    fingerprint: str
+    fingerprint: str = ""
     origin: str
     """Hub data set with configuration, split and revision, or names of files."""
     hub_repo: str | None
@@ -97,17 +97,9 @@ def sample_texts(recipe: LanguageRecipe) -> tuple[str, ...]:
 
 
 def data_source(
-    card: DataCard,
-    source: Source | TarShards,
-    *,
-    kind: Literal["parallel", "pairs"],
-    language: str,
-    rows: int,
-    blank_rows: int,
-    fingerprint: str,
-    contamination: str = "unchecked",
+    card: DataCard, source: Source | TarShards, *, kind: Literal["parallel", "pairs"], language: str
 ) -> DataSource:
-    """What an artifact keeps of a data recipe; of local files only their names."""
+    """Describe the corpus of a data recipe, unread; of local files only their names are kept."""
     if isinstance(source, HubSource):
         parts = (source.repo, source.config, source.split, f"revision {source.revision or 'main'}")
         origin = ", ".join(part for part in parts if part)
@@ -119,10 +111,6 @@ def data_source(
     return DataSource(
         kind=kind,
         language=language,
-        rows=rows,
-        blank_rows=blank_rows,
-        fingerprint=fingerprint,
-        contamination=contamination,
         origin=origin,
         hub_repo=source.repo if isinstance(source, HubSource) else None,
         **{name: getattr(card, name) for name in stated},
@@ -200,8 +188,8 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
     Raises:
         ModelError: it is not there, incomplete, damaged, changed by hand, or of another format.
     """
-    folder = artifact_folder(str(path_or_repo), revision)
-    check_files(folder)
+    folder = _artifact_folder(str(path_or_repo), revision)
+    _check_files(folder)
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if facts["format_version"] > FORMAT_VERSION:
@@ -210,7 +198,7 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
             )
         if facts["format_version"] < FORMAT_VERSION:
             raise ModelError(f"{folder}: written by an older langadapt, whose weights differ; train it again")
-        check_unchanged(folder, facts)
+        _check_unchanged(folder, facts)
         files = facts["files"]
         weights = load_file(folder / WEIGHTS)
         vocabulary = (folder / VOCABULARY).read_text(encoding="utf-8") if VOCABULARY in files else None
@@ -253,12 +241,8 @@ def environment_facts(device: torch.device) -> dict[str, str]:
     }
 
 
-def artifact_folder(path_or_repo: str, revision: str | None) -> Path:
-    """The folder of an artifact; what lies on the Hub is fetched, the artifact's own files only.
-
-    Raises:
-        ModelError: neither here nor on the Hub.
-    """
+def _artifact_folder(path_or_repo: str, revision: str | None) -> Path:
+    """Return the folder of an artifact; download the artifact's own files if it is on the Hub."""
     local = Path(path_or_repo).expanduser()
     if local.is_dir():
         return local
@@ -281,12 +265,8 @@ def artifact_folder(path_or_repo: str, revision: str | None) -> Path:
         ) from None
 
 
-def check_files(folder: Path) -> None:
-    """Refuse a folder that is no artifact, or that holds what no artifact holds.
-
-    Raises:
-        ModelError: a file of the artifact is missing, one leads out of the folder, or one is pickled.
-    """
+def _check_files(folder: Path) -> None:
+    """Refuse a folder that lacks a file, or holds a pickled one or one outside of the folder."""
     for name in (FACTS, RECIPE, WEIGHTS):
         if not (folder / name).is_file():
             raise ModelError(
@@ -309,18 +289,14 @@ def check_files(folder: Path) -> None:
 
 
 def sealed(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts with a SHA-256 over all of them, so that a change by hand is noticed."""
+    """Add a SHA-256 over all facts to them, so that a change by hand is noticed."""
     rest = {key: value for key, value in facts.items() if key != "seal"}
     plain = json.dumps(rest, sort_keys=True, ensure_ascii=False)
     return {**rest, "seal": hashlib.sha256(plain.encode()).hexdigest()}
 
 
-def check_unchanged(folder: Path, facts: dict[str, Any]) -> None:
-    """Compare facts and files with the sums that were taken when they were written.
-
-    Raises:
-        ModelError: something is not what was written.
-    """
+def _check_unchanged(folder: Path, facts: dict[str, Any]) -> None:
+    """Compare facts and files with the sums that were taken when they were written."""
     again = "fetch or train the artifact again"
     files = facts["files"]
     if facts["seal"] != sealed(facts)["seal"]:

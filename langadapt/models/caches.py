@@ -43,7 +43,15 @@ def stored_images(
     """
     key = _key(teacher, images, version=_IMAGE_VERSION)
     spec = StoreSpec(kind="images", fingerprint=key, rows=len(images), dim=teacher.dim)
-    return _stored(spec, lambda done: image_embeddings(teacher, images[done:]), progress)
+
+    def compute(done: int) -> Iterator[Tensor]:
+        for rows in image_embeddings(teacher, images[done:]):
+            yield rows
+            done += len(rows)
+            if progress:
+                progress(done, len(images))
+
+    return stored_rows(cache_folder(), spec, compute)
 
 
 @torch.inference_mode()
@@ -70,15 +78,17 @@ def patch_states(teacher: Teacher, images: Sequence[Path]) -> Iterator[Tensor]:
         yield states.float().cpu()
 
 
-def stored_patches(
-    teacher: Teacher, images: Sequence[Path], *, progress: ImageProgress | None = None
-) -> Tensor:
+def stored_patches(teacher: Teacher, images: Sequence[Path]) -> Tensor:
     """Patch states `[len(images), P, V]` bfloat16, from the store; `patch_states` says what they are."""
     key = _key(teacher, images, version=_PATCH_VERSION)
     (probe,) = patch_states(teacher, images[:1])
     _, patches, width = probe.shape
     spec = StoreSpec(kind="patches", fingerprint=key, rows=len(images), dim=patches * width, dtype="bfloat16")
-    flat = _stored(spec, lambda done: (x.flatten(1) for x in patch_states(teacher, images[done:])), progress)
+
+    def compute(done: int) -> Iterator[Tensor]:
+        return (states.flatten(1) for states in patch_states(teacher, images[done:]))
+
+    flat = stored_rows(cache_folder(), spec, compute)
     return flat.view(len(images), patches, width)
 
 
@@ -91,16 +101,3 @@ def _key(teacher: Teacher, images: Sequence[ImageFile], *, version: int) -> str:
             raise unreadable(path, error) from error
     versions = (version, transformers.__version__, PIL.__version__)
     return fingerprint(*versions, teacher.source.revision, digest.hexdigest())
-
-
-def _stored(
-    spec: StoreSpec, rows_from: Callable[[int], Iterator[Tensor]], progress: ImageProgress | None
-) -> Tensor:
-    def compute(done: int) -> Iterator[Tensor]:
-        for rows in rows_from(done):
-            yield rows
-            done += len(rows)
-            if progress:
-                progress(done, spec.rows)
-
-    return stored_rows(cache_folder(), spec, compute)

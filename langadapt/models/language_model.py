@@ -3,9 +3,10 @@
 import functools
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from PIL.Image import Image
@@ -22,23 +23,21 @@ from langadapt.models.teacher import Teacher, load_teacher
 from langadapt.models.tuning import is_tuned, restore_stages
 from langadapt.recipes import LanguageRecipe, ModelRef
 
+Loaded = TypeVar("Loaded", Teacher, TextModel)
+
 LEAST_CERTAINTY = 0.8
 """Below it a text belongs to no language."""
 
 
+@dataclass(kw_only=True, eq=False)
 class LanguageModel:
-    """An artifact on its base models.
+    """An artifact on its base models."""
 
-    Args:
-        artifact: what was read.
-        student: text model and adapter, in eval mode.
-        teacher: its image tower embeds the images.
-    """
-
-    def __init__(self, *, artifact: Artifact, student: Student, teacher: Teacher) -> None:
-        self.artifact = artifact
-        self.student = student
-        self.teacher = teacher
+    artifact: Artifact
+    student: Student
+    """Text model and adapter, in eval mode."""
+    teacher: Teacher
+    """Its image tower embeds the images."""
 
     @property
     def dim(self) -> int:
@@ -120,15 +119,16 @@ def load(
     where = torch.device(device or "cpu")
     text_source = _same_model(artifact.text_model, text_model, role="text_model")
     teacher_source = _same_model(artifact.teacher, teacher, role="teacher")
-    same = (m.teacher for m in beside if m.teacher.source.revision == teacher_source.revision)
-    loaded_teacher = next(same, None) or load_teacher(teacher_source, device=where)
+    teachers = (model.teacher for model in beside)
+    loaded_teacher = _same(teachers, teacher_source) or load_teacher(teacher_source, device=where)
+    frozen = (model.student.text_model for model in beside if _stays_frozen(model.artifact))
     recipe = artifact.recipe
     encoder = load_text_model(
         text_source,
         recipe.text_model,
         max_tokens=recipe.distill.max_tokens,
         device=where,
-        beside=_frozen_beside(beside, text_source) if _stays_frozen(artifact) else None,
+        beside=_same(frozen, text_source) if _stays_frozen(artifact) else None,
     )
     if artifact.vocabulary is not None:
         extend_text_model(encoder, artifact.vocabulary, seed=recipe.distill.seed)
@@ -142,9 +142,7 @@ def _stays_frozen(artifact: Artifact) -> bool:
     return artifact.recipe.text_model.trains == ("locked",) and not is_tuned(artifact.weights)
 
 
-def _frozen_beside(beside: Sequence[LanguageModel], source: ResolvedModel) -> TextModel | None:
-    """The same text model, where it stayed frozen."""
-    models = (model.student.text_model for model in beside if _stays_frozen(model.artifact))
+def _same(models: Iterable[Loaded], source: ResolvedModel) -> Loaded | None:
     return next((model for model in models if model.source.revision == source.revision), None)
 
 
@@ -291,13 +289,13 @@ def _language(row: int, text: str, alphabets: dict[str, frozenset[str] | None]) 
     left = [code for code, own in alphabets.items() if script and (own is None or script in own)]
     if len(left) == 1:
         return left[0]
-    code, certainty = _identify(text, frozenset(left)) if left else ("", 0.0)
+    code, certainty = _identifier(frozenset(left)).classify(text) if left else ("", 0.0)
     if certainty < LEAST_CERTAINTY:
         shown = text if len(text) <= 30 else text[:29] + "…"
         raise DataError(
             f"text {row} ({shown!r}): cannot tell which of {', '.join(alphabets)} it is in; say its language"
         )
-    return code
+    return str(code)
 
 
 def most_common_script(text: str) -> str:
@@ -320,11 +318,6 @@ def _alphabet(recipe: LanguageRecipe) -> frozenset[str] | None:
     return frozenset(
         _script(letter) for text in (recipe.native_name, *recipe.examples) for letter in text
     ) - {""}
-
-
-def _identify(text: str, codes: frozenset[str]) -> tuple[str, float]:
-    code, certainty = _identifier(codes).classify(text)
-    return str(code), float(certainty)
 
 
 @functools.cache

@@ -137,7 +137,7 @@ _BROKEN = (
 """What transformers raises where a file of a model is not what it should be."""
 
 
-class _Refusing:
+class Refusing:
     """Turns what is raised inside into one line; the tokenizers library raises plain `Exception`."""
 
     def __init__(self, line: str) -> None:
@@ -154,7 +154,7 @@ class _Refusing:
 
 def load_config(model: ResolvedModel) -> Any:
     """The model's configuration; never runs remote code."""
-    with _Refusing(f"{model.repo}: no usable config.json"):
+    with Refusing(f"{model.repo}: no usable config.json"):
         return AutoConfig.from_pretrained(model.path, trust_remote_code=False)
 
 
@@ -165,7 +165,7 @@ def load_module(model: ResolvedModel, config: Any, *, auto: Any = AutoModel) -> 
     transformers that knows which class the model has.
     """
     keep_freed_memory()
-    with _Refusing(f"{model.repo}: cannot load its weights"):
+    with Refusing(f"{model.repo}: cannot load its weights"):
         module, missing = read_module(model.path, config, auto=auto)
     if missing:
         raise ModelError(
@@ -186,7 +186,7 @@ def position_limit(config: Any, tower: nn.Module) -> int:
 
 def load_tokenizer(model: ResolvedModel, **options: Any) -> Any:
     """The model's tokenizer."""
-    with _Refusing(f"{model.repo}: no usable tokenizer"):
+    with Refusing(f"{model.repo}: no usable tokenizer"):
         tokenizer = AutoTokenizer.from_pretrained(model.path, trust_remote_code=False, **options)
     # Without its files transformers makes an empty vocabulary, in which every text looks alike.
     files = set(tokenizer.vocab_files_names.values()) - {"tokenizer_config.json"}
@@ -197,7 +197,7 @@ def load_tokenizer(model: ResolvedModel, **options: Any) -> Any:
 
 def load_image_processor(model: ResolvedModel) -> Any:
     """The model's image processor on the PIL backend: no torchvision, the same pixels everywhere."""
-    with _Refusing(f"{model.repo}: no usable image processor"):
+    with Refusing(f"{model.repo}: no usable image processor"):
         return AutoImageProcessor.from_pretrained(model.path, backend="pil", trust_remote_code=False)
 
 

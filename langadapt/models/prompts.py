@@ -63,13 +63,13 @@ class PromptTexts:
 
     `batch` holds `[C, T]` ids and mask. `slot [C, T]` int64 says which slot of the template a token is: 0
     right before the name, 1 before that, ...; `before` and following behind the name; -1 for the name's own
-    tokens, special tokens and padding.
+    tokens, special tokens and padding. There are `slots` of them, `before` in front of the name.
     """
 
     batch: TextBatch
     slot: Tensor
     before: int
-    after: int
+    slots: int
 
     def offsets(self, classes: Tensor, slots: Tensor) -> Tensor:
         """Offsets of tokens from those of slots: `classes [B]` and `slots [B, S, H]` to `[B, T, H]`."""
@@ -117,7 +117,7 @@ def prompt_texts(tower: TextTower, template: str, labels: Sequence[str]) -> Prom
         batch=TextBatch(input_ids=ids, mask=mask),
         slot=slot,
         before=most,
-        after=max(len(after) for _, after in found_slots),
+        slots=most + max(len(after) for _, after in found_slots),
     )
 
 

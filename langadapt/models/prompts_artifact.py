@@ -1,17 +1,19 @@
 """Learned prompts on disk: a few KB of offsets, and what they belong to."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from langadapt.data.classification import ClassNames
 from langadapt.errors import ModelError
 from langadapt.files.atomic import write_tensors, write_text
+from langadapt.files.fetch import one_line
 from langadapt.models.artifact import file_hash
 from langadapt.models.language_model import LanguageModel
 from langadapt.models.prompts import PromptClassifier, TowerName, prompt_texts, text_tower
@@ -61,25 +63,24 @@ def prompt_labels(classes: tuple[ClassNames, ...], tower: TowerName) -> list[str
     return [item.english[0] for item in classes]
 
 
+_FACTS = TypeAdapter(PromptFacts)
+
+
 def write_prompts(folder: Path, classifier: PromptClassifier, facts: PromptFacts) -> None:
     """Write learned prompts; each file appears whole or not at all, the facts last. Weights are halved."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.half() for name, value in classifier.learner.state_dict().items()}
     write_tensors(folder / WEIGHTS, weights)
-    learner = classifier.learner
     content = {
         "format_version": FORMAT_VERSION,
-        **{key: value for key, value in asdict(facts).items() if key != "spec"},
-        "spec": facts.spec.model_dump(mode="json"),
-        "slots": {"before": classifier.texts.before, "after": classifier.texts.after},
-        "patch_dim": learner.instance.key.in_features if learner.instance else 0,
+        **_FACTS.dump_python(facts, mode="json"),
         "weights_sha256": file_hash(folder / WEIGHTS),
     }
     write_text(folder / FACTS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def read_facts(folder: Path) -> tuple[PromptFacts, dict[str, Any]]:
-    """What `write_prompts` wrote beside the weights, and the sizes of the learned part.
+def read_facts(folder: Path) -> PromptFacts:
+    """Read what `write_prompts` wrote beside the weights, and check the weights' sum.
 
     Raises:
         ModelError: not there, incomplete, damaged, or of a newer format.
@@ -88,22 +89,17 @@ def read_facts(folder: Path) -> tuple[PromptFacts, dict[str, Any]]:
         if not (folder / name).is_file():
             raise ModelError(f"{folder}: no {name} in it; it is the folder that `langadapt prompts` wrote")
     try:
-        said = json.loads((folder / FACTS).read_text(encoding="utf-8"))
-        if said.pop("format_version") > FORMAT_VERSION:
+        text = (folder / FACTS).read_text(encoding="utf-8")
+        said = json.loads(text)
+        if said["format_version"] > FORMAT_VERSION:
             raise ModelError(
                 f"{folder}: written by a newer langadapt; update with `pip install -U langadapt`"
             )
-        if said.pop("weights_sha256") != file_hash(folder / WEIGHTS):
+        if said["weights_sha256"] != file_hash(folder / WEIGHTS):
             raise ModelError(f"{folder}: {WEIGHTS} is not the file that was written; learn the prompts again")
-        sizes = {key: said.pop(key) for key in ("slots", "patch_dim")}
-        classes = tuple(
-            ClassNames(folder=c["folder"], names=tuple(c["names"]), english=tuple(c["english"]))
-            for c in said.pop("classes")
-        )
-        spec = FewShotStage.model_validate_json(json.dumps(said.pop("spec")))
-        return PromptFacts(spec=spec, classes=classes, **said), sizes
+        return _FACTS.validate_json(text)
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{folder}: damaged prompts: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"{folder}: damaged prompts: {one_line(error)}") from error
 
 
 def load_prompts(folder: Path, model: LanguageModel) -> PromptClassifier:
@@ -112,7 +108,7 @@ def load_prompts(folder: Path, model: LanguageModel) -> PromptClassifier:
     Raises:
         ModelError: not there or damaged, or learned with another language model or teacher.
     """
-    facts, sizes = read_facts(folder)
+    facts = read_facts(folder)
     tower = text_tower(model, facts.tower)
     for name, wanted, here in (
         ("text model", facts.text, tower.label),
@@ -124,19 +120,18 @@ def load_prompts(folder: Path, model: LanguageModel) -> PromptClassifier:
             )
     texts = prompt_texts(tower, facts.template, facts.labels)
     try:
+        weights = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
         learner = PromptLearner(
             spec=facts.spec,
-            before=sizes["slots"]["before"],
-            after=sizes["slots"]["after"],
+            slots=texts.slots,
             classes=len(facts.classes),
             token_dim=tower.token_dim,
-            patch_dim=sizes["patch_dim"],
+            patch_dim=weights["instance.key.weight"].shape[1] if facts.spec.instance else 0,
             token_scale=tower.token_scale,
         )
-        weights = load_file(folder / WEIGHTS)
-        learner.load_state_dict({name: value.float() for name, value in weights.items()})
-    except (RuntimeError, KeyError, SafetensorError) as error:
-        raise ModelError(f"{folder}: damaged prompts: {str(error).splitlines()[0]}") from error
+        learner.load_state_dict(weights)
+    except (RuntimeError, LookupError, SafetensorError) as error:
+        raise ModelError(f"{folder}: damaged prompts: {one_line(error)}") from error
     return PromptClassifier(
         tower=tower,
         learner=learner.to(tower.embedding.weight.device).eval(),

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from inspect import signature
 from typing import Any
 
@@ -25,9 +26,11 @@ from langadapt.models.load import (
     uses_bf16,
 )
 from langadapt.models.towers import Layers, layer_states, spread
-from langadapt.models.trainable import PROBE_IDS, Tower, embedding_table
+from langadapt.models.trainable import PROBE_IDS, Tower, embedding_table, parameter_counts
 from langadapt.nn import Adapter, normed
 from langadapt.recipes import AdapterSpec, TextModelRef
+
+_PROBE = TextBatch(input_ids=torch.tensor(PROBE_IDS), mask=torch.ones(1, 2, dtype=torch.bool))
 
 
 class TextModel(nn.Module):
@@ -46,9 +49,8 @@ class TextModel(nn.Module):
         self.prefix = prefix
         self.max_tokens = max_tokens
         self.bfloat16_copy: HalfPrecision[nn.Module] = HalfPrecision(fused=self.path == "packed")
-        probe = TextBatch(input_ids=torch.tensor([[5, 6]]), mask=torch.ones(1, 2, dtype=torch.bool))
         with torch.no_grad():
-            states = self.states(probe, "all")
+            states = self.states(_PROBE, "all")
         self.state_count, self.state_dim = states.shape[2], states.shape[3]
 
     @property
@@ -235,19 +237,12 @@ class Student(nn.Module):
 
     def parameter_counts(self) -> dict[str, int]:
         """`trained` and `total` number of weights; the total counts the text model and the adapter."""
-        weights = list(self.parameters())
-        return {
-            "trained": sum(p.numel() for p in weights if p.requires_grad),
-            "total": sum(p.numel() for p in weights),
-        }
+        return parameter_counts(self.parameters())
 
     @property
     def frozen(self) -> FrozenText:
         """The student over many texts, each to a normalised embedding `[D]` float32; in eval mode."""
-        model, dim = self.text_model, self.adapter.up.out_features
-        return FrozenText(
-            tokenize=model.tokenize, run=self._run, path=model.path, dim=dim, device=model.device
-        )
+        return replace(self.frozen_states, run=self._run, dim=self.adapter.up.out_features)
 
     @property
     def frozen_states(self) -> FrozenText:
@@ -299,7 +294,6 @@ def _packed(adapter: Adapter, states: Tensor, lengths: NDArray[np.int64]) -> Ten
 def student_tower(student: Student) -> Tower:
     """A student's text model and adapter."""
     encoder = student.text_model.encoder
-    probe = TextBatch(input_ids=torch.tensor(PROBE_IDS), mask=torch.ones(1, 2, dtype=torch.bool))
     return Tower(
         label=f"{student.text_model.source.repo} (text tower)",
         module=student,
@@ -307,5 +301,5 @@ def student_tower(student: Student) -> Tower:
         encoder=encoder,
         projection=student.adapter.up,
         embeddings=embedding_table(encoder),
-        run=lambda: student(probe),
+        run=lambda: student(_PROBE),
     )

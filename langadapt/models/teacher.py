@@ -9,16 +9,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, CLIPVisionModel, VisionTextDualEncoderModel
-from transformers.utils import logging as transformers_logging
 
 from langadapt.data.tokens import TextBatch, Tokens, tokenize
 from langadapt.errors import ModelError
 from langadapt.models.families import HalfPrecision, family_of
 from langadapt.models.frozen_text import FrozenText, packed_embeddings, text_parts, text_path
 from langadapt.models.load import (
+    Refusing,
     ResolvedModel,
     load_config,
     load_image_processor,
@@ -28,7 +27,7 @@ from langadapt.models.load import (
     token_ids,
     uses_bf16,
 )
-from langadapt.models.towers import image_rows, plain_embedding, unit_rows
+from langadapt.models.towers import image_rows, plain_embedding, quiet_transformers, unit_rows
 from langadapt.models.trainable import PROBE_IDS, Tower, embedding_table
 
 
@@ -291,16 +290,10 @@ def _encoder(source: ResolvedModel, takes: str) -> tuple[Any, list[str]]:
     """An encoder with its pooler, and the names of the pooler's weights where the file has none."""
     config = load_config(source)
     kind = CLIPVisionModel if config.model_type == "clip" else AutoModel
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
+    with Refusing(f"{source.repo}: cannot load its weights"), quiet_transformers():
         module, info = kind.from_pretrained(
             source.path, dtype=torch.float32, use_safetensors=True, output_loading_info=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(f"{source.repo}: cannot load its weights: {str(error).splitlines()[0]}") from error
-    finally:
-        transformers_logging.set_verbosity(level)
     missing = sorted(info["missing_keys"])
     wrong = [name for name in missing if "pooler" not in name]
     if wrong:

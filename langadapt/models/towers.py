@@ -4,6 +4,8 @@ Exports carry the text of this file, so it imports nothing of langadapt.
 """
 
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,21 @@ MODEL_FILES = ["*.json", "*.safetensors", "*.txt", "*.model", "*.spm", "*.tiktok
 """What of a model's repository is needed; pickled weights are not among it."""
 Layers = str | int | tuple[int, ...]
 """Whose states: `last`, `all`, how many (see `spread`), or indices; 0: token embeddings, -1: last layer."""
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Hide progress bars, and the load report, which lists an unused language-model head as a fault."""
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
 
 
 def read_module(folder: Path, config: Any, *, auto: Any = AutoModel) -> tuple[nn.Module, list[str]]:
@@ -41,17 +58,8 @@ def read_module(folder: Path, config: Any, *, auto: Any = AutoModel) -> tuple[nn
     kind = auto._model_mapping[type(config)]
     if "add_pooling_layer" in inspect.signature(kind.__init__).parameters:
         options["add_pooling_layer"] = False
-    # Its load report lists an unused language-model head as if that were a fault.
-    level = transformers_logging.get_verbosity()
-    bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
+    with quiet_transformers():
         module, info = kind.from_pretrained(folder, output_loading_info=True, **options)
-    finally:
-        transformers_logging.set_verbosity(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
     return module.eval().requires_grad_(False), sorted(info["missing_keys"])
 
 

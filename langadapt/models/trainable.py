@@ -209,6 +209,12 @@ def restore_changes(trainable: TrainableTower, changes: dict[str, Tensor]) -> No
         value.requires_grad_(False)
 
 
+def parameter_counts(weights: Iterable[nn.Parameter]) -> dict[str, int]:
+    """`trained` and `total` number of values in weights."""
+    sizes = [(value.numel(), value.requires_grad) for value in weights]
+    return {"trained": sum(size for size, trains in sizes if trains), "total": sum(size for size, _ in sizes)}
+
+
 def merge_lora(module: nn.Module) -> None:
     """Add LoRA's updates to the weights that they belong to and take its layers out."""
     for name, layer in list(module.named_modules()):

@@ -16,7 +16,13 @@ from langadapt.models.new_pieces import new_rows
 from langadapt.models.student import Student, student_tower
 from langadapt.models.teacher import Teacher, image_tower
 from langadapt.models.towers import plain_embedding
-from langadapt.models.trainable import TrainableTower, finish_training, make_trainable, restore_changes
+from langadapt.models.trainable import (
+    TrainableTower,
+    finish_training,
+    make_trainable,
+    parameter_counts,
+    restore_changes,
+)
 from langadapt.nn.losses import Temperature
 from langadapt.recipes import ContrastStage, LanguageRecipe, Method
 
@@ -191,12 +197,7 @@ class ContrastModel(nn.Module):
     def parameter_counts(self) -> dict[str, int]:
         """`trained` and `total` number of weights of both towers and the temperature."""
         both = self.text.tower.weights() | self.image.tower.weights()
-        trained = [value for value in both.values() if value.requires_grad]
-        own = sum(value.numel() for value in self.temperature.parameters())
-        return {
-            "trained": sum(value.numel() for value in trained) + own,
-            "total": sum(value.numel() for value in both.values()) + own,
-        }
+        return parameter_counts([*both.values(), *self.temperature.parameters()])
 
     def text_rows(self, batch: TextBatch) -> Tensor:
         """Captions to `[B, D]` float32, not normalised."""

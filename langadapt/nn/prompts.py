@@ -48,8 +48,7 @@ class PromptLearner(nn.Module):
 
     Args:
         spec: which contexts, and their layout; from the recipe.
-        before: slots before the class name.
-        after: slots behind it.
+        slots: S, before and behind the class name.
         classes: C, classes that are trained.
         token_dim: H, width of the token embeddings.
         patch_dim: V, width of the patch states.
@@ -63,17 +62,14 @@ class PromptLearner(nn.Module):
         self,
         *,
         spec: FewShotStage,
-        before: int,
-        after: int,
+        slots: int,
         classes: int,
         token_dim: int,
         patch_dim: int,
         token_scale: float,
     ) -> None:
         super().__init__()
-        slots = before + after
-        instance, domain = range(slots), range(slots)
-        general = range(slots)
+        instance = domain = general = range(slots)
         if spec.layout == "separate":
             instance = range(spec.instance_tokens if spec.instance else 0)
             domain = range(len(instance), len(instance) + (spec.domain_tokens if spec.domain else 0))
@@ -110,9 +106,8 @@ class PromptLearner(nn.Module):
         if self.instance is not None and patches is not None:
             places = self.places["instance"]
             made = self.instance(patches)[:, None].expand(-1, offsets.shape[1], -1, -1)
-            offsets = (offsets.detach() if self.instance_alone else offsets) + _spread(
-                made, places, self.slots
-            )
+            offsets = offsets.detach() if self.instance_alone else offsets
+            offsets = offsets + _spread(made, places, self.slots)
         return offsets * self.token_scale
 
     def _of_classes(self, classes: Tensor) -> Tensor:
@@ -155,24 +150,12 @@ def prompt_loss(
     return value + template_weight * (1.0 - to_template).mean()
 
 
-class LinearProbe(nn.Module):
-    """A linear classifier on unit image embeddings, zero at the start.
-
-    Args:
-        classes: C.
-        dim: D, width of the embeddings.
-    """
-
-    def __init__(self, *, classes: int, dim: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(dim, classes)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map `images [B, D]` to scores `[B, C]`."""
-        scores: Tensor = self.linear(images)
-        return scores
+def linear_probe(*, classes: int, dim: int) -> nn.Linear:
+    """Return a linear classifier of unit image embeddings, `[B, dim]` to `[B, classes]`, all weights zero."""
+    probe = nn.Linear(dim, classes)
+    nn.init.zeros_(probe.weight)
+    nn.init.zeros_(probe.bias)
+    return probe
 
 
 class TipAdapter(nn.Module):

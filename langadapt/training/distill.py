@@ -283,11 +283,9 @@ def _base_model(source: ResolvedModel, ref: ModelRef) -> BaseModel:
 
 
 def _source(recipe_file: RecipeFile[ParallelRecipe], corpus: ParallelSentences) -> DataSource:
-    return data_source(
-        recipe_file.recipe,
-        recipe_file.recipe.source,
-        kind="parallel",
-        language=corpus.language,
+    recipe = recipe_file.recipe
+    return replace(
+        data_source(recipe, recipe.source, kind="parallel", language=corpus.language),
         rows=len(corpus.english),
         blank_rows=corpus.blank_rows,
         fingerprint=corpus.fingerprint,

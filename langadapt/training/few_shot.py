@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from langadapt.data.batches import epoch_batches, steps_per_epoch
 from langadapt.errors import Progress, RecipeError, Report
 from langadapt.models.prompts import PromptClassifier, PromptTexts, TextTower, prompt_texts
-from langadapt.nn.prompts import LinearProbe, PromptLearner, TipAdapter, prompt_loss
+from langadapt.nn.prompts import PromptLearner, TipAdapter, linear_probe, prompt_loss
 from langadapt.recipes.stages import FewShotStage
 from langadapt.training.loop import FitPlan, Stage, fit, parameter_groups, start_fit
 
@@ -131,14 +131,13 @@ def new_learner(tower: TextTower, texts: PromptTexts, spec: FewShotStage, shots:
                 f"few_shot.template has {texts.before} tokens before {{label}}, layout separate needs "
                 f"{needed}; choose a longer template or layout: added"
             )
-    if texts.before + texts.after == 0:
+    if texts.slots == 0:
         raise RecipeError("few_shot.template is {label} alone; its other tokens are the learnable ones")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(spec.seed)
         return PromptLearner(
             spec=spec,
-            before=texts.before,
-            after=texts.after,
+            slots=texts.slots,
             classes=len(texts.slot),
             token_dim=tower.token_dim,
             patch_dim=shots.patches.shape[-1] if shots.patches is not None else 1,
@@ -253,7 +252,7 @@ def _baseline(name: str, task: FewShotTask, report: Report) -> Scorer:
         return lambda images, _: F.normalize(images, dim=-1) @ rows.T
     shots = task.shots
     if name == "probe":
-        probe = LinearProbe(classes=len(task.labels), dim=shots.images.shape[1])
+        probe = linear_probe(classes=len(task.labels), dim=shots.images.shape[1])
         module = _train_classifier(probe, shots, PROBE, report)
     else:
         module = TipAdapter(

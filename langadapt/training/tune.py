@@ -301,13 +301,9 @@ def _source(name: str, part: "CheckedPairs", language: str) -> DataSource:
     file = Path(name).name
     card = DataCard(name="own-pairs", title=file, licence="unknown") if found is None else found.recipe
     source = TableFiles(kind="files", paths=(file,)) if found is None else found.recipe.source
-    return data_source(
-        card,
-        source,
-        kind="pairs",
-        language=language,
+    return replace(
+        data_source(card, source, kind="pairs", language=language),
         rows=len(part.pairs.texts),
-        blank_rows=0,
         fingerprint=part.pairs.fingerprint,
         contamination=part.contamination,
     )

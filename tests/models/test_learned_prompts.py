@@ -225,7 +225,7 @@ def test_slots_are_the_templates_tokens(model: LanguageModel) -> None:
     tower = text_tower(model, "student")
     texts = prompt_texts(tower, TEMPLATE, ["rojo", "gato rojo"])
     # <s> un gato pardo LABEL en mar </s>
-    assert (texts.before, texts.after) == (3, 2)
+    assert (texts.before, texts.slots) == (3, 5)
     assert texts.slot.tolist() == [[-1, 2, 1, 0, -1, 3, 4, -1, -1], [-1, 2, 1, 0, -1, -1, 3, 4, -1]]
     with pytest.raises(DataError, match="text 1 is empty"):
         prompt_texts(tower, TEMPLATE, ["rojo", " "])
@@ -266,7 +266,7 @@ def test_saved_prompts_come_back_small_and_only_on_their_own_models(
     write_prompts(folder, classifier, facts)
     assert {path.name for path in folder.iterdir()} == {"prompts.json", "prompts.safetensors"}
     assert sum(path.stat().st_size for path in folder.iterdir()) < 20_000
-    assert read_facts(folder)[0] == facts
+    assert read_facts(folder) == facts
     again = load_prompts(folder, model)
     torch.testing.assert_close(
         again.scores(shots.images, shots.patches), classifier.scores(shots.images, shots.patches),
