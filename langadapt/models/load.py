@@ -5,7 +5,7 @@ import functools
 import hashlib
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
+from langadapt.data.tokens import Tokens, tokenize
 from langadapt.errors import ModelError
 from langadapt.files.fetch import fetch_verified, one_line
 from langadapt.models.towers import MODEL_FILES, read_module
@@ -149,7 +150,8 @@ class Refusing:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         if kind is not None and (kind is Exception or issubclass(kind, _BROKEN)):
             assert error is not None
-            raise ModelError(f"{self._line}: {_first_line(error)}") from error
+            first, *_ = str(error).strip().splitlines() or [kind.__name__]
+            raise ModelError(f"{self._line}: {first}") from error
 
 
 def load_config(model: ResolvedModel) -> Any:
@@ -161,8 +163,7 @@ def load_config(model: ResolvedModel) -> Any:
 def load_module(model: ResolvedModel, config: Any, *, auto: Any = AutoModel) -> nn.Module:
     """The model in float32, in eval mode, from safetensors only.
 
-    A random pooler is never made: where the class can leave it out, it is left out. `auto` is the class of
-    transformers that knows which class the model has.
+    `auto` is the class of transformers that knows which class the model has.
     """
     keep_freed_memory()
     with Refusing(f"{model.repo}: cannot load its weights"):
@@ -201,20 +202,22 @@ def load_image_processor(model: ResolvedModel) -> Any:
         return AutoImageProcessor.from_pretrained(model.path, backend="pil", trust_remote_code=False)
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+def tokenize_texts(
+    tokenizer: Any, texts: Sequence[str], *, max_tokens: int, prepare: Callable[[str], str] = str
+) -> Tokens:
+    """Return ids of prepared texts with special tokens, cut at `max_tokens`.
 
+    Raises:
+        DataError: an empty or whitespace text, with its row number.
+    """
 
-def token_ids(tokenizer: Any, max_tokens: int) -> Callable[[list[str]], list[list[int]]]:
-    """A tokenizer's batch call as a plain function, texts to ids with special tokens, cut at `max_tokens`."""
-
-    def encode(texts: list[str]) -> list[list[int]]:
-        found = tokenizer(texts, truncation=True, max_length=max_tokens, return_attention_mask=False)
+    def encode(some: list[str]) -> list[list[int]]:
+        given = [prepare(text) for text in some]
+        found = tokenizer(given, truncation=True, max_length=max_tokens, return_attention_mask=False)
         rows: list[list[int]] = found["input_ids"]
         return rows
 
-    return encode
+    return tokenize(texts, encode, pad_id=tokenizer.pad_token_id)
 
 
 # Of mallopt(3).
@@ -228,8 +231,7 @@ def keep_freed_memory() -> None:
     By itself it gives such memory back after each forward pass, and the system clears every page of it anew:
     a third of an adapter's step. Only glibc is told, and not where a `MALLOC_` variable says something else.
     """
-    told = any(name.startswith("MALLOC_") for name in os.environ)
-    if platform.libc_ver()[0] == "glibc" and not told:
+    if platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ):
         library = ctypes.CDLL(None)
         library.mallopt(_MMAP_THRESHOLD, 32 << 20)
         library.mallopt(_TRIM_THRESHOLD, 512 << 20)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from langadapt.errors import DataError, ModelError
 from langadapt.models.student import TextModel
-from langadapt.models.vocabulary import NewPiece, Vocabulary, extended_model
+from langadapt.models.vocabulary import NewPiece, Vocabulary, extended_model, put_pieces
 from langadapt.nn import ExtendedEmbedding
 
 KINDS = ("BPE", "Unigram", "WordPiece")
@@ -202,12 +202,10 @@ def extend_text_model(text_model: TextModel, vocabulary: Vocabulary, *, seed: in
     encoder: Any = text_model.encoder
     table = encoder.get_input_embeddings()
     assert isinstance(table, nn.Embedding)
-    backend = backend_of(text_model)
-    if kind_of(backend) != vocabulary.kind or first_new_id(text_model) != vocabulary.first_id:
+    if kind_of(backend_of(text_model)) != vocabulary.kind or first_new_id(text_model) != vocabulary.first_id:
         raise ModelError(f"{text_model.source.repo}: the new pieces belong to another tokenizer")
-    backend.model = extended_model(backend, vocabulary)
     rows = _first_rows(table.weight.detach(), vocabulary, seed=seed)
-    encoder.set_input_embeddings(ExtendedEmbedding(table=table, first_id=vocabulary.first_id, rows=rows))
+    put_pieces(text_model.tokenizer, encoder, vocabulary, rows)
 
 
 def backend_of(text_model: TextModel) -> Tokenizer:

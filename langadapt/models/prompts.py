@@ -1,7 +1,6 @@
 """Prompts: templates as class embeddings, and learned offsets to a template on a frozen text tower."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,7 +14,6 @@ from langadapt.errors import DataError, ModelError
 from langadapt.files.store import fingerprint
 from langadapt.models.families import family_of
 from langadapt.models.language_model import LanguageModel
-from langadapt.models.teacher import Teacher
 from langadapt.nn import normed
 from langadapt.nn.prompts import PromptLearner
 
@@ -51,10 +49,15 @@ class TextTower:
 
     def embed(self, batch: TextBatch, offsets: Tensor | None = None) -> Tensor:
         """Unit rows `[B, D]` of a batch whose token embeddings are moved by `offsets [B, T, H]`."""
-        if offsets is None:
+
+        def move(module: nn.Module, given: Any, out: Tensor) -> Tensor:
+            return out if offsets is None else out + offsets.to(out)
+
+        hook = self.embedding.register_forward_hook(move)
+        try:
             return F.normalize(self.forward(batch), dim=-1)
-        with _moved(self.embedding, offsets):
-            return F.normalize(self.forward(batch), dim=-1)
+        finally:
+            hook.remove()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,51 +126,34 @@ def prompt_texts(tower: TextTower, template: str, labels: Sequence[str]) -> Prom
 
 def text_tower(model: LanguageModel, name: TowerName) -> TextTower:
     """The frozen tower that prompts go through: the student, or for English names the teacher's own."""
-    return _teacher_tower(model.teacher) if name == "teacher" else _student_tower(model)
-
-
-def _student_tower(loaded: LanguageModel) -> TextTower:
-    student, label = loaded.student.eval().requires_grad_(False), loaded.label
-    model = student.text_model
+    if name == "teacher":
+        teacher = model.teacher
+        module, label = teacher.module.eval().requires_grad_(False), teacher.source.label
+        return TextTower(
+            label=label,
+            tokenizer=teacher.tokenizer,
+            embedding=_token_table(getattr(module, "text_model", module), len(teacher.tokenizer), label),
+            forward=teacher.text_features,
+            max_tokens=teacher.max_tokens,
+            fixed_tokens=teacher.fixed_tokens,
+            clean=family_of(module.config).clean or str,
+        )
+    student = model.student.eval().requires_grad_(False)
+    text_model = student.text_model
 
     def forward(batch: TextBatch) -> Tensor:
-        states = normed(model.states(batch, student.layers))
+        states = normed(text_model.states(batch, student.layers))
         embedding: Tensor = student.adapter(states, batch.mask.to(states.device))
         return embedding
 
     return TextTower(
-        label=label,
-        tokenizer=model.tokenizer,
-        embedding=_token_table(model.encoder, len(model.tokenizer), label),
+        label=model.label,
+        tokenizer=text_model.tokenizer,
+        embedding=_token_table(text_model.encoder, len(text_model.tokenizer), model.label),
         forward=forward,
-        max_tokens=model.max_tokens,
-        prefix=model.prefix,
+        max_tokens=text_model.max_tokens,
+        prefix=text_model.prefix,
     )
-
-
-def _teacher_tower(teacher: Teacher) -> TextTower:
-    module, label = teacher.module.eval().requires_grad_(False), teacher.source.label
-    return TextTower(
-        label=label,
-        tokenizer=teacher.tokenizer,
-        embedding=_token_table(getattr(module, "text_model", module), len(teacher.tokenizer), label),
-        forward=teacher.text_features,
-        max_tokens=teacher.max_tokens,
-        fixed_tokens=teacher.fixed_tokens,
-        clean=family_of(module.config).clean or str,
-    )
-
-
-@contextmanager
-def _moved(embedding: nn.Embedding, offsets: Tensor) -> Iterator[None]:
-    def add(module: nn.Module, given: Any, out: Tensor) -> Tensor:
-        return out + offsets.to(out)
-
-    handle = embedding.register_forward_hook(add)
-    try:
-        yield
-    finally:
-        handle.remove()
 
 
 def _token_table(module: nn.Module, vocabulary: int, label: str) -> nn.Embedding:
@@ -226,10 +212,10 @@ class PromptClassifier:
             patches: `[N, P, V]`; needed where prompts depend on the image.
         """
         self.learner.eval()
-        if not self.sees_images:
-            return F.normalize(images, dim=-1) @ self.class_rows().cpu().T
-        assert patches is not None
         out = F.normalize(images, dim=-1) @ self.class_rows().cpu().T
+        if not self.sees_images:
+            return out
+        assert patches is not None
         best = out.topk(min(self.rescored_classes, len(self.classes)), dim=1).indices
         at_once = max(1, self.chunk_texts // best.shape[1])
         for start in range(0, len(images), at_once):
@@ -240,9 +226,12 @@ class PromptClassifier:
 
     def with_names(self, template: str, labels: list[str], classes: Tensor) -> "PromptClassifier":
         """The same learned contexts for other class names; `classes` as in the class."""
-        texts = prompt_texts(self.tower, template, labels)
-        texts = replace(texts, slot=_renumbered(texts, self.texts.before))
-        return replace(self, texts=texts, classes=classes)
+        texts, before = prompt_texts(self.tower, template, labels), self.texts.before
+        # Slots are counted as where `before` of them stand in front; what has no place there is left alone.
+        behind = texts.slot >= texts.before
+        slot = torch.where(behind, texts.slot - texts.before + before, texts.slot)
+        slot = slot.masked_fill(~behind & (texts.slot >= before), -1)
+        return replace(self, texts=replace(texts, slot=slot), classes=classes)
 
     def _embed(self, rows: Tensor, slots: Tensor) -> Tensor:
         """Unit rows of prompts: `rows [N]` places among the texts, `slots [N, S, H]` their offsets."""
@@ -257,14 +246,6 @@ class PromptClassifier:
             return torch.cat([some(*part) for part in parts])
         # Only one chunk's activations at a time: the others are computed again on the way back.
         return torch.cat([checkpoint(some, *part, use_reentrant=False) for part in parts])
-
-
-def _renumbered(texts: PromptTexts, before: int) -> Tensor:
-    """Slots counted as where `before` slots stand before the name; what has no place there is left alone."""
-    slot = texts.slot
-    behind = slot >= texts.before
-    moved = torch.where(behind, slot - texts.before + before, slot)
-    return torch.where(~behind & (slot >= before), torch.full_like(slot, -1), moved)
 
 
 Encode = Callable[[list[str]], Tensor]

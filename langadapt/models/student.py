@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from langadapt.data.tokens import TextBatch, Tokens, in_rows, length_groups, tokenize
+from langadapt.data.tokens import TextBatch, Tokens, in_rows, length_groups
 from langadapt.errors import ModelError, RecipeError
 from langadapt.models.families import HalfPrecision
 from langadapt.models.frozen_text import BATCH_TOKENS, FrozenText, TextPath, packed_states, text_path
@@ -22,7 +22,7 @@ from langadapt.models.load import (
     load_module,
     load_tokenizer,
     position_limit,
-    token_ids,
+    tokenize_texts,
     uses_bf16,
 )
 from langadapt.models.towers import Layers, layer_states, spread
@@ -65,12 +65,7 @@ class TextModel(nn.Module):
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Token ids with the model's prefix and special tokens, cut at `max_tokens`."""
-        encode = token_ids(self.tokenizer, self.max_tokens)
-        return tokenize(
-            texts,
-            (lambda some: encode([self.prefix + text for text in some])) if self.prefix else encode,
-            pad_id=self.tokenizer.pad_token_id,
-        )
+        return tokenize_texts(self.tokenizer, texts, max_tokens=self.max_tokens, prepare=self.prefix.__add__)
 
     def first_texts(self, batch: TextBatch) -> str:
         """The first texts of a batch as its tokens spell them, for messages."""

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import AutoModel, CLIPVisionModel, VisionTextDualEncoderModel
 
-from langadapt.data.tokens import TextBatch, Tokens, tokenize
+from langadapt.data.tokens import TextBatch, Tokens
 from langadapt.errors import ModelError
 from langadapt.models.families import HalfPrecision, family_of
 from langadapt.models.frozen_text import FrozenText, packed_embeddings, text_parts, text_path
@@ -24,7 +24,7 @@ from langadapt.models.load import (
     load_module,
     load_tokenizer,
     position_limit,
-    token_ids,
+    tokenize_texts,
     uses_bf16,
 )
 from langadapt.models.towers import image_rows, plain_embedding, quiet_transformers, unit_rows
@@ -57,12 +57,8 @@ class Teacher:
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Token ids of texts, cleaned as in the model's training and cut at the tower's limit."""
-        clean, encode = family_of(self.module.config).clean, token_ids(self.tokenizer, self.max_tokens)
-
-        def cleaned(raw: list[str]) -> list[list[int]]:
-            return encode(raw if clean is None else [clean(text) for text in raw])
-
-        return tokenize(texts, cleaned, pad_id=self.tokenizer.pad_token_id)
+        clean = family_of(self.module.config).clean or str
+        return tokenize_texts(self.tokenizer, texts, max_tokens=self.max_tokens, prepare=clean)
 
     def batch(self, tokens: Tokens, rows: NDArray[np.int64]) -> TextBatch:
         """Some texts as the text tower wants them: trimmed to the longest, or at the fixed length."""
@@ -75,14 +71,11 @@ class Teacher:
     @property
     def text(self) -> FrozenText:
         """The text tower over many texts, each to a normalised embedding `[D]` float32."""
-        packed = (
-            family_of(self.module.config).pooling
-            and text_path(self.module.get_submodule("text_model")) == "packed"
-        )
+        pools = family_of(self.module.config).pooling is not None
         return FrozenText(
             tokenize=self.tokenize,
             run=self._run,
-            path="packed" if packed else "padded",
+            path=text_path(self.module.get_submodule("text_model")) if pools else "padded",
             dim=self.dim,
             device=self.device,
             fixed_tokens=self.fixed_tokens,
@@ -147,10 +140,8 @@ def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -
             "into one space (CLIP, SigLIP, AltCLIP, ChineseCLIP or a VisionTextDualEncoderModel)"
         )
     tokenizer = load_tokenizer(source)
-    text_config = getattr(config, "text_config", config)
-    text_tower = getattr(module, "text_model", module)
-    limit = min(position_limit(text_config, text_tower), int(tokenizer.model_max_length))
-    fixed = limit if family_of(config).fixed_length else None
+    positions = position_limit(getattr(config, "text_config", config), getattr(module, "text_model", module))
+    limit = min(positions, int(tokenizer.model_max_length))
     teacher = Teacher(
         source=source,
         module=module,
@@ -158,7 +149,7 @@ def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -
         image_processor=load_image_processor(source),
         dim=0,
         max_tokens=limit,
-        fixed_tokens=fixed,
+        fixed_tokens=limit if family_of(config).fixed_length else None,
     )
     probe = teacher.embed_texts(teacher.batch(teacher.tokenize(["a"]), np.zeros(1, np.int64)))
     return replace(teacher, dim=probe.shape[1])
@@ -301,7 +292,9 @@ def _encoder(source: ResolvedModel, takes: str) -> tuple[Any, list[str]]:
     if module.main_input_name != takes:
         role = "a vision encoder" if takes == "pixel_values" else "a text encoder"
         raise ModelError(f"{source.repo} ({config.model_type}) is not {role}")
-    given = torch.tensor([[5, 6]]) if takes == "input_ids" else torch.zeros(1, 3, *_image_size(config))
+    size = getattr(getattr(config, "vision_config", config), "image_size", None) or 224
+    height, width = (size, size) if isinstance(size, int) else size[:2]
+    given = torch.tensor(PROBE_IDS) if takes == "input_ids" else torch.zeros(1, 3, height, width)
     with torch.no_grad():
         output = module.eval()(**{takes: given})
     pooled = getattr(output, "pooler_output", None)
@@ -310,8 +303,3 @@ def _encoder(source: ResolvedModel, takes: str) -> tuple[Any, list[str]]:
     if getattr(module.config, "hidden_size", None) is None:  # MobileNet's does not say how wide its rows are
         module.config.hidden_size = pooled.shape[1]
     return module, missing
-
-
-def _image_size(config: Any) -> tuple[int, int]:
-    size = getattr(getattr(config, "vision_config", config), "image_size", None) or 224
-    return (size, size) if isinstance(size, int) else (size[0], size[1])

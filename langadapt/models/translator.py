@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM
 
-from langadapt.data.tokens import Tokens, by_length, require_text, tokenize
+from langadapt.data.tokens import Tokens, by_length
 from langadapt.errors import ModelError
 from langadapt.models.frozen_text import FrozenText
 from langadapt.models.load import (
@@ -22,7 +22,7 @@ from langadapt.models.load import (
     load_module,
     load_tokenizer,
     resolve_model,
-    token_ids,
+    tokenize_texts,
 )
 from langadapt.models.student import load_text_model
 from langadapt.recipes import ModelRef, TextModelRef
@@ -56,11 +56,8 @@ class Translator:
         Raises:
             DataError: an empty or whitespace text, with its row number.
         """
-        require_text(texts)
-        pad = self.tokenizer.pad_token_id
         limit = min(_LONGEST, int(self.tokenizer.model_max_length))
-        prefixed = [self.prefix + text for text in texts]
-        tokens = tokenize(prefixed, token_ids(self.tokenizer, limit), pad_id=pad)
+        tokens = tokenize_texts(self.tokenizer, texts, max_tokens=limit, prepare=self.prefix.__add__)
         out = [""] * len(texts)
         search: dict[str, Any] = {"num_beams": self.beams, "do_sample": False, "max_length": None}
         if self.first_token is not None:
@@ -112,12 +109,13 @@ def load_translator(
     prefix, first_token = "", None
     if kind == "m2m_100":
         english = "eng_Latn" if "eng_Latn" in tokenizer.get_vocab() else "en"
-        tokenizer.src_lang = _code(tokenizer, source_code or english, source, "{}", "__{}__")[0]
+        tokenizer.src_lang = source_code or english
+        _code(tokenizer, tokenizer.src_lang, source, "{}", "__{}__")
         first_token = _code(tokenizer, target_code or english, source, "{}", "__{}__")[1]
     elif kind == "t5":
-        prefix = _token(tokenizer, target_code or "en", source, "<2{}>") + " "
+        prefix = _code(tokenizer, target_code or "en", source, "<2{}>")[0] + " "
     elif getattr(tokenizer, "supported_language_codes", []):
-        prefix = _token(tokenizer, target_code or "eng", source, ">>{}<<") + " "
+        prefix = _code(tokenizer, target_code or "eng", source, ">>{}<<")[0] + " "
     elif source_code or target_code:
         raise ModelError(f"{source.repo} translates one pair of languages: leave the language codes out")
     return Translator(
@@ -136,20 +134,16 @@ def named_model(text: str) -> ModelRef:
 
 
 def _code(tokenizer: Any, code: str, source: ResolvedModel, *forms: str) -> tuple[str, int]:
-    """A language code and the id of its token, which has one of some forms."""
+    """The token of a language, which has one of some forms, and its id."""
     known = tokenizer.get_vocab()
-    for form in forms:
-        if form.format(code) in known:
-            return code, int(known[form.format(code)])
+    for token in (form.format(code) for form in forms):
+        if token in known:
+            return token, int(known[token])
     pattern = "|".join(re.escape(form).replace(r"\{\}", r"(\w+)") for form in forms)
     said = [next(filter(None, m.groups())) for token in known if (m := re.fullmatch(pattern, token))]
     near = difflib.get_close_matches(code, said, n=3, cutoff=0.5)
     hint = f"; near: {', '.join(near)}" if near else ""
     raise ModelError(f"{source.repo} does not know the language '{code}'{hint}")
-
-
-def _token(tokenizer: Any, code: str, source: ResolvedModel, form: str) -> str:
-    return form.format(_code(tokenizer, code, source, form)[0])
 
 
 Agreement = Callable[[Sequence[str], Sequence[str]], NDArray[np.float32]]

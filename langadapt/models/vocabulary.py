@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer
-from torch import nn
+from torch import Tensor, nn
 
 from langadapt.nn.peft_modules import ExtendedEmbedding
 
@@ -49,16 +49,15 @@ class Vocabulary:
             ValueError, KeyError, TypeError: the text is not what `to_json` wrote.
         """
         said = json.loads(text)
-        pieces = tuple(
-            NewPiece(
-                text=str(piece["text"]),
-                merge=(str(piece["merge"][0]), str(piece["merge"][1])) if piece["merge"] else None,
-                score=float(piece["score"]),
-                parts=tuple(int(part) for part in piece["parts"]),
+        pieces = []
+        for piece in said["pieces"]:
+            left, right = piece["merge"] or (None, None)
+            merge = None if left is None else (str(left), str(right))
+            parts = tuple(map(int, piece["parts"]))
+            pieces.append(
+                NewPiece(text=str(piece["text"]), merge=merge, score=float(piece["score"]), parts=parts)
             )
-            for piece in said["pieces"]
-        )
-        return cls(kind=str(said["kind"]), first_id=int(said["first_id"]), pieces=pieces)
+        return cls(kind=str(said["kind"]), first_id=int(said["first_id"]), pieces=tuple(pieces))
 
     @property
     def digest(self) -> str:
@@ -91,11 +90,12 @@ def extended_model(backend: Tokenizer, vocabulary: Vocabulary) -> Any:
     return Tokenizer.from_str(json.dumps(whole)).model
 
 
-def put_pieces(tokenizer: Any, encoder: Any, vocabulary: Vocabulary) -> None:
-    """Give a tokenizer new pieces and a text encoder rows of zeros for them, which weights replace."""
+def put_pieces(tokenizer: Any, encoder: Any, vocabulary: Vocabulary, rows: Tensor | None = None) -> None:
+    """Give a tokenizer new pieces and a text encoder `rows [pieces, H]` for them; None: zeros."""
     tokenizer.backend_tokenizer.model = extended_model(tokenizer.backend_tokenizer, vocabulary)
     table = encoder.get_input_embeddings()
-    rows = torch.zeros(len(vocabulary.pieces), table.embedding_dim)
+    if rows is None:
+        rows = torch.zeros(len(vocabulary.pieces), table.embedding_dim)
     encoder.set_input_embeddings(ExtendedEmbedding(table=table, first_id=vocabulary.first_id, rows=rows))
 
 

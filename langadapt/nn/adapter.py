@@ -55,14 +55,11 @@ class Adapter(nn.Module):
             self.up.bias.copy_(mean_target)
 
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
-        """Embed texts.
+        """Embed texts: `[B, D]` float32, not normalised.
 
         Args:
             states: `[B, T, L, H]` floating, `normed`; what stands behind the mask does not matter.
             mask: `[B, T]` bool, True at tokens; no row all False.
-
-        Returns:
-            `[B, D]` float32, not normalised.
         """
         return self.pool_out(self.encode(self.project_in(states), mask), mask)
 
@@ -95,11 +92,7 @@ class TransformerLayer(nn.Module):
     Attention is written as two matrix products: for the short texts and narrow widths of an adapter they
     train faster on CPU than the fused kernel, whose backward pass dominates there.
 
-    Args:
-        dim: width.
-        heads: attention heads; divides `dim`.
-        feedforward_dim: hidden width of the feed-forward part.
-        dropout: fraction dropped on both residual branches while training.
+    `heads` divides the width `dim`; dropout is on both residual branches.
 
     Source: Vaswani et al., 2017; pre-norm after Xiong et al., 2020.
     """
@@ -134,8 +127,7 @@ class TransformerLayer(nn.Module):
         query, key, value = split.permute(2, 0, 3, 1, 4)
         scores = query @ key.transpose(-1, -2) * (dim // self.heads) ** -0.5
         # A sum, whose backward pass costs nothing.
-        bias = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device)
-        bias = bias.masked_fill(~mask, float("-inf"))
+        bias = torch.zeros(mask.shape, dtype=scores.dtype, device=mask.device).masked_fill(~mask, -torch.inf)
         scores = scores + bias.view(rows, 1, -1, tokens)
         attended = scores.softmax(dim=-1) @ value
         out: Tensor = self.attention_out(attended.transpose(1, 2).reshape(rows, tokens, dim))
@@ -143,15 +135,7 @@ class TransformerLayer(nn.Module):
 
 
 def mean_pooling(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the tokens.
-
-    Args:
-        x: `[B, T, dim]`.
-        mask: `[B, T]` bool, True at tokens; no row all False.
-
-    Returns:
-        `[B, dim]`.
-    """
+    """Mean of `x [B, T, dim]` over the tokens, `[B, dim]`; `mask [B, T]` bool, no row all False."""
     kept = x.masked_fill(~mask[..., None], 0.0)
     return kept.sum(dim=1) / mask.sum(dim=1, keepdim=True).to(x.dtype)
 
@@ -159,11 +143,7 @@ def mean_pooling(x: Tensor, mask: Tensor) -> Tensor:
 class AttentionPooling(nn.Module):
     """Weighted mean over the tokens, with one learned score per head and token.
 
-    Starts as the plain mean: the scores begin at zero.
-
-    Args:
-        dim: width.
-        heads: independent weightings; divides `dim`.
+    Starts as the plain mean: the scores begin at zero. `heads` divides `dim`.
     """
 
     def __init__(self, *, dim: int, heads: int) -> None:
@@ -186,10 +166,8 @@ class Dropout(nn.Module):
     """Drops values while training and scales up those that stay.
 
     PyTorch draws one number for each value, on one core: a fifth of an adapter's step. Here one draw of 64
-    bits decides over four values. Elsewhere than on a CPU it is PyTorch's own.
-
-    Args:
-        fraction: dropped values; on a CPU to 1/65,536.
+    bits decides over four values, so the fraction is exact to 1/65,536.
+    Elsewhere than on a CPU it is PyTorch's own.
 
     Source: Srivastava et al., 2014.
     """

@@ -9,16 +9,13 @@ from torch.nn import functional as F
 
 
 def distillation_distance(student: Tensor, targets: Tensor, distance: Literal["cosine", "mse"]) -> Tensor:
-    """Mean distance between student and teacher rows.
+    """Mean distance between student and teacher rows, a scalar.
 
     Args:
         student: `[B, D]` float32, not normalised.
         targets: `[B, D]` float32 unit rows.
         distance: `cosine` is 1 - cos; `mse` is the squared distance of the unit rows divided by D. On unit
             rows mse is 2 (1 - cos) / D: the two differ in scale only.
-
-    Returns:
-        Scalar.
     """
     cosine = (F.normalize(student, dim=-1) * targets).sum(dim=-1)
     scale = 1.0 if distance == "cosine" else 2.0 / targets.shape[-1]
@@ -26,7 +23,7 @@ def distillation_distance(student: Tensor, targets: Tensor, distance: Literal["c
 
 
 def info_nce(student: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """Contrastive loss between student and teacher rows of a batch, both directions.
+    """Contrastive loss between student and teacher rows of a batch, both directions; a scalar.
 
     Rows whose targets are equal (the same English sentence twice) are never each other's negatives.
 
@@ -34,9 +31,6 @@ def info_nce(student: Tensor, targets: Tensor, temperature: float) -> Tensor:
         student: `[B, D]` float32, not normalised.
         targets: `[B, D]` float32 unit rows.
         temperature: divides the similarities.
-
-    Returns:
-        Scalar.
 
     Source: van den Oord et al., 2018; symmetric as in Radford et al., 2021.
     """
@@ -49,11 +43,9 @@ _LEAST, _MOST = 0.01, 1.0
 
 
 class Temperature(nn.Module):
-    """What similarities are divided by, learned within 0.01 and 1; for the sigmoid loss also a bias.
+    """What similarities are divided by, learned within 0.01 and 1.
 
-    Args:
-        start: initial temperature.
-        loss: `sigmoid` adds the bias, which starts at SigLIP's -10.
+    For the sigmoid loss also a bias, which starts at SigLIP's -10.
     """
 
     def __init__(self, *, start: float, loss: Literal["softmax", "sigmoid"]) -> None:
@@ -70,29 +62,21 @@ class Temperature(nn.Module):
 
 
 def duplicates(images: Tensor, captions: Tensor) -> Tensor:
-    """Which pairs of a batch are no negatives of each other: same image or same caption.
+    """Which pairs of a batch are no negatives of each other, `[B, B]` bool, the diagonal False.
 
-    Args:
-        images: `[B]` int64, number of each pair's image.
-        captions: `[B]` int64, number of each pair's caption text.
-
-    Returns:
-        `[B, B]` bool, the diagonal False.
+    `images [B]` and `captions [B]`, int64, number each pair's image and caption text.
     """
     same = (images[:, None] == images) | (captions[:, None] == captions)
     return same.fill_diagonal_(False)
 
 
 def softmax_contrast(logits: Tensor, ignored: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Symmetric InfoNCE of a batch.
+    """Symmetric InfoNCE of a batch, a scalar.
 
     Args:
         logits: `[B, B]`, text i against image j; the diagonal holds the pairs.
         ignored: `[B, B]` bool, neither positive nor negative.
         weights: `[B]`, of each pair's own terms, 1 on average; None: all alike.
-
-    Returns:
-        Scalar.
 
     Source: Radford et al., 2021.
     """
@@ -117,16 +101,13 @@ def sigmoid_contrast(logits: Tensor, ignored: Tensor, weights: Tensor | None = N
 
 
 def difficulty(logits: Tensor, ignored: Tensor, by: Literal["rank", "chance"]) -> Tensor:
-    """How far each pair of a batch is from being found among the others, from 0 to 1.
+    """How far each pair of a batch is from being found, 0 to 1: `[B]` float32, mean of both directions.
 
     Args:
         logits: `[B, B]`, text i against image j; the diagonal holds the pairs.
         ignored: `[B, B]` bool, not counted.
         by: `rank`: one minus the reciprocal rank, of equal ones the last; `chance`: one minus the softmax
             probability.
-
-    Returns:
-        `[B]` float32, the mean of both directions.
     """
     logits = logits.masked_fill(ignored, float("-inf"))
     own = logits.diagonal()[:, None]
@@ -138,16 +119,10 @@ def difficulty(logits: Tensor, ignored: Tensor, by: Literal["rank", "chance"]) -
 
 
 def gather_rows(rows: Tensor) -> Tensor:
-    """Rows of all processes, one process after the other; gradients find their way back.
+    """Gather rows `[B, D]` of all processes, in their order, as `[processes * B, D]`, with gradients.
 
     Each process computes the whole loss. Its gradients for foreign rows are sent to their owners and summed,
     so that after the mean over processes a weight's gradient is that of one process with the whole batch.
-
-    Args:
-        rows: `[B, D]`, the same shape in each process.
-
-    Returns:
-        `[processes * B, D]`; `rows` itself in a single process.
     """
     if not (distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1):
         return rows

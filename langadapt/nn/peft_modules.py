@@ -19,9 +19,6 @@ from langadapt.nn.adapter import TransformerLayer
 class Bottleneck(nn.Module):
     """Linear to a fraction of the width, GELU, linear back, residual; starts as the identity.
 
-    Args:
-        dim: width of what it stands behind.
-
     Source: Houlsby et al., 2019; width d/4 as in LilT (Khan and Fu, 2023), whose bottlenecks do not start as
         the identity.
     """
@@ -46,8 +43,7 @@ class Bottleneck(nn.Module):
 class TopLayer(nn.Module):
     """One more Transformer layer behind a tower's last one; starts as the identity.
 
-    Args:
-        dim: width of the states; heads are as many as divide it with 32 values or more each.
+    Heads are as many as divide the width `dim` with 32 values or more each.
     """
 
     added_by_tuning = True
@@ -108,7 +104,7 @@ class TransformerParts:
 
 
 def transformer_layers(tower: nn.Module, run: Callable[[], object]) -> list[TransformerParts]:
-    """The Transformer layers of a tower in the order in which they run.
+    """The Transformer layers of a tower in the order in which they run; an empty list where there are none.
 
     A layer is a member of a `ModuleList` whose linear maps read exactly four different tensors: queries, keys
     and values read the first one, the attention's output the second, the feed-forward part (gated or not) the
@@ -118,20 +114,13 @@ def transformer_layers(tower: nn.Module, run: Callable[[], object]) -> list[Tran
     Args:
         tower: what to look through; it stays as it is.
         run: one forward pass of the tower on anything.
-
-    Returns:
-        All layers; an empty list where there are none.
     """
     members = [item for stack in tower.modules() if isinstance(stack, nn.ModuleList) for item in stack]
-    calls: dict[nn.Module, list[tuple[nn.Linear, Tensor]]] = {item: [] for item in members}
+    calls: dict[nn.Module, list[tuple[nn.Module, Tensor]]] = {item: [] for item in members}
     order: list[nn.Module] = []
     handles = []
     for member in members:
-
-        def begin(module: nn.Module, _: object) -> None:
-            order.append(module)
-
-        handles.append(member.register_forward_pre_hook(begin))
+        handles.append(member.register_forward_pre_hook(lambda module, given: order.append(module)))
         for linear in _own_modules(member):
             if isinstance(linear, nn.Linear):
                 handles.append(linear.register_forward_pre_hook(partial(_note_call, calls[member])))
@@ -147,8 +136,7 @@ def transformer_layers(tower: nn.Module, run: Callable[[], object]) -> list[Tran
     return [parts for member in dict.fromkeys(order) if (parts := _parts(member, calls[member]))]
 
 
-def _note_call(calls: list[tuple[nn.Linear, Tensor]], linear: nn.Module, given: tuple[Tensor]) -> None:
-    assert isinstance(linear, nn.Linear)
+def _note_call(calls: list[tuple[nn.Module, Tensor]], linear: nn.Module, given: tuple[Tensor]) -> None:
     calls.append((linear, given[0]))
 
 
@@ -160,8 +148,8 @@ def _own_modules(module: nn.Module) -> Iterator[nn.Module]:
             yield from _own_modules(child)
 
 
-def _parts(layer: nn.Module, calls: list[tuple[nn.Linear, Tensor]]) -> TransformerParts | None:
-    steps: list[list[nn.Linear]] = []
+def _parts(layer: nn.Module, calls: list[tuple[nn.Module, Tensor]]) -> TransformerParts | None:
+    steps: list[list[Any]] = []
     before: Tensor | None = None
     for linear, given in calls:
         if given is not before:
@@ -178,9 +166,6 @@ def add_bottlenecks(layers: list[TransformerParts]) -> list[nn.Module]:
 
     It becomes the linear map's own submodule `bottleneck`, so that no pretrained weight changes its name; one
     of a later stage stands behind it and is `bottleneck_2`.
-
-    Returns:
-        The bottlenecks.
     """
     added: list[nn.Module] = []
     for parts in layers:

@@ -11,12 +11,7 @@ class VisualGuidedAttention(nn.Module):
     """Token offsets from an image's patches: learnable queries look at the patches.
 
     A gate of zero multiplies the answer, so that an untrained instance context changes nothing.
-
-    Args:
-        patch_dim: V, width of the patch states.
-        token_dim: H, width of the token embeddings.
-        tokens: S, offsets to make.
-        attention_dim: width of queries, keys and values.
+    `patch_dim` is V, `token_dim` H, `tokens` S; `attention_dim` is the width of queries, keys and values.
     """
 
     def __init__(self, *, patch_dim: int, token_dim: int, tokens: int, attention_dim: int) -> None:
@@ -81,68 +76,55 @@ class PromptLearner(nn.Module):
         self.places = {"general": general, "domain": domain, "instance": instance}
         self.general = nn.Parameter(torch.zeros(len(general), token_dim)) if spec.general else None
         self.domain = nn.Parameter(torch.zeros(classes, len(domain), token_dim)) if spec.domain else None
-        self.instance = (
-            VisualGuidedAttention(
-                patch_dim=patch_dim,
-                token_dim=token_dim,
-                tokens=len(instance),
-                attention_dim=spec.attention_dim,
-            )
-            if spec.instance
-            else None
-        )
+        self.instance: VisualGuidedAttention | None = None
+        if spec.instance:
+            sizes = {"patch_dim": patch_dim, "token_dim": token_dim, "attention_dim": spec.attention_dim}
+            self.instance = VisualGuidedAttention(tokens=len(instance), **sizes)
 
     def forward(self, classes: Tensor, patches: Tensor | None) -> Tensor:
-        """Offsets of the slots.
+        """Offsets of the slots, `[K, S, H]` or `[B, K, S, H]` float32.
 
         Args:
             classes: `[K]` or `[B, K]` int64, which trained class each is; -1 is one that was not trained.
             patches: `[B, P, V]` of B images for the instance context; None leaves it out.
-
-        Returns:
-            `[K, S, H]` or `[B, K, S, H]` float32.
         """
         offsets = self._of_classes(classes)
         if self.instance is not None and patches is not None:
-            places = self.places["instance"]
             made = self.instance(patches)[:, None].expand(-1, offsets.shape[1], -1, -1)
             offsets = offsets.detach() if self.instance_alone else offsets
-            offsets = offsets + _spread(made, places, self.slots)
+            offsets = offsets + self._spread("instance", made)
         return offsets * self.token_scale
 
     def _of_classes(self, classes: Tensor) -> Tensor:
         parts = []
         if self.general is not None:
-            parts.append(_spread(self.general, self.places["general"], self.slots))
+            parts.append(self._spread("general", self.general))
         if self.domain is not None:
             mean = self.domain.mean(dim=0, keepdim=True)
             unseen = mean if self.unseen_domain == "mean" else torch.zeros_like(mean)
             table = torch.cat([self.domain, unseen])  # -1 is its last row
-            parts.append(_spread(table[classes], self.places["domain"], self.slots))
+            parts.append(self._spread("domain", table[classes]))
         like = self.general if self.general is not None else next(self.parameters())
         start = like.new_zeros(*classes.shape, self.slots, 1)
-        return sum(parts, start) if parts else start
+        return sum(parts, start)
 
-
-def _spread(offsets: Tensor, places: range, slots: int) -> Tensor:
-    """Put `[..., len(places), H]` at their places among `slots`; the others are zero."""
-    return F.pad(offsets, (0, 0, places.start, slots - places.stop))
+    def _spread(self, context: str, offsets: Tensor) -> Tensor:
+        """Put a context's offsets at their places among all slots; the others are zero."""
+        places = self.places[context]
+        return F.pad(offsets, (0, 0, places.start, self.slots - places.stop))
 
 
 def prompt_loss(
     cosines: Tensor, own: Tensor, to_template: Tensor, *, temperature: float, template_weight: float
 ) -> Tensor:
-    """Cross-entropy of the own class, and the distance of prompts from their templates.
+    """Cross-entropy of the own class plus the weighted distance of prompts from their templates, a scalar.
 
     Args:
         cosines: `[B, K]` of images and candidate classes.
         own: `[B]` int64, which candidate is right.
         to_template: any shape, cosines of prompts and their templates.
-        temperature: divides the cosines.
-        template_weight: of the second term.
-
-    Returns:
-        Scalar.
+        temperature: divides `cosines`.
+        template_weight: of the distance.
 
     Source: the second term is KgCoOp's (Yao et al., 2023, eq. 5) up to a factor of 2.
     """
