@@ -103,10 +103,8 @@ def default_probes(model: LanguageModel, *, texts: list[str] | None = None) -> P
     kept = artifact.samples.texts if artifact.samples else artifact.recipe.examples
     own = texts or [*kept, artifact.recipe.native_name]
     noise = np.random.default_rng(0)
-    sizes = [(64, 48), (224, 224), (300, 500), (37, 512)]
-    images = [
-        Image.fromarray(noise.integers(0, 256, (height, width, 3), dtype=np.uint8)) for width, height in sizes
-    ]
+    shapes = [(48, 64, 3), (224, 224, 3), (500, 300, 3), (512, 37, 3)]
+    images = [Image.fromarray(noise.integers(0, 256, shape, dtype=np.uint8)) for shape in shapes]
     return Probes(texts=[*own, " ".join(own[:40])], images=images)
 
 

@@ -63,7 +63,11 @@ def export_onnx(
     Raises:
         ModelError: the extra `onnx` is not installed, the folder is in use, or a tower does not agree.
     """
-    _require_extra()
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        raise ModelError(f"--format onnx needs {error.name}: pip install 'langadapt[onnx]'") from error
     module = merged_module(model).cpu()
     with whole_folder(out, overwrite=overwrite) as folder:
         _write_tower(folder / TEXT, _Texts(module=module), module.preprocess(_TRACED_TEXTS))
@@ -99,7 +103,6 @@ _TRACED_IMAGES = [Image.new("RGB", (90, 70), (40, 90, 160)), Image.new("RGB", (6
 
 
 def _write_tower(path: Path, tower: nn.Module, inputs: dict[str, Tensor]) -> None:
-    names = {"text_model": "text tower", "image_model": "image tower"}
     axes = {name: {0: "rows", **({1: "tokens"} if path.name == TEXT else {})} for name in inputs}
     try:
         with torch.no_grad(), _quiet():
@@ -115,8 +118,8 @@ def _write_tower(path: Path, tower: nn.Module, inputs: dict[str, Tensor]) -> Non
                 dynamo=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"the {names[path.stem]} cannot be written as ONNX: {reason}") from error
+        kind, reason = path.stem.removesuffix("_model"), str(error).strip().splitlines()[0]
+        raise ModelError(f"the {kind} tower cannot be written as ONNX: {reason}") from error
 
 
 def _run(path: Path, module: LanguageAndImages, items: list[Any]) -> Tensor:
@@ -154,14 +157,6 @@ def _write_int8(
         "bytes": (folder / TEXT_INT8).stat().st_size,
         "float_bytes": (folder / TEXT).stat().st_size,
     }
-
-
-def _require_extra() -> None:
-    try:
-        import onnx  # noqa: F401
-        import onnxruntime  # noqa: F401
-    except ImportError as error:
-        raise ModelError(f"--format onnx needs {error.name}: pip install 'langadapt[onnx]'") from error
 
 
 @contextmanager

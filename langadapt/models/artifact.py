@@ -193,9 +193,8 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         if facts["format_version"] > FORMAT_VERSION:
-            raise ModelError(
-                f"{folder}: written by a newer langadapt; update with `pip install -U langadapt`"
-            )
+            update = "update with `pip install -U langadapt`"
+            raise ModelError(f"{folder}: written by a newer langadapt; {update}")
         if facts["format_version"] < FORMAT_VERSION:
             raise ModelError(f"{folder}: written by an older langadapt, whose weights differ; train it again")
         _check_unchanged(folder, facts)
@@ -254,15 +253,12 @@ def _artifact_folder(path_or_repo: str, revision: str | None) -> Path:
             what=path_or_repo,
         )
     except LocalEntryNotFoundError:
-        raise ModelError(
-            f"{path_or_repo}: no such folder here, and the Hub cannot be reached for an artifact of that name"
-        ) from None
+        problem = "no such folder here, and the Hub cannot be reached for an artifact of that name"
     except WrongHashError as error:
-        raise ModelError(f"{path_or_repo}: {error}; try again later") from None
+        problem = f"{error}; try again later"
     except (HfHubHTTPError, HFValidationError, HTTPError) as error:
-        raise ModelError(
-            f"{path_or_repo}: no such folder here, no such artifact on the Hub: {one_line(error)}"
-        ) from None
+        problem = f"no such folder here, no such artifact on the Hub: {one_line(error)}"
+    raise ModelError(f"{path_or_repo}: {problem}")
 
 
 def _check_files(folder: Path) -> None:

@@ -9,6 +9,7 @@ import copy
 import html
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic, Literal, TypeVar
 
 import ftfy
@@ -96,16 +97,13 @@ class HalfLayers(nn.Module):
         self.layers, self.heads, self.norm_first = layers, heads, norm_first
 
     def forward(self, x: Tensor, mask: Tensor, *, only: Tensor | None = None) -> list[Tensor]:
-        """States behind each layer.
+        """States `[R * W, H]` behind each layer.
 
         Args:
             x: `[R, W, H]` bfloat16, what goes into the first layer.
             mask: `[R, 1, W, W]` bfloat16, added to the scores.
             only: int64 `[B]`, places counted through all rows: what follows the last layer's attention runs
                 for them alone, and its states are `[B, H]`.
-
-        Returns:
-            `[R * W, H]` for each layer.
         """
         shape = (*x.shape[:2], 3, self.heads, x.shape[2] // self.heads)
         x = x.flatten(0, 1)
@@ -182,7 +180,7 @@ def _clip_layer(layer: Any) -> _Layer:
         attention_out=_Linear(own.out_proj),
         first_norm=_Norm(layer.layer_norm1),
         feedforward_in=_Linear(mlp.fc1, scale=scale, scale_bias=scale),
-        activation=_silu if quick else _activation(mlp.activation_fn),
+        activation=partial(F.silu, inplace=True) if quick else _activation(mlp.activation_fn),
         feedforward_out=_Linear(mlp.fc2, scale=1 / scale),
         second_norm=_Norm(layer.layer_norm2),
     )
@@ -193,10 +191,6 @@ def _activation(module: Any) -> Activation:
     exact = isinstance(module, GELUActivation) and module.act is F.gelu
     plain: Activation = F.gelu if exact else module
     return plain
-
-
-def _silu(x: Tensor) -> Tensor:
-    return F.silu(x, inplace=True)
 
 
 class _Norm:
@@ -241,9 +235,7 @@ Module = TypeVar("Module", bound=nn.Module)
 class HalfPrecision(Generic[Module]):
     """A bfloat16 copy of a module.
 
-    Args:
-        fused: in place of the list of layers stands `HalfLayers` where the family is known; only for who
-            calls the layers by themselves.
+    `fused` puts `HalfLayers` in place of the list of layers of a known family, for who calls these by itself.
     """
 
     def __init__(self, *, fused: bool) -> None:
@@ -260,9 +252,8 @@ class HalfPrecision(Generic[Module]):
             if value is not None
         ]
         if self._copy is None or now != self._made_of:
-            self._copy, self._made_of = None, []
-            self._copy = _rounded(module, fused=self._fused)
-            self._made_of = now
+            self._copy = None  # frees the old one first
+            self._copy, self._made_of = _rounded(module, fused=self._fused), now
         return self._copy
 
 

@@ -85,15 +85,12 @@ class FrozenText:
         yield from map_batches_threaded(answer, batches, self.device)
 
     def embed(self, texts: Sequence[str], *, exact: bool = False, batch_tokens: int = BATCH_TOKENS) -> Tensor:
-        """Embed texts in their order.
+        """Embed texts in their order: `[len(texts), D]` float32, normalised, on the CPU.
 
         Args:
             texts: any number, none empty.
             exact: float32 throughout.
             batch_tokens: tokens per forward pass.
-
-        Returns:
-            `[len(texts), D]` float32, normalised, on the CPU.
 
         Raises:
             DataError: an empty or whitespace text, with its row number.
@@ -191,7 +188,9 @@ def packed_states(encoder: nn.Module, batch: PackedBatch, layers: Layers) -> lis
         states = [first, *(state.view_as(first) for state in fused(first, mask))]
         return chosen_layers(states, layers)
     if family_of(config).mask == "sliding":
-        mask = {"full_attention": mask, "sliding_attention": _near(mask, config.sliding_window)}
+        place = torch.arange(mask.shape[-1], device=mask.device)
+        far = (place[:, None] - place).abs() > config.sliding_window
+        mask = {"full_attention": mask, "sliding_attention": mask.masked_fill(far, -torch.inf)}
     output = module(attention_mask=mask, output_hidden_states=layers != "last", **options)
     return chosen_states(output, layers)
 
@@ -216,12 +215,6 @@ def _positions(config: Any, batch: PackedBatch) -> Tensor:
     before = (real.cumsum(dim=1) - real).gather(1, first)
     positions: Tensor = (real.cumsum(dim=1) - before) * real + config.pad_token_id
     return positions
-
-
-def _near(mask: Tensor, window: int) -> Tensor:
-    """The mask without tokens that are farther apart than `window`."""
-    position = torch.arange(mask.shape[-1], device=mask.device)
-    return mask.masked_fill((position[:, None] - position).abs() > window, float("-inf"))
 
 
 def text_parts(module: nn.Module) -> nn.ModuleDict:

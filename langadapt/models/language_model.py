@@ -55,14 +55,11 @@ class LanguageModel:
         return self.teacher.source.revision
 
     def encode_text(self, texts: list[str], *, exact: bool = False) -> Tensor:
-        """Encode texts of the language.
+        """Encode B texts of the language as `[B, D]` float32, normalised, on the CPU.
 
         Args:
-            texts: B texts, none empty.
+            texts: none empty.
             exact: float32 throughout; without it bfloat16 where the device computes faster in it.
-
-        Returns:
-            `[B, D]` float32, normalised, on the CPU.
 
         Raises:
             DataError: an empty or whitespace text, with its row number.
@@ -70,14 +67,11 @@ class LanguageModel:
         return self.student.encode(texts, exact=exact)
 
     def encode_images(self, images: Sequence[Image | bytes | str | Path], *, batch_size: int = 64) -> Tensor:
-        """Encode images.
+        """Encode images as `[B, D]` float32, normalised, on the CPU.
 
         Args:
             images: B paths, bytes of image files, or PIL images; turned upright by their EXIF orientation.
             batch_size: images per forward pass.
-
-        Returns:
-            `[B, D]` float32, normalised, on the CPU.
 
         Raises:
             DataError: a file is missing or is no readable image; the line names it.
@@ -203,14 +197,11 @@ class LanguageSet:
         return self.teacher.dim
 
     def encode_text(self, texts: list[str], *, language: str | None = None) -> Tensor:
-        """Encode texts.
+        """Encode B texts as `[B, D]` float32, normalised, on the CPU, in their order.
 
         Args:
-            texts: B texts, none empty.
+            texts: none empty.
             language: code of a loaded language; None tells it from each text (see `detect`).
-
-        Returns:
-            `[B, D]` float32, normalised, on the CPU, in the order of the texts.
 
         Raises:
             DataError: an empty text, with its row number, or one whose language cannot be told.

@@ -53,10 +53,7 @@ class ResolvedModel:
 
 
 def resolve_model(ref: ModelRef) -> ResolvedModel:
-    """Find a base model: a local folder if there is one of that name, else the Hub.
-
-    Args:
-        ref: repo and revision; a relative local path starts at the current folder.
+    """Find a base model: a local folder if there is one of that name, else on the Hub.
 
     Raises:
         ModelError: not found, gated, no such revision, Hub unreachable, or no safetensors weights in it.
@@ -88,24 +85,20 @@ def _download(ref: ModelRef) -> Path:
             lambda: snapshot_download(ref.repo, revision=ref.revision, allow_patterns=MODEL_FILES), what=where
         )
     except GatedRepoError:
-        raise ModelError(
-            f"{where} is gated: accept its terms at https://huggingface.co/{ref.repo} and run `hf auth login`"
-        ) from None
+        terms = f"accept its terms at https://huggingface.co/{ref.repo} and run `hf auth login`"
+        problem = f"{where} is gated: {terms}"
     except RevisionNotFoundError:
-        raise ModelError(f"{where}: the Hub has no such revision; see its history on the Hub") from None
+        problem = f"{where}: the Hub has no such revision; see its history on the Hub"
     except (RepositoryNotFoundError, HFValidationError):
-        raise ModelError(
-            f"{where}: no such model on the Hub and no folder of that name here; if it is private run "
-            "`hf auth login`"
-        ) from None
+        lacks = "no such model on the Hub and no folder of that name here"
+        problem = f"{where}: {lacks}; if it is private run `hf auth login`"
     except LocalEntryNotFoundError:
-        raise ModelError(
-            f"{where}: the Hub cannot be reached and the model is not in the local cache; go online once, or "
-            "give a local folder as repo"
-        ) from None
+        lacks = "the Hub cannot be reached and the model is not in the local cache"
+        problem = f"{where}: {lacks}; go online once, or give a local folder as repo"
     except (HfHubHTTPError, HTTPError, OSError) as error:
-        # No cause: a traceback of the HTTP library may show the request with its headers.
-        raise ModelError(f"{where}: download failed: {one_line(error)}") from None
+        problem = f"{where}: download failed: {one_line(error)}"
+    # No cause: a traceback of the HTTP library may show the request with its headers.
+    raise ModelError(problem)
 
 
 def folder_hash(folder: Path) -> str:

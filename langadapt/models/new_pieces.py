@@ -10,8 +10,8 @@ same pieces and chooses among them in its own way.
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -34,31 +34,32 @@ _LONGEST = 16
 def learn_vocabulary(
     text_model: TextModel, target: Iterable[str], english: Iterable[str], *, pieces: int
 ) -> Vocabulary:
-    """Learn new pieces on texts of a language.
+    """Learn at most `pieces` new pieces on texts of a language; the text model stays as it is.
 
     Letters that the tokenizer does not know come first, the most frequent ones foremost; then merges, the
     most frequent foremost. A merge that occurs in an English word is left out, so that the English texts keep
     their pieces.
-
-    Args:
-        text_model: its tokenizer is only read.
-        target: texts in the language, any number.
-        english: texts whose pieces are to stay.
-        pieces: how many new ones at most.
 
     Raises:
         ModelError: the tokenizer is of a kind that cannot be extended.
         DataError: the texts hold nothing that could be a new piece.
     """
     backend = backend_of(text_model)
-    rules = _Rules.of(backend, name=text_model.source.repo)
+    kind, model = kind_of(backend), json.loads(backend.to_str())["model"]
+    if kind == "BPE" and (model["continuing_subword_prefix"] or model["end_of_word_suffix"]):
+        raise ModelError(
+            f"{text_model.source.repo}: a BPE tokenizer that marks the inside or the end of words cannot be "
+            "extended; remove text_model.extend_vocabulary"
+        )
+    mark: str = model["continuing_subword_prefix"] if kind == "WordPiece" else ""
     words = count_words(backend, target)
-    letters = rules.unknown_letters(words)[:pieces]
+    letters = [] if model.get("byte_fallback") else _unknown_letters(backend, words, mark=mark)[:pieces]
     first_id = first_new_id(text_model)
     alone = tuple(NewPiece(text=text, merge=None, score=0.0, parts=(-1,)) for text in letters)
-    lettered = extended_model(backend, Vocabulary(kind=rules.kind, first_id=first_id, pieces=alone))
-    rows = _cut(lettered, words, unknown_id=rules.unknown_id)
-    learnt, counts = _merge(rows, mark=rules.mark, pieces=2 * pieces)
+    lettered = extended_model(backend, Vocabulary(kind=kind, first_id=first_id, pieces=alone))
+    unknown = model["unk_id"] if kind == "Unigram" else backend.model.token_to_id(model["unk_token"] or "")
+    rows = _cut(lettered, words, unknown_id=unknown)
+    learnt, counts = _merge(rows, mark=mark, pieces=2 * pieces)
 
     def score(text: str) -> float:
         return round(math.log((counts[text] + 0.5) / max(1, sum(counts.values()))), 6)
@@ -69,12 +70,12 @@ def learn_vocabulary(
     before = "\n" + "\n".join(count_words(backend, english)) + "\n"
     passed_over: set[str] = set()
     for left, right in learnt:
-        text = left + right.removeprefix(rules.mark)
+        text = left + right.removeprefix(mark)
         if text in parts:
             continue
         parts[text] = (*parts[left], *parts[right])
-        in_english = -1 not in parts[text] and text.removeprefix(rules.mark) in before
-        unreachable = rules.kind == "BPE" and bool({left, right} & passed_over)
+        in_english = -1 not in parts[text] and text.removeprefix(mark) in before
+        unreachable = kind == "BPE" and bool({left, right} & passed_over)
         if text in old or in_english or unreachable:
             passed_over.add(text)
         elif len(kept) < pieces:
@@ -84,7 +85,7 @@ def learn_vocabulary(
             f"{text_model.source.repo}: the data hold no piece that its tokenizer lacks and English does not "
             "use; remove text_model.extend_vocabulary"
         )
-    return Vocabulary(kind=rules.kind, first_id=first_id, pieces=tuple(kept))
+    return Vocabulary(kind=kind, first_id=first_id, pieces=tuple(kept))
 
 
 def count_words(backend: Tokenizer, texts: Iterable[str]) -> Counter[str]:
@@ -103,44 +104,14 @@ def count_words(backend: Tokenizer, texts: Iterable[str]) -> Counter[str]:
     return words
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Rules:
-    """What of a tokenizer's model matters here."""
-
-    kind: str
-    mark: str
-    """What WordPiece writes before a piece inside a word, else empty."""
-    unknown_id: int | None
-    knows: Callable[[str], int | None]
-    never_unknown: bool
-    """Unknown letters become bytes."""
-
-    @classmethod
-    def of(cls, backend: Tokenizer, *, name: str) -> "_Rules":
-        said = json.loads(backend.to_str())["model"]
-        kind = kind_of(backend)
-        if kind == "BPE" and (said["continuing_subword_prefix"] or said["end_of_word_suffix"]):
-            raise ModelError(
-                f"{name}: a BPE tokenizer that marks the inside or the end of words cannot be extended; "
-                "remove text_model.extend_vocabulary"
-            )
-        unknown = said["unk_id"] if kind == "Unigram" else backend.model.token_to_id(said["unk_token"] or "")
-        return cls(
-            kind=kind,
-            mark=said["continuing_subword_prefix"] if kind == "WordPiece" else "",
-            unknown_id=unknown,
-            knows=backend.model.token_to_id,
-            never_unknown=bool(said.get("byte_fallback")),
-        )
-
-    def unknown_letters(self, words: Counter[str]) -> list[str]:
-        """Letters that the tokenizer's model does not know, the most frequent first."""
-        counts: Counter[str] = Counter()
-        for word, times in words.items():
-            for place, letter in enumerate(word):
-                counts[self.mark + letter if place else letter] += times
-        unknown = [text for text in counts if not self.never_unknown and self.knows(text) is None]
-        return sorted(unknown, key=lambda text: (-counts[text], text))
+def _unknown_letters(backend: Tokenizer, words: Counter[str], *, mark: str) -> list[str]:
+    """Letters that the tokenizer's model does not know, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for word, times in words.items():
+        for place, letter in enumerate(word):
+            counts[mark + letter if place else letter] += times
+    unknown = [text for text in counts if backend.model.token_to_id(text) is None]
+    return sorted(unknown, key=lambda text: (-counts[text], text))
 
 
 def _cut(model: Any, words: Counter[str], *, unknown_id: int | None) -> Counter[tuple[str, ...]]:
@@ -186,15 +157,10 @@ def _merge(
 
 
 def extend_text_model(text_model: TextModel, vocabulary: Vocabulary, *, seed: int) -> None:
-    """Give a text model new pieces and untrained rows for them.
+    """Extend a text model's tokenizer and embeddings in place by new pieces and untrained rows for them.
 
     A piece made of known pieces starts at the mean of their rows; one with a letter that the tokenizer did
-    not know starts at the mean of all rows, moved at random by their spread.
-
-    Args:
-        text_model: as loaded; its tokenizer and its embeddings are extended in place.
-        vocabulary: pieces for this tokenizer.
-        seed: of the random part.
+    not know starts at the mean of all rows, moved at random (`seed`) by their spread.
 
     Raises:
         ModelError: the pieces belong to another tokenizer.

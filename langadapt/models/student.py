@@ -138,7 +138,7 @@ def load_text_model(
         ref: its prefix and tokenizer language.
         max_tokens: longer texts are cut, at the model's own limit if that is lower.
         device: where it runs; the CPU unless said.
-        beside: the same model, loaded already: its weights are shared instead of loaded again.
+        beside: the same model, loaded already: its weights are shared.
 
     Raises:
         ModelError: no encoder in it, no padding token, or it cannot be loaded.
@@ -162,10 +162,7 @@ def load_text_model(
 class Student(nn.Module):
     """The adapted language model: text model, frozen unless told otherwise, and the adapter on its states.
 
-    Args:
-        text_model: the encoder.
-        spec: the adapter's shape.
-        target_dim: D, the teacher's width.
+    `target_dim` is D, the teacher's width.
     """
 
     def __init__(self, *, text_model: TextModel, spec: AdapterSpec, target_dim: int) -> None:
@@ -195,10 +192,8 @@ class Student(nn.Module):
     def forward(self, batch: TextBatch, states: Tensor | None = None) -> Tensor:
         """Embed a batch of texts: `[B, D]` float32, not normalised.
 
-        Args:
-            batch: `[B, T]` ids and mask.
-            states: `[N, L, H]` of the frozen text model, normed, where they are known already; a row for each
-                token, one text behind another.
+        `states [N, L, H]` are those of the frozen text model, normed, where they are known already: a row for
+        each token, one text behind another.
         """
         if states is not None:
             return self._embed(states, batch)

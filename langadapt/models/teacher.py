@@ -236,13 +236,12 @@ def new_dual_encoder(
     module.to(device).eval().requires_grad_(False)
     tokenizer = load_tokenizer(text)
     limit = min(max_tokens, position_limit(language.config, language), int(tokenizer.model_max_length))
-    source = ResolvedModel(
-        repo=f"{Path(image.repo).name}+{Path(text.repo).name}",
-        revision=f"{image.revision}+{text.revision}",
-        path=text.path,
-    )
     teacher = Teacher(
-        source=source,
+        source=ResolvedModel(
+            repo=f"{Path(image.repo).name}+{Path(text.repo).name}",
+            revision=f"{image.revision}+{text.revision}",
+            path=text.path,
+        ),
         module=module,
         tokenizer=tokenizer,
         image_processor=load_image_processor(image),
@@ -256,12 +255,9 @@ def new_dual_encoder(
         module=_Pooled(module.vision_model),
         dim=module.vision_embed_dim,
     )
-    new = {f"vision_model.{name}" for name in missing_image} | {f"text_model.{name}" for name in missing_text}
-    return DualEncoder(
-        teacher=teacher,
-        features=features,
-        new=frozenset({*new, "visual_projection.weight", "text_projection.weight"}),
-    )
+    poolers = [*(f"vision_model.{n}" for n in missing_image), *(f"text_model.{n}" for n in missing_text)]
+    new = frozenset({*poolers, "visual_projection.weight", "text_projection.weight"})
+    return DualEncoder(teacher=teacher, features=features, new=new)
 
 
 class _Pooled(nn.Module):
@@ -271,10 +267,9 @@ class _Pooled(nn.Module):
         super().__init__()
         self.encoder = encoder
 
-    def get_image_features(self, **pixels: Tensor) -> Tensor:
-        """Pooled rows `[B, H]`."""
-        pooled: Tensor = self.encoder(**pixels).pooler_output
-        return pooled
+    def get_image_features(self, **pixels: Tensor) -> Any:
+        """Output with pooled rows `[B, H]`."""
+        return self.encoder(**pixels)
 
 
 def _encoder(source: ResolvedModel, takes: str) -> tuple[Any, list[str]]:

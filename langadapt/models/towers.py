@@ -64,16 +64,9 @@ def read_module(folder: Path, config: Any, *, auto: Any = AutoModel) -> tuple[nn
 
 
 def layer_states(encoder: nn.Module, input_ids: Tensor, mask: Tensor, layers: Layers) -> Tensor:
-    """States of a text encoder's layers.
+    """Hidden states `[B, T, L, H]` of a text encoder's layers, in the encoder's dtype.
 
-    Args:
-        encoder: any encoder of transformers that returns hidden states.
-        input_ids: `[B, T]` int64.
-        mask: `[B, T]` bool, True at tokens.
-        layers: see `Layers`.
-
-    Returns:
-        `[B, T, L, H]` in the encoder's dtype.
+    `input_ids [B, T]` int64; `mask [B, T]` bool, True at tokens.
     """
     output = encoder(input_ids=input_ids, attention_mask=mask.long(), output_hidden_states=layers != "last")
     return torch.stack(chosen_states(output, layers), dim=2)
@@ -81,12 +74,9 @@ def layer_states(encoder: nn.Module, input_ids: Tensor, mask: Tensor, layers: La
 
 def chosen_states(output: Any, layers: Layers) -> list[Tensor]:
     """States of the layers that are meant, `[B, T, H]` each, out of an encoder's output."""
-    last: Tensor = output.last_hidden_state
-    if layers == "last":
-        return [last]
     # Some families put a final norm behind the last hidden state; the finished one is meant.
-    states = [*output.hidden_states[:-1], last]
-    return chosen_layers(states, layers)
+    earlier = () if layers == "last" else output.hidden_states[:-1]
+    return chosen_layers([*earlier, output.last_hidden_state], layers)
 
 
 def chosen_layers(states: list[Tensor], layers: Layers) -> list[Tensor]:

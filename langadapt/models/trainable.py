@@ -98,7 +98,7 @@ class TrainableTower:
 def make_trainable(
     tower: Tower, methods: Sequence[Method], *, seed: int, new: Iterable[nn.Parameter] = ()
 ) -> TrainableTower:
-    """Put methods into a frozen tower; its answers stay what they were.
+    """Put methods into a frozen tower; its outputs do not change.
 
     Args:
         tower: all its weights frozen.
@@ -276,12 +276,11 @@ def _weights(tower: Tower, method: Method, layers: list[TransformerParts]) -> It
 
 def _norms_or_biases(tower: Tower, method: str) -> list[nn.Parameter]:
     found: dict[int, nn.Parameter] = {}
-    for part in tower.parts:
-        for module in part.modules():
-            is_norm = isinstance(module, _NORMS) or type(module).__name__.endswith("Norm")
-            for name, value in module.named_parameters(recurse=False):
-                if is_norm if method == "layer_norm" else name.endswith("bias"):
-                    found[id(value)] = value
+    for module in (module for part in tower.parts for module in part.modules()):
+        is_norm = isinstance(module, _NORMS) or type(module).__name__.endswith("Norm")
+        for name, value in module.named_parameters(recurse=False):
+            if is_norm if method == "layer_norm" else name.endswith("bias"):
+                found[id(value)] = value
     if not found:
         kind = "normalisation layers" if method == "layer_norm" else "biases"
         raise tower.refuse(method, f"has no {kind}")

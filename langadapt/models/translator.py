@@ -87,7 +87,7 @@ def load_translator(
     """Load a translation model for one direction.
 
     Args:
-        source: the model.
+        source: where it lies.
         source_code: the texts' language as the model calls it (NLLB `eng_Latn`, M2M100 `en`); English unless
             said.
         target_code: likewise of the translations (also MADLAD `sw`, a many-language Marian `swh`).
@@ -103,8 +103,7 @@ def load_translator(
         raise ModelError(
             f"{source.repo} ({kind}) is no translation model that is known here: Marian, NLLB, M2M100, MADLAD"
         )
-    module = load_module(source, config, auto=AutoModelForSeq2SeqLM)
-    module.to(device or torch.device("cpu"))
+    module = load_module(source, config, auto=AutoModelForSeq2SeqLM).to(device or torch.device("cpu"))
     tokenizer = load_tokenizer(source)
     prefix, first_token = "", None
     if kind == "m2m_100":
@@ -154,9 +153,7 @@ def load_agreement(name: str) -> Agreement:
     """Load a multilingual encoder that tells whether two texts mean the same, on the CPU.
 
     Texts are embedded by the mean of the last layer's states, as is usual for E5 and the MiniLM family.
-
-    Args:
-        name: a local folder, or `org/name@revision` on the Hub.
+    `name` is a local folder, or `org/name@revision` on the Hub.
 
     Raises:
         ModelError: no such model.

@@ -68,12 +68,7 @@ def trainable_student(student: Student, trains: tuple[Method, ...], *, seed: int
 def trainable_towers(
     student: Student, teacher: Teacher, stage: ContrastStage
 ) -> tuple[TrainableTower, TrainableTower]:
-    """Text and image tower with the stage's methods in place.
-
-    Args:
-        student: as the stage before left it.
-        teacher: its image tower may learn.
-        stage: methods and seed.
+    """Put a stage's methods into the student, as the stage before left it, and the teacher's image tower.
 
     Raises:
         ModelError: a method does not fit a tower.
@@ -96,13 +91,7 @@ def stage_changes(stage: Stage, text: TrainableTower, image: TrainableTower) -> 
 def restore_stages(
     weights: dict[str, Tensor], recipe: LanguageRecipe, student: Student, teacher: Teacher
 ) -> Teacher:
-    """Put an artifact's weights into freshly loaded towers, stage by stage.
-
-    Args:
-        weights: all weights of the artifact.
-        recipe: its stages.
-        student: untrained.
-        teacher: frozen.
+    """Put all weights of an artifact into freshly loaded towers, stage by stage.
 
     Returns:
         The teacher; with tuned images its revision says so, because stored embeddings of the old tower are
@@ -113,8 +102,8 @@ def restore_stages(
     """
     distilled = {k: v for k, v in weights.items() if k.startswith(("adapter.", "text_model."))}
     restore_changes(trainable_student(student, recipe.text_model.trains, seed=0), distilled)
-    stages: dict[Stage, ContrastStage | None] = {"tune": recipe.tune, "domain": recipe.domain}
-    for name, stage in stages.items():
+    for name in STAGES:
+        stage: ContrastStage | None = getattr(recipe, name)
         if stage is None or not has_stage(weights, name):
             continue
         for side, tower in zip(("text", "image"), trainable_towers(student, teacher, stage), strict=True):
@@ -147,17 +136,11 @@ class Embedded(NamedTuple):
 
 
 class ContrastModel(nn.Module):
-    """What contrastive training runs and saves.
+    """Both towers and the learned temperature, as contrastive training runs and saves them.
 
-    An unlocked tower runs in chunks whose activations are thrown away and computed again when their gradients
-    are due (gradient caching): the loss sees the whole batch, the memory one chunk.
-
-    Args:
-        text: the text tower with its methods.
-        image: the image tower with its methods.
-        temperature: learned beside them.
-        chunk_size: rows per chunk.
-        image_head: what stored rows of a locked image encoder still go through; None: they are finished.
+    An unlocked tower runs in chunks of `chunk_size` rows whose activations are recomputed in the backward pass
+    (gradient caching): the loss sees the whole batch, the memory one chunk. Stored rows of a locked image
+    encoder still go through `image_head`; without one they are embeddings.
 
     Source: Gao et al., 2021 (GradCache), through PyTorch's checkpoints, which also repeat the dropout.
     """

@@ -102,9 +102,7 @@ def put_pieces(tokenizer: Any, encoder: Any, vocabulary: Vocabulary, rows: Tenso
 def merge_pieces(whole: Any, encoder: Any) -> None:
     """Make the rows of new pieces a part of the table; ids that nothing uses get rows of zeros.
 
-    Args:
-        whole: the model that is saved; its configuration says how long the table is.
-        encoder: the text encoder of it, or itself.
+    `encoder` is the text encoder of the `whole` model, or itself.
     """
     extended: ExtendedEmbedding = encoder.get_input_embeddings()
     table, old = extended.table, extended.table.weight
