@@ -48,7 +48,7 @@ class TextFamily:
     """Of an image-text model: which state `get_text_features` projects."""
     fixed_length: bool = False
     """Of an image-text model: trained on texts padded to one length without a mask, so padding is input."""
-    clean: Callable[[str], str] | None = None
+    clean: Callable[[str], str] = str
     """Of an image-text model: what its training did to a text before the tokenizer, which does not do it."""
 
 

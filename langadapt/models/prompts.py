@@ -136,7 +136,7 @@ def text_tower(model: LanguageModel, name: TowerName) -> TextTower:
             forward=teacher.text_features,
             max_tokens=teacher.max_tokens,
             fixed_tokens=teacher.fixed_tokens,
-            clean=family_of(module.config).clean or str,
+            clean=family_of(module.config).clean,
         )
     student = model.student.eval().requires_grad_(False)
     text_model = student.text_model

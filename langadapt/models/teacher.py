@@ -57,7 +57,7 @@ class Teacher:
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Token ids of texts, cleaned as in the model's training and cut at the tower's limit."""
-        clean = family_of(self.module.config).clean or str
+        clean = family_of(self.module.config).clean
         return tokenize_texts(self.tokenizer, texts, max_tokens=self.max_tokens, prepare=clean)
 
     def batch(self, tokens: Tokens, rows: NDArray[np.int64]) -> TextBatch:

@@ -138,7 +138,7 @@ class Embedded(NamedTuple):
 class ContrastModel(nn.Module):
     """Both towers and the learned temperature, as contrastive training runs and saves them.
 
-    An unlocked tower runs in chunks of `chunk_size` rows whose activations are recomputed in the backward pass
+    An unlocked tower runs in chunks of `chunk_size` rows whose activations the backward pass recomputes
     (gradient caching): the loss sees the whole batch, the memory one chunk. Stored rows of a locked image
     encoder still go through `image_head`; without one they are embeddings.
 
