@@ -33,8 +33,7 @@ class LanguageAndImages(nn.Module):
         config: what `langadapt_module.json` holds.
         weights: an artifact's: the adapter under `adapter.`, changes of the towers under
             `text_model.encoder.` and `image.`; those of later stages under `tune.` and `domain.`.
-        text_folder: the text model's files.
-        image_folder: the files of the image-text model.
+        text_folder, image_folder: files of the text model and of the image-text model.
         vocabulary: new pieces of the text model's tokenizer, where its files lack them.
     """
 
@@ -235,8 +234,8 @@ class _Root:
             if not Path(ref["repo"]).is_dir():
                 raise OSError(f"{ref['repo']}: the base model that the adapter was trained on is not there")
             return Path(ref["repo"])
-        patterns = MODEL_FILES
-        return Path(snapshot_download(ref["repo"], revision=ref["revision"], allow_patterns=patterns, **hub))
+        options = {"revision": ref["revision"], "allow_patterns": MODEL_FILES, **hub}
+        return Path(snapshot_download(ref["repo"], **options))
 
 
 def _base_model(folder: Path, ref: dict[str, Any]) -> nn.Module:

@@ -161,13 +161,12 @@ def _write_int8(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without warnings on shapes that tracing might freeze: the check says whether it did."""
+    """Hide warnings on shapes that tracing might freeze: the comparison of rows finds out."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             yield
     finally:
         root.setLevel(level)

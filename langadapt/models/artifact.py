@@ -160,11 +160,11 @@ def write_artifact(folder: Path, artifact: Artifact) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / WEIGHTS, {name: _stored(value) for name, value in artifact.weights.items()})
+    write_text(folder / RECIPE, dump_recipe(artifact.recipe))
     names = [WEIGHTS, RECIPE]
     if artifact.samples is not None:
         write_tensors(folder / SAMPLES, {"embeddings": artifact.samples.embeddings})
         names.append(SAMPLES)
-    write_text(folder / RECIPE, dump_recipe(artifact.recipe))
     if artifact.vocabulary is not None:
         write_text(folder / VOCABULARY, artifact.vocabulary.to_json())
         names.append(VOCABULARY)

@@ -186,11 +186,9 @@ def _clip_layer(layer: Any) -> _Layer:
     )
 
 
-def _activation(module: Any) -> Activation:
-    # As a function without a module around it; whatever else a configuration names is called as it is.
-    exact = isinstance(module, GELUActivation) and module.act is F.gelu
-    plain: Activation = F.gelu if exact else module
-    return plain
+def _activation(module: Any) -> Any:
+    """GELU as a function without a module around it; whatever else a configuration names as it is."""
+    return F.gelu if isinstance(module, GELUActivation) and module.act is F.gelu else module
 
 
 class _Norm:

@@ -171,11 +171,12 @@ class LanguageSet:
             code = model.artifact.recipe.code
             if code in self.models:
                 raise ModelError(f"two models of the language {code}; a set has one of each")
-            if model.artifact.teacher.revision != models[0].artifact.teacher.revision:
+            first = models[0]
+            if model.artifact.teacher.revision != first.artifact.teacher.revision:
+                own, other = model.teacher.source.label, first.teacher.source.label
                 raise ModelError(
-                    f"{code}: its teacher is {model.teacher.source.label}, that of "
-                    f"{models[0].artifact.recipe.code} is {models[0].teacher.source.label}; a set has one "
-                    "space and so one teacher"
+                    f"{code}: its teacher is {own}, that of {first.artifact.recipe.code} is {other}; "
+                    "a set has one space and so one teacher"
                 )
             self.models[code] = model
         if not self.models:
@@ -257,36 +258,31 @@ def load_set(
 
 
 def detect(texts: Sequence[str], recipes: Sequence[LanguageRecipe]) -> list[str]:
-    """Codes of the languages that texts are in.
+    """Codes of the languages that texts, none of them empty, are in.
 
     A language is left out when most letters of the text are of scripts that its own name and examples do not
     use; where a recipe lists several scripts it never is. If more than one language is left, py3langid
     decides between them.
-
-    Args:
-        texts: none empty.
-        recipes: of the languages that come into question.
 
     Raises:
         DataError: a text fits none of them, or more than one almost as well.
         ModelError: py3langid is needed and not installed, or does not know one of the languages.
     """
     alphabets = {recipe.code: _alphabet(recipe) for recipe in recipes}
-    return [_language(row, text, alphabets) for row, text in enumerate(texts)]
-
-
-def _language(row: int, text: str, alphabets: dict[str, frozenset[str] | None]) -> str:
-    script = most_common_script(text)
-    left = [code for code, own in alphabets.items() if script and (own is None or script in own)]
-    if len(left) == 1:
-        return left[0]
-    code, certainty = _identifier(frozenset(left)).classify(text) if left else ("", 0.0)
-    if certainty < LEAST_CERTAINTY:
-        shown = text if len(text) <= 30 else text[:29] + "…"
-        raise DataError(
-            f"text {row} ({shown!r}): cannot tell which of {', '.join(alphabets)} it is in; say its language"
-        )
-    return str(code)
+    found: list[str] = []
+    for row, text in enumerate(texts):
+        script = most_common_script(text)
+        left = [code for code, own in alphabets.items() if script and (own is None or script in own)]
+        code, certainty = left[0] if left else "", float(len(left) == 1)
+        if len(left) > 1:
+            code, certainty = _identifier(frozenset(left)).classify(text)
+        if certainty < LEAST_CERTAINTY:
+            shown, known = text if len(text) <= 30 else text[:29] + "…", ", ".join(alphabets)
+            raise DataError(
+                f"text {row} ({shown!r}): cannot tell which of {known} it is in; say its language"
+            )
+        found.append(str(code))
+    return found
 
 
 def most_common_script(text: str) -> str:

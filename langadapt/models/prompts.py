@@ -37,16 +37,6 @@ class TextTower:
     fixed_tokens: int | None = None
     clean: Callable[[str], str] = str
 
-    @property
-    def token_dim(self) -> int:
-        """H, width of the token embeddings."""
-        return self.embedding.embedding_dim
-
-    @property
-    def token_scale(self) -> float:
-        """Standard deviation of the token embeddings."""
-        return float(self.embedding.weight.std())
-
     def embed(self, batch: TextBatch, offsets: Tensor | None = None) -> Tensor:
         """Unit rows `[B, D]` of a batch whose token embeddings are moved by `offsets [B, T, H]`."""
 
@@ -190,15 +180,12 @@ class PromptClassifier:
         return self._embed(torch.arange(len(self.classes)), slots)
 
     def image_rows(self, candidates: Tensor, patches: Tensor) -> Tensor:
-        """Unit rows `[B, K, D]` of some classes for each image.
+        """Unit rows `[B, K, D]` of some classes for each image, from `patches [B, P, V]`.
 
-        Args:
-            candidates: `[B, K]` int64, places among this classifier's classes.
-            patches: `[B, P, V]`.
+        `candidates [B, K]` int64 are places among this classifier's classes.
         """
         slots = self.learner(self.classes[candidates], patches).flatten(0, 1)
-        rows = self._embed(candidates.flatten(), slots)
-        return rows.view(*candidates.shape, rows.shape[-1])
+        return self._embed(candidates.flatten(), slots).view(*candidates.shape, -1)
 
     @torch.inference_mode()
     def scores(self, images: Tensor, patches: Tensor | None) -> Tensor:

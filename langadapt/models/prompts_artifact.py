@@ -125,9 +125,8 @@ def load_prompts(folder: Path, model: LanguageModel) -> PromptClassifier:
             spec=facts.spec,
             slots=texts.slots,
             classes=len(facts.classes),
-            token_dim=tower.token_dim,
+            table=tower.embedding,
             patch_dim=weights["instance.key.weight"].shape[1] if facts.spec.instance else 0,
-            token_scale=tower.token_scale,
         )
         learner.load_state_dict(weights)
     except (RuntimeError, LookupError, SafetensorError) as error:

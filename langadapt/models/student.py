@@ -85,16 +85,10 @@ class TextModel(nn.Module):
     def packed_states(
         self, tokens: Tokens, rows: NDArray[np.int64], layers: Layers, *, exact: bool = False
     ) -> Tensor:
-        """Hidden states of texts one behind another, without gradients, as fast as the machine allows.
+        """Hidden states `[N, L, H]` of the N tokens of some texts, one text behind another; no gradients.
 
-        Args:
-            tokens: of many texts.
-            rows: which of them. On the padded path they should be of like length, on the packed one of many.
-            layers: see `Layers`.
-            exact: float32 whatever the device offers.
-
-        Returns:
-            `[N, L, H]`, the N tokens of the rows' texts, on the encoder's device, float32 or bfloat16.
+        On the padded path the texts of `rows` should be of like length, on the packed one of many. The dtype
+        is float32 if `exact`, else bfloat16 where the device is faster in it.
         """
         encoder = self.encoder if exact or not uses_bf16(self.device) else self.bfloat16_copy.of(self.encoder)
         if self.path == "padded":

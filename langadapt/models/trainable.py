@@ -288,11 +288,8 @@ def _norms_or_biases(tower: Tower, method: str) -> list[nn.Parameter]:
 
 
 def _lora(tower: Tower, method: Lora) -> list[nn.Parameter]:
-    targets = [
-        name
-        for name, item in tower.encoder.named_modules()
-        if name.rsplit(".", 1)[-1] in LORA_TARGETS and isinstance(item, nn.Linear)
-    ]
+    linear = (name for name, item in tower.encoder.named_modules() if isinstance(item, nn.Linear))
+    targets = [name for name in linear if name.rsplit(".", 1)[-1] in LORA_TARGETS]
     if not targets:
         raise tower.refuse("lora", "has no query and value projections")
     size = method.lora

@@ -109,12 +109,10 @@ class TransformerLayer(nn.Module):
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Map `x [B, T, dim]` to `[B, T, dim]`.
+        """Map token states `x [B, T, dim]` to `[B, T, dim]`.
 
-        Args:
-            x: token states.
-            mask: bool, True at what may be looked at: `[B, T]` by every token of a row, or `[B, T, T]` by the
-                token of the second dimension.
+        `mask` is bool, True at what may be looked at: `[B, T]` by every token of a row, or `[B, T, T]` by the
+        token of the second dimension.
         """
         x = x + self.dropout(self._attend(self.attention_norm(x), mask))
         hidden = F.gelu(self.feedforward_in(self.feedforward_norm(x)))

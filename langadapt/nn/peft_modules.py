@@ -248,14 +248,9 @@ def added_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 class ExtendedEmbedding(nn.Module):
-    """Looks old ids up in the table that was there, new ones in rows of its own.
+    """Looks old ids up in the model's own table, new ones, from `first_id` on, in `rows [pieces, H]` float32.
 
     The table is called, not copied: what it does besides looking up (a scale, padding) goes on as it was.
-
-    Args:
-        table: the model's own embeddings.
-        first_id: the first new id; all new ones follow it.
-        rows: `[pieces, H]` float32, the start of the new rows.
     """
 
     def __init__(self, *, table: nn.Embedding, first_id: int, rows: Tensor) -> None:

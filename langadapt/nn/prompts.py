@@ -45,9 +45,8 @@ class PromptLearner(nn.Module):
         spec: which contexts, and their layout; from the recipe.
         slots: S, before and behind the class name.
         classes: C, classes that are trained.
-        token_dim: H, width of the token embeddings.
+        table: token embeddings of width H; offsets are learned in units of their standard deviation.
         patch_dim: V, width of the patch states.
-        token_scale: standard deviation of the token embeddings; offsets are learned in units of it.
 
     Source: general context after CoOp (Zhou et al., 2022); the three parts are the structured prompts of the
         language-adaptation talk.
@@ -59,9 +58,8 @@ class PromptLearner(nn.Module):
         spec: FewShotStage,
         slots: int,
         classes: int,
-        token_dim: int,
+        table: nn.Embedding,
         patch_dim: int,
-        token_scale: float,
     ) -> None:
         super().__init__()
         instance = domain = general = range(slots)
@@ -70,7 +68,7 @@ class PromptLearner(nn.Module):
             domain = range(len(instance), len(instance) + (spec.domain_tokens if spec.domain else 0))
             general = range(len(instance) + len(domain), slots)
         self.slots = slots
-        self.token_scale = token_scale
+        self.token_scale, token_dim = float(table.weight.std()), table.embedding_dim
         self.unseen_domain = spec.unseen_domain
         self.instance_alone = spec.instance_alone
         self.places = {"general": general, "domain": domain, "instance": instance}
@@ -145,11 +143,8 @@ class TipAdapter(nn.Module):
 
     Without training it is Tip-Adapter; with `keys` trained, Tip-Adapter-F.
 
-    Args:
-        shots: `[N, D]` unit image embeddings.
-        labels: `[N]` int64 in [0, C).
-        classes: `[C, D]` unit class embeddings of the zero-shot classifier.
-        temperature: divides the zero-shot cosines.
+    `shots [N, D]` are unit image embeddings with `labels [N]` int64 in [0, C), `classes [C, D]` unit class
+    embeddings of the zero-shot classifier, whose cosines `temperature` divides.
 
     Source: Zhang et al., 2022, eq. 4 to 6, with its values for ImageNet: weight 1, sharpness 5.5.
     """

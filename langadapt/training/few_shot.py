@@ -139,9 +139,8 @@ def new_learner(tower: TextTower, texts: PromptTexts, spec: FewShotStage, shots:
             spec=spec,
             slots=texts.slots,
             classes=len(texts.slot),
-            token_dim=tower.token_dim,
+            table=tower.embedding,
             patch_dim=shots.patches.shape[-1] if shots.patches is not None else 1,
-            token_scale=tower.token_scale,
         )
 
 
