@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -182,8 +183,9 @@ def test_only_clip_cleans_its_texts(family: tuple[str, Teacher]) -> None:
     raw, clean = "Ａ ＲＥＤ&nbsp;cat\nat  home", "a red cat at home"
     same = np.array_equal(teacher.tokenize([raw]).ids, teacher.tokenize([clean]).ids)
     assert same == (name == "clip")
-    tower = prompts._teacher_tower(teacher) if name in ("clip", "chinese_clip") else None
-    if tower is not None:
+    if name in ("clip", "chinese_clip"):
+        model: Any = SimpleNamespace(teacher=teacher)
+        tower = prompts.text_tower(model, "teacher")
         found = [prompts.prompt_texts(tower, "Ａ {label} at\thome", [cat]).batch for cat in ("ＣAT", "cat")]
         assert torch.equal(found[0].input_ids, found[1].input_ids) == (name == "clip")
 
