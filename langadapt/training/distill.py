@@ -1,6 +1,7 @@
 """Stage distill: the student learns to answer a translation as the teacher answers its English side."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
