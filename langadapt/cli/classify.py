@@ -11,6 +11,7 @@ from rich.text import Text
 from langadapt.cli.options import AsJson, ClassNames, Device, JsonFile, ModelName, PromptFolder, Settings
 from langadapt.cli.progress import (
     console,
+    loaded_model,
     print_json,
     print_result,
     print_scores,
@@ -59,14 +60,12 @@ def classify_command(
         raise DataError("--classes needs a language model: give --model RUN too")
 
     from langadapt.data.images import list_images
-    from langadapt.models import load
-    from langadapt.models.load import chosen_device
     from langadapt.models.prompts_artifact import read_facts
 
     files = [file for item in images for file in (list_images(item) if item.is_dir() else [item])]
     run = model or read_facts(prompts).run if prompts else model
     assert run is not None
-    loaded = load(run, device=chosen_device(device))
+    loaded = loaded_model(run, device)
     names, scores = _class_scores(loaded, files, prompts, classes)
     best = scores.topk(min(top, len(names)), dim=1)
     answers = [
@@ -156,10 +155,8 @@ def eval_classification(
     from langadapt.evaluation.plots import confusion_svg
     from langadapt.evaluation.tables import to_terminal
     from langadapt.files.atomic import write_text
-    from langadapt.models import load
-    from langadapt.models.load import chosen_device
 
-    model = load(run, device=chosen_device(device))
+    model = loaded_model(run, device)
     recipe = model.artifact.recipe
     if Path(source).is_dir() or classes is not None:
         data = classification_from_folder(Path(source), classes, language=recipe.code)
@@ -227,11 +224,9 @@ def prompts_command(
     from dataclasses import replace
 
     from langadapt.files.atomic import write_text
-    from langadapt.models import load
-    from langadapt.models.load import chosen_device
     from langadapt.training.few_shot_run import FewShotRun, run_few_shot
 
-    loaded = load(model, device=chosen_device(device))
+    loaded = loaded_model(model, device)
     found = RecipeFile(recipe=loaded.artifact.recipe, path=Path(model) / "recipe.yaml", shipped=False)
     loaded.artifact = replace(loaded.artifact, recipe=override(found, settings or []).recipe)
     run = FewShotRun(

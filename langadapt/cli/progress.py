@@ -16,6 +16,7 @@ from langadapt.errors import Progress, Report
 
 if TYPE_CHECKING:
     from langadapt.evaluation.page import Page
+    from langadapt.models import LanguageModel
 
 # Messages and bars go to stderr: stdout is for results.
 console = Console(stderr=True, highlight=False)
@@ -30,6 +31,14 @@ class _Rate(bars.ProgressColumn):
 def print_result(result: RenderableType) -> None:
     """Print to stdout, at least 100 columns wide: a cut-off number is worse than a line that wraps."""
     Console(width=max(100, Console().width)).print(result)
+
+
+def loaded_model(run: str, device: str | None) -> "LanguageModel":
+    """Load the model of a run onto the device that `--device` names."""
+    from langadapt.models import load
+    from langadapt.models.load import chosen_device
+
+    return load(run, device=chosen_device(device))
 
 
 def print_json(result: object, *, indent: int | None = None) -> None:

@@ -8,7 +8,7 @@ import typer
 from rich.table import Table
 
 from langadapt.cli.options import AsJson, Device, ModelName
-from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
+from langadapt.cli.progress import console, loaded_model, print_json, print_result, progress_report, shown
 from langadapt.errors import DataError, Stopped
 
 if TYPE_CHECKING:
@@ -64,13 +64,11 @@ def index_command(
         from langadapt.search.export import check_suffix, export_index
 
         check_suffix(export, "--export")
-    from langadapt.models import load
-    from langadapt.models.load import chosen_device
     from langadapt.search.catalogue import display_name
     from langadapt.search.index import SearchSession, open_index
     from langadapt.search.update import image_tower, update_index
 
-    loaded = load(model, device=chosen_device(device))
+    loaded = loaded_model(model, device)
     tower = image_tower(loaded)
     with progress_report() as report:
         update = update_index(folder, tower, report=report, index=index, rebuild=rebuild, verify=True)
@@ -158,17 +156,23 @@ def search_command(
         raise DataError("nothing to look for: write a query, or name an image with --image")
     if not all(str(query).strip() for query in queries):
         raise DataError("a query is empty; write what the picture shows")
-    from langadapt.models import load
-    from langadapt.models.load import chosen_device
 
-    session = _open_session(folder, load(model, device=chosen_device(device)), index)
+    session = _open_session(folder, loaded_model(model, device), index)
     found = session.by_text(texts, count=count, approximate=not exact) if texts else []
     found += [session.by_image(image, count=count, approximate=not exact) for image in images or []]
     if as_json:
         print_json(_hit_list(queries, found), indent=2)
     else:
         print_result(_hit_table(queries, found))
-    _print_remarks(session, count=count, exact=exact)
+    images_here, approximate = len(session.index), session.index.approximate
+    if images_here < count:
+        console.print(f"all {images_here:,} images are shown, {count:,} were requested")
+    if approximate is not None and not exact:
+        console.print(approximate.facts.summary())
+    elif session.index.has_stale_approximate:
+        console.print(
+            "search was exact: the FAISS index is stale or FAISS is not installed; run `langadapt index`"
+        )
     if page is not None:
         from langadapt.evaluation.page import write_page
         from langadapt.search.export import search_page
@@ -207,18 +211,6 @@ def _hit_table(queries: list[str | Path], found: "list[list[Hit]]") -> Table:
 
 def _path_text(path: Path) -> str:
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _print_remarks(session: "SearchSession", *, count: int, exact: bool) -> None:
-    index = session.index
-    if len(index) < count:
-        console.print(f"all {len(index):,} images are shown, {count:,} were requested")
-    if index.approximate is not None and not exact:
-        console.print(index.approximate.facts.summary())
-    elif index.has_stale_approximate:
-        console.print(
-            "search was exact: the FAISS index is stale or FAISS is not installed; run `langadapt index`"
-        )
 
 
 SERVE_HELP = """Encode and search over HTTP, for other programs on this machine, and for people with --page.
@@ -266,13 +258,11 @@ def serve_command(
 ) -> None:
     if page and folder is None:
         raise DataError("--page shows images: name their folder")
-    from langadapt.models import load
-    from langadapt.models.load import chosen_device
     from langadapt.search.server import Limits, Service, create_app, is_loopback, listen, web_server
 
     limits = Limits(queue=queue, batch_texts=texts, body_bytes=body)
     with listen(host, port) as listener:  # report a port in use before the model loads
-        loaded = load(model, device=chosen_device(device))
+        loaded = loaded_model(model, device)
         session = None if folder is None else _open_session(folder, loaded, index)
         service = Service(loaded, session, limits)
         images = "" if session is None else f", {len(session.index):,} images"

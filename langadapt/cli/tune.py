@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -21,7 +21,6 @@ from langadapt.cli.progress import console, print_json, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import (
     AlignStage,
-    DomainStage,
     LanguageRecipe,
     ModelRef,
     TuneStage,
@@ -153,8 +152,7 @@ def chosen_stage(
 
     own = RecipeFile(recipe=read_artifact(begin).recipe, path=begin / "recipe.yaml", shipped=True)
     found = own if named is None else find_language(named)
-    name: Literal["domain", "tune"] = "domain" if issubclass(kind, DomainStage) else "tune"
-    base = with_absolute_paths(found)
+    base, name = with_absolute_paths(found), kind.name
     if found.recipe.code != own.recipe.code:
         raise RecipeError(
             f"{found.path} is for '{found.recipe.code}', the student speaks '{own.recipe.code}'"

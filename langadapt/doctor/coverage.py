@@ -27,45 +27,38 @@ def examine_candidates(
 
     Args:
         own: as the recipe names it.
-        model: where it lies, or why it cannot be had.
-        target: sentences of the language.
-        english: their English sides, where they are known.
+        model: where it lies, or why it is missing.
+        target: sentences of the language, not empty.
+        english: their English sides, if known.
     """
-    found = [_candidate(own, model, target, english, is_own=True)]
+
+    def measured(ref: TextModelRef, model: ResolvedModel | str) -> Candidate:
+        coverage, missing = None, str(model)
+        if isinstance(model, ResolvedModel):
+            # The language code of another language's recipe would not fit: it adds a token only.
+            options = {"src_lang": ref.tokenizer_language} if ref.tokenizer_language and ref is own else {}
+            try:
+                coverage = measure_coverage(load_tokenizer(model, **options), target, english)
+            except ModelError as error:
+                missing = str(error)
+        return Candidate(
+            repo=ref.repo,
+            revision=ref.revision if isinstance(model, str) else model.revision,
+            own=ref is own,
+            licence=ref.licence,
+            coverage=coverage,
+            missing=missing if coverage is None else None,
+        )
+
     refs = [find_language(code).recipe.text_model for code in shipped_languages()]
     by_name = {(ref.repo, ref.revision): ref for ref in reversed(refs)}
-    for name, _ in Counter((ref.repo, ref.revision) for ref in refs).most_common():
-        if name != (own.repo, own.revision):
-            found.append(_candidate(by_name[name], _cached(by_name[name]), target, english, is_own=False))
-    return found
-
-
-def _candidate(
-    ref: TextModelRef,
-    model: ResolvedModel | str,
-    target: Sequence[str],
-    english: Sequence[str] | None,
-    *,
-    is_own: bool,
-) -> Candidate:
-    coverage, missing, revision = None, None, ref.revision
-    if isinstance(model, str):
-        missing = model
-    else:
-        revision = model.revision
-        # The language code of the shipped recipe would be the one of another language: it adds a token only.
-        options = {"src_lang": ref.tokenizer_language} if ref.tokenizer_language and is_own else {}
-        try:
-            coverage = measure_coverage(load_tokenizer(model, **options), target, english)
-        except ModelError as error:
-            missing = str(error)
-    return Candidate(
-        repo=ref.repo, revision=revision, own=is_own, licence=ref.licence, coverage=coverage, missing=missing
-    )
+    counts = Counter((ref.repo, ref.revision) for ref in refs)
+    others = [by_name[name] for name, _ in counts.most_common() if name != (own.repo, own.revision)]
+    return [measured(own, model), *(measured(ref, _cached(ref)) for ref in others)]
 
 
 def _cached(ref: TextModelRef) -> ResolvedModel | str:
-    """A Hub model that was fetched before; nothing is fetched now."""
+    """Return a Hub model that was fetched before, or why there is none."""
     try:
         found = snapshot_download(
             ref.repo, revision=ref.revision, allow_patterns=MODEL_FILES, local_files_only=True
@@ -76,13 +69,7 @@ def _cached(ref: TextModelRef) -> ResolvedModel | str:
 
 
 def measure_coverage(tokenizer: Any, target: Sequence[str], english: Sequence[str] | None) -> Coverage:
-    """Measure a tokenizer of transformers.
-
-    Args:
-        tokenizer: its batch call and `unk_token_id` are used.
-        target: sentences of the language, not empty.
-        english: their English sides, where they are known.
-    """
+    """Measure a tokenizer of transformers on sentences and, if known, on their English sides."""
     ids = _ids(tokenizer, target)
     tokens = sum(map(len, ids))
     unknown = sum(row.count(tokenizer.unk_token_id) for row in ids)

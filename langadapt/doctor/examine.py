@@ -67,13 +67,11 @@ class _Sample:
 def examine(
     recipe_file: RecipeFile[LanguageRecipe], *, named: str, device: torch.device, report: Report
 ) -> Findings:
-    """Examine data, tokenizers, licences, time and disk; trains nothing and keeps nothing.
+    """Examine data, tokenizers, licences, time and disk; train nothing and keep nothing.
 
     Args:
-        recipe_file: the language recipe and where it lies.
-        named: how the command line names it: `--lang sw`.
+        named: how the command line names the recipe: `--lang sw`.
         device: where the probe runs.
-        report: told what is done.
 
     Raises:
         LangadaptError: a recipe or a file that is there is wrong. What is merely absent is a finding.
@@ -193,10 +191,8 @@ def _probe(
     per_text = _seconds(lambda: teacher.text.run(originals, few), device) / len(few)
     per_state = _seconds(lambda: student.frozen_states.run(tokens, few), device) / len(few) if cached else 0.0
     per_step = _step_seconds(recipe, trainable, teacher, english, tokens, cached=cached)
-    trained, steps = (
-        student.parameter_counts()["trained"],
-        stage.epochs * steps_per_epoch(texts, stage.batch_size),
-    )
+    trained = student.parameter_counts()["trained"]
+    steps = stage.epochs * steps_per_epoch(texts, stage.batch_size)
     cache = cache_folder()
     return Estimate(
         device=device_name(device),
@@ -258,8 +254,7 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _licences(recipe: LanguageRecipe, corpora: Sequence[RecipeFile[ParallelRecipe]]) -> Licences:
-    recipes = [item.recipe for item in corpora]
-    data = [data_source(item, item.source, kind="parallel", language=item.language) for item in recipes]
+    data = [data_source(item.recipe, language=item.recipe.language) for item in corpora]
     models = [
         BaseModel(repo=ref.repo, revision=ref.revision or "", licence=ref.licence)
         for ref in (recipe.teacher, recipe.text_model)

@@ -21,8 +21,15 @@ from langadapt.files.atomic import write_tensors, write_text
 from langadapt.files.fetch import WrongHashError, fetch_verified, one_line
 from langadapt.models.load import device_name
 from langadapt.models.vocabulary import Vocabulary
-from langadapt.recipes import DataCard, HubSource, LanguageRecipe, TableFiles, TarShards, dump_recipe
-from langadapt.recipes.data import Source
+from langadapt.recipes import (
+    HubSource,
+    LanguageRecipe,
+    PairsRecipe,
+    ParallelRecipe,
+    TableFiles,
+    TarShards,
+    dump_recipe,
+)
 from langadapt.recipes.yaml import parse, read_yaml
 
 FORMAT_VERSION = 3
@@ -96,10 +103,9 @@ def sample_texts(recipe: LanguageRecipe) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text for text in texts if text.strip()))[:_SAMPLE_TEXTS]
 
 
-def data_source(
-    card: DataCard, source: Source | TarShards, *, kind: Literal["parallel", "pairs"], language: str
-) -> DataSource:
+def data_source(recipe: ParallelRecipe | PairsRecipe, *, language: str) -> DataSource:
     """Describe the corpus of a data recipe, unread; of local files only their names are kept."""
+    source = recipe.source
     if isinstance(source, HubSource):
         parts = (source.repo, source.config, source.split, f"revision {source.revision or 'main'}")
         origin = ", ".join(part for part in parts if part)
@@ -109,11 +115,11 @@ def data_source(
         origin = ", ".join(Path(name).name for name in names)
     stated = ("name", "title", "licence", "licence_source", "homepage", "citation", "access", "unverified")
     return DataSource(
-        kind=kind,
+        kind="parallel" if isinstance(recipe, ParallelRecipe) else "pairs",
         language=language,
         origin=origin,
         hub_repo=source.repo if isinstance(source, HubSource) else None,
-        **{name: getattr(card, name) for name in stated},
+        **{name: getattr(recipe, name) for name in stated},
     )
 
 

@@ -1,7 +1,7 @@
 """Contrastive tuning on image-caption pairs: which weights of which tower learn, and how."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, ClassVar, Literal, Self, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
@@ -151,6 +151,8 @@ class AlignStage(ContrastStage):
 class TuneStage(ContrastStage):
     """Tuning of a distilled student and, where asked, of the teacher's image tower."""
 
+    name: ClassVar[Literal["tune", "domain"]] = "tune"
+
     distill_weight: NotNegative = 0.0
     """Weight of the distillation term kept from `distill`: needs English sides or `distill_data`."""
     distill_data: tuple[str, ...] = ()
@@ -208,6 +210,8 @@ class HardSampling(Spec):
 
 class DomainStage(TuneStage):
     """Adaptation to a domain: adapters inside both frozen towers; difficult pairs can be drawn more often."""
+
+    name: ClassVar[Literal["tune", "domain"]] = "domain"
 
     text: Trainable = ("adapters",)
     image: Trainable = ("adapters",)

@@ -284,9 +284,8 @@ def _base_model(source: ResolvedModel, ref: ModelRef) -> BaseModel:
 
 
 def _source(recipe_file: RecipeFile[ParallelRecipe], corpus: ParallelSentences) -> DataSource:
-    recipe = recipe_file.recipe
     return replace(
-        data_source(recipe, recipe.source, kind="parallel", language=corpus.language),
+        data_source(recipe_file.recipe, language=corpus.language),
         rows=len(corpus.english),
         blank_rows=corpus.blank_rows,
         fingerprint=corpus.fingerprint,

@@ -1,5 +1,6 @@
 """Draw difficult pairs more often: how hard each pair is, the draws, and the record of a domain run."""
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,7 +41,6 @@ class DifficultyBank:
 
     Args:
         values: float32 `[pairs]`, changed in place.
-        rule: how difficulty becomes a chance.
 
     Source: the memory bank of the hard-sampling domain adapter (the talk); the uniform floor follows
         prioritised replay (Schaul et al., 2016, section 3.3).
@@ -81,29 +81,25 @@ class DifficultyBank:
             raise DataError(f"a batch of {count} cannot be drawn from {len(self.values)} pairs")
         generator = np.random.default_rng([seed, step])
         drawn = np.empty(0, dtype=np.int64)
-        for _ in range(_ROUNDS):
+        for attempt in itertools.count():
             rows = generator.integers(0, len(self.values), size=4 * count)
-            uniform = generator.random(len(rows)) < self.rule.floor_fraction
-            # Rejection: a row stays with its weight as the chance. Uniform draws must meet the same odds.
-            odds = self.weights(rows, self.rule.strength)
-            odds[uniform] = odds.mean()
-            drawn = _first_times(np.concatenate([drawn, rows[generator.random(len(rows)) < odds]]))[:count]
+            # Later almost all weight lies on fewer pairs than a batch: uniform draws fill it.
+            if attempt < _ROUNDS:
+                uniform = generator.random(len(rows)) < self.rule.floor_fraction
+                # Rejection: a row stays with its weight as the chance. Uniform draws meet the same odds.
+                odds = self.weights(rows, self.rule.strength)
+                odds[uniform] = odds.mean()
+                rows = rows[generator.random(len(rows)) < odds]
+            drawn = np.concatenate([drawn, rows])
+            drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])][:count]
             if len(drawn) == count:
-                return drawn
-        # Almost all weight lies on fewer pairs than a batch: uniform draws fill it.
-        while len(drawn) < count:
-            rows = generator.integers(0, len(self.values), size=4 * count)
-            drawn = _first_times(np.concatenate([drawn, rows]))[:count]
+                break
         return drawn
 
     def weights(self, rows: NDArray[np.int64], strength: float) -> NDArray[np.float64]:
         """Difficulty ** strength of some pairs, 0 for the hardest share."""
         values = self.values[rows]
         return np.where(values > self.limit, 0.0, values.astype(np.float64) ** strength)
-
-
-def _first_times(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    return rows[np.sort(np.unique(rows, return_index=True)[1])]
 
 
 def _check(values: NDArray[np.float32]) -> None:

@@ -18,13 +18,12 @@ from langadapt.models import Artifact, LanguageModel, load, read_artifact, write
 from langadapt.models.artifact import DataSource, data_source, environment_facts
 from langadapt.models.trainable import TrainableTower, blend_changes
 from langadapt.models.tuning import ContrastModel, has_stage, stage_changes, trainable_towers
-from langadapt.models.tuning import Stage as StageName
 from langadapt.nn import distillation_distance
 from langadapt.nn.losses import Temperature, duplicates, gather_rows
 from langadapt.recipes import (
     ContrastStage,
-    DataCard,
     DomainStage,
+    PairsRecipe,
     ParallelRecipe,
     TableFiles,
     TuneStage,
@@ -77,13 +76,12 @@ def tune(
     from langadapt.cleaning.contamination import local_test_sets, without_test_images  # `distill` needs none
 
     run = open_run(out, batch_size=stage.batch_size, options=options, report=report)
-    name: StageName = "domain" if isinstance(stage, DomainStage) else "tune"
     before = read_artifact(start)
     if has_stage(before.weights, "domain"):
         raise TrainingError(f"{start} is adapted to a domain already; begin with the run that it came from")
-    if name == "tune" and has_stage(before.weights, "tune"):
+    if stage.name == "tune" and has_stage(before.weights, "tune"):
         raise TrainingError(f"{start} is tuned already; begin with the distilled run that it came from")
-    recipe = before.recipe.model_copy(update={name: stage})
+    recipe = before.recipe.model_copy(update={stage.name: stage})
     tests = local_test_sets(recipe.evaluate, run.report)
     found = [
         load_pairs(source, language=f"{recipe.code} {recipe.iso639_3}", images=run.options.images)
@@ -127,7 +125,7 @@ def tune(
             "run_key": key,
             "device": str(run.accelerator.device),
             "data": {data.pairs.name: data.pairs.fingerprint},
-            _FACTS_BEFORE[name]: {"digest": before.digest, **before.training},
+            _FACTS_BEFORE[stage.name]: {"digest": before.digest, **before.training},
         },
         environment=environment_facts(run.accelerator.device),
     )
@@ -280,18 +278,19 @@ def _changes(
 
     A blend below 1 changes the towers and updates the recall in `facts`.
     """
-    name: StageName = "domain" if isinstance(data.stage, DomainStage) else "tune"
+    stage = data.stage
+    assert isinstance(stage, TuneStage)
     if facts["best_step"] == 0:
-        report(Progress(stage=f"no step was better than {_BEFORE[name]}: the result is that student"))
+        report(Progress(stage=f"no step was better than {_BEFORE[stage.name]}: the result is that student"))
         return {}
-    if isinstance(data.stage, DomainStage) and data.stage.blend < 1.0:
-        blend_changes(model.text, data.stage.blend)
-        blend_changes(model.image, data.stage.blend)
+    if isinstance(stage, DomainStage) and stage.blend < 1.0:
+        blend_changes(model.text, stage.blend)
+        blend_changes(model.image, stage.blend)
         facts["held_out_recall"] = validate_pairs(model, data, step=facts["best_step"]).recall
     scale = model.temperature.state_dict()
     return {
-        **stage_changes(name, model.text, model.image),
-        **{f"{name}.temperature.{key}": value.cpu() for key, value in scale.items()},
+        **stage_changes(stage.name, model.text, model.image),
+        **{f"{stage.name}.temperature.{key}": value.cpu() for key, value in scale.items()},
     }
 
 
@@ -299,10 +298,15 @@ def _source(name: str, part: "CheckedPairs", language: str) -> DataSource:
     """Describe pairs; a plain table has no stated licence."""
     found = pairs_recipe(name)
     file = Path(name).name
-    card = DataCard(name="own-pairs", title=file, licence="unknown") if found is None else found.recipe
-    source = TableFiles(kind="files", paths=(file,)) if found is None else found.recipe.source
+    table = PairsRecipe(
+        name="own-pairs",
+        title=file,
+        licence="unknown",
+        language=language,
+        source=TableFiles(kind="files", paths=(file,)),
+    )
     return replace(
-        data_source(card, source, kind="pairs", language=language),
+        data_source(table if found is None else found.recipe, language=language),
         rows=len(part.pairs.texts),
         fingerprint=part.pairs.fingerprint,
         contamination=part.contamination,

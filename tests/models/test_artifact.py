@@ -246,4 +246,4 @@ def test_of_local_files_only_the_names_are_stated(language_folder: Path) -> None
             f"o/n, en-es, train, revision {'0' * 40}",
         ),
     ):
-        assert data_source(recipe, source, kind="parallel", language="es").origin == origin
+        assert data_source(recipe.model_copy(update={"source": source}), language="es").origin == origin
