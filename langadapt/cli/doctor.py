@@ -99,16 +99,14 @@ def _tokenizers(found: "Findings") -> Table:
             table.add_row(name, "cannot be had" if item.own else item.missing, style="dim")
             continue
         one = item.coverage
-        english = ("", "")
-        if one.english_tokens_per_word is not None and one.english_tokens_per_character is not None:
-            english = (
-                f" (en {one.english_tokens_per_word:.2f})",
-                f" (en {one.english_tokens_per_character:.2f})",
-            )
+        per_word, per_character = (
+            "" if value is None else f" (en {value:.2f})"
+            for value in (one.english_tokens_per_word, one.english_tokens_per_character)
+        )
         table.add_row(
             name,
-            f"{one.tokens_per_word:.2f}{english[0]}",
-            f"{one.tokens_per_character:.2f}{english[1]}",
+            f"{one.tokens_per_word:.2f}{per_word}",
+            f"{one.tokens_per_character:.2f}{per_character}",
             f"{one.times_english:.2f}" if one.times_english is not None else "",
             f"{one.unknown_percent:.1f}",
             f"{one.letters_percent:.0f}",

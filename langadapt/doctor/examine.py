@@ -165,7 +165,7 @@ def _sample(recipe: LanguageRecipe, pairs: Path | None, captions: Sequence[Capti
 
 
 def _model(ref: ModelRef) -> ResolvedModel | str:
-    """A base model where it can be had, else why not."""
+    """Resolve a base model; return the reason if that fails."""
     try:
         return resolve_model(ref)
     except ModelError as error:
@@ -218,9 +218,7 @@ def _step_seconds(
     cached: bool,
 ) -> float:
     """Time a step of the optimizer loop, as `distill` takes it."""
-
-    def silent(progress: Progress) -> None: ...
-
+    silent: Report = lambda progress: None  # noqa: E731
     student, size = trainable.tower.module, recipe.distill.batch_size
     assert isinstance(student, Student)
     device = student.text_model.device
@@ -255,10 +253,7 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
 
 def _licences(recipe: LanguageRecipe, corpora: Sequence[RecipeFile[ParallelRecipe]]) -> Licences:
     data = [data_source(item.recipe, language=item.recipe.language) for item in corpora]
-    models = [
-        BaseModel(repo=ref.repo, revision=ref.revision or "", licence=ref.licence)
-        for ref in (recipe.teacher, recipe.text_model)
-    ]
+    models = [BaseModel.of(ref) for ref in (recipe.teacher, recipe.text_model)]
     trains = recipe.text_model.trains != ("locked",) or recipe.text_model.extend_vocabulary is not None
     total = licence_sum(data, models)
     return Licences(

@@ -100,7 +100,6 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """All together."""
         return self.teacher_seconds + self.states_seconds + self.train_seconds
 
 
@@ -128,7 +127,6 @@ class Findings:
 
     @property
     def own(self) -> Candidate:
-        """The recipe's text model."""
         return next(item for item in self.candidates if item.own)
 
 
@@ -152,7 +150,7 @@ def verdict(found: Findings) -> Verdict:
     build = _needs_build(found)
     tier: Tier = "not yet" if blockers else "trainable with changes" if changes else "ready"
     if blockers:
-        then = f"mend the above, then: langadapt doctor {found.recipe}"
+        then = f"correct the above, then: langadapt doctor {found.recipe}"
     elif build is not None:
         where = found.recipe.removeprefix("--lang ").removeprefix("--recipe ")
         then = f"langadapt data build --lang {where} --out data/{found.code}-clean"
@@ -196,8 +194,7 @@ def _blockers(found: Findings) -> list[str]:
 
 
 def _changes(found: Findings) -> list[str]:
-    lines = []
-    coverage = found.own.coverage
+    lines, coverage = [], found.own.coverage
     if coverage is not None and poor_coverage(coverage):
         what = (
             f"tokenizer: {coverage.unknown_percent:.1f} % unknown tokens, "
@@ -205,17 +202,12 @@ def _changes(found: Findings) -> list[str]:
         )
         if coverage.times_english is not None:
             what += f", {coverage.times_english:.1f} times the tokens of English"
-        if found.extended:
-            lines.append(f"{what}; the recipe's {found.extended} new pieces are for that")
-        else:
-            lines.append(f"{what}; extend its vocabulary")
-        better = [
-            item
-            for item in found.candidates
-            if item.coverage is not None and not item.own and not poor_coverage(item.coverage)
-        ]
-        if better:
-            lines.append(f"or take a text model that knows the language: {better[0].repo}")
+        remedy = f"the recipe's {found.extended} new pieces are for that" if found.extended else ""
+        lines.append(f"{what}; {remedy or 'extend its vocabulary'}")
+        for item in found.candidates:
+            if item.coverage is not None and not item.own and not poor_coverage(item.coverage):
+                lines.append(f"or take a text model that knows the language: {item.repo}")
+                break
     pairs = found.pairs
     if pairs is not None and LEAST_PAIRS <= pairs.kept < FEW_PAIRS:
         lines.append(

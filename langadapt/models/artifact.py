@@ -19,11 +19,12 @@ from torch import Tensor
 from langadapt.errors import ModelError
 from langadapt.files.atomic import write_tensors, write_text
 from langadapt.files.fetch import WrongHashError, fetch_verified, one_line
-from langadapt.models.load import device_name
+from langadapt.models.load import ResolvedModel, device_name
 from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import (
     HubSource,
     LanguageRecipe,
+    ModelRef,
     PairsRecipe,
     ParallelRecipe,
     TableFiles,
@@ -52,6 +53,17 @@ class BaseModel:
     licence: str = "unknown"
     """As the recipe states it."""
     licence_source: str | None = None
+
+    @classmethod
+    def of(cls, ref: ModelRef, source: ResolvedModel | None = None) -> "BaseModel":
+        """Describe a recipe's model as it was used, or as the recipe names it."""
+        used = source or ref
+        return cls(
+            repo=used.repo,
+            revision=used.revision or "",
+            licence=ref.licence,
+            licence_source=ref.licence_source,
+        )
 
     @property
     def local(self) -> bool:

@@ -82,7 +82,6 @@ class ContrastData:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of one epoch."""
         return steps_per_epoch(len(self.split.train), self.stage.batch_size)
 
     def batches(

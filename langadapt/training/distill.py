@@ -19,7 +19,6 @@ from langadapt.files.store import cache_folder, fingerprint
 from langadapt.metrics.retrieval import mean_recall_text
 from langadapt.models import (
     Artifact,
-    ResolvedModel,
     Student,
     TextModel,
     load_teacher,
@@ -44,7 +43,6 @@ from langadapt.nn.losses import gather_rows
 from langadapt.recipes import (
     DistillStage,
     LanguageRecipe,
-    ModelRef,
     ParallelRecipe,
     data_recipe,
     with_absolute_paths,
@@ -107,8 +105,8 @@ def distill(
     facts = train(run, distill_stage(student, trainable, data, recipe, run))
     artifact = Artifact(
         recipe=recipe,
-        teacher=_base_model(sources[0], recipe.teacher),
-        text_model=_base_model(sources[1], recipe.text_model),
+        teacher=BaseModel.of(recipe.teacher, sources[0]),
+        text_model=BaseModel.of(recipe.text_model, sources[1]),
         target_dim=target_dim,
         weights=finish_training(trainable),
         data=tuple(map(_source, stated, corpora)),
@@ -275,12 +273,6 @@ def extend_vocabulary(
         Progress(stage=f"tokenizer: {len(vocabulary.pieces)} new pieces, {letters} of them new letters")
     )
     return vocabulary
-
-
-def _base_model(source: ResolvedModel, ref: ModelRef) -> BaseModel:
-    return BaseModel(
-        repo=source.repo, revision=source.revision, licence=ref.licence, licence_source=ref.licence_source
-    )
 
 
 def _source(recipe_file: RecipeFile[ParallelRecipe], corpus: ParallelSentences) -> DataSource:

@@ -72,7 +72,6 @@ class DistillData:
     state_bits: StateBits = 16
 
     def batch(self, examples: Examples, rows: NDArray[np.int64]) -> DistillBatch:
-        """Some examples as one batch."""
         text = examples.text[rows]
         states = None if self.states is None else self.states.of(text)
         targets = self.targets.take(examples.target[rows])
@@ -100,7 +99,6 @@ class SplitBatches:
         self._contrastive, self._dropout, self._report = contrastive, dropout, report
 
     def micro_batches(self, batch: DistillBatch) -> list[MicroBatch[DistillBatch]]:
-        """Split the rows of a batch, in order."""
         rows = len(batch.targets)
         if self.count == 1:
             return [MicroBatch(batch, 1.0)]
@@ -108,7 +106,6 @@ class SplitBatches:
         return [MicroBatch(_rows(batch, part), len(part) / rows) for part in parts]
 
     def shrink(self, batch: DistillBatch) -> bool:
-        """Halve the micro-batches."""
         if self.count >= len(batch.targets):
             return False
         self.count *= 2

@@ -52,7 +52,6 @@ class FewShotReport:
     rows: tuple[MethodRow, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values under stable keys."""
         rows = {
             row.name: {"seconds": row.seconds, **{part: s.to_dict() for part, s in row.scores.items()}}
             for row in self.rows
@@ -100,7 +99,13 @@ def run_few_shot(model: LanguageModel, run: FewShotRun, *, report: Report) -> Fe
     if not recipe.prompts:
         raise RecipeError(f"the recipe of {recipe.code} has no prompts; add templates with {{label}} to it")
     seed = recipe.few_shot.seed
-    train, test = _train_and_test(run, "en" if run.tower == "teacher" else recipe.code, seed)
+    language = "en" if run.tower == "teacher" else recipe.code
+    read = partial(classification_from_folder, run.folder, run.classes, language=language)
+    if has_splits(run.folder):
+        train, test = read(split="train"), read(split="test")
+    else:
+        data = read()
+        train, test = map(data.rows, divided(data, test_fraction=_TEST_FRACTION, seed=seed))
     prompt_labels(train.classes, run.tower)
     train = train.rows(draw_shots(train, run.shots, seed=seed))
     known = {path.read_bytes(): path for path in train.images}
@@ -149,7 +154,6 @@ def _write(
 
 
 def few_shot_task(model: LanguageModel, learner: Seen, kind: TowerName) -> FewShotTask:
-    """Gather what the methods learn from."""
     recipe = model.artifact.recipe
     templates = _templates(model, kind)
     template = recipe.few_shot.template or templates[0]
@@ -204,15 +208,6 @@ def score_method(
 def _templates(model: LanguageModel, kind: TowerName) -> Sequence[str]:
     recipe = model.artifact.recipe
     return recipe.prompts if kind == "student" else recipe.english_prompts
-
-
-def _train_and_test(run: FewShotRun, language: str, seed: int) -> tuple[ClassificationSet, ClassificationSet]:
-    read = partial(classification_from_folder, run.folder, run.classes, language=language)
-    if has_splits(run.folder):
-        return read(split="train"), read(split="test")
-    data = read()
-    train, test = divided(data, test_fraction=_TEST_FRACTION, seed=seed)
-    return data.rows(train), data.rows(test)
 
 
 def _seen(model: LanguageModel, data: ClassificationSet, *, patches: bool, report: Report) -> Seen:

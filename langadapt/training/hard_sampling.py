@@ -161,7 +161,6 @@ class HardSampler:
             self._measured = (pairs, difficulty(logits.detach(), ignored, self.rule.difficulty))
 
     def learn(self) -> None:
-        """Update the difficulties of the pairs that were measured last."""
         assert self._measured is not None
         pairs, measured = self._measured
         rows = np.searchsorted(self.pairs, pairs)
@@ -195,7 +194,6 @@ class HardSampler:
         return [round(float(value), 5) for value in sums / np.bincount(self.quarter, minlength=QUARTERS)]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Difficulties, draws and the batches that are drawn already, for a checkpoint."""
         arrays = {
             "start": self.start,
             "difficulty": self.bank.values,
@@ -207,7 +205,6 @@ class HardSampler:
         return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Continue from a checkpoint."""
         self._begin(tensors["start"].numpy())
         self.bank.values[:] = tensors["difficulty"].numpy()
         self.times[:] = tensors["times"].numpy()

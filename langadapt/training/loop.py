@@ -45,7 +45,6 @@ class FitPlan:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of the whole run."""
         return self.steps_per_epoch * self.epochs
 
     def rate_factor(self, step: int) -> float:

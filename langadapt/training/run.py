@@ -59,12 +59,10 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Time that this process has worked on the run."""
         return time.perf_counter() - self.started
 
     @property
     def is_main(self) -> bool:
-        """Whether this process reports and writes."""
         return bool(self.accelerator.is_main_process)
 
     @property
