@@ -21,17 +21,8 @@ from langadapt.files.atomic import write_tensors, write_text
 from langadapt.files.fetch import WrongHashError, fetch_verified, one_line
 from langadapt.models.load import ResolvedModel, device_name
 from langadapt.models.vocabulary import Vocabulary
-from langadapt.recipes import (
-    HubSource,
-    LanguageRecipe,
-    ModelRef,
-    PairsRecipe,
-    ParallelRecipe,
-    TableFiles,
-    TarShards,
-    dump_recipe,
-)
-from langadapt.recipes.yaml import parse, read_yaml
+from langadapt.recipes import AlignedFiles, HubSource, LanguageRecipe, ModelRef, PairsRecipe, ParallelRecipe
+from langadapt.recipes.yaml import dump_recipe, parse, read_yaml
 
 FORMAT_VERSION = 3
 
@@ -122,8 +113,7 @@ def data_source(recipe: ParallelRecipe | PairsRecipe, *, language: str) -> DataS
         parts = (source.repo, source.config, source.split, f"revision {source.revision or 'main'}")
         origin = ", ".join(part for part in parts if part)
     else:
-        tables = isinstance(source, TableFiles | TarShards)
-        names = source.paths if tables else (source.english, source.target)  # type: ignore[union-attr]
+        names = (source.english, source.target) if isinstance(source, AlignedFiles) else source.paths
         origin = ", ".join(Path(name).name for name in names)
     stated = ("name", "title", "licence", "licence_source", "homepage", "citation", "access", "unverified")
     return DataSource(
