@@ -4,7 +4,7 @@ import json
 from hashlib import sha256
 from pathlib import Path
 
-from langadapt.models.artifact import sealed
+from langadapt.files.atomic import sealed
 
 
 def reseal(run: Path, **changes: object) -> None:
@@ -13,3 +13,9 @@ def reseal(run: Path, **changes: object) -> None:
     (run / "artifact.json").write_text(
         json.dumps(sealed({**facts, "files": files, **changes})), encoding="utf-8"
     )
+
+
+def reseal_json(path: Path, old: str, new: str) -> None:
+    """Replace a text in a sealed file by somebody who also writes a new sum."""
+    changed = json.loads(path.read_text(encoding="utf-8").replace(old, new))
+    path.write_text(json.dumps(sealed(changed)), encoding="utf-8")

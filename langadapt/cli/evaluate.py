@@ -1,6 +1,5 @@
 """`langadapt eval`."""
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -176,10 +175,15 @@ def available_sets(recipe: LanguageRecipe) -> "list[RetrievalSet]":
 
 
 def _keep_scores(path: Path, cards: "list[ScoreCard]") -> None:
-    from langadapt.evaluation.cards import ScoreCard, score_json
+    from langadapt.evaluation.cards import read_score_cards, score_json
     from langadapt.files.atomic import write_text
 
-    earlier = json.loads(path.read_text(encoding="utf-8"))["cards"] if path.is_file() else []
+    earlier = []
+    if path.is_file():
+        try:
+            earlier = read_score_cards(path)
+        except DataError as error:
+            console.print(f"earlier scores are left out: {error}", markup=False)
     new = {(card.name, card.image_free) for card in cards}
-    kept = [ScoreCard.from_dict(card) for card in earlier if (card["name"], card["image_free"]) not in new]
+    kept = [card for card in earlier if (card.name, card.image_free) not in new]
     write_text(path, score_json([*kept, *cards]))

@@ -3,11 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Group
 
+from langadapt.errors import DataError
 from langadapt.evaluation.tables import Column, Row, ScoreTable, to_terminal
+from langadapt.files.atomic import is_sealed, sealed
 from langadapt.metrics.retrieval import CUTOFFS, RetrievalScores
 from langadapt.metrics.signature import comparable
 from langadapt.metrics.translation import TranslationScores
@@ -142,9 +145,25 @@ def score_report(cards: Sequence[ScoreCard]) -> Group:
 
 
 def score_json(cards: Sequence[ScoreCard]) -> str:
-    """One JSON object: `cards`, each as `ScoreCard.to_dict`, and `warnings`."""
+    """One JSON object: `cards`, each as `ScoreCard.to_dict`, `warnings`, and a sum over both."""
     content = {"cards": [card.to_dict() for card in cards], "warnings": card_warnings(cards)}
-    return json.dumps(content, ensure_ascii=False, allow_nan=False, indent=2)
+    return json.dumps(sealed(content), ensure_ascii=False, allow_nan=False, indent=2)
+
+
+def read_score_cards(path: Path) -> list[ScoreCard]:
+    """Read what `score_json` wrote.
+
+    Raises:
+        DataError: it is damaged, or was changed after it was written.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        cards = [ScoreCard.from_dict(card) for card in content["cards"]]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path}: damaged; score the adapter again") from error
+    if not is_sealed(content):
+        raise DataError(f"{path}: was changed after it was written; score the adapter again")
+    return cards
 
 
 def card_warnings(cards: Sequence[ScoreCard]) -> list[str]:

@@ -1,8 +1,9 @@
-"""Atomic writes: a file is the old or the new one, never half of one. Also tensors with a checksum."""
+"""Atomic writes: a file is the old or the new one, never half of one. Also checksums of tensors and facts."""
 
 import errno
 import glob
 import hashlib
+import json
 import os
 import re
 import tempfile
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -95,6 +97,18 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if written is not None and written != _digest(tensors, metadata):
         raise ValueError("its bytes are not those that were written")
     return tensors, metadata
+
+
+def sealed(facts: dict[str, Any]) -> dict[str, Any]:
+    """Facts with a SHA-256 over all of them, so that a change by hand is noticed."""
+    rest = {key: value for key, value in facts.items() if key != "seal"}
+    plain = json.dumps(rest, sort_keys=True, ensure_ascii=False)
+    return {**rest, "seal": hashlib.sha256(plain.encode()).hexdigest()}
+
+
+def is_sealed(facts: dict[str, Any]) -> bool:
+    """Return whether facts are those that were sealed."""
+    return bool(facts.get("seal") == sealed(facts)["seal"])
 
 
 def remove_old(folder: Path, pattern: str) -> None:

@@ -3,7 +3,8 @@
 A store is complete or it is not read: rows are appended to `rows.partial`, a small journal says how many of
 them are certain, and the file gets its final name only when all are on disk. An interrupted store goes on
 where its journal stands, and of two processes that want the same store one computes while the other waits.
-A CRC-32 of all rows lies beside them: rows whose bytes changed since are computed again, with a warning.
+A CRC-32 of all rows lies beside them, with the store's name: rows whose bytes changed since, or that are
+another store's, are computed again, with a warning.
 
 `shared_rows` keeps rows of texts for many runs: a folder of stores, one for the texts that were missing at a
 time, each with the digests of its texts. A text is looked up in all of them, the oldest first.
@@ -54,7 +55,7 @@ Compute = Callable[[NDArray[np.int64], int], tuple[NDArray[np.int64], Fill]]
 
 
 def fingerprint(*parts: object) -> str:
-    """Return a short name for everything that determines a store's rows, as `fingerprint_of`."""
+    """Name everything that determines a store's rows, as `fingerprint_of` does."""
     return fingerprint_of(parts)
 
 
@@ -87,6 +88,10 @@ class StoreSpec:
         """Size on disk."""
         return self.rows * self.dim * _TYPES[self.dtype][0].itemsize
 
+    def sum_line(self, crc: int) -> str:
+        """Text of the checksum; it names the store, so that files of two stores cannot change places."""
+        return f"{crc:08x} {self.kind}/{self.fingerprint} {self.rows} x {self.dim} {self.dtype}\n"
+
 
 def cache_folder() -> Path:
     """`LANGADAPT_CACHE`, or `~/.cache/langadapt`."""
@@ -118,7 +123,7 @@ def stored_rows(root: Path, spec: StoreSpec, compute: Fill) -> Tensor:
                 if not _complete(final, spec):
                     crc = _fill(folder, spec, compute)
                     # Before the rows: what has its final name has its sum.
-                    write_text(folder / _CHECKSUM, f"{crc:08x}\n")
+                    write_text(folder / _CHECKSUM, spec.sum_line(crc))
                     os.replace(folder / "rows.partial", final)
                     (folder / "journal.json").unlink(missing_ok=True)
     return _mapped(final, spec)
@@ -154,12 +159,11 @@ def _complete(final: Path, spec: StoreSpec) -> bool:
     """Whether all rows are there as they were written."""
     if not final.is_file():
         return False
-    checksum = final.with_name(_CHECKSUM)
-    if final.stat().st_size != spec.bytes:
-        problem = f"{final.stat().st_size} bytes of {spec.bytes}"
-    elif not checksum.is_file() or checksum.read_text(errors="replace") != f"{_crc(final, spec.bytes):08x}\n":
-        problem = "its bytes are not those that were written"
-    else:
+    size, checksum = final.stat().st_size, final.with_name(_CHECKSUM)
+    problem = "its bytes are not those that were written"
+    if size != spec.bytes:
+        problem = f"{size} bytes of {spec.bytes}"
+    elif checksum.is_file() and checksum.read_text(errors="replace") == spec.sum_line(_crc(final, size)):
         return True
     warnings.warn(f"{final}: damaged ({problem}); computed again", LangadaptWarning, stacklevel=3)
     return False
@@ -191,8 +195,7 @@ def _fill(folder: Path, spec: StoreSpec, compute: Fill) -> int:
             file.flush()
             os.fsync(file.fileno())
             crc = zlib.crc32(content, crc)
-            facts = {"rows": certain, "dim": spec.dim, "dtype": spec.dtype, "crc": crc}
-            write_text(journal, json.dumps(facts))
+            write_text(journal, json.dumps({"rows": certain, "crc": crc, "sum": spec.sum_line(crc)}))
 
         # While one chunk goes to disk the next one is computed.
         with ThreadPoolExecutor(max_workers=1) as disk:
@@ -218,7 +221,7 @@ def _certain_rows(partial: Path, journal: Path, spec: StoreSpec, row_bytes: int)
         facts = json.loads(journal.read_text(encoding="utf-8"))
         size = partial.stat().st_size
         done, crc = int(facts["rows"]), int(facts["crc"])
-        fits = (facts["dim"], facts["dtype"]) == (spec.dim, spec.dtype) and 0 <= done <= spec.rows
+        fits = facts["sum"] == spec.sum_line(crc) and 0 <= done <= spec.rows
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return 0, 0
     if fits and size >= done * row_bytes and _crc(partial, done * row_bytes) == crc:
@@ -330,17 +333,18 @@ def _look_up(folder: Path, wanted: NDArray[np.void], dim: int) -> tuple[NDArray[
 def _part_digests(path: Path) -> NDArray[np.void]:
     """Return the digests of a part; none where the file is damaged, so that its texts are computed again."""
     try:
-        pairs = read_tensors(path)[0]["digests"]
+        found = read_tensors(path)[0]["digests"].numpy().view(_DIGEST).reshape(-1)
+        if fingerprint(found) != path.parent.name:
+            raise ValueError("it belongs to another part")
     except (ValueError, KeyError, OSError) as error:
         problem = f"{path}: damaged ({error}); what it stands for is computed again"
         warnings.warn(problem, LangadaptWarning, stacklevel=4)
         return np.zeros(0, _DIGEST)
-    return pairs.numpy().view(_DIGEST).reshape(-1)
+    return found
 
 
 def digests(texts: Iterable[str]) -> NDArray[np.void]:
     """Return 128 bits of BLAKE2b of each text, `[N]` with the fields `high` and `low` (uint64)."""
-    raw = bytearray()
-    for text in texts:
-        raw += hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    encoded = (text.encode("utf-8", "surrogatepass") for text in texts)
+    raw = bytearray().join(hashlib.blake2b(text, digest_size=16).digest() for text in encoded)
     return np.frombuffer(raw, _DIGEST)

@@ -1,14 +1,13 @@
 """Stage a finished run for publication: write only what belongs there, and check it."""
 
-import json
 import os
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from langadapt.errors import PublishError
-from langadapt.evaluation.cards import ScoreCard, score_json
+from langadapt.errors import DataError, PublishError
+from langadapt.evaluation.cards import ScoreCard, read_score_cards, score_json
 from langadapt.export import default_probes, write_module_files
 from langadapt.export.sentence_transformers import MODULE_FILES, check_module, merged_module
 from langadapt.files.atomic import write_text
@@ -134,9 +133,9 @@ def read_scores(run: Path, artifact: Artifact) -> list[ScoreCard]:
     if not path.is_file():
         raise PublishError(f"{run}: no {SCORES} in it; score the adapter first: {command}")
     try:
-        cards = [ScoreCard.from_dict(card) for card in json.loads(path.read_text(encoding="utf-8"))["cards"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise PublishError(f"{path}: damaged; score the adapter again: {command}") from error
+        cards = read_score_cards(path)
+    except DataError as error:
+        raise PublishError(f"{error}: {command}") from error
     scored = [card for card in cards if card.student is not None]
     if not scored:
         raise PublishError(f"{path}: no score of the student in it; score the adapter: {command}")

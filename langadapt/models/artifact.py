@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from langadapt.errors import ModelError
-from langadapt.files.atomic import write_tensors, write_text
+from langadapt.files.atomic import is_sealed, sealed, write_tensors, write_text
 from langadapt.files.fetch import WrongHashError, fetch_verified, one_line
 from langadapt.models.load import ResolvedModel, device_name
 from langadapt.models.vocabulary import Vocabulary
@@ -208,6 +208,7 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
         _check_unchanged(folder, facts)
         files = facts["files"]
         weights = load_file(folder / WEIGHTS)
+        check_finite(weights, folder / WEIGHTS)
         vocabulary = (folder / VOCABULARY).read_text(encoding="utf-8") if VOCABULARY in files else None
         return Artifact(
             recipe=parse(LanguageRecipe, read_yaml(folder / RECIPE), where=str(folder / RECIPE)),
@@ -292,18 +293,18 @@ def _check_files(folder: Path) -> None:
             )
 
 
-def sealed(facts: dict[str, Any]) -> dict[str, Any]:
-    """Add a SHA-256 over all facts to them, so that a change by hand is noticed."""
-    rest = {key: value for key, value in facts.items() if key != "seal"}
-    plain = json.dumps(rest, sort_keys=True, ensure_ascii=False)
-    return {**rest, "seal": hashlib.sha256(plain.encode()).hexdigest()}
+def check_finite(weights: dict[str, Tensor], path: Path) -> None:
+    """Raise ModelError for weights that hold NaN or infinity."""
+    for name, value in weights.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise ModelError(f"{path}: '{name}' holds numbers that are not finite; train or fetch it again")
 
 
 def _check_unchanged(folder: Path, facts: dict[str, Any]) -> None:
     """Compare facts and files with the sums that were taken when they were written."""
     again = "fetch or train the artifact again"
     files = facts["files"]
-    if facts["seal"] != sealed(facts)["seal"]:
+    if not is_sealed(facts):
         raise ModelError(f"{folder}: {FACTS} was changed after it was written; {again}")
     if not {WEIGHTS, RECIPE} <= files.keys():
         raise ModelError(f"{folder}: {FACTS} has no sums of {WEIGHTS} and {RECIPE}; {again}")

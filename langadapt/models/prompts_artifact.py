@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from langadapt.data.classification import ClassNames
 from langadapt.errors import ModelError
-from langadapt.files.atomic import write_tensors, write_text
+from langadapt.files.atomic import is_sealed, sealed, write_tensors, write_text
 from langadapt.files.fetch import one_line
-from langadapt.models.artifact import file_hash
+from langadapt.models.artifact import check_finite, file_hash
 from langadapt.models.language_model import LanguageModel
 from langadapt.models.prompts import PromptClassifier, TowerName, prompt_texts, text_tower
 from langadapt.nn.prompts import PromptLearner
@@ -76,7 +76,7 @@ def write_prompts(folder: Path, classifier: PromptClassifier, facts: PromptFacts
         **_FACTS.dump_python(facts, mode="json"),
         "weights_sha256": file_hash(folder / WEIGHTS),
     }
-    write_text(folder / FACTS, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    write_text(folder / FACTS, json.dumps(sealed(content), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_facts(folder: Path) -> PromptFacts:
@@ -91,6 +91,8 @@ def read_facts(folder: Path) -> PromptFacts:
     try:
         text = (folder / FACTS).read_text(encoding="utf-8")
         said = json.loads(text)
+        if not is_sealed(said):
+            raise ModelError(f"{folder}: {FACTS} was changed after it was written; learn the prompts again")
         if said["format_version"] > FORMAT_VERSION:
             raise ModelError(
                 f"{folder}: written by a newer langadapt; update with `pip install -U langadapt`"
@@ -128,6 +130,7 @@ def load_prompts(folder: Path, model: LanguageModel) -> PromptClassifier:
             table=tower.embedding,
             patch_dim=weights["instance.key.weight"].shape[1] if facts.spec.instance else 0,
         )
+        check_finite(weights, folder / WEIGHTS)
         learner.load_state_dict(weights)
     except (RuntimeError, LookupError, SafetensorError) as error:
         raise ModelError(f"{folder}: damaged prompts: {one_line(error)}") from error

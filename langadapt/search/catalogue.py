@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from langadapt.errors import DataError
 from langadapt.files.atomic import replacing
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 CATALOGUE = "index.sqlite"
 Rows = NDArray[np.float32]
 
@@ -33,10 +33,11 @@ CREATE TABLE meta (value TEXT NOT NULL);
 CREATE TABLE rows (slot INTEGER PRIMARY KEY, sha256 BLOB NOT NULL UNIQUE, crc INTEGER NOT NULL);
 CREATE TABLE images (
     name BLOB PRIMARY KEY, size_bytes INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, seen_ns INTEGER NOT NULL,
-    slot INTEGER, reason TEXT
+    slot INTEGER, reason TEXT, crc INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX images_by_slot ON images (slot);
 """
+_PARTS = [("index", "images_by_slot"), ("table", "images"), ("table", "meta"), ("table", "rows")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,6 +93,9 @@ class Catalogue:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self.connection = connection
+        parts = "SELECT type, name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%' ORDER BY type, name"
+        if connection.execute(parts).fetchall() != _PARTS:
+            raise damaged(path, "its catalogue has other tables than an index")
         try:
             value = json.loads(connection.execute("SELECT value FROM meta").fetchone()[0])
             if value["format_version"] != FORMAT_VERSION:
@@ -129,6 +133,8 @@ class Catalogue:
         (verdict,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise damaged(self.path, verdict)
+        for _ in self.images():
+            pass
         rows = self.rows()
         for slot, crc in self.connection.execute("SELECT slot, crc FROM rows ORDER BY slot"):
             check_row(self.path, rows, slot, crc)
@@ -172,10 +178,13 @@ class Catalogue:
                 ((slot, key, row_checksum(row)) for slot, (key, row) in enumerate(rows.items(), start=start)),
             )
             for image in images:
-                slot = None if image.sha256 is None else self.find_content(image.sha256)
+                key = image.sha256 or b""
+                found = self.connection.execute("SELECT slot, crc FROM rows WHERE sha256 = ?", (key,))
+                slot, row_crc = found.fetchone() or (None, 0)
+                crc = image_checksum(image.name, key, row_crc)
                 self.connection.execute(
-                    "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?)",
-                    (image.name, image.size_bytes, image.mtime_ns, image.seen_ns, slot, image.reason),
+                    "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    (image.name, image.size_bytes, image.mtime_ns, image.seen_ns, slot, image.reason, crc),
                 )
             if rows:
                 self._rows_changed(replace(self.metadata, end=start + len(rows)))
@@ -211,6 +220,24 @@ class Catalogue:
         """List the files without an embedding, sorted by name."""
         rows = self.connection.execute("SELECT name, reason FROM images WHERE slot IS NULL ORDER BY name")
         return [ImageFile(name, reason=reason) for name, reason in rows]
+
+    def images(self) -> Iterator[tuple[bytes, int]]:
+        """List names and slots of the files with an embedding, sorted by name.
+
+        Raises:
+            DataError: a name leads out of the folder, or belongs to another image or row.
+        """
+        query = (
+            "SELECT name, images.slot, images.crc, sha256, rows.crc FROM images"
+            " LEFT JOIN rows ON rows.slot = images.slot WHERE images.slot IS NOT NULL ORDER BY name"
+        )
+        for name, slot, crc, sha256, row_crc in self.connection.execute(query):
+            name, content = bytes(name), bytes(sha256 or b"")
+            if name.startswith(b"/") or b".." in name.split(b"/"):
+                raise damaged(self.path, f"'{display_name(name):.80}' leads out of the folder")
+            if crc != image_checksum(name, content, row_crc or 0):
+                raise damaged(self.path, f"'{display_name(name):.80}' is not the image that was written")
+            yield name, slot
 
     def _count(self, what: str) -> int:
         return int(self.connection.execute(f"SELECT count(*) {what}").fetchone()[0])
@@ -296,6 +323,11 @@ def check_row(path: Path, rows: Rows, slot: int, crc: int) -> None:
 def row_checksum(row: Rows) -> int:
     """Compute the CRC-32 of a row's bytes."""
     return zlib.crc32(row.tobytes())
+
+
+def image_checksum(name: bytes, sha256: bytes, row_crc: int) -> int:
+    """Compute the CRC-32 that binds a name to its content and to the content's row."""
+    return zlib.crc32(b"%s\0%s%d" % (name, sha256, row_crc))
 
 
 def display_name(name: bytes) -> str:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from langadapt.errors import DataError
 from langadapt.evaluation.page import Page, Search, Thumbnail
 from langadapt.files.atomic import replacing, write_text
-from langadapt.search.catalogue import Rows, display_name
+from langadapt.search.catalogue import Rows, check_row, display_name
 from langadapt.search.index import Hit, ImageIndex, SearchSession
 from langadapt.search.nearest import Slots
 
@@ -30,6 +30,8 @@ def export_index(index: ImageIndex, path: Path) -> None:
     Parquet has the columns id, path and embedding (a list of D float32). An .npy file is `[images, D]`
     float32; the paths of its rows lie beside it in `FILE.paths.json`. Paths are relative to the image folder.
     """
+    for slot in index.slot_of_image.tolist():
+        check_row(index.index, index.rows, slot, int(index.checksums[slot]))
     names = [display_name(name) for name in index.names]
     _write(path, names, index.rows, index.slot_of_image, column="path")
     if path.suffix == ".npy":

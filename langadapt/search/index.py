@@ -79,7 +79,9 @@ class ImageIndex:
 
     def row(self, number: int) -> Rows:
         """Return the embedding of an image, `[1, D]`."""
-        return np.array(self.rows[self.slot_of_image[number]][None])
+        slot = int(self.slot_of_image[number])
+        check_row(self.index, self.rows, slot, int(self.checksums[slot]))
+        return np.array(self.rows[slot][None])
 
     def search(self, queries: Rows, *, count: int, approximate: bool = True) -> list[list[Hit]]:
         """Find the best images for some queries, best first, equal scores by name.
@@ -132,10 +134,8 @@ def open_index(index: Path, tower: ImageTower | None) -> ImageIndex:
         try:
             for slot, checksum in catalogue.connection.execute("SELECT slot, crc FROM rows"):
                 checksums[_check_slot(slot, metadata)] = checksum
-            found = catalogue.connection.execute(
-                "SELECT name, slot FROM images WHERE slot IS NOT NULL ORDER BY name"
-            ).fetchall()
-            names = [bytes(name) for name, _ in found]
+            found = list(catalogue.images())
+            names = [name for name, _ in found]
             slots = [_check_slot(slot, metadata) for _, slot in found]
         except (TypeError, ValueError, OverflowError) as error:
             raise damaged(index, f"its catalogue: {error}") from error

@@ -134,14 +134,11 @@ class Run:
 
     def settled(self, name: str, choice: bool) -> bool:
         """Return a choice as it fell when the run began, on whatever machine; all processes call this."""
-        path = self.checkpoint.with_name(f"{name}.json")
+        path = self.checkpoint.with_name(name)
         if self.is_main and not path.is_file():
-            write_text(path, json.dumps(choice))
+            write_text(path, str(choice))
         self.accelerator.wait_for_everyone()
-        try:
-            return bool(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise _damaged(path, error) from error
+        return path.read_text(encoding="utf-8") == "True"
 
     def finish(self, write: Callable[[], None]) -> None:
         """Write the result in the main process, then remove what only an unfinished run needs."""

@@ -95,6 +95,25 @@ def test_a_damaged_part_is_computed_again(tmp_path: Path, name: str) -> None:
     assert again.computed == []
 
 
+@pytest.mark.parametrize(
+    "names", [["digests.safetensors"], ["rows.bin", "rows.crc"]], ids=["digests", "rows"]
+)
+def test_exchanged_files_of_two_parts_are_noticed(tmp_path: Path, names: list[str]) -> None:
+    Teacher().rows(tmp_path, ["dog", "cat"])
+    Teacher().rows(tmp_path, ["sea", "sky"])
+    for name in names:
+        one, two = sorted(tmp_path.rglob(name))
+        one.rename(tmp_path / "kept")
+        two.rename(one)
+        (tmp_path / "kept").rename(two)
+    texts = ["sky", "cat", "sea", "dog"]
+    with pytest.warns(LangadaptWarning, match="damaged"):
+        assert right(Teacher().rows(tmp_path, texts), texts)
+    again = Teacher()
+    assert right(again.rows(tmp_path, texts), texts)
+    assert again.computed == []
+
+
 def test_an_interrupted_run_keeps_its_parts_whatever_came_between(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -140,6 +140,24 @@ def test_rows_without_their_checksum_are_computed_again(tmp_path: Path) -> None:
     assert again.asked == [0]
 
 
+@pytest.mark.parametrize("finished", [True, False])
+def test_rows_of_another_store_are_noticed(tmp_path: Path, finished: bool) -> None:
+    """Of the same shape, exchanged with their sums."""
+    other = StoreSpec(kind="test", fingerprint="other", rows=10, dim=4)
+    stored_rows(tmp_path, other, lambda done: iter([-ROWS]))
+    if finished:
+        stored_rows(tmp_path, SPEC, Compute())
+        for name in ("rows.bin", "rows.crc"):
+            (tmp_path / "test" / "other" / name).replace(folder(tmp_path) / name)
+        with pytest.warns(LangadaptWarning, match="not those that were written.; computed again"):
+            assert torch.equal(stored_rows(tmp_path, SPEC, Compute()), ROWS)
+    else:
+        interrupted(tmp_path, 6)
+        (tmp_path / "test" / "other").rename(tmp_path / "test" / "gone")
+        folder(tmp_path).rename(tmp_path / "test" / "other")
+        assert torch.equal(stored_rows(tmp_path, other, lambda done: iter([-ROWS[done:]])), -ROWS)
+
+
 def test_rows_of_another_width_or_type_are_not_continued(tmp_path: Path) -> None:
     """Eight bfloat16 are as many bytes as four float32: only the journal tells them apart."""
     interrupted(tmp_path, 6)

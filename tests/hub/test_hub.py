@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard, constants
 from safetensors.torch import load_file
-from sealing import reseal
+from sealing import reseal, reseal_json
 from stand_in import READER, WRITER, OwnHub
 
 from langadapt.errors import PublishError
@@ -83,7 +83,7 @@ def test_what_is_published_loads_anywhere_as_it_was_trained(
 
     # Published again with other samples: who pins the first commit gets what it was.
     before = load_file(run / "samples.safetensors")["embeddings"]
-    (run / "scores.json").write_text((run / "scores.json").read_text().replace("es-test", "es-more"))
+    reseal_json(run / "scores.json", "es-test", "es-more")
     second = publish_it(run)
     assert second.commit != first.commit
     facts = json.loads((run / "artifact.json").read_text(encoding="utf-8"))

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from sealing import reseal
+from scored import score
+from sealing import reseal, reseal_json
 
 import langadapt
 from langadapt.errors import LangadaptError, ModelError, PublishError
@@ -62,11 +63,38 @@ def test_an_existing_folder_is_not_touched(run: Path, tmp_path: Path) -> None:
 
 def test_without_scores(run: Path) -> None:
     (run / "scores.json").write_text('{"cards": [], "warnings": []}')
+    refused(run, "scores.json: was changed after it was written", "langadapt eval")
+    reseal_json(run / "scores.json", "", "")
     refused(run, "no score of the student", "langadapt eval")
     (run / "scores.json").write_text("{")
     refused(run, "scores.json: damaged")
     (run / "scores.json").unlink()
     refused(run, "no scores.json in it", "langadapt eval")
+
+
+def test_edited_scores_are_in_no_card(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((run / "scores.json").read_text(encoding="utf-8"))
+    content["cards"][0]["student"]["t2i"]["r1"] = 99.9
+    (run / "scores.json").write_text(json.dumps(content), encoding="utf-8")
+    refused(run, "scores.json: was changed after it was written", "langadapt eval")
+    content["cards"][0]["name"] = "other"  # so that the next evaluation would keep it beside its own card
+    (run / "scores.json").write_text(json.dumps(content), encoding="utf-8")
+    score(run, monkeypatch)
+    assert "earlier scores are left out" in capsys.readouterr().err
+    cards = json.loads((run / "scores.json").read_text(encoding="utf-8"))["cards"]
+    assert [card["name"] for card in cards] == ["es-test"]
+
+
+def test_weights_that_are_no_numbers(run: Path) -> None:
+    weights = load_file(run / "adapter.safetensors")
+    name = max(weights)
+    weights[name].view(-1)[0] = float("nan")
+    save_file(weights, run / "adapter.safetensors")
+    reseal(run)
+    with pytest.raises(ModelError, match=f"'{name}' holds numbers that are not finite"):
+        langadapt.load(run)
 
 
 def test_scores_of_other_weights(run: Path) -> None:

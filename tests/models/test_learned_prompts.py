@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sealing import reseal_json
 from tiny_language import COLOURS, THINGS
 from torch.nn import functional as F
 
@@ -273,7 +274,11 @@ def test_saved_prompts_come_back_small_and_only_on_their_own_models(
         rtol=0, atol=2e-3,
     )  # fmt: skip
     text = (folder / "prompts.json").read_text(encoding="utf-8")
-    (folder / "prompts.json").write_text(text.replace(facts.text, "other@1"), encoding="utf-8")
+    for old, new in (("otro", "ella"), (TEMPLATE, f"no {TEMPLATE}"), (facts.text, "other@1")):
+        (folder / "prompts.json").write_text(text.replace(old, new), encoding="utf-8")
+        with pytest.raises(ModelError, match=r"prompts.json was changed after it was written"):
+            load_prompts(folder, model)
+    reseal_json(folder / "prompts.json", "", "")
     with pytest.raises(ModelError, match=r"learned with the text model other@1, this one is .*--model"):
         load_prompts(folder, model)
     (folder / "prompts.json").write_text(text, encoding="utf-8")

@@ -232,6 +232,35 @@ def test_a_folder_with_other_files_is_refused_for_an_index(photos: Path, tmp_pat
         update(photos, tmp_path / "mine", Colour(), rebuild=True)
 
 
+CHANGES = {
+    "names exchanged": "UPDATE images SET slot = CASE slot WHEN 0 THEN 1 WHEN 1 THEN 0 ELSE slot END",
+    "rows exchanged": "UPDATE rows SET slot = CASE slot WHEN 0 THEN 9 WHEN 1 THEN 0 END WHERE slot < 2;"
+    "UPDATE rows SET slot = 1 WHERE slot = 9",
+    "way out": "UPDATE images SET name = CAST('../../etc/passwd' AS BLOB) WHERE slot = 0",
+    "absolute": "UPDATE images SET name = CAST('/etc/passwd' AS BLOB) WHERE slot = 0",
+    "renamed": "UPDATE images SET name = CAST('red2.png' AS BLOB) WHERE slot = 0",
+    "view": "ALTER TABLE images RENAME TO real; CREATE VIEW images AS SELECT * FROM real",
+    "trigger": "CREATE TRIGGER more AFTER INSERT ON rows BEGIN DELETE FROM images; END",
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=list(CHANGES))
+def test_a_changed_catalogue_is_never_used(photos: Path, tmp_path: Path, change: str) -> None:
+    index_path = tmp_path / "index"
+    update(photos, index_path, Colour())
+    with sqlite3.connect(index_path / "index.sqlite") as connection:
+        connection.executescript(change)
+    if change == CHANGES["rows exchanged"]:  # the rows themselves go along
+        path = index_path / "rows-0.bin"
+        rows = np.fromfile(path, np.float32).reshape(3, 3)
+        rows[[1, 0, 2]].tofile(path)
+    with pytest.raises(DataError, match=r"damaged index.*--rebuild"):
+        open_index(index_path, None)
+    with pytest.raises(DataError, match=r"damaged index.*--rebuild"):
+        update(photos, index_path, Colour(), verify=True)
+    assert update(photos, index_path, Colour(), rebuild=True).encoded == 3
+
+
 @pytest.mark.parametrize("part", ["catalogue", "schema", "short rows", "a bit", "not a number"])
 def test_a_damaged_index_is_never_used(photos: Path, tmp_path: Path, part: str) -> None:
     index_path = tmp_path / "index"
@@ -299,7 +328,7 @@ def test_an_index_of_another_version_is_refused(photos: Path, tmp_path: Path) ->
     update(photos, tmp_path / "index", Colour())
     with sqlite3.connect(tmp_path / "index" / "index.sqlite") as connection:
         connection.execute(
-            "UPDATE meta SET value = replace(value, '\"format_version\": 2', '\"format_version\": 1')"
+            "UPDATE meta SET value = replace(value, '\"format_version\": 3', '\"format_version\": 1')"
         )
     with pytest.raises(DataError, match=r"written by another version.*--rebuild"):
         open_index(tmp_path / "index", None)
