@@ -106,9 +106,9 @@ def sealed(facts: dict[str, Any]) -> dict[str, Any]:
     return {**rest, "seal": hashlib.sha256(plain.encode()).hexdigest()}
 
 
-def is_sealed(facts: dict[str, Any]) -> bool:
+def is_sealed(facts: Any) -> bool:
     """Return whether facts are those that were sealed."""
-    return bool(facts.get("seal") == sealed(facts)["seal"])
+    return isinstance(facts, dict) and facts.get("seal") == sealed(facts)["seal"]
 
 
 def remove_old(folder: Path, pattern: str) -> None:
