@@ -23,6 +23,7 @@ from langadapt.data.pairs import Pairs
 from langadapt.data.retrieval import RetrievalSet, load_captions, load_retrieval
 from langadapt.data.tokens import consecutive
 from langadapt.errors import DataError, MissingDataError, Progress, Report
+from langadapt.files.fetch import local_only
 from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
 from langadapt.recipes.find import RecipeFile
 
@@ -133,7 +134,8 @@ def test_captions(language: RecipeFile[LanguageRecipe]) -> tuple[list[Captions],
     missing: list[str] = []
     for name in language.recipe.evaluate:
         try:
-            captions += captions_of(data_recipe(RetrievalRecipe, name, folder=language.folder))
+            with local_only():
+                captions += captions_of(data_recipe(RetrievalRecipe, name, folder=language.folder))
         except MissingDataError as error:
             missing.append(str(error))
     return captions, missing
@@ -223,7 +225,8 @@ def local_test_sets(names: Sequence[str], report: Report) -> list[RetrievalSet]:
     found = []
     for name in names:
         try:
-            test = load_retrieval(data_recipe(RetrievalRecipe, name))
+            with local_only():
+                test = load_retrieval(data_recipe(RetrievalRecipe, name))
         except MissingDataError:
             report(Progress(stage=f"{name} is not here: training images were not compared with its images"))
         else:

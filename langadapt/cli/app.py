@@ -1,5 +1,6 @@
 """All commands under one name; each command's module is imported when the command runs."""
 
+import os
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ _COMMANDS = {
     "quickstart": _Command("quickstart", _START, "Try everything on a small drawn world, in minutes."),
     "languages": _Command("languages", _START, "List languages; show, start and check recipes."),
     "doctor": _Command("doctor", _START, "Predict whether training will work, and how long it takes."),
-    "data": _Command("data", _TRAIN, "Clean parallel sentences, check pairs, translate."),
+    "data": _Command("data", _TRAIN, "Fetch data, clean sentences, check pairs, translate."),
     "distill": _Command("distill", _TRAIN, "Train an adapter on parallel sentences."),
     "tune": _Command("tune", _TRAIN, "Tune a distilled student on images with captions."),
     "domain": _Command("domain", _TRAIN, "Adapt both towers to a domain."),
@@ -81,8 +82,12 @@ def _options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Download nothing, as HF_HUB_OFFLINE=1 does.")
+    ] = False,
 ) -> None:
-    pass
+    if offline:  # before the libraries that read it are imported
+        os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 for _name, _entry in _COMMANDS.items():

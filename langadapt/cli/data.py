@@ -1,10 +1,11 @@
-"""`langadapt data`: build, check; `translate` has its own module."""
+"""`langadapt data`: build, check, fetch; `translate` has its own module."""
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
@@ -12,7 +13,7 @@ from rich.table import Table
 from langadapt.cli import translate
 from langadapt.cli.options import AsJson, TableImages
 from langadapt.cli.progress import console, print_result, progress_report, shown
-from langadapt.errors import DataError, RecipeError
+from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import (
     LanguageRecipe,
     PairsRecipe,
@@ -230,8 +231,54 @@ def check_command(
         raise DataError(f"{found.name}: {len(broken)} of {len(found.images)} images cannot be read")
 
 
+FETCH_HELP = """Download a language's corpora and test sets ahead, to train and score without a network later.
+
+What is here already is not fetched again; an interrupted download goes on. What must be requested is named.
+
+Examples:
+
+  langadapt data fetch --lang sw
+
+  langadapt data fetch --lang sw --only eval
+"""
+
+
+def fetch_command(
+    lang: Annotated[str, typer.Option("--lang", help="Language: a shipped code or a recipe's path.")],
+    only: Annotated[
+        Literal["train", "eval"] | None,
+        typer.Option("--only", help="Corpora or test sets; both unless said."),
+    ] = None,
+) -> None:
+    from langadapt.data.parallel import parallel_rows
+    from langadapt.data.retrieval import load_retrieval
+
+    language = find_language(lang)
+    work: list[tuple[str, Callable[[], object]]] = []
+    if only != "eval":
+        for name in language.recipe.distill.data:
+            corpus = data_recipe(ParallelRecipe, name, folder=language.folder)
+            work.append((name, lambda corpus=corpus: next(iter(parallel_rows(corpus)))))  # type: ignore[misc]
+    if only != "train":
+        for name in language.recipe.evaluate:
+            test = data_recipe(RetrievalRecipe, name, folder=language.folder)
+            work.append((name, lambda test=test: load_retrieval(test)))  # type: ignore[misc]
+    missing = 0
+    for name, fetch in work:
+        try:
+            fetch()
+        except MissingDataError as error:
+            missing += 1
+            console.print(f"not here: {error}")
+        else:
+            console.print(f"here: {name}")
+    if missing == len(work):
+        raise DataError(f"{language.recipe.code}: none of {missing} could be fetched")
+
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 app.callback()(lambda: None)
 app.command("build", help=BUILD_HELP)(build_command)
 app.command("check", help=CHECK_HELP)(check_command)
+app.command("fetch", help=FETCH_HELP)(fetch_command)
 app.command("translate", help=translate.HELP)(translate.translate_command)

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langadapt.data.images import file_identity, list_images
-from langadapt.data.readers import local_path
 from langadapt.data.rows import read_lines, unreadable
+from langadapt.data.sources import local_path, source_files
 from langadapt.errors import DataError
 from langadapt.recipes import read_yaml
 from langadapt.recipes.data import ClassificationRecipe
@@ -77,7 +77,9 @@ def load_classification(found: RecipeFile[ClassificationRecipe], *, language: st
     recipe = found.recipe
     if recipe.language not in (None, language):
         raise DataError(f"{recipe.name}: is in '{recipe.language}', the model's language is '{language}'")
-    classes = local_path(found, recipe.classes) if recipe.classes else None
+    classes = source_files(found, recipe.source, [recipe.classes])[0] if recipe.classes else None
+    if classes is not None and not isinstance(classes, Path):
+        raise DataError(f"{classes}: class names are not read from archives; name the file itself")
     return classification_from_folder(
         local_path(found, recipe.images), classes, language=language, name=recipe.name
     )

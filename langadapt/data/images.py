@@ -3,16 +3,21 @@
 import json
 import math
 import os
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
+from threading import Lock
+from typing import Any
 
 import torch
 from PIL import Image, ImageOps
 
 from langadapt.data.pixels import ImageError, read_image
-from langadapt.data.rows import unreadable
+from langadapt.data.rows import opened_parquet, root_columns, unreadable
 from langadapt.errors import DataError
 from langadapt.files.atomic import write_text
 from langadapt.files.store import cache_folder
@@ -42,7 +47,55 @@ class PackedImage:
             return file.read(self.size)
 
 
-ImageFile = Path | PackedImage
+@dataclass(frozen=True, slots=True)
+class ParquetImage:
+    """An image in a cell of a Parquet file, `Image` or a struct of bytes and path; reads like a path."""
+
+    path: Path
+    """The Parquet file."""
+    column: str
+    row: int
+    """Counts from 0."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.name}"
+
+    @property
+    def name(self) -> str:
+        return f"row {self.row + 1}"
+
+    def read_bytes(self) -> bytes:
+        """The image's own bytes."""
+        starts = _group_starts(self.path)
+        group = bisect_right(starts, self.row) - 1
+        with _ONE_GROUP_AT_A_TIME:
+            cell = _group_cells(self.path, self.column, group)[self.row - starts[group]].as_py()
+        found = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not isinstance(found, bytes):
+            raise DataError(f"{self}: column '{self.column}' holds no image; name the one that does")
+        return found
+
+
+# Images are read in order, mostly: what is kept is little.
+_ONE_GROUP_AT_A_TIME = Lock()
+
+
+@lru_cache(maxsize=64)
+def _group_starts(path: Path) -> list[int]:
+    """Return the first row of each row group, and the number of rows."""
+    with opened_parquet(path) as file:
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+    return list(accumulate(sizes, initial=0))
+
+
+@lru_cache(maxsize=2)
+def _group_cells(path: Path, column: str, group: int) -> Any:
+    with opened_parquet(path) as file:
+        root_columns([column], file.schema_arrow.names, str(path))
+        return file.read_row_group(group, columns=[column]).column(0)
+
+
+ImageFile = Path | PackedImage | ParquetImage
 
 
 def open_image(source: ImageFile | Image.Image | bytes | str) -> Image.Image:
@@ -55,7 +108,7 @@ def open_image(source: ImageFile | Image.Image | bytes | str) -> Image.Image:
         source = Path(source)
     name = getattr(source, "filename", "") or "image" if isinstance(source, Image.Image | bytes) else source
     try:
-        return read_image(source.read_bytes() if isinstance(source, Path | PackedImage) else source)
+        return read_image(source.read_bytes() if isinstance(source, ImageFile) else source)
     except ImageError as error:
         raise DataError(f"{name}: {error}") from error
     except OSError as error:

@@ -6,29 +6,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.data.images import SUFFIXES, ImageFile, PackedImage, file_identity
+from langadapt.data.images import SUFFIXES, ImageFile, PackedImage, ParquetImage, file_identity
 from langadapt.data.readers import (
     check_row_count,
     column_names,
     file_title,
-    hub_rows,
     inside,
-    load_hub,
-    local_path,
+    read_source,
     read_values,
 )
-from langadapt.data.rows import Row, caption_pairs, check_text, reach, root_columns, unreadable
+from langadapt.data.rows import Row, caption_pairs, check_text, reach, unreadable
+from langadapt.data.sources import SourceFile, local_path, source_files
 from langadapt.errors import DataError, MissingDataError
-from langadapt.files.atomic import replacing, write_text
-from langadapt.files.store import cache_folder, fingerprint, fingerprint_of
-from langadapt.recipes.data import CaptionColumns, HubSource, PairsRecipe, TableFiles, TarShards
+from langadapt.files.store import fingerprint_of
+from langadapt.recipes.data import CaptionColumns, PairsRecipe, Rows, TableFiles, TarShards
 from langadapt.recipes.find import RecipeFile, data_recipe
 
 _SHOWN = 5
@@ -136,15 +133,16 @@ def _rows(found: RecipeFile[PairsRecipe]) -> Iterator[Row]:
     recipe = found.recipe
     columns = [recipe.columns.image, recipe.columns.caption]
     columns += [recipe.columns.english] if recipe.columns.english else []
-    match recipe.source:
-        case HubSource():
-            yield from read_hub_images(recipe.source, columns)
-        case TableFiles():
-            for name in recipe.source.paths:
-                yield from read_values(local_path(found, name), columns)
-        case TarShards():
-            for name in recipe.source.paths:
-                yield from read_shard(local_path(found, name), recipe.columns)
+    source = recipe.source
+    if isinstance(source, TarShards):
+        for name in source.paths:
+            yield from read_shard(local_path(found, name), recipe.columns)
+        return
+    files = source_files(found, source, source.paths if isinstance(source, TableFiles) else None)
+    if recipe.images is None and not isinstance(source, TableFiles):
+        yield from read_inside_images(files, columns, source)
+    else:
+        yield from (item.row for item in read_source(files, columns, source))
 
 
 def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
@@ -155,7 +153,7 @@ def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
     owners: list[int] = []
     for row in rows:
         image = row.values[0]
-        if not isinstance(image, PackedImage):
+        if not isinstance(image, PackedImage | ParquetImage):
             if folder is None:
                 raise DataError(f"{name}: `images` must name the folder of the image files")
             image = inside(folder, check_text(image, f"{row.where}: image"), row.where)
@@ -184,45 +182,20 @@ def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
     )
 
 
-def read_hub_images(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
-    """Stream rows of a Hub data set whose first column holds images.
-
-    The images are copied undecoded into one file of the cache, once per revision; nothing is unpacked.
+def read_inside_images(files: Sequence[SourceFile], columns: Sequence[str], rows: Rows) -> Iterator[Row]:
+    """Stream rows of Parquet files whose first column holds images; these stay where they are.
 
     Raises:
-        DataError: as `read_hub_values`; the first column holds no images.
+        DataError: as `read_source`; the first column holds no images.
     """
-    import datasets  # large, and most sources are files
-
-    data = load_hub(source)
-    split = f"{source.repo}, split {source.split}"
-    names: list[str] = data.column_names
     image, *texts = columns
-    root_columns([image], names, split)
-    if not isinstance(data.features.get(image), datasets.Image):
-        raise DataError(f"{split}: column '{image}' holds no images; name the one that does")
-    packed = _pack(data.select_columns([image]).cast_column(image, datasets.Image(decode=False)), image)
-    for file, row in zip(packed, hub_rows(data, source, texts), strict=True):
-        yield Row(row.where, (file, *row.values))
-
-
-def _pack(data: Any, column: str) -> list[PackedImage]:
-    """Copy a column's images into one file, each behind the other; `index` lists their sizes."""
-    stem = cache_folder() / "hub-images" / fingerprint(data._fingerprint, column, len(data))
-    packed, index = stem.with_suffix(".bin"), stem.with_suffix(".json")
-    if not (index.is_file() and packed.is_file()):
-        written: list[int] = []
-        with replacing(packed) as temporary, temporary.open("wb") as file:
-            for record in data:
-                raw = record[column]["bytes"]
-                written.append(file.write(Path(record[column]["path"]).read_bytes() if raw is None else raw))
-        write_text(index, json.dumps(written))
-    sizes = json.loads(index.read_text(encoding="utf-8"))
-    starts = accumulate(sizes, initial=0)
-    return [
-        PackedImage(packed, f"row {number}", start, size)
-        for number, (start, size) in enumerate(zip(starts, sizes, strict=False), start=1)
-    ]
+    for item in read_source(files, texts, rows):
+        if not isinstance(item.file, Path) or item.file.suffix != ".parquet":
+            raise DataError(f"{item.file}: only Parquet files hold images; name a folder under `images`")
+        found = ParquetImage(item.file, image, item.number)
+        if not item.number:
+            found.read_bytes()  # the column is there and holds images
+        yield Row(item.row.where, (found, *item.row.values))
 
 
 def read_shard(path: Path, columns: CaptionColumns) -> Iterator[Row]:

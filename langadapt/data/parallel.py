@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from langadapt.data.readers import check_row_count, local_path, read_hub_values, read_values
+from langadapt.data.readers import check_row_count, extracted, read_source
 from langadapt.data.rows import (
     BlankTextError,
     Row,
@@ -22,11 +23,12 @@ from langadapt.data.rows import (
     read_aligned,
     read_aligned_lines,
 )
+from langadapt.data.sources import local_path, source_files
 from langadapt.errors import DataError
 from langadapt.files.atomic import replacing, write_text
 from langadapt.files.store import digests, fingerprint, fingerprint_of
 from langadapt.files.temporary import temporary_texts
-from langadapt.recipes.data import AlignedFiles, HubSource, ParallelRecipe, TableFiles
+from langadapt.recipes.data import AlignedFiles, DownloadSource, ParallelRecipe, Rows, TableFiles
 from langadapt.recipes.find import RecipeFile
 
 UNCHECKED = "unchecked"
@@ -119,16 +121,20 @@ def parallel_rows(found: RecipeFile[ParallelRecipe], *, blank_lines: bool = Fals
         found: the recipe and where it lies.
         blank_lines: take blank lines of aligned files for rows instead of stopping at them.
     """
-    source = found.recipe.source
-    columns = (found.recipe.columns.english, found.recipe.columns.target)
-    if isinstance(source, HubSource):
-        yield from read_hub_values(source, columns)
-    elif isinstance(source, AlignedFiles):
+    source, columns = found.recipe.source, found.recipe.columns
+    if isinstance(source, AlignedFiles | DownloadSource) and source.english and source.target:
+        blank_lines = blank_lines or found.recipe.blank_rows == "skip"
         read = read_aligned_lines if blank_lines else read_aligned
-        yield from read(local_path(found, source.english), local_path(found, source.target))
-    else:
-        for name in source.paths:
-            yield from read_values(local_path(found, name), columns)
+        english, target = source_files(found, source, (source.english, source.target))
+        yield from islice(read(english, target), source.max_rows)
+        return
+    names = source.paths if isinstance(source, TableFiles) else None
+    files = source_files(found, source, names)
+    wanted = (columns.english, columns.target)
+    rows: Rows = Rows() if isinstance(source, AlignedFiles) else source
+    if rows.where:
+        files, wanted, rows = [extracted(found, files, rows)], ("english", "target"), Rows()
+    yield from (item.row for item in read_source(files, wanted, rows))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,16 @@
-"""From a source to rows: tables, aligned files and Hub data sets, streamed, with line numbers for errors."""
+"""From files to rows: tables, streamed, with line numbers for errors."""
 
 import csv
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from langadapt.data.rows import (
     Row,
@@ -17,28 +20,29 @@ from langadapt.data.rows import (
     reach,
     read_lines,
     read_parquet,
-    root_columns,
 )
-from langadapt.errors import DataError, MissingDataError
-from langadapt.files.fetch import with_backoff, without_token
-from langadapt.recipes.data import DataCard, HubSource, PairsRecipe, ParallelRecipe
+from langadapt.data.sources import SourceFile
+from langadapt.errors import DataError
+from langadapt.files.atomic import replacing
+from langadapt.files.fetch import one_line
+from langadapt.files.store import cache_folder, fingerprint
+from langadapt.recipes.data import PairsRecipe, ParallelRecipe, Rows
 from langadapt.recipes.find import RecipeFile
 
-D = TypeVar("D", bound=DataCard)
 T = TypeVar("T")
-VARIABLE = "LANGADAPT_DATA"
+_ROWS_PER_GROUP = 10_000
 _KINDS = (".tsv", ".csv", ".jsonl", ".parquet")
 _LONGEST_NAME = 255
 
 
-def read_table(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def read_table(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
     """Stream text columns of a table; every value is a text that is not blank.
 
     Text formats go through the standard library, not through `datasets`, because an error must name the
     file's own line and no second copy of the file should land in a cache.
 
     Args:
-        path: .tsv (tabs, no quoting at all), .csv (standard quoting), .jsonl, each also .gz or .zst, or
+        path: .tsv (tabs, no quoting at all), .csv (standard quoting), .jsonl, each also .gz, .bz2 or .zst, or
             .parquet. TSV and CSV start with a line of column names.
         columns: names; in JSON Lines and Parquet a dotted name reaches into nested values.
 
@@ -50,7 +54,7 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[Row]:
         yield check_texts(row, columns)
 
 
-def read_values(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def read_values(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
     """Like `read_table`, with values of any type as they are (JSON Lines, Parquet)."""
     empty = True
     for row in _reader(path)(path, columns):
@@ -60,7 +64,7 @@ def read_values(path: Path, columns: Sequence[str]) -> Iterator[Row]:
         raise DataError(f"{path}: holds no rows; check that it was written completely")
 
 
-def column_names(path: Path) -> list[str]:
+def column_names(path: SourceFile) -> list[str]:
     """Return the names of a table's columns; of JSON Lines those of its first row.
 
     Raises:
@@ -74,21 +78,22 @@ def column_names(path: Path) -> list[str]:
     return next((cells for _, cells in _cells(path)), [])
 
 
-def _kind(path: Path) -> str:
-    name = path.name.lower().removesuffix(".gz").removesuffix(".zst")
+def _kind(path: SourceFile) -> str:
+    name = path.name.lower().removesuffix(".gz").removesuffix(".bz2").removesuffix(".zst")
     kind = Path(name).suffix
     if kind not in _KINDS or (kind == ".parquet" and name != path.name.lower()):
         raise DataError(
-            f"{path}: unknown kind of table; expected {', '.join(_KINDS)} (the first three also .gz, .zst)"
+            f"{path}: unknown kind of table; expected {', '.join(_KINDS)} "
+            "(the first three also .gz, .bz2, .zst)"
         )
     return kind
 
 
-def _reader(path: Path) -> Callable[[Path, Sequence[str]], Iterator[Row]]:
+def _reader(path: SourceFile) -> Callable[[SourceFile, Sequence[str]], Iterator[Row]]:
     return {".jsonl": _read_jsonl, ".parquet": read_parquet}.get(_kind(path), _read_delimited)
 
 
-def _read_delimited(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _read_delimited(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
     lines = _cells(path)
     header = next(lines, (0, []))[1]
     if not header:
@@ -115,7 +120,7 @@ def _read_delimited(path: Path, columns: Sequence[str]) -> Iterator[Row]:
 
 
 def _without_blank_end(
-    path: Path, lines: Iterable[tuple[int, T]], blank: Callable[[T], bool]
+    path: SourceFile, lines: Iterable[tuple[int, T]], blank: Callable[[T], bool]
 ) -> Iterator[tuple[int, T]]:
     """Drop blank lines at the end of a file; refuse others."""
     first_blank = 0
@@ -128,7 +133,7 @@ def _without_blank_end(
         yield number, line
 
 
-def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
+def _cells(path: SourceFile) -> Iterator[tuple[int, list[str]]]:
     if _kind(path) == ".tsv":
         for line in read_lines(path):
             yield line.number, line.text.split("\t")
@@ -144,13 +149,13 @@ def _cells(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise DataError(f"{path}: line {start}: not valid CSV: {error}; check its quotes") from error
 
 
-def _read_jsonl(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def _read_jsonl(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
     for number, record in _records(path):
         where = f"{path}: line {number}"
         yield Row(where, tuple(reach(record, column, where) for column in columns))
 
 
-def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def _records(path: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
     lines = ((line.number, line.text) for line in read_lines(path))
     for number, text in _without_blank_end(path, lines, lambda text: not text.strip()):
         try:
@@ -168,126 +173,60 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, record
 
 
-def read_hub_values(source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
-    """Stream columns of one split; `datasets` fetches it once and keeps it in its own cache.
+@dataclass(frozen=True, slots=True)
+class NumberedRow:
+    """A row that a source keeps, and where it stands: `number` counts the rows of `file` from 0."""
 
-    Args:
-        source: repository (or a local folder laid out like one), config, split, revision.
-        columns: names; a dotted name reaches into nested columns: `translation.zh`.
-
-    Raises:
-        DataError: Hub out of reach, no access, no such repository, revision, config, split or column, a
-            cached copy of another revision, no rows.
-    """
-    yield from hub_rows(load_hub(source), source, columns)
+    file: SourceFile
+    number: int
+    row: Row
 
 
-def hub_rows(data: Any, source: HubSource, columns: Sequence[str]) -> Iterator[Row]:
-    """Stream columns of what `load_hub` returned."""
-    split = f"{source.repo}, split {source.split}"
-    number = 0
-    for batch in data.select_columns(root_columns(columns, data.column_names, split)).iter(batch_size=1024):
-        for values in zip(*batch.values(), strict=True):
-            number += 1
-            where = f"{split}: row {number}"
-            record = dict(zip(batch, values, strict=True))
-            yield Row(where, tuple(reach(record, column, where) for column in columns))
-    if not number:
-        raise DataError(f"{split}: holds no rows; name another split or revision")
-
-
-def load_hub(source: HubSource) -> Any:
-    """Return one split as `datasets` holds it; raise as `read_hub_values`."""
-    import datasets  # large, and most sources are files
-    from datasets.exceptions import DatasetsError
-
-    try:
-        data = with_backoff(
-            lambda: datasets.load_dataset(
-                source.repo, source.config, split=source.split, revision=source.revision
-            ),
-            what=source.repo,
-        )
-    except (DatasetsError, HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{source.repo}: {without_token(_explain(source, error))}") from None
-    _check_revision(source, data)
-    return data
-
-
-def _check_revision(source: HubSource, data: Any) -> None:
-    """Without the Hub, `datasets` falls back to its newest cached copy, whatever revision was asked for."""
-    if source.revision is None or Path(source.repo).is_dir():
-        return
-    folders = {part for item in data.cache_files for part in Path(item["filename"]).parts}
-    if folders and source.revision not in folders:
-        raise DataError(
-            f"{source.repo}: the Hub is out of reach and the cache holds another revision than "
-            f"{source.revision}; connect once to fetch it"
-        )
-
-
-def _explain(source: HubSource, error: Exception) -> str:
-    text, page = str(error), f"https://huggingface.co/datasets/{source.repo}"
-    reason = next((line.strip() for line in text.splitlines() if line.strip()), "no reason given").rstrip(".")
-    chain: list[BaseException] = [error]
-    while cause := chain[-1].__cause__:
-        chain.append(cause)
-    status = next((item.response.status_code for item in chain if isinstance(item, HfHubHTTPError)), None)
-    if "gated" in text or status in (401, 403):
-        return f"access is restricted; accept its terms at {page}, then run `hf auth login`"
-    if "Revision" in text and "doesn't exist" in text:
-        return f"no revision {source.revision}; {page}/commits/main lists them"
-    if "doesn't exist on the Hub" in text:
-        return f"not on the Hub, or private; check the name at {page}, for a private one run `hf auth login`"
-    if "BuilderConfig" in text or "Config name is missing" in text:
-        return f"no config '{source.config}'; {reason}"
-    if "Unknown split" in text or "Bad split" in text:
-        return f"no split '{source.split}'; {reason}"
-    if "scripts are no longer supported" in text:
-        return "is a loading script, and none is run; use a copy of it in Parquet, JSON Lines or CSV"
-    unreachable = (ConnectionError, OfflineModeIsEnabled, HfHubHTTPError)
-    if "LocalEntryNotFoundError" in text or any(isinstance(item, unreachable) for item in chain):
-        return (
-            f"the Hub is out of reach ({reason:.120}) and no copy is in the cache; check the connection, "
-            "HF_ENDPOINT and HF_HUB_OFFLINE"
-        )
-    return f"cannot be read ({reason}); look at {page}"
-
-
-def local_path(found: RecipeFile[D], name: str) -> Path:
-    """Return the file or folder that a recipe names.
-
-    Args:
-        found: the recipe and where it lies.
-        name: as written in the recipe. A relative name starts at the recipe's folder, for a shipped recipe at
-            `$LANGADAPT_DATA/<recipe name>`; `../other/file` shares the files of another recipe.
+def read_source(files: Iterable[SourceFile], columns: Sequence[str], rows: Rows) -> Iterator[NumberedRow]:
+    """Stream the rows of tables that a source keeps, with values of any type.
 
     Raises:
-        MissingDataError: it is not there; says how to get it.
+        DataError: as `read_values`; no row is kept.
     """
-    try:
-        return _local_path(found, name)
-    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, nobody's home
-        raise DataError(f"{found.path}: '{name:.80}' cannot be a file's name: {error}; correct it") from error
+    kept = 0
+    for file in files:
+        for number, row in enumerate(read_values(file, [*columns, *rows.where])):
+            if all(map(_holds, row.values[len(columns) :], rows.where.values())):
+                kept += 1
+                yield NumberedRow(file, number, Row(row.where, row.values[: len(columns)]))
+                if kept == rows.max_rows:
+                    return
+    if not kept:
+        raise DataError(f"no row has {rows.where}; there is none of this language, or the layout has changed")
 
 
-def _local_path(found: RecipeFile[D], name: str) -> Path:
-    written = Path(name).expanduser()
-    if not found.shipped or written.is_absolute():
-        path = found.folder / written
-        if not path.exists():
-            way_in = _way_in(found.recipe, str(found.folder))
-            raise MissingDataError(f"{path}: no such file or folder; {way_in}")
+def _holds(value: Any, wanted: str) -> bool:
+    if isinstance(value, list):
+        return any(isinstance(pair, list) and len(pair) == 2 and pair[0] == wanted for pair in value)
+    return str(value) == wanted
+
+
+def extracted(found: RecipeFile[ParallelRecipe], files: Sequence[SourceFile], rows: Rows) -> Path:
+    """Copy the English and target texts of kept rows, once, into a Parquet file of the cache.
+
+    What is chosen from many languages need not be searched for again. Memory does not grow with the rows.
+    """
+    columns = (found.recipe.columns.english, found.recipe.columns.target)
+    paths = [file if isinstance(file, Path) else file.archive for file in files]
+    stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    key = fingerprint(rows.model_dump_json(), columns, stamps)
+    path = cache_folder() / "extracts" / f"{found.recipe.name}-{key}.parquet"
+    if path.is_file():
         return path
-    wanted = Path(os.path.normpath(Path(found.recipe.name) / written))
-    way_in = _way_in(found.recipe, f"{VARIABLE} as {wanted.parts[0]}/")
-    root = os.environ.get(VARIABLE)
-    if not root:
-        hint = f"`export {VARIABLE}=/folder/of/your/data` sets it"
-        raise MissingDataError(f"{found.recipe.name}: {VARIABLE} is not set; {hint}; {way_in}")
-    path = Path(root).expanduser() / wanted
-    if not path.exists():
-        raise MissingDataError(f"{path}: no such file or folder; {way_in}")
+    schema = pa.schema({"english": pa.string(), "target": pa.string()})
+    with replacing(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        kept = read_source(files, columns, rows)
+        while batch := list(islice(kept, _ROWS_PER_GROUP)):
+            try:
+                sides = zip(*(item.row.values for item in batch), strict=True)
+                writer.write_table(pa.table([pa.array(side, pa.string()) for side in sides], schema=schema))
+            except pa.ArrowException as error:
+                raise DataError(f"{batch[0].row.where} and on: not texts: {one_line(error)}") from error
     return path
 
 
@@ -328,12 +267,3 @@ def inside(folder: Path, name: str, where: str) -> Path:
         way_out = "name the folder that holds all images, or correct the name"
         raise DataError(f"{where}: '{name:.80}' leads out of {folder}; {way_out}")
     return path
-
-
-def _way_in(card: DataCard, folder: str) -> str:
-    if card.access == "request":
-        return f"{card.title} must be requested at {card.homepage}; put its folder into {folder}"
-    fetch = f"fetch {card.title} from {card.homepage}" if card.homepage else f"fetch {card.title}"
-    if card.access == "gated":
-        fetch = f"accept the terms of {card.title} at {card.homepage}, fetch it"
-    return f"{fetch} and put its folder into {folder}"

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.data.images import file_identity
-from langadapt.data.readers import column_names, file_title, inside, local_path
-from langadapt.data.retrieval_formats import READERS, Caption, CaptionFiles
+from langadapt.data.images import ImageFile, file_identity
+from langadapt.data.readers import column_names, file_title, inside
+from langadapt.data.retrieval_formats import READERS, Caption, CaptionFiles, inside_images
+from langadapt.data.sources import fetch_photos, local_path, source_files
 from langadapt.errors import DataError
 from langadapt.recipes.data import CaptionColumns, RetrievalRecipe
 from langadapt.recipes.find import RecipeFile
@@ -33,7 +34,7 @@ class RetrievalSet:
 
     name: str
     language: str
-    images: tuple[Path, ...] | None
+    images: tuple[ImageFile, ...] | None
     """Image files; None for an image-free set."""
     texts: tuple[str, ...]
     image_of_text: NDArray[np.int64]
@@ -97,7 +98,7 @@ def load_retrieval(found: RecipeFile[RetrievalRecipe]) -> RetrievalSet:
         ceiling,
         name=recipe.name,
         language=recipe.language,
-        folder=None if recipe.images is None else local_path(found, recipe.images),
+        folder=_images(found, files, captions),
         which_captions=recipe.which_captions,
     )
     counts = {"captions": len(loaded.texts), "images": None if loaded.images is None else len(loaded.images)}
@@ -110,6 +111,25 @@ def load_retrieval(found: RecipeFile[RetrievalRecipe]) -> RetrievalSet:
                 f"expected_{what}"
             )
     return loaded
+
+
+def _images(
+    found: RecipeFile[RetrievalRecipe], files: CaptionFiles, captions: Sequence[Caption]
+) -> Path | Mapping[str, ImageFile] | None:
+    place = found.recipe.images
+    if place is None:
+        return None
+    if files.inside:
+        return inside_images(files)
+    if not place.startswith(("http://", "https://")):
+        return local_path(found, place)
+    return fetch_photos(found, place, sorted({_in_split(item.image) for item in captions}))
+
+
+def _in_split(image: str) -> str:
+    """COCO keeps each photo in the folder of its split: `train2014/COCO_train2014_000000000009.jpg`."""
+    split = _COCO_SPLIT.match(image)
+    return f"{split[1]}/{image}" if split else image
 
 
 def load_captions(found: RecipeFile[RetrievalRecipe]) -> tuple[list[str], list[str]]:
@@ -127,12 +147,14 @@ def load_captions(found: RecipeFile[RetrievalRecipe]) -> tuple[list[str], list[s
 
 def _caption_files(found: RecipeFile[RetrievalRecipe]) -> CaptionFiles:
     recipe = found.recipe
+    names = () if recipe.image_names is None else (recipe.image_names,)
     return CaptionFiles(
-        captions=tuple(local_path(found, name) for name in recipe.captions),
+        captions=tuple(source_files(found, recipe.source, recipe.captions)),
         language=recipe.language,
-        image_names=None if recipe.image_names is None else local_path(found, recipe.image_names),
+        image_names=next(iter(source_files(found, recipe.source, names)), None) if names else None,
         columns=recipe.columns,
         image_free=recipe.images is None,
+        inside=recipe.images == "inside",
     )
 
 
@@ -183,7 +205,7 @@ def _english_captions(found: RecipeFile[RetrievalRecipe], files: CaptionFiles) -
     recipe = found.recipe
     if not recipe.english:
         return None
-    paths = tuple(local_path(found, name) for name in recipe.english)
+    paths = tuple(source_files(found, recipe.source, recipe.english))
     columns = recipe.columns.model_copy(update={"english": None})
     return list(READERS[recipe.format](replace(files, captions=paths, language="en", columns=columns)))
 
@@ -201,7 +223,7 @@ def assemble(
     *,
     name: str,
     language: str,
-    folder: Path | None,
+    folder: Path | Mapping[str, ImageFile] | None,
     which_captions: Literal["all", "first"],
 ) -> RetrievalSet:
     """Put captions together with their images.
@@ -212,8 +234,8 @@ def assemble(
             of each caption, where all are known.
         name: of the set.
         language: code of the captions' language.
-        folder: of the images, flat or with COCO's `train2014/` and `val2014/` inside; None makes an
-            image-free set.
+        folder: of the images, flat or with COCO's `train2014/` and `val2014/` inside, or the images by name;
+            None makes an image-free set.
         which_captions: all, or the first one of each image, on both sides.
 
     Raises:
@@ -226,7 +248,7 @@ def assemble(
                 "English column (table) or the English file of the same lines (lines, xtd10, multi30k)"
             )
         captions, ceiling = [replace(item, image=item.english or "") for item in captions], None
-    else:
+    elif isinstance(folder, Path):
         captions, ceiling = _with_one_name_each(captions, ceiling, folder, name)
     names = list(dict.fromkeys(item.image for item in captions))
     if which_captions == "first":
@@ -242,7 +264,7 @@ def assemble(
     return RetrievalSet(
         name=name,
         language=language,
-        images=None if folder is None else _image_files(name, folder, names),
+        images=_image_files(name, folder, names),
         texts=tuple(item.text for item in captions),
         image_of_text=_numbered(numbers[item.image] for item in captions),
         english=tuple(item.english or "" for item in captions) if known else None,
@@ -273,8 +295,7 @@ def _with_one_name_each(
 def _image_path(folder: Path, image: str) -> Path:
     """Return an image's file, which in COCO's own layout lies in the folder of its split."""
     image = os.path.normpath(image)
-    path, split = folder / image, _COCO_SPLIT.match(image)
-    nested = folder / split[1] / image if split else path
+    path, nested = folder / image, folder / _in_split(image)
     return nested if not os.path.isfile(path) and os.path.isfile(nested) else path
 
 
@@ -295,7 +316,11 @@ def _check_covered(name: str, names: Sequence[str], ceiling: Sequence[Caption]) 
         )
 
 
-def _image_files(name: str, folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
+def _image_files(
+    name: str, folder: Path | Mapping[str, ImageFile] | None, names: Sequence[str]
+) -> tuple[ImageFile, ...] | None:
+    if not isinstance(folder, Path):
+        return None if folder is None else tuple(folder[image] for image in names)
     paths = [_image_path(folder, image) for image in names]
     missing = [path for path in paths if not path.is_file()]
     if missing:

@@ -5,8 +5,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from langadapt.data.images import ParquetImage
 from langadapt.data.readers import column_names, read_values
-from langadapt.data.rows import caption_pairs, check_text, reach, read_lines
+from langadapt.data.rows import (
+    caption_pairs,
+    check_text,
+    parquet_columns,
+    reach,
+    read_lines,
+    root_columns,
+)
+from langadapt.data.sources import SourceFile
 from langadapt.errors import DataError
 from langadapt.recipes.data import CaptionColumns
 
@@ -24,11 +33,13 @@ class Caption:
 class CaptionFiles:
     """Where captions lie and what a format must know to read them."""
 
-    captions: tuple[Path, ...]
+    captions: tuple[SourceFile, ...]
     language: str
-    image_names: Path | None = None
+    image_names: SourceFile | None = None
     columns: CaptionColumns = field(default_factory=CaptionColumns)
     image_free: bool = False
+    inside: bool = False
+    """The tables hold the images; a row without a name for its image is one image."""
 
 
 def read_captions_by_line(files: CaptionFiles) -> Iterator[Caption]:
@@ -110,13 +121,36 @@ def read_table_captions(files: CaptionFiles) -> Iterator[Caption]:
     """
     columns = files.columns
     # Without images the caption column stands for the image column, which nobody reads.
-    asked = [columns.caption if files.image_free else columns.image, columns.caption]
+    name = columns.caption if files.image_free else columns.name if files.inside else columns.image
+    asked = [name or columns.caption, columns.caption]
     asked += [columns.english] if columns.english is not None else []
     for path in files.captions:
-        for row in read_values(path, asked):
-            image = "" if files.image_free else check_text(row.values[0], f"{row.where}: {columns.image}")
+        for number, row in enumerate(read_values(path, asked)):
+            if files.image_free:
+                image = ""
+            elif name is None:
+                image = f"{path.name}: row {number + 1}"
+            else:
+                image = (
+                    str(row.values[0]) if files.inside else check_text(row.values[0], f"{row.where}: {name}")
+                )
             for text, english in caption_pairs(row, columns.caption, columns.english):
                 yield Caption(image, text, english)
+
+
+def inside_images(files: CaptionFiles) -> dict[str, ParquetImage]:
+    """Return the images that tables hold, by the names that `read_table_captions` gives them."""
+    images: dict[str, ParquetImage] = {}
+    columns = files.columns
+    for path in files.captions:
+        if not isinstance(path, Path) or path.suffix != ".parquet":
+            raise DataError(f"{path}: only Parquet files hold images; name their folder under `images`")
+        root_columns([columns.image], parquet_columns(path), str(path))
+        asked = columns.name or columns.caption
+        for number, row in enumerate(read_values(path, [asked])):
+            name = f"{path.name}: row {number + 1}" if columns.name is None else str(row.values[0])
+            images.setdefault(name, ParquetImage(path, columns.image, number))
+    return images
 
 
 def read_crossmodal_captions(files: CaptionFiles) -> Iterator[Caption]:
@@ -158,7 +192,7 @@ READERS: dict[str, Callable[[CaptionFiles], Iterator[Caption]]] = {
 """Reader of each `format` that a retrieval recipe may name."""
 
 
-def _caption_lines(path: Path) -> list[str]:
+def _caption_lines(path: SourceFile) -> list[str]:
     return [check_text(line.text, f"{path}: line {line.number}").strip() for line in read_lines(path)]
 
 
@@ -179,7 +213,7 @@ def _untagged(caption: str) -> str:
     return _SPACE_IN_CHINESE.sub("", " ".join(plain))
 
 
-def read_names(path: Path) -> Iterator[str]:
+def read_names(path: SourceFile) -> Iterator[str]:
     """Read image names or ids, one per line; `name.jpg#123` loses what follows `#`.
 
     Raises:

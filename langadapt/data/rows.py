@@ -1,5 +1,6 @@
 """One row of a file: streamed with its position for errors, and checks of its values."""
 
+import bz2
 import codecs
 import difflib
 import gzip
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
+from langadapt.data.sources import SourceFile
 from langadapt.errors import DataError
 
 
@@ -93,14 +95,19 @@ def _texts(row: Row, index: int, column: str) -> list[str]:
 def reach(record: Mapping[str, Any], column: str, where: str) -> Any:
     """Return the value of a column; a dotted name that is no column itself reaches into nested mappings.
 
+    In a list of [key, text] pairs it finds the key's text, or None.
+
     Raises:
         DataError: no such column; those that exist are listed.
     """
     if column in record:
         return record[column]
     head, dot, rest = column.partition(".")
-    if dot and isinstance(record.get(head), Mapping):
-        return reach(record[head], rest, f"{where}: {head}")
+    value = record.get(head)
+    if dot and isinstance(value, Mapping):
+        return reach(value, rest, f"{where}: {head}")
+    if dot and isinstance(value, list):  # pairs of key and text
+        return next((pair[1] for pair in value if isinstance(pair, list) and pair[:1] == [rest]), None)
     raise missing_column(column, list(record), where)
 
 
@@ -141,14 +148,14 @@ class Line:
     text: str
 
 
-def read_lines(path: Path) -> Iterator[Line]:
+def read_lines(path: SourceFile) -> Iterator[Line]:
     """Stream the lines of a text file.
 
     A byte order mark and the carriage return of CRLF are removed. Only line feeds end a line: U+2028, U+0085
     and vertical tabs are text, because an aligned file that is cut there loses its alignment.
 
     Args:
-        path: text file, also .gz or .zst.
+        path: text file, also .gz, .bz2 or .zst.
 
     Raises:
         DataError: no such file, a folder, no permission, damaged compression, a byte that is not UTF-8.
@@ -161,6 +168,8 @@ def read_lines(path: Path) -> Iterator[Line]:
             f"{path}: compressed data are damaged or cut off ({error}); fetch it again"
         ) from error
     except OSError as error:
+        if path.suffix.lower() == ".bz2" and error.errno is None:
+            raise DataError(f"{path}: compressed data are damaged ({error}); fetch it again") from error
         raise unreadable(path, error) from error
 
 
@@ -175,10 +184,13 @@ def unreadable(path: object, error: OSError) -> DataError:
     return DataError(f"{path}: cannot be read: {error.strerror or error}; check the disk and the name")
 
 
-def _raw_lines(path: Path) -> Iterator[bytes]:
+def _raw_lines(path: SourceFile) -> Iterator[bytes]:
     with path.open("rb") as packed:
         if path.suffix.lower() == ".gz":
             with gzip.open(packed) as unpacked:
+                yield from unpacked
+        elif path.suffix.lower() == ".bz2":
+            with bz2.open(packed) as unpacked:
                 yield from unpacked
         elif path.suffix.lower() == ".zst":
             rest = b""
@@ -205,7 +217,7 @@ def _unzstd(packed: IO[bytes]) -> Iterator[bytes]:
         raise EOFError("ends inside a zstd frame")
 
 
-def _decode(path: Path, number: int, raw: bytes) -> str:
+def _decode(path: SourceFile, number: int, raw: bytes) -> str:
     body = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
     try:
         text = body.decode("utf-8")
@@ -219,7 +231,7 @@ def _decode(path: Path, number: int, raw: bytes) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def read_aligned(english: Path, target: Path) -> Iterator[Row]:
+def read_aligned(english: SourceFile, target: SourceFile) -> Iterator[Row]:
     """Stream line pairs of two files, English first; each file may also be .gz or .zst.
 
     Raises:
@@ -232,7 +244,7 @@ def read_aligned(english: Path, target: Path) -> Iterator[Row]:
         yield row
 
 
-def read_aligned_lines(english: Path, target: Path) -> Iterator[Row]:
+def read_aligned_lines(english: SourceFile, target: SourceFile) -> Iterator[Row]:
     """Like `read_aligned`, blank lines as they are."""
     number = 0
     for left, right in zip_longest(read_lines(english), read_lines(target)):
@@ -245,7 +257,7 @@ def read_aligned_lines(english: Path, target: Path) -> Iterator[Row]:
         raise DataError(f"{names}: hold no lines; check that they were written completely")
 
 
-def _unequal(english: Path, target: Path) -> DataError:
+def _unequal(english: SourceFile, target: SourceFile) -> DataError:
     counts = [sum(1 for _ in read_lines(path)) for path in (english, target)]
     return DataError(
         f"{english} has {counts[0]} lines, {target} has {counts[1]}: they do not correspond; "
@@ -262,7 +274,7 @@ def contamination_metadata(path: Path) -> dict[str, Any] | None:
     Raises:
         DataError: unreadable file, or something else under that name.
     """
-    with _opened(path) as file:
+    with opened_parquet(path) as file:
         written = (file.schema_arrow.metadata or {}).get(CONTAMINATION_KEY)
     if written is None:
         return None
@@ -275,19 +287,19 @@ def contamination_metadata(path: Path) -> dict[str, Any] | None:
         ) from error
 
 
-def parquet_columns(path: Path) -> list[str]:
+def parquet_columns(path: SourceFile) -> list[str]:
     """Return the names of the outermost columns."""
-    with _opened(path) as file:
+    with opened_parquet(path) as file:
         return [str(name) for name in file.schema_arrow.names]
 
 
-def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+def read_parquet(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
     """Stream columns of any type; a dotted name reaches into nested ones.
 
     Raises:
         DataError: unreadable or damaged file, wrong column.
     """
-    with _opened(path) as file:
+    with opened_parquet(path) as file:
         names = [str(name) for name in file.schema_arrow.names]
         roots = root_columns(columns, names, str(path))
         number = 0
@@ -299,7 +311,8 @@ def read_parquet(path: Path, columns: Sequence[str]) -> Iterator[Row]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[pq.ParquetFile]:
+def opened_parquet(path: SourceFile) -> Iterator[pq.ParquetFile]:
+    """Open a Parquet file; raise a DataError where it is unreadable or damaged."""
     try:
         raw = path.open("rb")
     except OSError as error:

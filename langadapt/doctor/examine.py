@@ -20,7 +20,7 @@ from langadapt.data.readers import read_table
 from langadapt.data.tokens import Tokens
 from langadapt.doctor.coverage import examine_candidates
 from langadapt.doctor.verdict import Estimate, Findings, Licences, Pairs
-from langadapt.errors import DataError, MissingDataError, ModelError, Progress, Report
+from langadapt.errors import MissingDataError, ModelError, Progress, Report
 from langadapt.files.store import cache_folder
 from langadapt.files.temporary import take_texts
 from langadapt.hub.licences import licence_sum, objections
@@ -38,7 +38,6 @@ from langadapt.models.load import device_name
 from langadapt.models.new_pieces import extend_text_model, learn_vocabulary
 from langadapt.models.trainable import TrainableTower
 from langadapt.recipes import (
-    HubSource,
     LanguageRecipe,
     ModelRef,
     ParallelRecipe,
@@ -83,10 +82,7 @@ def examine(
         try:
             next(iter(parallel_rows(corpus)))
             here.append(corpus)
-        except DataError as error:
-            # A local file that is there and wrong is for the user to mend; a Hub out of reach is a finding.
-            if not isinstance(error, MissingDataError) and not isinstance(corpus.recipe.source, HubSource):
-                raise
+        except MissingDataError as error:  # what is here and wrong is for the user to mend
             missing.append(str(error))
     captions, missing_tests = test_captions(recipe_file)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,18 +1,23 @@
-"""Retry and verify Hub downloads."""
+"""Downloads: retried, continued where they stopped, verified."""
 
 import hashlib
 import json
+import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from huggingface_hub import get_token
+from filelock import FileLock
+from huggingface_hub import constants, get_session, get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
+from huggingface_hub.utils import tqdm
 
 from langadapt.errors import LangadaptWarning
-from langadapt.files.atomic import write_text
+from langadapt.files.atomic import replacing, write_text
 from langadapt.files.store import cache_folder
 
 T = TypeVar("T")
@@ -20,11 +25,115 @@ T = TypeVar("T")
 _TRIES = 5
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 60.0
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
+_TIMEOUT_SECONDS = 60.0
+_BLOCK_BYTES = 1 << 20
 _SHA256_DIGITS, _GIT_DIGITS = 64, 40
 
 
 class WrongHashError(OSError):
     """A fetched file is not the one that its hash names."""
+
+
+class NotTheFileError(OSError):
+    """A server answers with something else than the file."""
+
+
+_local_only: ContextVar[bool] = ContextVar("local_only", default=False)
+
+
+@contextmanager
+def local_only() -> Iterator[None]:
+    """While inside, nothing is downloaded: what is not on this machine is missing."""
+    token = _local_only.set(True)
+    try:
+        yield
+    finally:
+        _local_only.reset(token)
+
+
+def is_offline() -> bool:
+    """Whether nothing may be downloaded: `local_only`, `--offline` or HF_HUB_OFFLINE."""
+    return _local_only.get() or bool(constants.HF_HUB_OFFLINE)
+
+
+def download(
+    url: str, path: Path, *, sha256: str | None = None, announce: Callable[[int], None] = lambda size: None
+) -> None:
+    """Download a file; a part that an earlier try left is continued.
+
+    The file gets its name when it is complete and has its checksum. Two processes do not fetch it at once.
+
+    Args:
+        url: of the file.
+        path: where it goes; its folder is made.
+        sha256: hex digits, where they are known.
+        announce: told the number of bytes (0 where the server does not say) before the first one is read.
+
+    Raises:
+        HTTPError: the server refuses it, or the connection was cut each time.
+        WrongHashError: it is not the file that the checksum names; nothing of it is kept.
+        NotTheFileError: a page in HTML came instead of it.
+        OSError: as the system says: a full disk, no permission.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.part")
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if path.is_file():
+            return
+        with_backoff(lambda: _continue(url, part, announce), what=path.name)
+        with part.open("rb") as file:
+            if sha256 and hashlib.file_digest(file, "sha256").hexdigest() != sha256:
+                part.unlink()
+                raise WrongHashError("its SHA-256 is another one than the recipe's; it was thrown away")
+        os.replace(part, path)
+
+
+def download_small(url: str, path: Path) -> None:
+    """Download a file of some megabytes at most, without a lock; raise as `download`."""
+
+    def get() -> None:
+        response = get_session().get(url, timeout=_TIMEOUT_SECONDS)
+        response.raise_for_status()
+        _refuse_html(response.headers, response.content[:64])
+        with replacing(path) as temporary:
+            temporary.write_bytes(response.content)
+
+    with_backoff(get, what=path.name)
+
+
+def _continue(url: str, part: Path, announce: Callable[[int], None]) -> None:
+    """Read what is missing of a file. The server's mark of the version tells whether the old part fits."""
+    mark = part.with_name(f"{part.name}.etag")
+    done = part.stat().st_size if part.is_file() and mark.is_file() else 0
+    headers = {"Accept-Encoding": "identity"}
+    if done:
+        headers |= {"Range": f"bytes={done}-", "If-Range": mark.read_text("utf-8")}
+    with get_session().stream("GET", url, headers=headers, timeout=_TIMEOUT_SECONDS) as response:
+        if response.status_code == 416:  # the part is as long as the file
+            return
+        response.raise_for_status()
+        _refuse_html(response.headers, b"")
+        if response.status_code != 206:
+            done = 0
+            mark.unlink(missing_ok=True)
+            if etag := response.headers.get("ETag", ""):
+                write_text(mark, etag)
+        size = done + int(response.headers.get("Content-Length", 0))
+        announce(size)
+        bar: Any = tqdm(total=size or None, initial=done, unit="B", unit_scale=True, desc=part.name[1:-5])  # type: ignore[no-untyped-call]
+        with bar, part.open("ab" if done else "wb") as file:
+            for number, block in enumerate(response.iter_bytes(_BLOCK_BYTES)):
+                if not number and not done:
+                    _refuse_html(response.headers, block[:64])
+                file.write(block)
+                bar.update(len(block))
+    mark.unlink(missing_ok=True)
+
+
+def _refuse_html(headers: Mapping[str, str], start: bytes) -> None:
+    page = start.lstrip().lower().startswith((b"<!doctype html", b"<html"))
+    if page or headers.get("Content-Type", "").lower().startswith("text/html"):
+        raise NotTheFileError("a page in HTML came instead of the file: a proxy or a login page answers")
 
 
 def with_backoff(call: Callable[[], T], *, what: str) -> T:
@@ -54,7 +163,7 @@ def with_backoff(call: Callable[[], T], *, what: str) -> T:
 
 
 def fetch_verified(download: Callable[[], str], *, what: str) -> Path:
-    """Download a snapshot and verify its files by their hashes; retry as `with_backoff`.
+    """Download a snapshot, or one file of it, and verify it by its hashes; retry as `with_backoff`.
 
     Raises:
         WrongHashError: a file was wrong each time.
@@ -62,7 +171,7 @@ def fetch_verified(download: Callable[[], str], *, what: str) -> Path:
 
     def fetch() -> Path:
         folder = Path(download())
-        for path in sorted(folder.rglob("*")):
+        for path in sorted(folder.rglob("*")) if folder.is_dir() else [folder]:
             if path.is_symlink() and path.is_file():
                 _verify(path)
         return folder
@@ -116,7 +225,7 @@ def _passing_reason(error: BaseException) -> str | None:
             return str(cause)
         status = getattr(getattr(cause, "response", None), "status_code", None)
         if status in _BUSY:
-            return f"the Hub answers {status}"
+            return f"the server answers {status}"
         if status is not None:
             return None  # an answer that stays the same
         if isinstance(cause, HTTPError) and not isinstance(cause, HfHubHTTPError):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from huggingface_hub.errors import (
 
 from langadapt.errors import LangadaptError
 from langadapt.files.fetch import one_line
-from langadapt.recipes import DataCard, HubSource, LanguageRecipe, ModelRef, PairsRecipe, ParallelRecipe
+from langadapt.recipes import DataCard, HubSource, LanguageRecipe, ModelRef, RetrievalRecipe
 from langadapt.recipes.find import RecipeFile
 
 State = Literal["confirmed", "wrong", "open"]
@@ -138,7 +139,7 @@ def _model_facts(key: str, model: ModelRef, folder: Path, look: Lookup) -> Itera
 
 
 def _data_facts(card: DataCard, folder: Path, look: Lookup) -> Iterator[Fact]:
-    source = card.source if isinstance(card, ParallelRecipe | PairsRecipe) else None
+    source = getattr(card, "source", None)
     if not isinstance(source, HubSource):
         where = card.homepage or "where they came from"
         yield _fact("source", "files", None, f"not on the Hub; look at {where}")
@@ -149,6 +150,12 @@ def _data_facts(card: DataCard, folder: Path, look: Lookup) -> Iterator[Fact]:
     facts = look("dataset", source.repo, source.revision)
     yield from _repository("source.", "data set", source, facts)
     if facts.readable:
+        names = source.files
+        if isinstance(card, RetrievalRecipe):
+            names = (*card.captions, *card.english)
+        for glob in names:
+            there = any(fnmatch(file, glob) for file in facts.files)
+            yield _fact("source.files", glob, there, f"it holds {_some(facts.files)}")
         yield from _rows(card, source, facts)
         yield _licence("", source.repo, card, facts)
 

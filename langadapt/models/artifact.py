@@ -21,8 +21,22 @@ from langadapt.files.atomic import is_sealed, sealed, write_tensors, write_text
 from langadapt.files.fetch import WrongHashError, fetch_verified, one_line
 from langadapt.models.load import ResolvedModel, device_name
 from langadapt.models.vocabulary import Vocabulary
+<<<<<<< HEAD
 from langadapt.recipes import AlignedFiles, HubSource, LanguageRecipe, ModelRef, PairsRecipe, ParallelRecipe
 from langadapt.recipes.yaml import dump_recipe, parse, read_yaml
+=======
+from langadapt.recipes import (
+    DataCard,
+    DownloadSource,
+    HubSource,
+    LanguageRecipe,
+    TableFiles,
+    TarShards,
+    dump_recipe,
+)
+from langadapt.recipes.data import Source
+from langadapt.recipes.yaml import parse, read_yaml
+>>>>>>> edc5f60 (Data that fetch themselves: Hub files read directly, downloads resumed and verified, for every kind of recipe)
 
 FORMAT_VERSION = 3
 
@@ -111,7 +125,9 @@ def data_source(recipe: ParallelRecipe | PairsRecipe, *, language: str) -> DataS
     source = recipe.source
     if isinstance(source, HubSource):
         parts = (source.repo, source.config, source.split, f"revision {source.revision or 'main'}")
-        origin = ", ".join(part for part in parts if part)
+        origin = ", ".join(part for part in (*parts, *source.files) if part)
+    elif isinstance(source, DownloadSource):
+        origin = ", ".join((source.base, *source.files))
     else:
         names = (source.english, source.target) if isinstance(source, AlignedFiles) else source.paths
         origin = ", ".join(Path(name).name for name in names)

@@ -3,9 +3,11 @@
 from langadapt.recipes.data import AlignedFiles as AlignedFiles
 from langadapt.recipes.data import ClassificationRecipe as ClassificationRecipe
 from langadapt.recipes.data import DataCard as DataCard
+from langadapt.recipes.data import DownloadSource as DownloadSource
 from langadapt.recipes.data import HubSource as HubSource
 from langadapt.recipes.data import PairsRecipe as PairsRecipe
 from langadapt.recipes.data import ParallelRecipe as ParallelRecipe
+from langadapt.recipes.data import RemoteSource as RemoteSource
 from langadapt.recipes.data import RetrievalRecipe as RetrievalRecipe
 from langadapt.recipes.data import TableFiles as TableFiles
 from langadapt.recipes.data import TarShards as TarShards

@@ -67,8 +67,8 @@ class Available:
 
     @property
     def tier(self) -> Tier:
-        """`captions`: translated captions; `sentences`: at least 100,000 counted rows; `scarce`: less."""
-        if any(recipe.captions for recipe in self.parallel):
+        """`captions`: counted caption pairs; `sentences`: at least 100,000 counted rows; `scarce`: less."""
+        if any(recipe.captions and recipe.expected_rows for recipe in self.parallel):
             return "captions"
         return "sentences" if self.counted_rows >= _MANY_ROWS else "scarce"
 

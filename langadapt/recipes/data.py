@@ -7,19 +7,64 @@ from pydantic import Field, model_validator
 from langadapt.recipes.yaml import CommitHash, Spec
 
 
-class HubSource(Spec):
-    """A data set on the Hugging Face Hub."""
+class Rows(Spec):
+    """Which rows of a source's tables are read."""
+
+    where: dict[str, str] = Field(default_factory=dict)
+    """Column and value of the rows to keep: `{trg_lang: sw}`. A column that holds a list of [key, text] pairs
+    must have that key: `{captions: swh_Latn}`, whose text is then the column `captions.swh_Latn`."""
+    max_rows: Annotated[int, Field(gt=0)] | None = None
+    """Stop after so many rows."""
+
+
+class HubSource(Rows):
+    """A data set on the Hugging Face Hub; only the files that are named are fetched."""
 
     kind: Literal["hub"]
     repo: str
     revision: CommitHash | None = None
     """Full commit hash; None only together with `unverified: true`."""
+    files: tuple[str, ...] = ()
+    """Files or globs: Parquet, JSON Lines, CSV or TSV. None takes those of `config` and `split`, by the Hub's
+    usual names. A retrieval recipe names its files under `captions` and `english` instead."""
     config: str | None = None
     split: str = "train"
 
 
-class TableFiles(Spec):
-    """Local TSV, CSV, JSONL or Parquet files, each also .gz or .zst."""
+class DownloadSource(Rows):
+    """Files from a web server or from a GitHub repository at a commit."""
+
+    kind: Literal["download"]
+    url: str | None = None
+    """A folder, a file, or a zip or tar archive whose members are named below."""
+    github: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+@[0-9a-f]{40}$")] | None = None
+    """`owner/repository@commit`, instead of a URL."""
+    files: tuple[str, ...] = ()
+    """Tables below the URL; none: the URL is the table itself."""
+    english: str | None = None
+    target: str | None = None
+    """Two files below the URL whose lines correspond, instead of tables."""
+    sha256: tuple[str, ...] = ()
+    """Checksums as `sha256sum` prints them: `HEX  NAME`."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> "DownloadSource":
+        if (self.url is None) == (self.github is None):
+            raise ValueError("give url or github, one of them")
+        if (self.english is None) != (self.target is None):
+            raise ValueError("give english and target together")
+        return self
+
+    @property
+    def base(self) -> str:
+        """The URL below which the names start."""
+        if self.github is None:
+            return str(self.url)
+        return f"https://raw.githubusercontent.com/{self.github.replace('@', '/')}"
+
+
+class TableFiles(Rows):
+    """Local TSV, CSV, JSONL or Parquet files, each also .gz, .bz2 or .zst."""
 
     kind: Literal["files"]
     paths: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -27,11 +72,13 @@ class TableFiles(Spec):
 
 
 class AlignedFiles(Spec):
-    """Two plain files whose lines correspond (Moses format), each also .gz or .zst."""
+    """Two plain files whose lines correspond (Moses format), each also .gz, .bz2 or .zst."""
 
     kind: Literal["aligned"]
     english: str
     target: str
+    max_rows: Annotated[int, Field(gt=0)] | None = None
+    """Stop after so many lines."""
 
 
 class TarShards(Spec):
@@ -42,7 +89,8 @@ class TarShards(Spec):
     """Uncompressed tar files, in the order in which they are read."""
 
 
-Source = Annotated[HubSource | TableFiles | AlignedFiles, Field(discriminator="kind")]
+Source = Annotated[HubSource | DownloadSource | TableFiles | AlignedFiles, Field(discriminator="kind")]
+RemoteSource = Annotated[HubSource | DownloadSource, Field(discriminator="kind")]
 
 
 class DataCard(Spec):
@@ -58,14 +106,16 @@ class DataCard(Spec):
     """Where the licence was read."""
     citation: str | None = None
     access: Literal["open", "gated", "request"] = "open"
-    """`gated`: accept terms on the Hub and log in; `request`: ask the authors at `homepage`."""
+    """`gated`: accept terms on the Hub and log in; `request`: ask the authors."""
+    how_to_get: str | None = None
+    """What to do by hand where the files do not fetch themselves; printed when they are missing."""
     unverified: bool = False
     """True while ids, revision, split, counts or licence have not been checked against the source."""
 
     @model_validator(mode="after")
     def _way_in(self) -> "DataCard":
-        if self.access != "open" and not self.homepage:
-            raise ValueError(f"access is {self.access}: homepage must say where to ask")
+        if self.access != "open" and not (self.homepage or self.how_to_get):
+            raise ValueError(f"access is {self.access}: homepage or how_to_get must say where to ask")
         return self
 
 
@@ -90,6 +140,9 @@ class ParallelRecipe(DataCard):
 
 class CaptionColumns(Spec):
     image: str = "image"
+    """File name, or the image itself in a Parquet file."""
+    name: str | None = None
+    """Column that names an image which lies in the table: the same name in every language."""
     caption: str = "caption"
     english: str | None = None
     """Column with the caption's English side, where there is one."""
@@ -99,9 +152,9 @@ class PairsRecipe(DataCard):
     """Images with captions to train on."""
 
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
-    source: Annotated[HubSource | TableFiles | TarShards, Field(discriminator="kind")]
+    source: Annotated[HubSource | DownloadSource | TableFiles | TarShards, Field(discriminator="kind")]
     images: str | None = None
-    """Folder of the images; None where the Hub data set or the tar files hold them."""
+    """Folder of the images; None where the tables of the Hub or the tar files hold them."""
     columns: CaptionColumns = CaptionColumns()
     expected_rows: Annotated[int, Field(gt=0)] | None = None
 
@@ -114,10 +167,13 @@ class RetrievalRecipe(DataCard):
         "table"
     )
     """`lines`: plain files, one caption per line; line n of each of them belongs together."""
+    source: RemoteSource | None = None
+    """Where the files named below are fetched from; None: they are local."""
     captions: Annotated[tuple[str, ...], Field(min_length=1)]
     """Caption files; several only where the format distributes several (Multi30k task 2)."""
     images: str | None = None
-    """Folder of the images; None for an image-free set (captions against their English sides)."""
+    """Folder of the images; or the URL below which each lies; or `inside`: the tables hold them; None for an
+    image-free set (captions against their English sides)."""
     image_names: str | None = None
     """File with one image name per line (XTD10, Multi30k) or the split's image ids (COCO-CN, Flickr-CN)."""
     english: tuple[str, ...] = ()
@@ -137,6 +193,8 @@ class ClassificationRecipe(DataCard):
     """None where `classes` holds many languages; the model's own is then taken."""
     images: str
     """Folder with one folder of images per class."""
+    source: RemoteSource | None = None
+    """Where `classes` is fetched from; None: it is local."""
     classes: str | None = None
     """Text file or YAML of names, or a JSON label list by class number; None takes the folders' names."""
 

@@ -119,6 +119,7 @@ def dump_recipe(spec: Spec) -> str:
     yaml.allow_unicode = True
     setattr(yaml, "default_flow_style", False)  # noqa: B010 - typed as None by the library
     setattr(yaml, "sort_base_mapping_type_on_output", False)  # noqa: B010
+    setattr(yaml, "width", _MOST_CHARACTERS)  # noqa: B010 - a folded text loses double spaces
     out = io.StringIO()
     yaml.dump(spec.model_dump(mode="json", exclude_none=True), out)
     return out.getvalue()

@@ -21,14 +21,14 @@ def test_the_list_says_what_data_there_is(langadapt) -> None:
     rows = listed(langadapt)
     assert len(rows) == 66
     assert {name: row["code"] for name, row in rows.items() if row["code"] != name} == {}
-    # Counted by hand in data_recipes/: OPUS-100 and captions; OPUS-100 and SmolSent; mined sentences only.
+    # Counted by hand in data_recipes/: OPUS-100 and captions; OPUS-100; mined sentences only.
     assert (rows["ja"]["tier"], rows["ja"]["counted_rows"]) == ("captions", 1_000_000 + 3_318_270)
     assert (rows["ne"]["tier"], rows["ne"]["counted_rows"]) == ("sentences", 406_381)
     assert (rows["yo"]["tier"], rows["yo"]["counted_rows"]) == ("scarce", 10_375)
     assert rows["yo"]["parallel"] == {
-        "nllb-en-yo": None, "opus-100-en-yo": 10_375, "smol-en-yo": None, "tatoeba-en-yo": None
+        "laion-coco-en-yo": None, "nllb-en-yo": None, "opus-100-en-yo": 10_375, "smol-en-yo": None, "tatoeba-en-yo": None
     }  # fmt: skip
-    assert rows["tr"]["tests"] == ["crossmodal-3600-tr", "flores-200-tr", "xtd10-tr"]
+    assert rows["tr"]["tests"] == ["crossmodal-3600-tr", "flores-200-tr", "xflickrco-tr", "xtd10-tr"]
     assert rows["qu"]["tests"] == ["crossmodal-3600-quz"]
     assert sum(bool(row["has_images"]) for row in rows.values()) == 35
 

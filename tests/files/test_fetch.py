@@ -47,7 +47,7 @@ def failing(*errors: Exception):
 
 def test_it_waits_longer_each_time(slept: list[float]) -> None:
     with pytest.warns(
-        LangadaptWarning, match="me/it: the Hub answers 429; trying again in 1 s .2 of 5."
+        LangadaptWarning, match="me/it: the server answers 429; trying again in 1 s .2 of 5."
     ) as said:
         assert (
             with_backoff(failing(Answered(429), Answered(500), Cut("cut"), Answered(503)), what="me/it")

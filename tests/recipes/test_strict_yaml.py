@@ -186,7 +186,7 @@ def test_trains_says_what_it_takes(tmp_path: Path):
 
 def test_asking_for_data_needs_an_address(tmp_path: Path):
     path = written(tmp_path, PARALLEL + "access: request\n")
-    with pytest.raises(RecipeError, match="homepage must say where to ask"):
+    with pytest.raises(RecipeError, match="homepage or how_to_get must say where to ask"):
         parse(ParallelRecipe, read_yaml(path), where="no.yaml")
 
 

@@ -1,0 +1,337 @@
+"""From a recipe's source to files on this machine: found, or downloaded and verified."""
+
+import errno
+import json
+import os
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import IO, Any, TypeVar
+from urllib.parse import urlsplit
+
+from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    HTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from langadapt.errors import DataError, MissingDataError
+from langadapt.files.atomic import write_text
+from langadapt.files.fetch import (
+    download,
+    download_small,
+    fetch_verified,
+    is_offline,
+    one_line,
+    with_backoff,
+)
+from langadapt.files.store import cache_folder, fingerprint
+from langadapt.recipes.data import DataCard, DownloadSource, HubSource
+from langadapt.recipes.find import RecipeFile
+
+D = TypeVar("D", bound=DataCard)
+VARIABLE = "LANGADAPT_DATA"
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2")
+_TABLES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_PHOTO_WORKERS = 8
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveMember:
+    """A file inside a zip or tar archive; is read as it streams, and reads like a path."""
+
+    archive: Path
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.archive}: {self.name}"
+
+    @property
+    def suffix(self) -> str:
+        return Path(self.name).suffix
+
+    @contextmanager
+    def open(self, mode: str = "rb") -> Iterator[IO[bytes]]:
+        """Open for reading; a DataError where the archive is damaged or has no such member."""
+        try:
+            if self.archive.suffix == ".zip":
+                with zipfile.ZipFile(self.archive) as packed, packed.open(self.name) as file:
+                    yield file
+                return
+            with tarfile.open(self.archive, "r|*") as tar:
+                for member in tar:
+                    if member.name.removeprefix("./") == self.name and (found := tar.extractfile(member)):
+                        yield found
+                        return
+        except (zipfile.BadZipFile, tarfile.TarError) as error:
+            raise DataError(f"{self.archive}: damaged archive ({error}); remove it and run again") from error
+        except KeyError:
+            pass
+        raise DataError(f"{self.archive}: holds no {self.name}; the archive's layout has changed")
+
+
+SourceFile = Path | ArchiveMember
+
+
+def data_folder() -> Path:
+    """Where downloads go: LANGADAPT_DATA, or `data` in the cache."""
+    root = os.environ.get(VARIABLE)
+    return Path(root).expanduser() if root else cache_folder() / "data"
+
+
+def source_files(
+    found: RecipeFile[D], source: object, names: Sequence[str] | None = None
+) -> list[SourceFile]:
+    """Return the local files of names in a source, downloaded where they are missing.
+
+    Args:
+        found: the recipe and where it lies.
+        source: of the recipe; anything but a remote source means local files.
+        names: as written in the recipe; None takes the source's own.
+
+    Raises:
+        MissingDataError: they are not here and cannot be downloaded; says why, or how to get them.
+    """
+    if isinstance(source, HubSource):
+        return list(_hub_files(found, source, source.files if names is None else names))
+    if isinstance(source, DownloadSource):
+        wanted = source.files if names is None else names
+        return [_downloaded(found, source, name) for name in wanted or ("",)]
+    return [local_path(found, name) for name in names or ()]
+
+
+def _hub_files(found: RecipeFile[D], source: HubSource, globs: Sequence[str]) -> Iterator[Path]:
+    commit, sizes = _listed(source)
+    chosen = [name for name in sorted(sizes) if any(fnmatch(name, glob) for glob in globs)]
+    if not globs:
+        chosen = [name for name in sorted(sizes) if _is_of_split(name, source)]
+    if not chosen:
+        wanted = ", ".join(globs) or f"table of split '{source.split}', config '{source.config or 'default'}'"
+        raise MissingDataError(
+            f"{source.repo}: holds no {wanted} at revision {commit}; it holds {', '.join(sorted(sizes)[:8])}"
+        )
+    if not commit:  # a local folder
+        yield from (Path(source.repo) / name for name in chosen)
+        return
+    place: dict[str, Any] = {"repo_id": source.repo, "repo_type": "dataset", "revision": commit}
+    missing = [name for name in chosen if not isinstance(try_to_load_from_cache(filename=name, **place), str)]
+    if missing:
+        _check_online(source.repo)
+        where = f"{len(missing)} files of https://huggingface.co/datasets/{source.repo}"
+        _announce(found.recipe, where, sum(sizes[name] for name in missing))
+    for name in chosen:
+        with _hub_faults(source):
+            yield fetch_verified(
+                lambda name=name: hf_hub_download(filename=name, **place),  # type: ignore[misc]
+                what=f"{source.repo}: {name}",
+            )
+
+
+def _is_of_split(name: str, source: HubSource) -> bool:
+    """The Hub's usual names: `config/train-00000-of-00001.parquet`, `data/train.jsonl`, `train/0.parquet`."""
+    *folders, file = name.split("/")
+    if not file.endswith(_TABLES) or (
+        source.config not in (None, "default") and source.config not in folders
+    ):
+        return False
+    return source.split in folders or file.replace("_", "-").replace(".", "-").split("-")[0] == source.split
+
+
+def _listed(source: HubSource) -> tuple[str, dict[str, int]]:
+    """Return a repository's commit and the sizes of its files; a commit is asked for once."""
+    folder = Path(source.repo)
+    if folder.is_dir():
+        return "", {path.relative_to(folder).as_posix(): 0 for path in folder.rglob("*") if path.is_file()}
+    key = fingerprint(constants.ENDPOINT, source.repo, source.revision)
+    known = cache_folder() / "hub-lists" / f"{key}.json"
+    if known.is_file() and (source.revision or is_offline()):
+        facts = json.loads(known.read_text(encoding="utf-8"))
+    else:
+        _check_online(source.repo)
+        with _hub_faults(source):
+            info = with_backoff(
+                lambda: HfApi().dataset_info(source.repo, revision=source.revision, files_metadata=True),
+                what=source.repo,
+            )
+        files = {item.rfilename: item.size or 0 for item in info.siblings or ()}
+        facts = {"commit": info.sha, "files": files}
+        write_text(known, json.dumps(facts))
+    return facts["commit"], facts["files"]
+
+
+@contextmanager
+def _hub_faults(source: HubSource) -> Iterator[None]:
+    """Turn what the Hub's client raises into one line with the way out."""
+    page = f"https://huggingface.co/datasets/{source.repo}"
+    try:
+        yield
+    except (HTTPError, OfflineModeIsEnabled, HFValidationError, OSError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(error, RevisionNotFoundError):
+            problem = f"no revision {source.revision}; {page}/commits/main lists them"
+        elif isinstance(error, RepositoryNotFoundError | HFValidationError) and not isinstance(
+            error, GatedRepoError
+        ):
+            problem = (
+                f"not on the Hub, or private; check the name at {page}, for a private one run `hf auth login`"
+            )
+        elif status in (401, 403):
+            problem = f"access is restricted; accept its terms at {page}, then run `hf auth login`"
+        elif isinstance(error, OSError) and error.errno in _FULL:
+            problem = "the disk is full; free some space, or set HF_HOME to a larger disk, and run it again"
+        else:
+            problem = (
+                f"the Hub is out of reach ({one_line(error):.120}) and no copy is in the cache; check the "
+                "connection, HF_ENDPOINT and HF_HUB_OFFLINE"
+            )
+        raise MissingDataError(f"{source.repo}: {problem}") from error
+
+
+def _downloaded(found: RecipeFile[D], source: DownloadSource, name: str) -> SourceFile:
+    packed = bool(name) and source.base.endswith(_ARCHIVES)
+    url = f"{source.base.rstrip('/')}/{name}" if name and not packed else source.base
+    path = _place(url)
+    if not path.is_file():
+        _check_online(found.recipe.name)
+        file = url.removeprefix(source.base).strip("/") or path.name
+        sums = {line.split(maxsplit=1)[1]: line.split()[0] for line in source.sha256}
+        told: list[int] = []
+
+        def announce(size: int) -> None:
+            if not told:
+                told.append(size)
+                _announce(found.recipe, url, size)
+
+        with _download_faults(found.recipe.name, url):
+            download(url, path, sha256=sums.get(file), announce=announce)
+    return ArchiveMember(path, name) if packed else path
+
+
+def fetch_photos(found: RecipeFile[D], base: str, names: Sequence[str]) -> Path:
+    """Download those photos that are missing, one by one; return their folder.
+
+    Args:
+        found: the recipe that names them.
+        base: URL below which the names start.
+        names: relative to it.
+
+    Raises:
+        MissingDataError: one cannot be downloaded; those that came stay.
+    """
+    folder = _place(base.rstrip("/") + "/x").parent
+    missing = [name for name in names if not (folder / name).is_file()]
+    if missing:
+        _check_online(found.recipe.name)
+        _announce(found.recipe, f"{len(missing):,} photos below {base}", 0)
+
+        def fetch(name: str) -> None:
+            url = f"{base.rstrip('/')}/{name}"
+            with _download_faults(found.recipe.name, url):
+                download_small(url, _place(url))
+
+        with ThreadPoolExecutor(_PHOTO_WORKERS) as pool:
+            jobs = [pool.submit(fetch, name) for name in missing]
+            try:
+                for job in jobs:
+                    job.result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+    return folder
+
+
+def _place(url: str) -> Path:
+    parts = urlsplit(url)
+    if ".." in parts.path.split("/"):
+        raise DataError(f"{url}: `..` leads out of the folder of downloads; correct the recipe")
+    return data_folder() / (parts.hostname or "") / parts.path.strip("/")
+
+
+@contextmanager
+def _download_faults(name: str, url: str) -> Iterator[None]:
+    try:
+        yield
+    except (HTTPError, OSError) as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status == 404:
+            problem = "is not there any more (404); look where it has gone and correct the recipe"
+        elif status is not None:
+            problem = f"is refused by the server ({status})"
+        elif isinstance(error, OSError) and error.errno in _FULL:
+            problem = f"the disk is full; set {VARIABLE} to a larger one; the next run goes on"
+        else:
+            problem = (
+                f"cannot be fetched: {one_line(error):.160}; the next run goes on where this one stopped"
+            )
+        raise MissingDataError(f"{name}: {url}: {problem}") from error
+
+
+def _check_online(name: str) -> None:
+    if is_offline():
+        raise MissingDataError(
+            f"{name}: not on this machine, and nothing is downloaded now; `langadapt data fetch`, without "
+            "--offline and HF_HUB_OFFLINE, brings it"
+        )
+
+
+def _announce(card: DataCard, where: str, size: int) -> None:
+    amount = f", {size / 1e6:,.1f} MB" if size else ""
+    sys.stderr.write(f"{card.name}: fetching {where}{amount} (licence: {card.licence})\n")
+
+
+def local_path(found: RecipeFile[D], name: str) -> Path:
+    """Return the file or folder that a recipe names.
+
+    Args:
+        found: the recipe and where it lies.
+        name: as written in the recipe. A relative name starts at the recipe's folder, for a shipped recipe at
+            `$LANGADAPT_DATA/<recipe name>`; `../other/file` shares the files of another recipe.
+
+    Raises:
+        MissingDataError: it is not there; says how to get it.
+    """
+    try:
+        return _local_path(found, name)
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, nobody's home
+        raise DataError(f"{found.path}: '{name:.80}' cannot be a file's name: {error}; correct it") from error
+
+
+def _local_path(found: RecipeFile[D], name: str) -> Path:
+    written = Path(name).expanduser()
+    if not found.shipped or written.is_absolute():
+        path = found.folder / written
+        if not path.exists():
+            way_in = _way_in(found.recipe, str(found.folder))
+            raise MissingDataError(f"{path}: no such file or folder; {way_in}")
+        return path
+    wanted = Path(os.path.normpath(Path(found.recipe.name) / written))
+    way_in = _way_in(found.recipe, f"{VARIABLE} as {wanted.parts[0]}/")
+    root = os.environ.get(VARIABLE)
+    if not root:
+        hint = f"`export {VARIABLE}=/folder/of/your/data` sets it"
+        raise MissingDataError(f"{found.recipe.name}: {VARIABLE} is not set; {hint}; {way_in}")
+    path = Path(root).expanduser() / wanted
+    if not path.exists():
+        raise MissingDataError(f"{path}: no such file or folder; {way_in}")
+    return path
+
+
+def _way_in(card: DataCard, folder: str) -> str:
+    if card.how_to_get:
+        return " ".join(card.how_to_get.split())
+    if card.access == "request":
+        return f"{card.title} must be requested at {card.homepage}; put its folder into {folder}"
+    fetch = f"fetch {card.title} from {card.homepage}" if card.homepage else f"fetch {card.title}"
+    if card.access == "gated":
+        fetch = f"accept the terms of {card.title} at {card.homepage}, fetch it"
+    return f"{fetch} and put its folder into {folder}"
