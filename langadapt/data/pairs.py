@@ -159,7 +159,7 @@ def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
             image = inside(folder, check_text(image, f"{row.where}: image"), row.where)
         english = "English side" if len(row.values) > 2 else None
         found = caption_pairs(row, "caption", english)
-        identity = image if isinstance(image, PackedImage) else file_identity(image)
+        identity = file_identity(image) if isinstance(image, Path) else image
         if identity not in numbers:
             numbers[identity] = len(images)
             images.append(image)

@@ -26,7 +26,6 @@ _TRIES = 5
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 1.0, 60.0
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _TIMEOUT_SECONDS = 60.0
-_BLOCK_BYTES = 1 << 20
 _SHA256_DIGITS, _GIT_DIGITS = 64, 40
 
 
@@ -122,7 +121,7 @@ def _continue(url: str, part: Path, announce: Callable[[int], None]) -> None:
         announce(size)
         bar: Any = tqdm(total=size or None, initial=done, unit="B", unit_scale=True, desc=part.name[1:-5])  # type: ignore[no-untyped-call]
         with bar, part.open("ab" if done else "wb") as file:
-            for number, block in enumerate(response.iter_bytes(_BLOCK_BYTES)):
+            for number, block in enumerate(response.iter_bytes()):
                 if not number and not done:
                     _refuse_html(response.headers, block[:64])
                 file.write(block)

@@ -161,5 +161,5 @@ def test_a_recipe_names_folder_and_classes(tmp_path: Path, monkeypatch: pytest.M
     assert load_classification(found, language="zh").name == "own"
     with pytest.raises(DataError, match="is in 'zh', the model's language is 'sw'"):
         load_classification(found, language="sw")
-    with pytest.raises(MissingDataError, match="fetch Babel-ImageNet from https://github"):
+    with pytest.raises(MissingDataError, match=r"put babel_imagenet.json .* of https://github"):
         load_classification(data_recipe(ClassificationRecipe, "babel-imagenet"), language="zh")

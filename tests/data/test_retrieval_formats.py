@@ -261,18 +261,3 @@ def test_crossmodal_3600(tmp_path: Path) -> None:
     assert "captions.jsonl: line 2: sw: no captions" in fault(tmp_path, **keys, language="sw")
     crossmodal(tmp_path, ["Chai."])
     assert "line 2: sw: expected an object" in fault(tmp_path, **keys, language="sw")
-
-
-def test_lines_as_flores_200_is_distributed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LANGADAPT_DATA", str(tmp_path))
-    folder = tmp_path / "flores200_dataset" / "devtest"
-    folder.mkdir(parents=True)
-    for name, word in (("lin_Latn", "monoko"), ("eng_Latn", "sentence")):
-        (folder / f"{name}.devtest").write_text("".join(f"{word} {n}\n" for n in range(1012)))
-    found = load_retrieval(data_recipe(RetrievalRecipe, "flores-200-ln"))
-    assert (found.name, found.language, found.images) == ("flores-200-ln", "ln", None)
-    assert found.texts == tuple(f"monoko {n}" for n in range(1012))
-    assert found.english_gallery == tuple(f"sentence {n}" for n in range(1012))
-    (folder / "eng_Latn.devtest").write_text("sentence 0\n")
-    with pytest.raises(DataError, match=r"1012 lines, .* has 1: they do not correspond"):
-        load_retrieval(data_recipe(RetrievalRecipe, "flores-200-ln"))

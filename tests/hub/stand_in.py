@@ -49,6 +49,7 @@ class State:
     repositories: dict[str, Repository] = field(default_factory=dict)
     large: dict[str, bytes] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
+    downloads: list[str] = field(default_factory=list)
     fails: dict[str, int] = field(default_factory=dict)
     """Answers this status to requests whose line contains the key."""
     stalls: str | None = None
@@ -60,6 +61,10 @@ class State:
         self.repositories[name] = Repository(private=private)
         self.repositories[name].commit({".gitattributes": b"", **files})
         return self.repositories[name]
+
+    def at_revision(self, name: str, revision: str, files: dict[str, bytes]) -> None:
+        """A repository with one commit of a given name; a data set is called `datasets/org/name`."""
+        self.repositories[name] = Repository(commits=[(revision, files)])
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -114,7 +119,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if self.interrupted():
             return None
         parts = self.place.strip("/").split("/")
-        api = parts[:2] == ["api", "models"]
+        api = parts[:2] in (["api", "models"], ["api", "datasets"])
+        # A data set's name is kept as its page's: datasets/org/name.
+        if "datasets" in parts[:2]:
+            parts = (
+                [*parts[:1], *parts[1:2], f"datasets/{parts[2]}", *parts[3:]]
+                if api
+                else [f"datasets/{parts[1]}", *parts[2:]]
+            )
         name = "/".join(parts[2:4] if api else parts[:2])
         if self.headers.get("Authorization") and self.who() is None:
             said = "Invalid credentials in Authorization header"
@@ -133,6 +145,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if path not in files:
                 return self.answer(404, {}, {"X-Error-Code": "EntryNotFound"}, body=body)
             tag = f'"{hashlib.sha256(files[path]).hexdigest()}"'
+            if body:
+                self.state.downloads.append(f"{name}/{path}")
             return self.send(200, files[path], {"X-Repo-Commit": revision, "ETag": tag}, body=body)
         if rest and rest[0] == "tree":
             rows = [
@@ -144,7 +158,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "id": name,
             "sha": revision,
             "private": repository.private,
-            "siblings": [{"rfilename": path} for path in files],
+            "siblings": [{"rfilename": path, "size": len(files[path])} for path in files],
             "tags": [],
         }
         return self.answer(200, facts, body=body)
