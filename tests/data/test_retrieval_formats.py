@@ -10,7 +10,7 @@ import pytest
 from langadapt.data.retrieval import RetrievalSet, load_retrieval
 from langadapt.data.retrieval_formats import READERS
 from langadapt.errors import DataError
-from langadapt.recipes import RetrievalRecipe, data_recipe
+from langadapt.recipes import RetrievalRecipe
 from langadapt.recipes.find import RecipeFile
 
 COCO = ("COCO_val2014_000000000007", "COCO_train2014_000000000042", "COCO_val2014_000000000099")
