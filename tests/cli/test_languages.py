@@ -26,7 +26,8 @@ def test_the_list_says_what_data_there_is(langadapt) -> None:
     assert (rows["ne"]["tier"], rows["ne"]["counted_rows"]) == ("sentences", 406_381)
     assert (rows["yo"]["tier"], rows["yo"]["counted_rows"]) == ("scarce", 10_375)
     assert rows["yo"]["parallel"] == {
-        "laion-coco-en-yo": None, "nllb-en-yo": None, "opus-100-en-yo": 10_375, "smol-en-yo": None, "tatoeba-en-yo": None
+        "laion-coco-en-yo": None,
+        "nllb-en-yo": None, "opus-100-en-yo": 10_375, "smol-en-yo": None, "tatoeba-en-yo": None
     }  # fmt: skip
     assert rows["tr"]["tests"] == ["crossmodal-3600-tr", "flores-200-tr", "xflickrco-tr", "xtd10-tr"]
     assert rows["qu"]["tests"] == ["crossmodal-3600-quz"]
