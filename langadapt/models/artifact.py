@@ -21,22 +21,16 @@ from langadapt.files.atomic import is_sealed, sealed, write_tensors, write_text
 from langadapt.files.fetch import WrongHashError, fetch_verified, one_line
 from langadapt.models.load import ResolvedModel, device_name
 from langadapt.models.vocabulary import Vocabulary
-<<<<<<< HEAD
-from langadapt.recipes import AlignedFiles, HubSource, LanguageRecipe, ModelRef, PairsRecipe, ParallelRecipe
-from langadapt.recipes.yaml import dump_recipe, parse, read_yaml
-=======
 from langadapt.recipes import (
-    DataCard,
+    AlignedFiles,
     DownloadSource,
     HubSource,
     LanguageRecipe,
-    TableFiles,
-    TarShards,
-    dump_recipe,
+    ModelRef,
+    PairsRecipe,
+    ParallelRecipe,
 )
-from langadapt.recipes.data import Source
-from langadapt.recipes.yaml import parse, read_yaml
->>>>>>> edc5f60 (Data that fetch themselves: Hub files read directly, downloads resumed and verified, for every kind of recipe)
+from langadapt.recipes.yaml import dump_recipe, parse, read_yaml
 
 FORMAT_VERSION = 3
 
