@@ -50,12 +50,8 @@ def export_onnx(
 ) -> dict[str, Any]:
     """Write both towers as ONNX with tokenizer, image preprocessing and a page on their use.
 
-    Args:
-        model: what to export.
-        out: the folder; it appears when it is whole.
-        probes: texts and images on which onnxruntime must agree with torch.
-        int8: also write the text tower with weights of 8 bits, and measure what that costs on the texts.
-        overwrite: replace a folder that is not empty.
+    `out` appears when it is whole; `overwrite` replaces a folder that is not empty. On the probes onnxruntime
+    must agree with torch. `int8` also writes the text tower with 8-bit weights, and measures their cost.
 
     Returns:
         What `onnx.json` holds.

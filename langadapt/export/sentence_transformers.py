@@ -54,11 +54,7 @@ def export_sentence_transformers(
 ) -> dict[str, Any]:
     """Write a folder that needs no other: both base models, the adapter, and the code that joins them.
 
-    Args:
-        model: what to export.
-        out: the folder; it appears when it is whole.
-        probes: texts and images on which the export must agree with the model.
-        overwrite: replace a folder that is not empty.
+    `out` appears when it is whole; `overwrite` replaces a folder that is not empty.
 
     Returns:
         `agreement`: what was compared and how far it differed at most.
@@ -96,12 +92,7 @@ def check_module(model: LanguageModel, module: LanguageAndImages, probes: Probes
 
 
 def write_module_files(folder: Path, model: LanguageModel) -> None:
-    """Add to an artifact what sentence-transformers needs; it fetches the base models at their revisions.
-
-    Args:
-        folder: holds the artifact's `adapter.safetensors`.
-        model: the same artifact, loaded.
-    """
+    """Add to an artifact's folder what sentence-transformers needs; it fetches the base models itself."""
     config = module_config(model)
     config["weights_sha256"] = hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
     write_text(folder / CONFIG, json.dumps(config, indent=2, ensure_ascii=False) + "\n")
@@ -162,11 +153,8 @@ def _unused_by_images(model: LanguageModel) -> list[str]:
     model.teacher.embed_images([Image.new("RGB", (64, 64))])
     for hook in hooks:
         hook.remove()
-    return [
-        name
-        for name, part in module.named_children()
-        if list(part.parameters()) and not any(id(p) in ran for p in part.parameters())
-    ]
+    weights = {name: {id(p) for p in part.parameters()} for name, part in module.named_children()}
+    return [name for name, own in weights.items() if own and not own & ran]
 
 
 def source_text(name: str) -> str:
@@ -174,13 +162,10 @@ def source_text(name: str) -> str:
     text = files("langadapt").joinpath(name).read_text(encoding="utf-8")
     lines = text.splitlines(keepends=True)
     tree = ast.parse(text)
-    docstring, *_ = tree.body
-    gone = [docstring] + [
-        node
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("langadapt")
-    ]
-    for node in gone:
+    docstring, *rest = tree.body
+    imports = [node for node in rest if isinstance(node, ast.ImportFrom)]
+    own = [node for node in imports if (node.module or "").startswith("langadapt")]
+    for node in (docstring, *own):
         assert node.end_lineno is not None
         for number in range(node.lineno - 1, node.end_lineno):
             lines[number] = ""

@@ -5,6 +5,7 @@ import json
 import platform
 import re
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ from langadapt.models.load import ResolvedModel, device_name
 from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import (
     AlignedFiles,
+    DataCard,
     DownloadSource,
     HubSource,
     LanguageRecipe,
@@ -116,23 +118,19 @@ def sample_texts(recipe: LanguageRecipe) -> tuple[str, ...]:
 
 def data_source(recipe: ParallelRecipe | PairsRecipe, *, language: str) -> DataSource:
     """Describe the corpus of a data recipe, unread; of local files only their names are kept."""
-    source = recipe.source
+    source, repo = recipe.source, None
+    kind: Literal["parallel", "pairs"] = "parallel" if isinstance(recipe, ParallelRecipe) else "pairs"
     if isinstance(source, HubSource):
-        parts = (source.repo, source.config, source.split, f"revision {source.revision or 'main'}")
-        origin = ", ".join(part for part in (*parts, *source.files) if part)
+        repo = source.repo
+        parts = [repo, source.config, source.split, f"revision {source.revision or 'main'}", *source.files]
     elif isinstance(source, DownloadSource):
-        origin = ", ".join((source.base, *source.files))
+        parts = [source.base, *source.files]
     else:
         names = (source.english, source.target) if isinstance(source, AlignedFiles) else source.paths
-        origin = ", ".join(Path(name).name for name in names)
-    stated = ("name", "title", "licence", "licence_source", "homepage", "citation", "access", "unverified")
-    return DataSource(
-        kind="parallel" if isinstance(recipe, ParallelRecipe) else "pairs",
-        language=language,
-        origin=origin,
-        hub_repo=source.repo if isinstance(source, HubSource) else None,
-        **{name: getattr(recipe, name) for name in stated},
-    )
+        parts = [Path(name).name for name in names]
+    origin = ", ".join(part for part in parts if part)
+    stated = {name: getattr(recipe, name) for name in DataCard.model_fields}
+    return DataSource(kind=kind, language=language, origin=origin, hub_repo=repo, **stated)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -266,11 +264,9 @@ def _artifact_folder(path_or_repo: str, revision: str | None) -> Path:
         return local
     if path_or_repo.startswith((".", "/", "~")) or path_or_repo.count("/") != 1:
         raise ModelError(f"{path_or_repo}: no such artifact folder")
+    download = partial(snapshot_download, path_or_repo, revision=revision, allow_patterns=list(FILES))
     try:
-        return fetch_verified(
-            lambda: snapshot_download(path_or_repo, revision=revision, allow_patterns=list(FILES)),
-            what=path_or_repo,
-        )
+        return fetch_verified(download, what=path_or_repo)
     except LocalEntryNotFoundError:
         problem = "no such folder here, and the Hub cannot be reached for an artifact of that name"
     except WrongHashError as error:

@@ -243,7 +243,7 @@ def load_set(
 
     Args:
         paths_or_repos: folders of artifacts, or `org/name` on the Hub.
-        device: where to run; the CPU unless said otherwise.
+        device: where to run; the CPU by default.
 
     Raises:
         ModelError: what `load` raises, two models of one language, or different teachers.

@@ -60,7 +60,7 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
     """
     local = Path(ref.repo).expanduser()
     if local.is_dir():
-        if not list(local.glob("*.safetensors")):
+        if not any(local.glob("*.safetensors")):
             raise ModelError(
                 f"{ref.repo}: no safetensors weights in it, and other formats are never opened; save the "
                 "model again with save_pretrained"
@@ -69,7 +69,7 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
     if ref.repo.startswith((".", "/", "~")) or ref.repo.count("/") != 1:
         raise ModelError(f"{ref.repo}: no such model folder")
     path = _download(ref)
-    if not list(path.glob("*.safetensors")):
+    if not any(path.glob("*.safetensors")):
         raise ModelError(
             f"{ref.repo} at {ref.revision or 'main'} has no safetensors weights, and other formats are never "
             "opened; name a revision that has them (often one of the repository's pull requests) "

@@ -194,9 +194,7 @@ class PromptClassifier:
         Where prompts depend on the image, its best `rescored_classes` classes are scored with its own
         instance context and the others without one.
 
-        Args:
-            images: `[N, D]` float32 unit rows.
-            patches: `[N, P, V]`; needed where prompts depend on the image.
+        `images [N, D]` float32 are unit rows; `patches [N, P, V]` are needed where prompts see the image.
         """
         self.learner.eval()
         out = F.normalize(images, dim=-1) @ self.class_rows().cpu().T
@@ -241,10 +239,8 @@ Encode = Callable[[list[str]], Tensor]
 def class_embeddings(names: Sequence[Sequence[str]], templates: Sequence[str], encode: Encode) -> Tensor:
     """Mean `[C, D]` float32 of the unit rows of every name in every template, normalised again.
 
-    Args:
-        names: of C classes, each one name or several synonyms.
-        templates: each with `{label}`; several are an ensemble.
-        encode: B texts to `[B, D]` unit rows.
+    Each of C classes has one name or several synonyms, each template a `{label}`; several templates are an
+    ensemble. `encode` maps B texts to `[B, D]` unit rows.
 
     Source: the ensemble of Radford et al., 2021, section 3.1.4.
     """

@@ -69,12 +69,9 @@ class TextModel(nn.Module):
 
     def first_texts(self, batch: TextBatch) -> str:
         """The first texts of a batch as its tokens spell them, for messages."""
-        texts = [
-            self.tokenizer.decode(ids[mask], skip_special_tokens=True)[:60]
-            for ids, mask in zip(batch.input_ids[:3], batch.mask[:3], strict=True)
-        ]
-        more = ", ..." if len(batch.input_ids) > len(texts) else ""
-        return ", ".join(f"'{text}'" for text in texts) + more
+        rows = zip(batch.input_ids[:3], batch.mask[:3], strict=True)
+        texts = (self.tokenizer.decode(ids[mask], skip_special_tokens=True)[:60] for ids, mask in rows)
+        return ", ".join(f"'{text}'" for text in texts) + (", ..." if len(batch.input_ids) > 3 else "")
 
     def states(self, batch: TextBatch, layers: Layers) -> Tensor:
         """Hidden states `[B, T, L, H]` of a batch, in the encoder's dtype."""
@@ -231,13 +228,9 @@ class Student(nn.Module):
     @property
     def frozen_states(self) -> FrozenText:
         """What the adapter takes of many texts: `[N, L, H]`, the N tokens one text behind another, normed."""
-        model = self.text_model
+        model, run = self.text_model, self._run_states
         return FrozenText(
-            tokenize=model.tokenize,
-            run=self._run_states,
-            path=model.path,
-            dim=model.state_dim,
-            device=model.device,
+            tokenize=model.tokenize, run=run, path=model.path, dim=model.state_dim, device=model.device
         )
 
     def encode(

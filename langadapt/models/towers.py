@@ -41,10 +41,8 @@ def read_module(folder: Path, config: Any, *, auto: Any = AutoModel) -> tuple[nn
 
     A random pooler is never made: where the class can leave it out, it is left out.
 
-    Args:
-        folder: configuration and weights.
-        config: what `AutoConfig` read from it.
-        auto: the class of transformers that knows which class the model has.
+    `config` is what `AutoConfig` read from the folder, `auto` the class of transformers that knows which
+    class the model has.
 
     Returns:
         The model and the sorted names of weights that are missing from the file.

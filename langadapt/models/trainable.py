@@ -172,10 +172,8 @@ def blend_changes(trainable: TrainableTower, share: float) -> None:
 
 def finish_training(trainable: TrainableTower) -> dict[str, Tensor]:
     """Freeze a trained tower as a loaded artifact will have it, and return the changes, rounded likewise."""
-    changes = {
-        name: value.half().float() if value.is_floating_point() else value
-        for name, value in weight_changes(trainable).items()
-    }
+    found = weight_changes(trainable).items()
+    changes = {name: v.half().float() if v.is_floating_point() else v for name, v in found}
     restore_changes(trainable, changes)
     return changes
 
@@ -191,9 +189,8 @@ def restore_changes(trainable: TrainableTower, changes: dict[str, Tensor]) -> No
     if trainable.table:
         table = _plain_name(trainable.table)
         expected |= {table + CHANGED_ROWS, table + CHANGED_VALUES}
-    if expected != set(changes):
-        wrong = ", ".join(sorted(expected ^ set(changes))[:3])
-        raise ModelError(f"the trained weights do not fit {label}: {wrong}")
+    if wrong := sorted(expected ^ set(changes)):
+        raise ModelError(f"the trained weights do not fit {label}: {', '.join(wrong[:3])}")
     with torch.no_grad():
         for name, value in trained.items():
             if name in trainable.added:

@@ -39,7 +39,7 @@ class Translator:
     module: Any
     tokenizer: Any
     prefix: str = ""
-    """What the model wants before each text to know the target language."""
+    """Put before each text to name the target language."""
     first_token: int | None = None
     """Token that each translation starts with."""
     beams: int = 1

@@ -27,10 +27,7 @@ def info_nce(student: Tensor, targets: Tensor, temperature: float) -> Tensor:
 
     Rows whose targets are equal (the same English sentence twice) are never each other's negatives.
 
-    Args:
-        student: `[B, D]` float32, not normalised.
-        targets: `[B, D]` float32 unit rows.
-        temperature: divides the similarities.
+    `student [B, D]` float32 is not normalised, `targets [B, D]` float32 are unit rows.
 
     Source: van den Oord et al., 2018; symmetric as in Radford et al., 2021.
     """

@@ -111,9 +111,7 @@ def transformer_layers(tower: nn.Module, run: Callable[[], object]) -> list[Tran
     third, its output the fourth. So BERT, RoBERTa, ViT, CLIP, SigLIP, ModernBERT, M2M100 and this package's
     own layers are all found, and a convolutional network has none.
 
-    Args:
-        tower: what to look through; it stays as it is.
-        run: one forward pass of the tower on anything.
+    The tower stays as it is; `run` is one forward pass of it on anything.
     """
     members = [item for stack in tower.modules() if isinstance(stack, nn.ModuleList) for item in stack]
     calls: dict[nn.Module, list[tuple[nn.Module, Tensor]]] = {item: [] for item in members}

@@ -117,12 +117,8 @@ def prompt_loss(
 ) -> Tensor:
     """Cross-entropy of the own class plus the weighted distance of prompts from their templates, a scalar.
 
-    Args:
-        cosines: `[B, K]` of images and candidate classes.
-        own: `[B]` int64, which candidate is right.
-        to_template: any shape, cosines of prompts and their templates.
-        temperature: divides `cosines`.
-        template_weight: of the distance.
+    `cosines [B, K]` are of images and candidate classes, `own [B]` int64 says which candidate is right,
+    `to_template` (any shape) are cosines of prompts and their templates.
 
     Source: the second term is KgCoOp's (Yao et al., 2023, eq. 5) up to a factor of 2.
     """
