@@ -57,13 +57,8 @@ def check_rows(
 ) -> dict[str, Any]:
     """Compare an export's unit rows of the probes with the model's.
 
-    Args:
-        model: what was exported.
-        probes: N texts and M images.
-        texts: `[N, D]` float32, or several times N rows one after another.
-        images: `[M, D]` float32, likewise.
-        tolerance: largest absolute difference of a value.
-        what: names the export in the error.
+    `texts` and `images` are the export's rows `[N, D]` float32 of N texts and of the images, or several such
+    sets one after another; `what` names the export in the error.
 
     Returns:
         `text_difference` and `image_difference`, the largest found, and the numbers of `texts` and `images`.

@@ -219,8 +219,6 @@ def new_dual_encoder(
         text: any text encoder of transformers with a pooler (BERT and its kin).
         dim: D, width of the shared space.
         max_tokens: longer captions are cut here.
-        seed: of the new weights.
-        device: where to run.
 
     Raises:
         ModelError: a model cannot be loaded or pools nothing, or weights other than a pooler's are missing.

@@ -100,11 +100,8 @@ def make_trainable(
 ) -> TrainableTower:
     """Put methods into a frozen tower; its outputs do not change.
 
-    Args:
-        tower: all its weights frozen.
-        methods: from the recipe.
-        seed: of added weights.
-        new: weights of the tower that no file had: they train whatever the methods are, and are kept whole.
+    `new` weights, which no file had, train whatever the methods are, and are kept whole; all others are
+    frozen before. `seed` draws the added weights.
 
     Raises:
         ModelError: the tower has nothing that a method needs (a convolutional network has no Transformer
