@@ -16,6 +16,7 @@ from langadapt.metrics.classification import ClassificationScores, class_similar
 from langadapt.metrics.signature import ClassSignature
 from langadapt.models import LanguageModel
 from langadapt.models.caches import ImageProgress, stored_images
+from langadapt.models.load import precision
 from langadapt.models.prompts import class_embeddings, prompts_label
 
 _ENSEMBLE = "student, all templates"
@@ -151,6 +152,7 @@ def evaluate_classification(
             prompts=prompts,
             text=text,
             image=teacher.source.label,
+            precision=precision(teacher.device),
             contaminated="" if text == teacher.source.label else model.artifact.contaminated,
         )
         return classification_scores(scores, labels, signature=str(signature))

@@ -14,6 +14,7 @@ from langadapt.metrics.signature import Signature
 from langadapt.metrics.translation import translation_scores
 from langadapt.models import LanguageModel
 from langadapt.models.caches import ImageProgress, stored_images
+from langadapt.models.load import precision
 from langadapt.models.translator import Translator
 
 
@@ -64,6 +65,7 @@ def evaluate_retrieval(
             language=language,
             text=name,
             image=teacher.source.label,
+            precision=precision(teacher.device),
             contaminated=model.artifact.contaminated if name == model.label else "",
         )
         return retrieval_scores(embedded, gallery, image_of_text, signature=str(signature))

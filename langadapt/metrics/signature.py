@@ -24,7 +24,7 @@ class _Line:
             DataError: a value is empty, or holds a separator or a line break.
         """
         items = [(field.name, str(getattr(self, field.name))) for field in fields(self)]  # type: ignore[arg-type]
-        items = [item for item in items if item != ("contaminated", "")]
+        items = [item for item in items if item not in (("precision", ""), ("contaminated", ""))]
         for name, value in items:
             if "|" in value or value.splitlines() != [value]:
                 raise DataError(
@@ -51,6 +51,9 @@ class Signature(_Line):
     """Text model, with revision."""
     image: str
     """Image model, with revision."""
+    precision: str = ""
+    """Kind of device and dtype in which the embeddings were computed, `cuda-bfloat16`; those of others differ
+    in the last digits. Not printed while empty."""
     version: str = METRIC_VERSION
     contaminated: str = ""
     """`kept(n)` where n rows with test captions were knowingly trained on. Not printed while empty, which
@@ -74,6 +77,7 @@ class ClassSignature(_Line):
     ties: str = "against"
     text: str
     image: str
+    precision: str = ""
     version: str = METRIC_VERSION
     contaminated: str = ""
 

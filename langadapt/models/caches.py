@@ -100,4 +100,4 @@ def _key(teacher: Teacher, images: Sequence[ImageFile], *, version: int) -> str:
         except OSError as error:
             raise unreadable(path, error) from error
     versions = (version, transformers.__version__, PIL.__version__)
-    return fingerprint(*versions, teacher.source.revision, digest.hexdigest())
+    return fingerprint(*versions, teacher.device.type, teacher.source.revision, digest.hexdigest())

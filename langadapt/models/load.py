@@ -281,3 +281,8 @@ def uses_bf16(device: torch.device) -> bool:
         flags = torch.cpu.get_capabilities()
         return bool(flags.get("avx512_bf16") or flags.get("amx_bf16") or flags.get("bf16"))
     return False
+
+
+def precision(device: torch.device) -> str:
+    """Kind of device and dtype that models compute in there, as signatures state it: `cpu-float32`."""
+    return f"{device.type}-{'bfloat16' if uses_bf16(device) else 'float32'}"

@@ -23,6 +23,7 @@ from langadapt.metrics.classification import ClassificationScores, classificatio
 from langadapt.metrics.signature import ClassSignature
 from langadapt.models import LanguageModel
 from langadapt.models.caches import stored_images, stored_patches
+from langadapt.models.load import precision
 from langadapt.models.prompts import TowerName, class_embeddings, text_tower
 from langadapt.models.prompts_artifact import PromptFacts, prompt_labels, write_prompts
 from langadapt.models.teacher import learned_temperature
@@ -201,6 +202,7 @@ def score_method(
         prompts=f"{learned.name}-{len(task.shots.labels)}-images",
         text=task.tower.label,
         image=model.teacher.source.label,
+        precision=precision(model.teacher.device),
     )
     return classification_scores(scores, torch.from_numpy(seen.data.labels), signature=str(signature))
 

@@ -68,8 +68,12 @@ def slow_top1(images: torch.Tensor, classes: torch.Tensor, labels: list[int]) ->
     return 100 * right / len(labels)
 
 
-def test_rows_equal_the_slow_oracle(model: LanguageModel, data: ClassificationSet) -> None:
+def test_rows_equal_the_slow_oracle(
+    model: LanguageModel, data: ClassificationSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LANGADAPT_PRECISION", "float32")
     card = evaluate_classification(data, model)
+    assert all("|precision:cpu-float32|" in scores.signature for _, scores in card.rows)
     images = model.encode_images(list(data.images))
 
     def mean_rows(encode, templates, names) -> torch.Tensor:

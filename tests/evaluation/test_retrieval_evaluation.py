@@ -88,6 +88,19 @@ def test_a_perfect_translation_reaches_the_ceiling(model: LanguageModel, retriev
     assert replace(card, translated=None, translation=None) == none
 
 
+def test_scores_of_another_precision_are_not_one_comparison(
+    model: LanguageModel, retrieval: RetrievalSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = []
+    for precision in ("float32", "bfloat16"):
+        monkeypatch.setenv("LANGADAPT_PRECISION", precision)
+        cards.append(evaluate_retrieval(retrieval, model).card)
+        signatures = [signature_values(scores.signature) for _, scores in cards[-1].rows()]
+        assert {found["precision"] for found in signatures} == {f"cpu-{precision}"}
+    (line,) = card_warnings(cards)
+    assert line.endswith("differ in precision")
+
+
 def test_a_translation_that_says_nothing_finds_nothing(model: LanguageModel, retrieval: RetrievalSet) -> None:
     """One sentence for all: every image ties with every other, and ties count against the model."""
     card = evaluate_retrieval(retrieval, model, translator=Interpreter(dict.fromkeys(TARGET, ""))).card

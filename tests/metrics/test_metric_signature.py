@@ -27,10 +27,12 @@ def test_line() -> None:
 
 
 def test_values_come_back() -> None:
-    odd = dataclasses.replace(SIGNATURE, text="file:model: final", contaminated="kept(3)")
+    odd = dataclasses.replace(
+        SIGNATURE, text="file:model: final", precision="cpu-float32", contaminated="kept(3)"
+    )
     values = signature_values(str(odd))
     assert values == {name: str(value) for name, value in dataclasses.asdict(odd).items()}
-    assert "contaminated" not in signature_values(LINE)
+    assert not {"precision", "contaminated"} & signature_values(LINE).keys()
 
 
 @pytest.mark.parametrize("value", ["", "a|b", "a\nb", "a\n"])
