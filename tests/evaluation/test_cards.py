@@ -94,7 +94,7 @@ def test_keys_are_stable_and_come_back() -> None:
 def test_json_holds_cards_and_warnings() -> None:
     content = json.loads(score_json([CARD]))
     assert list(content) == ["cards", "warnings", "seal"]
-    assert content == {"cards": [CARD.to_dict()], "warnings": []}
+    assert content == {"cards": [CARD.to_dict()], "warnings": [], "seal": content["seal"]}
     assert "中文" in score_json([dataclasses.replace(CARD, name="中文")])
 
 
