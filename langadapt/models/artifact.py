@@ -24,7 +24,6 @@ from langadapt.models.load import ResolvedModel, device_name
 from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import (
     AlignedFiles,
-    DataCard,
     DownloadSource,
     HubSource,
     LanguageRecipe,
@@ -129,8 +128,9 @@ def data_source(recipe: ParallelRecipe | PairsRecipe, *, language: str) -> DataS
         names = (source.english, source.target) if isinstance(source, AlignedFiles) else source.paths
         parts = [Path(name).name for name in names]
     origin = ", ".join(part for part in parts if part)
-    stated = {name: getattr(recipe, name) for name in DataCard.model_fields}
-    return DataSource(kind=kind, language=language, origin=origin, hub_repo=repo, **stated)
+    stated = ("name", "title", "licence", "licence_source", "homepage", "citation", "access", "unverified")
+    facts = {name: getattr(recipe, name) for name in stated}
+    return DataSource(kind=kind, language=language, origin=origin, hub_repo=repo, **facts)
 
 
 @dataclass(frozen=True, kw_only=True)
