@@ -142,13 +142,14 @@ def test_captions(language: RecipeFile[LanguageRecipe]) -> tuple[list[Captions],
 
 
 def captions_of(recipe: RecipeFile[RetrievalRecipe]) -> list[Captions]:
-    """Read both sides of a test set, or one where it has no English.
+    """Read both sides of a test set, or one where it has no English or is itself English.
 
     Raises:
         DataError: it is not here, or unreadable.
     """
     texts, english = load_captions(recipe)
-    sides = [Captions(set_name=recipe.recipe.name, english=False, texts=texts)]
+    is_english = recipe.recipe.language == "en"
+    sides = [Captions(set_name=recipe.recipe.name, english=is_english, texts=texts)]
     if english:
         sides.append(Captions(set_name=recipe.recipe.name, english=True, texts=english))
     return sides

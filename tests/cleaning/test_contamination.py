@@ -15,10 +15,11 @@ from toy_corpus import corpus
 
 from langadapt.cleaning.build import build_parallel
 from langadapt.cleaning.chunks import Source
-from langadapt.cleaning.contamination import Captions, index_captions, nearest_caption
+from langadapt.cleaning.contamination import Captions, captions_of, index_captions, nearest_caption
 from langadapt.cleaning.words import TokenHash, token_rows
 from langadapt.data.rows import contamination_metadata
 from langadapt.errors import DataError
+from langadapt.recipes import RetrievalRecipe, data_recipe
 
 
 def test_nearest_caption_is_the_one_that_a_slow_search_finds() -> None:
@@ -56,6 +57,39 @@ def test_a_wrongly_decoded_caption_is_found_in_mended_data(
     report = build_parallel(plan(source("toy", rows), tests=tests), tmp_path / "out", silent)
     assert report.dropped["contaminated"] == 1
     assert report.normalised["html_entities"] == 1
+
+
+@pytest.mark.parametrize("layout", ["English set", "English file", "English column"])
+def test_english_sides_that_equal_a_caption_up_to_letters(
+    source: Callable[..., Source], tmp_path: Path, layout: str
+) -> None:
+    """As in a set of captions of the test photos, which the training file spells in its own way."""
+    rows = corpus(200, seed=31)
+    captions = [english for english, _ in corpus(20, seed=32)]
+    spelt = [
+        lambda t: t.upper(),
+        lambda t: t.rstrip(".") + " .",
+        lambda t: t.replace(" ", " , ", 1),
+        lambda t: f"“{t.capitalize()}”!",
+        lambda t: t.replace(" ", "-", 1) + "\u00a0",
+    ]
+    leaks = [(spelt[i % len(spelt)](text), f"{rows[i][1]} {i}") for i, text in enumerate(captions)]
+    image = "image\tcaption\tenglish\n"
+    (tmp_path / "en.tsv").write_text(image + "".join(f"{i}.jpg\t{t}\t{t}\n" for i, t in enumerate(captions)))
+    (tmp_path / "xx.tsv").write_text(
+        image + "".join(f"{i}.jpg\tzzz {i} qqq www\t{t}\n" for i, t in enumerate(captions))
+    )
+    keys = {
+        "English set": "language: en\ncaptions: [en.tsv]\n",
+        "English file": "language: xx\ncaptions: [xx.tsv]\nenglish: [en.tsv]\nimages: .\n",
+        "English column": "language: xx\ncaptions: [xx.tsv]\ncolumns: {english: english}\n",
+    }[layout]
+    (tmp_path / "val.yaml").write_text(f"name: val\ntitle: Val\nlicence: unknown\nformat: table\n{keys}")
+    tests = tuple(captions_of(data_recipe(RetrievalRecipe, str(tmp_path / "val.yaml"))))
+    report = build_parallel(plan(source("toy", [*rows, *leaks]), tests=tests), tmp_path / "out", silent)
+    assert report.dropped["contaminated"] == len(leaks)
+    assert report.contamination is not None
+    assert report.contamination.found >= len(leaks)
 
 
 @dataclass(frozen=True)
