@@ -23,6 +23,7 @@ from langadapt.recipes import (
 from langadapt.recipes.find import RecipeFile
 from langadapt.recipes.language import LanguageRecipe
 from langadapt.recipes.yaml import parse
+from tools.language_table import DOCUMENT, by_hand, steps, written
 
 LANGUAGES = sorted(shipped_folder("languages").rglob("*.y*ml"))
 FILES = sorted(shipped_folder("data_recipes").rglob("*.y*ml"))
@@ -134,6 +135,32 @@ def test_a_language_names_data_of_its_own(recipe: LanguageRecipe):
         assert data(kind, name).recipe.language in own, name  # type: ignore[attr-defined]
 
 
+def test_nothing_is_fetched_by_hand(languages: dict[str, LanguageRecipe]):
+    cards = {name: data(kind, name).recipe for kind, name in DATA}
+    counted = {name: steps(recipe, cards) for name, recipe in languages.items()}
+    assert {name: found for name, found in counted.items() if any(found.values())} == {}
+    # Photos where any were found; elsewhere sentences.
+    with_photos = [
+        recipe.code
+        for recipe in languages.values()
+        if any(not by_hand(cards[name]) and cards[name].images for name in recipe.evaluate)  # type: ignore[attr-defined]
+    ]
+    assert len(with_photos) == 35
+    assert {name for name, card in cards.items() if by_hand(card)} == {
+        "babel-imagenet", "coco-cn-test", "flickr30k-cn-test", "flickr8k-cn-test-translated",
+        "flickr8k-cn-test-written", "multi30k-task2-de",
+    }  # fmt: skip
+
+
+def test_what_is_got_by_hand_says_how(cards: list[DataCard]):
+    assert all(card.how_to_get for card in cards if by_hand(card))
+
+
+def test_the_table_in_the_documents_is_that_of_the_recipes():
+    text = DOCUMENT.read_text("utf-8")
+    assert written(text) == text
+
+
 def test_a_language_is_complete(recipe: LanguageRecipe):
     assert 5 <= len(recipe.prompts) <= 8
     assert 4 <= len(recipe.examples) <= 6
@@ -175,7 +202,8 @@ def test_shared_files_stay_below_one_folder(cards: list[DataCard]):
     for card in cards:
         paths: list[str] = []
         if isinstance(card, RetrievalRecipe):
-            paths = [*card.captions, *card.english, *filter(None, (card.images, card.image_names))]
+            places = (card.images, card.image_names)
+            paths = [*card.captions, *card.english, *filter(None, places)]
         elif isinstance(card, ClassificationRecipe):
             paths = [card.images, *filter(None, [card.classes])]
         elif isinstance(card, ParallelRecipe | PairsRecipe) and not isinstance(card.source, HubSource):
