@@ -237,7 +237,7 @@ def local_test_sets(names: Sequence[str], report: Report) -> list[RetrievalSet]:
 
 def leaks(pairs: Pairs, tests: Sequence[RetrievalSet], report: Report) -> dict[int, str]:
     """Find images of the pairs, by number, that are test images, whatever their names."""
-    test = {f"{found.name}: {path.name}": path for found in tests for path in found.images or ()}
+    test = {f"{found.name}: {path}": path for found in tests for path in found.images or ()}
     return leaked_images(dict(enumerate(pairs.images)), test, report)
 
 

@@ -108,15 +108,18 @@ def pairs_recipe(name: str) -> RecipeFile[PairsRecipe] | None:
 
 def join_pairs(parts: Sequence[Pairs]) -> Pairs:
     """Join several data sets; English sides stay where all of them have some."""
-    starts = np.cumsum([0, *(len(part.images) for part in parts)])
+    numbers: dict[object, int] = {}
+    images: list[ImageFile] = []
+    owners: list[NDArray[np.int64]] = []
+    for part in parts:
+        number = np.array([_number(image, numbers, images) for image in part.images], np.int64)
+        owners.append(number[part.image_of_text])
     english = [part.english for part in parts if part.english is not None]
     return Pairs(
         name=" + ".join(part.name for part in parts),
-        images=tuple(image for part in parts for image in part.images),
+        images=tuple(images),
         texts=tuple(text for part in parts for text in part.texts),
-        image_of_text=np.concatenate(
-            [part.image_of_text + start for part, start in zip(parts, starts[:-1], strict=True)]
-        ),
+        image_of_text=np.concatenate(owners),
         english=tuple(text for side in english for text in side) if len(english) == len(parts) else None,
     )
 
@@ -145,6 +148,15 @@ def _rows(found: RecipeFile[PairsRecipe]) -> Iterator[Row]:
         yield from (item.row for item in read_source(files, columns, source))
 
 
+def _number(image: ImageFile, numbers: dict[object, int], images: list[ImageFile]) -> int:
+    """Return an image's number among `images`, to which it is added where none is the same file."""
+    identity = file_identity(image) if isinstance(image, Path) else image
+    if identity not in numbers:
+        numbers[identity] = len(images)
+        images.append(image)
+    return numbers[identity]
+
+
 def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
     """Number the images as they first appear; a cell may hold a list of captions."""
     numbers: dict[object, int] = {}
@@ -159,11 +171,7 @@ def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
             image = inside(folder, check_text(image, f"{row.where}: image"), row.where)
         english = "English side" if len(row.values) > 2 else None
         found = caption_pairs(row, "caption", english)
-        identity = file_identity(image) if isinstance(image, Path) else image
-        if identity not in numbers:
-            numbers[identity] = len(images)
-            images.append(image)
-        owners += [numbers[identity]] * len(found)
+        owners += [_number(image, numbers, images)] * len(found)
         captions += found
     missing = [image for image in images if isinstance(image, Path) and not image.is_file()]
     if missing:

@@ -108,11 +108,12 @@ class LanguageAndImages(nn.Module):
         weights = root.file(WEIGHTS)
         if hashlib.sha256(weights.read_bytes()).hexdigest() != config["weights_sha256"]:
             raise ValueError(f"{model_name_or_path}: {WEIGHTS} is not the file that was written")
+        tensors = {k: v.float() if v.is_floating_point() else v for k, v in load_file(str(weights)).items()}
+        if not all(bool(torch.isfinite(value).all()) for value in tensors.values()):
+            raise ValueError(f"{model_name_or_path}: {WEIGHTS} holds numbers that are not finite")
         return cls(
             config=config,
-            weights={
-                k: v.float() if v.is_floating_point() else v for k, v in load_file(str(weights)).items()
-            },
+            weights=tensors,
             text_folder=root.base(config["text_model"], hub),
             image_folder=root.base(config["image_model"], hub),
             vocabulary=root.vocabulary(config["vocabulary"]),

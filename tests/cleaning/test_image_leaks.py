@@ -103,3 +103,15 @@ def test_pairs_lose_the_images_that_are_test_images(tmp_path: Path) -> None:
     own = [retrieval_from_files(tmp_path / "pairs.tsv", tmp_path, language="xx")]
     with pytest.raises(DataError, match="every image"):
         without_test_images(pairs, own, keep=False, report=silent)
+
+
+def test_test_images_of_one_name_in_two_folders(tmp_path: Path) -> None:
+    for place, seed in (("test/a", 1), ("test/b", 2), ("train", 1)):
+        (tmp_path / place).mkdir(parents=True)
+        picture(seed).save(tmp_path / place / "1.png")
+    (tmp_path / "test.tsv").write_text("image\tcaption\na/1.png\tx\nb/1.png\ty\n")
+    (tmp_path / "train.tsv").write_text("image\tcaption\n1.png\tz\n")
+    tests = [retrieval_from_files(tmp_path / "test.tsv", tmp_path / "test", language="xx")]
+    pairs = load_pairs(str(tmp_path / "train.tsv"), images=tmp_path / "train")
+    checked = without_test_images(pairs, tests, keep=True, report=silent)
+    assert checked.contamination == "kept(1)"

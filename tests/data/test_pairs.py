@@ -98,6 +98,10 @@ def test_two_sets_become_one(folder: Path) -> None:
     joined = join_pairs(parts)
     assert content(joined) == content(parts[0]) + content(parts[1])
     assert content(joined.without([0])) == content(joined)[2:]
+    (folder / "linked").symlink_to(folder / "photos")
+    again = load_pairs(str(folder / "rows.jsonl"), images=folder / "linked")
+    assert len(join_pairs([parts[0], again]).images) == 2, "the same photos by another path"
+    assert content(join_pairs([parts[0], again])) == content(parts[0]) * 2
 
 
 def test_faults_are_one_line(folder: Path) -> None:
