@@ -187,7 +187,10 @@ def _rows(card: DataCard, source: HubSource, facts: RepositoryFacts) -> Iterator
     yield _listed("source.split", source.split, config.splits or None, "splits")
     columns = getattr(card, "columns", None)
     for key, column in (columns.model_dump(exclude_none=True) if columns else {}).items():
-        yield _listed(f"columns.{key}", column, config.columns, "columns")
+        names = config.columns
+        if names and not any(name.startswith(f"{column.partition('.')[0]}.") for name in names):
+            column = column.partition(".")[0]  # the card does not say what is inside
+        yield _listed(f"columns.{key}", column, names, "columns")
     expected, stated = getattr(card, "expected_rows", None), config.splits.get(source.split)
     if expected is not None and stated is None:
         yield _fact("expected_rows", str(expected), None, "the card states no number of rows")

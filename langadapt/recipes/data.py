@@ -29,6 +29,7 @@ class HubSource(Rows):
     usual names. A retrieval recipe names its files under `captions` and `english` instead."""
     config: str | None = None
     split: str = "train"
+    """Both are what `langadapt languages check` compares with the repository's card."""
 
 
 class DownloadSource(Rows):

@@ -124,13 +124,14 @@ def test_everything_is_confirmed(server: str) -> None:
         ({"source": {"repo": "org/gone"}}, "source.repo", "no such data set"),
         ({"source": {"revision": OTHER}}, "source.revision", "no such revision"),
         ({"source": {"config": "fr-en"}}, "source.config", "the card has de-en"),
+        ({"source": {"files": ("fr/*.parquet",)}}, "source.files", "it holds "),
         ({"source": {"split": "dev"}}, "source.split", "the card has test, train"),
         ({"columns": {"english": "en"}}, "columns.english", "translation, translation.de, translation.en"),
         ({"expected_rows": 20}, "expected_rows", "the card says 500"),
         ({"licence": "MIT"}, "licence", "the card says cc-by-4.0"),
         ({"licence": "unknown"}, "licence", "the card says cc-by-4.0"),
     ],
-    ids=["repo", "revision", "config", "split", "column", "rows", "licence", "unknown"],
+    ids=["repo", "revision", "config", "files", "split", "column", "rows", "licence", "unknown"],
 )
 def test_one_wrong_fact(server: str, keys: dict[str, object], key: str, says: str) -> None:
     checked = check(server, news(unverified=True, **keys))
