@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+from huggingface_hub.utils import tqdm
 
 from langadapt.errors import DataError, MissingDataError
 from langadapt.files.atomic import write_text
@@ -243,7 +244,7 @@ def fetch_photos(found: RecipeFile[D], base: str, names: Sequence[str]) -> Path:
         with ThreadPoolExecutor(_PHOTO_WORKERS) as pool:
             jobs = [pool.submit(fetch, name) for name in missing]
             try:
-                for job in jobs:
+                for job in tqdm(jobs, desc=found.recipe.name):  # type: ignore[no-untyped-call]
                     job.result()
             finally:
                 pool.shutdown(cancel_futures=True)
