@@ -1,8 +1,8 @@
-"""Classification sets: a folder of pictures per class, and what the classes are called."""
+"""Classification sets: a folder of pictures per class or labelled tables, and the names of the classes."""
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,8 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.data.images import file_identity, list_images
-from langadapt.data.rows import read_lines, unreadable
+from langadapt.data.images import ImageFile, ParquetImage, file_identity, list_images
+from langadapt.data.readers import read_values
+from langadapt.data.rows import label_names, read_lines, unreadable
 from langadapt.data.sources import local_path, source_files
 from langadapt.errors import DataError
 from langadapt.recipes import read_yaml
@@ -44,7 +45,7 @@ class ClassificationSet:
 
     name: str
     language: str
-    images: tuple[Path, ...]
+    images: tuple[ImageFile, ...]
     labels: NDArray[np.int64]
     """int64 `[images]`, numbers `classes`."""
     classes: tuple[ClassNames, ...]
@@ -80,9 +81,21 @@ def load_classification(found: RecipeFile[ClassificationRecipe], *, language: st
     classes = source_files(found, recipe.source, [recipe.classes])[0] if recipe.classes else None
     if classes is not None and not isinstance(classes, Path):
         raise DataError(f"{classes}: class names are not read from archives; name the file itself")
-    return classification_from_folder(
-        local_path(found, recipe.images), classes, language=language, name=recipe.name
-    )
+    if recipe.images != "inside":
+        folder = local_path(found, recipe.images)
+        return classification_from_folder(folder, classes, language=language, name=recipe.name)
+    groups: dict[str, list[ImageFile]] = {}
+    for file in source_files(found, recipe.source):
+        if not isinstance(file, Path) or file.suffix != ".parquet":
+            raise DataError(f"{file}: only Parquet files hold images; name their folder under `images`")
+        names = label_names(file, recipe.columns.label)
+        for number, row in enumerate(read_values(file, [recipe.columns.label])):
+            label = row.values[0]
+            known = isinstance(label, int) and 0 <= label < len(names)
+            image = ParquetImage(file, recipe.columns.image, number)
+            groups.setdefault(names[label] if known else str(label), []).append(image)
+    listed = _listed(sorted(groups), classes, language, recipe.name)
+    return _set(recipe.name, language, listed, groups.__getitem__)
 
 
 def classification_from_folder(
@@ -107,7 +120,15 @@ def classification_from_folder(
         DataError: no class folders, a class without folder or images, a folder that is no class.
     """
     place = split_folder(folder, split)
-    folders = _class_folders(place)
+    listed = _listed(_class_folders(place), classes, language, str(place))
+    title = name or folder.resolve().name
+    return _set(title, language, listed, lambda own: _distinct(list_images(place / own)))
+
+
+def _listed(
+    folders: Sequence[str], classes: Path | None, language: str, place: str
+) -> tuple[ClassNames, ...]:
+    """Return the classes that have folders, or labels, as a list of names calls them."""
     if classes is None:
         listed = tuple(ClassNames(folder=name, names=(_readable(name),)) for name in folders)
     elif classes.suffix.lower() == ".json":
@@ -126,9 +147,18 @@ def classification_from_folder(
             f"{place}: folder '{unnamed[0]}' is no class of {classes} ({len(unnamed)} are not); add it there "
             "or take it away"
         )
-    files = [_distinct(list_images(place / item.folder)) for item in listed]
+    return listed
+
+
+def _set(
+    name: str,
+    language: str,
+    listed: tuple[ClassNames, ...],
+    images_of: Callable[[str], Sequence[ImageFile]],
+) -> ClassificationSet:
+    files = [images_of(item.folder) for item in listed]
     return ClassificationSet(
-        name=name or folder.resolve().name,
+        name=name,
         language=language,
         images=tuple(path for group in files for path in group),
         labels=np.repeat(np.arange(len(files)), [len(group) for group in files]),

@@ -293,6 +293,14 @@ def parquet_columns(path: SourceFile) -> list[str]:
         return [str(name) for name in file.schema_arrow.names]
 
 
+def label_names(path: SourceFile, column: str) -> list[str]:
+    """Return the names of a column of class numbers, where `datasets` wrote them into the file."""
+    with opened_parquet(path) as file:
+        written = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+    feature = written.get("info", {}).get("features", {}).get(column, {})
+    return [str(name) for name in feature.get("names", ())]
+
+
 def read_parquet(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
     """Stream columns of any type; a dotted name reaches into nested ones.
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import PIL
@@ -55,7 +54,7 @@ def stored_images(
 
 
 @torch.inference_mode()
-def patch_states(teacher: Teacher, images: Sequence[Path]) -> Iterator[Tensor]:
+def patch_states(teacher: Teacher, images: Sequence[ImageFile]) -> Iterator[Tensor]:
     """Last hidden states of the image tower, chunk by chunk: `[<= 64, P, V]` float32 on the CPU.
 
     Of a vision Transformer P counts its tokens, a class token included where it has one; of a convolutional
@@ -78,7 +77,7 @@ def patch_states(teacher: Teacher, images: Sequence[Path]) -> Iterator[Tensor]:
         yield states.float().cpu()
 
 
-def stored_patches(teacher: Teacher, images: Sequence[Path]) -> Tensor:
+def stored_patches(teacher: Teacher, images: Sequence[ImageFile]) -> Tensor:
     """Patch states `[len(images), P, V]` bfloat16, from the store; `patch_states` says what they are."""
     key = _key(teacher, images, version=_PATCH_VERSION)
     (probe,) = patch_states(teacher, images[:1])

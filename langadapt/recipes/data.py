@@ -187,15 +187,22 @@ class RetrievalRecipe(DataCard):
     """Captions that are scored, counted after `which_captions`."""
 
 
+class LabelColumns(Spec):
+    image: str = "image"
+    label: str = "label"
+    """The class's name, or its number in the list of names that `datasets` writes into its files."""
+
+
 class ClassificationRecipe(DataCard):
     """A zero-shot classification set: a folder of images per class, and the classes' names."""
 
     language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")] | None = None
     """None where `classes` holds many languages; the model's own is then taken."""
     images: str
-    """Folder with one folder of images per class."""
+    """Folder with one folder of images per class; or `inside`: Parquet files of the source hold them."""
     source: RemoteSource | None = None
-    """Where `classes` is fetched from; None: it is local."""
+    """Where `classes`, and images that lie `inside` its files, are fetched from; None: all is local."""
+    columns: LabelColumns = LabelColumns()
     classes: str | None = None
     """Text file or YAML of names, or a JSON label list by class number; None takes the folders' names."""
 
