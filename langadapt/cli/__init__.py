@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from langadapt.cli.app import app
 from langadapt.errors import LangadaptError, LangadaptWarning, Stopped, stops_at_once
 
-_MENDABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+_MENDABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP),
+)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from langadapt import __version__
@@ -50,14 +51,24 @@ class _Commands(TyperGroup):
         return name, command and _load(str(name)), rest
 
 
+def plain_help(command: Any) -> Any:
+    """Escape brackets in a command's help texts: rich would take `[clean]` for a style, and drop it."""
+    for item in (command, *command.params):
+        if getattr(item, "help", None):
+            item.help = escape(item.help)
+    for inner in getattr(command, "commands", {}).values():
+        plain_help(inner)
+    return command
+
+
 def _load(name: str) -> Any:
     module = import_module(f"langadapt.cli.{_COMMANDS[name].module}")
     if hasattr(module, "app"):
-        return typer.main.get_command(module.app)
+        return plain_help(typer.main.get_command(module.app))
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
     text = getattr(module, f"{name.upper()}_HELP", None) or module.HELP
     single.command(name, help=text)(getattr(module, f"{name}_command"))
-    return typer.main.get_command(single)
+    return plain_help(typer.main.get_command(single))
 
 
 app = typer.Typer(

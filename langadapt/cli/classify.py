@@ -8,7 +8,16 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from langadapt.cli.options import AsJson, ClassNames, Device, JsonFile, ModelName, PromptFolder, Settings
+from langadapt.cli.options import (
+    AsJson,
+    ClassNames,
+    Device,
+    JsonFile,
+    ModelName,
+    PromptFolder,
+    Settings,
+    new_folder,
+)
 from langadapt.cli.progress import (
     console,
     loaded_model,
@@ -201,7 +210,8 @@ def prompts_command(
     classes: ClassNames = None,
     shots: Annotated[int, typer.Option("--shots", min=1, help="Images of each class to learn from.")] = 16,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for the prompts; prompts/IMAGES by default.")
+        Path | None,
+        typer.Option("--out", callback=new_folder, help="Folder for the prompts; prompts/IMAGES by default."),
     ] = None,
     tower: Annotated[
         Literal["student", "teacher"],

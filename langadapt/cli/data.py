@@ -11,7 +11,11 @@ import typer
 from rich.table import Table
 
 from langadapt.cli import translate
-from langadapt.cli.options import AsJson, TableImages
+from langadapt.cli.options import (
+    AsJson,
+    TableImages,
+    new_folder,
+)
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import (
@@ -49,7 +53,7 @@ def build_command(
         typer.Argument(metavar="CORPUS", help="Parallel data recipes; by default all of the language."),
     ] = None,
     lang: Annotated[str, typer.Option(help="Language: a shipped code or a recipe's path.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder of the result.")] = None,
+    out: Annotated[Path | None, typer.Option(callback=new_folder, help="Folder of the result.")] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option("--weight", metavar="NAME=W", help="Share of a corpus to keep; 2 writes it twice."),
@@ -71,7 +75,7 @@ def build_command(
         str | None, typer.Option(metavar="MODEL", help="Multilingual text encoder that scores each pair.")
     ] = None,
     least_agreement: Annotated[float, typer.Option(help="Lowest cosine of the two sides.")] = 0.5,
-    workers: Annotated[int | None, typer.Option(help="Processes; by default one per core.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
     as_json: AsJson = False,
 ) -> None:
     if not lang:

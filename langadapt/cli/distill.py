@@ -6,7 +6,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from langadapt.cli.options import AsJson, Device, LanguageCode, Overwrite, RecipePath, Settings
+from langadapt.cli.options import (
+    AsJson,
+    Device,
+    LanguageCode,
+    Overwrite,
+    RecipePath,
+    Settings,
+    new_folder,
+)
 from langadapt.cli.progress import console, print_json, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import LanguageRecipe, find_language, override
@@ -32,7 +40,9 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 def distill_command(
     lang: LanguageCode = None,
     recipe: RecipePath = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Run folder; runs/RECIPE by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=new_folder, help="Run folder; runs/RECIPE by default.")
+    ] = None,
     settings: Settings = None,
     state_cache: Annotated[
         str,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from langadapt.cli.distill import chosen_recipe
 from langadapt.cli.options import AsJson, Device, LanguageCode, RecipePath, Settings
@@ -52,7 +53,10 @@ def doctor_command(
 
 
 def _print(found: "Findings", judged: "Verdict") -> None:
-    print_result(f"[bold]{found.name} ({found.code})[/bold], tokenizers measured on {found.sample}")
+    title = Text.assemble(
+        (f"{found.name} ({found.code})", "bold"), f", tokenizers measured on {found.sample}"
+    )
+    print_result(title)
     print_result(_tokenizers(found))
     rest = Table("", "", box=None, show_header=False)
     if found.pairs is not None:
@@ -81,7 +85,7 @@ def _print(found: "Findings", judged: "Verdict") -> None:
         )
     print_result(rest)
     colour = {"ready": "green", "trainable with changes": "yellow", "not yet": "red"}[judged.tier]
-    print_result(f"[bold {colour}]{judged.tier}[/]")
+    print_result(Text(judged.tier, f"bold {colour}"))
     for line in judged.reasons:
         typer.echo(f"- {line}")
     for line in judged.notes:

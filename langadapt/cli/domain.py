@@ -16,6 +16,7 @@ from langadapt.cli.options import (
     StageRecipe,
     StudentRun,
     TableImages,
+    new_folder,
 )
 from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
 from langadapt.cli.tune import chosen_stage, chosen_student
@@ -54,7 +55,9 @@ def domain_command(
     recipe: StageRecipe = None,
     images: TableImages = None,
     start: StudentRun = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Run folder; FROM-domain by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=new_folder, help="Run folder; FROM-domain by default.")
+    ] = None,
     general: Annotated[
         Path | None, typer.Option("--general", help="Captions outside the domain (columns image, caption).")
     ] = None,

@@ -6,7 +6,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from langadapt.cli.options import AsJson, Device, RunName
+from langadapt.cli.options import (
+    AsJson,
+    Device,
+    RunName,
+    new_file,
+    new_folder,
+)
 from langadapt.cli.progress import console, print_json, shown
 from langadapt.errors import DataError, ModelError
 
@@ -51,7 +57,11 @@ def encode_command(
     ],
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Normalised float32 embeddings: .npy, or .parquet with id and text."),
+        typer.Option(
+            "--out",
+            callback=new_file,
+            help="Normalised float32 embeddings: .npy, or .parquet with id and text.",
+        ),
     ] = None,
     also: Annotated[
         list[str] | None,
@@ -109,7 +119,7 @@ def _text_lines(path: Path) -> list[str]:
 def export_command(
     run: RunName,
     form: Annotated[Format, typer.Option("--format", help="Tool that will load it.")],
-    out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
+    out: Annotated[Path, typer.Option("--out", callback=new_folder, help="The folder to write.")],
     int8: Annotated[bool, typer.Option("--int8", help="onnx: also a text tower with 8-bit weights.")] = False,
     texts: Annotated[
         Path | None,

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langadapt.cli.options import ClassNames, Device, JsonFile, PromptFolder, RunName
+from langadapt.cli.options import (
+    ClassNames,
+    Device,
+    JsonFile,
+    PromptFolder,
+    RunName,
+    new_file,
+)
 from langadapt.cli.progress import console, print_scores, progress_report, write_report
 from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
@@ -76,7 +83,10 @@ def eval_command(
     ] = None,
     json_file: JsonFile = None,
     page: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Report page; RUN/report.html by default.")
+        Path | None,
+        typer.Option(
+            "--html", metavar="FILE", callback=new_file, help="Report page; RUN/report.html by default."
+        ),
     ] = None,
     device: Device = None,
 ) -> None:

@@ -10,7 +10,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from langadapt.cli.options import AsJson
+from langadapt.cli.options import (
+    AsJson,
+    new_folder,
+)
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import Progress, RecipeError
 from langadapt.recipes import (
@@ -138,13 +141,11 @@ def new_command(
     name: Annotated[
         str, typer.Argument(metavar="CODE", help="ISO 639-1 or else ISO 639-3; zh-mine for a variant of zh.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write into.")] = Path(),
+    out: Annotated[Path, typer.Option(callback=new_folder, help="Folder to write into.")] = Path(),
 ) -> None:
     from langadapt.recipes.authoring import new_recipe_texts
 
     texts = new_recipe_texts(name)
-    if out.exists() and not out.is_dir():
-        raise RecipeError(f"{out}: is a file; --out names a folder")
     paths = {out / file_name: text for file_name, text in texts.items()}
     for path in paths:
         if path.exists():
@@ -177,7 +178,9 @@ def schema_command(
     kind: Annotated[
         str | None, typer.Option(help="language, parallel, pairs, retrieval or classification.")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder to write all of them into.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(callback=new_folder, help="Folder to write all of them into.")
+    ] = None,
 ) -> None:
     from langadapt.recipes.authoring import KINDS, recipe_schema
 

@@ -5,15 +5,32 @@ from typing import Annotated
 
 import typer
 
-from langadapt.errors import ModelError
+from langadapt.errors import DataError, ModelError
+from langadapt.recipes.find import is_local_name
 
 
 def _existing(name: str | None) -> str | None:
     """Refuse a run folder that is not there, before torch is imported; `org/name` may be on the Hub."""
-    local = name is not None and (name.startswith((".", "/", "~")) or name.count("/") != 1)
-    if local and not Path(str(name)).expanduser().is_dir():
+    if name is not None and is_local_name(name) and not Path(name).expanduser().is_dir():
         raise ModelError(f"{name}: no such artifact folder")
     return name
+
+
+def new_folder(path: Path | None) -> Path | None:
+    """Refuse, before any work, the place of a folder where a file is."""
+    for place in (path, *path.parents) if path is not None else ():
+        if place.exists() and not place.is_dir():
+            raise DataError(f"{place}: is a file; name a folder")
+    return path
+
+
+def new_file(path: Path | None) -> Path | None:
+    """Refuse, before any work, the place of a file where a folder is."""
+    if path is not None:
+        new_folder(path.parent)
+        if path.is_dir():
+            raise DataError(f"{path}: is a folder; name a file in it")
+    return path
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -23,7 +40,10 @@ ClassNames = Annotated[
 ]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; the best by default.")]
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores here; - prints them.")
+    Path | None,
+    typer.Option(
+        "--json", metavar="FILE", callback=new_file, help="Also write the scores here; - prints them."
+    ),
 ]
 LanguageCode = Annotated[
     str | None, typer.Option("--lang", help="Name of a shipped recipe: a language's code, or a variant.")

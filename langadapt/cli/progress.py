@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from langadapt.models import LanguageModel
 
 # Messages and bars go to stderr: stdout is for results.
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 class _Rate(bars.ProgressColumn):
@@ -30,7 +30,7 @@ class _Rate(bars.ProgressColumn):
 
 def print_result(result: RenderableType) -> None:
     """Print to stdout, at least 100 columns wide: a cut-off number is worse than a line that wraps."""
-    Console(width=max(100, Console().width)).print(result)
+    Console(width=max(100, Console().width), markup=False, emoji=False).print(result)
 
 
 def loaded_model(run: str, device: str | None) -> "LanguageModel":
@@ -75,14 +75,14 @@ def progress_report() -> Iterator[Report]:
         yield _plain_lines()
         return
     columns = (
-        bars.TextColumn("{task.description}"),
+        bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(),
         bars.MofNCompleteColumn(),
         _Rate(),
         bars.TimeElapsedColumn(),
         bars.TextColumn("left"),
         bars.TimeRemainingColumn(),
-        bars.TextColumn("{task.fields[note]}", style="dim"),
+        bars.TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
     with bars.Progress(*columns, console=console, speed_estimate_period=20) as drawn:
         tasks: dict[str, bars.TaskID] = {}

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
-from langadapt.cli.options import AsJson
+from langadapt.cli.options import (
+    AsJson,
+    new_folder,
+)
 from langadapt.cli.progress import console, shown
 from langadapt.errors import ModelError, PublishError
 
@@ -35,7 +38,10 @@ def publish_command(
         bool, typer.Option("--dry-run", help="Stage and check, upload nothing; needs no network.")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write the folder here instead of uploading it.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", callback=new_folder, help="Write the folder here instead of uploading it."
+        ),
     ] = None,
     permission: Annotated[
         str | None,
@@ -48,8 +54,8 @@ def publish_command(
 ) -> None:
     if repo is None and out is None:
         raise PublishError("say where it goes: one of --repo ORG/NAME and --out DIR")
-    if repo is not None and repo.count("/") != 1:
-        raise PublishError(f"--repo {repo}: expected ORG/NAME")
+    if repo is not None:
+        _check_name(repo)
     if permission is not None and not permission.strip():
         raise PublishError("--permission: say who allowed it; the text goes into the card")
     if not run.is_dir():
@@ -87,3 +93,15 @@ def publish_command(
         console.print(f"nothing was uploaded; without --dry-run this goes to {repo}")
     else:
         console.print(f'published: langadapt.load("{repo}", revision="{done.commit}")')
+
+
+def _check_name(repo: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise PublishError(f"--repo {repo}: {str(error).splitlines()[0]}") from None
+    if repo.count("/") != 1:
+        raise PublishError(f"--repo {repo}: expected ORG/NAME")

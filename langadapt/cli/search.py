@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from langadapt.cli.options import AsJson, Device, ModelName
+from langadapt.cli.options import (
+    AsJson,
+    Device,
+    ModelName,
+    new_file,
+)
 from langadapt.cli.progress import console, loaded_model, print_json, print_result, progress_report, shown
 from langadapt.errors import DataError, Stopped
 
@@ -45,7 +50,9 @@ def index_command(
     index: IndexFolder = None,
     export: Annotated[
         Path | None,
-        typer.Option("--export", metavar="FILE", help="Also write the embeddings, .parquet or .npy."),
+        typer.Option(
+            "--export", metavar="FILE", callback=new_file, help="Also write the embeddings, .parquet or .npy."
+        ),
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Replace an existing index.")] = False,
     approximate_from: Annotated[
@@ -92,8 +99,11 @@ def index_command(
         f"{update.images:,} images: {update.encoded:,} encoded, {update.same:,} known, "
         f"{update.removed:,} removed, {len(failed):,} failed"
     )
+    if update.skipped:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in update.skipped.items())
+        console.print(f"skipped, as not named like images: {kinds}")
     for item in failed[:_MOST_LISTED]:
-        console.print(f"failed: {item['path']}: {item['reason']}", markup=False)
+        console.print(f"failed: {item['path']}: {item['reason']}")
     if len(failed) > _MOST_LISTED:
         console.print(f"and {len(failed) - _MOST_LISTED:,} more; --json lists all")
     console.print(f"index: {shown(update.index)}")
@@ -146,7 +156,8 @@ def search_command(
     index: IndexFolder = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every image; ignore FAISS.")] = False,
     page: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with the images found.")
+        Path | None,
+        typer.Option("--html", metavar="FILE", callback=new_file, help="Write a page with the images found."),
     ] = None,
     as_json: AsJson = False,
     device: Device = None,

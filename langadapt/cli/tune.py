@@ -16,6 +16,7 @@ from langadapt.cli.options import (
     StageRecipe,
     StudentRun,
     TableImages,
+    new_folder,
 )
 from langadapt.cli.progress import console, print_json, progress_report, shown
 from langadapt.errors import RecipeError
@@ -43,7 +44,7 @@ Examples:
 
   langadapt tune --from runs/sw --pairs captions.csv --images photos/ --out runs/sw-tuned
 
-  langadapt tune --from runs/sw --pairs shard-0.tar --set "tune.text=\\[bitfit, projection]"
+  langadapt tune --from runs/sw --pairs shard-0.tar --set "tune.text=[bitfit, projection]"
 
   langadapt tune --from runs/sw --pairs captions.tsv --pairs-fraction 0.1,0.3,1
 
@@ -58,7 +59,9 @@ def tune_command(
     pairs: PairNames = None,
     images: TableImages = None,
     start: StudentRun = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Run folder; FROM-tuned by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", callback=new_folder, help="Run folder; FROM-tuned by default.")
+    ] = None,
     settings: Settings = None,
     fractions: Annotated[
         str, typer.Option("--pairs-fraction", help="Shares of the images, one run each: 0.1,0.3,1.")
@@ -191,7 +194,7 @@ def align_command(
     image_model: Annotated[str, typer.Option("--image-model", help="Vision encoder: folder, or org/name.")],
     text_model: Annotated[str, typer.Option("--text-model", help="Text encoder: folder, or org/name.")],
     pairs: Annotated[list[str], typer.Option("--pairs", help="Table, tar shard or pair recipe.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder of the model.")],
+    out: Annotated[Path, typer.Option("--out", callback=new_folder, help="Folder of the model.")],
     images: TableImages = None,
     settings: Settings = None,
     device: Device = None,

@@ -16,13 +16,11 @@ from typing import Any
 import torch
 from PIL import Image, ImageOps
 
-from langadapt.data.pixels import ImageError, read_image
+from langadapt.data.pixels import SUFFIXES, ImageError, read_image
 from langadapt.data.rows import opened_parquet, root_columns, unreadable
 from langadapt.errors import DataError
 from langadapt.files.atomic import write_text
 from langadapt.files.store import cache_folder
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 _WORKERS = 4
 
@@ -124,12 +122,17 @@ def file_identity(path: Path) -> object:
     return status.st_dev, status.st_ino
 
 
-def list_images(folder: Path, on_error: Callable[[OSError], object] | None = None) -> list[Path]:
+def list_images(
+    folder: Path,
+    on_error: Callable[[OSError], object] | None = None,
+    on_skip: Callable[[Path], object] = lambda path: None,
+) -> list[Path]:
     """Return all images below a folder, sorted by path; hidden files are left out.
 
     Args:
         folder: searched with its subfolders; links to folders are not followed.
         on_error: told about subfolders that cannot be listed.
+        on_skip: told about files of other names, and links to folders.
 
     Raises:
         DataError: no such folder, or no image in it.
@@ -143,9 +146,12 @@ def list_images(folder: Path, on_error: Callable[[OSError], object] | None = Non
     for place, folders, files in os.walk(folder, onerror=on_error):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = Path(place)
-        found += [
-            inside / name for name in files if name.lower().endswith(SUFFIXES) and not name.startswith(".")
-        ]
+        shown = [inside / name for name in files if not name.startswith(".")]
+        found += [path for path in shown if path.name.lower().endswith(SUFFIXES)]
+        for path in [path for path in shown if not path.name.lower().endswith(SUFFIXES)]:
+            on_skip(path)
+        for link in filter(Path.is_symlink, map(inside.joinpath, folders)):
+            on_skip(link)
     if not found:
         raise DataError(f"{folder}: holds no images; expected files ending in {', '.join(SUFFIXES)}")
     return sorted(found)

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.data.images import SUFFIXES, ImageFile, PackedImage, ParquetImage, file_identity
+from langadapt.data.images import ImageFile, PackedImage, ParquetImage, file_identity
+from langadapt.data.pixels import SUFFIXES
 from langadapt.data.readers import (
     check_row_count,
     column_names,

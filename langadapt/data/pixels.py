@@ -12,9 +12,18 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 # EPS is left out on purpose: opening one starts Ghostscript.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+_KNOWN = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM")
+# JPEG's reader hands multi-picture files to MPO's, whose suffix is registered apart.
+_SUFFIXES = {suffix: kind for suffix, kind in Image.registered_extensions().items() if kind in _KNOWN}
+_FORMATS = tuple(kind for kind in _KNOWN if kind in Image.OPEN)
+
+SUFFIXES = tuple(sorted(suffix for suffix, kind in _SUFFIXES.items() if kind in _FORMATS))
+"""File names of images that this Pillow reads."""
 
 _MOST_PIXELS = 89_478_485
+_LONGEST_SIDE = 65_535
+# Image processors scale the short side to a few hundred pixels: one by ten thousand would fill the memory.
+_MOST_OBLONG = 200
 _MOST_16_BITS = 65_535
 
 # What Pillow's readers were seen to raise on damaged bytes, and its kin.
@@ -38,8 +47,8 @@ def read_image(source: Image.Image | bytes | str | Path) -> Image.Image:
         RGB, upright by the EXIF orientation.
 
     Raises:
-        ImageError: not an image, damaged or cut off, more than 89 million pixels, or numbers whose range
-            nobody states.
+        ImageError: not an image, damaged or cut off, more than 89 million pixels, sides too long or too
+            unequal, or numbers whose range nobody states.
         OSError: the path cannot be read.
         TypeError: the source is of another kind.
     """
@@ -48,8 +57,11 @@ def read_image(source: Image.Image | bytes | str | Path) -> Image.Image:
     raw = Path(source).read_bytes() if isinstance(source, str | Path) else source
     try:
         image = raw if isinstance(raw, Image.Image) else Image.open(io.BytesIO(raw), formats=_FORMATS)
-        if image.width * image.height > _MOST_PIXELS:
+        short, long = sorted(image.size)
+        if short * long > _MOST_PIXELS or long > _LONGEST_SIDE:
             raise ImageError(f"{image.width} x {image.height} pixels are too many; scale it down")
+        if long > _MOST_OBLONG * short:
+            raise ImageError(f"{image.width} x {image.height} pixels are too oblong; crop it")
         return _eight_bits(ImageOps.exif_transpose(image)).convert("RGB")
     except ImageError:
         raise

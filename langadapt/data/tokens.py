@@ -183,10 +183,14 @@ def length_groups(lengths: Tensor) -> list[LengthGroup]:
 
 
 def require_text(texts: Sequence[str]) -> None:
-    """Raise DataError for an empty or whitespace text, with its row number, counted from 0."""
+    """Raise DataError for an empty text, or half of a surrogate pair, with its row number, from 0."""
     for row, text in enumerate(texts):
         if not text.strip():
             raise DataError(f"text {row} is empty; remove it or give it a caption")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"text {row} is not Unicode at character {error.start}; correct it") from error
 
 
 def by_length(lengths: NDArray[np.int64], *, batch_tokens: int) -> Iterator[NDArray[np.int64]]:

@@ -31,6 +31,7 @@ from langadapt.recipes import (
     PairsRecipe,
     ParallelRecipe,
 )
+from langadapt.recipes.find import is_local_name
 from langadapt.recipes.yaml import dump_recipe, parse, read_yaml
 
 FORMAT_VERSION = 3
@@ -262,7 +263,7 @@ def _artifact_folder(path_or_repo: str, revision: str | None) -> Path:
     local = Path(path_or_repo).expanduser()
     if local.is_dir():
         return local
-    if path_or_repo.startswith((".", "/", "~")) or path_or_repo.count("/") != 1:
+    if is_local_name(path_or_repo) and revision is None:
         raise ModelError(f"{path_or_repo}: no such artifact folder")
     download = partial(snapshot_download, path_or_repo, revision=revision, allow_patterns=list(FILES))
     try:

@@ -31,6 +31,7 @@ from langadapt.errors import ModelError
 from langadapt.files.fetch import fetch_verified, one_line
 from langadapt.models.towers import MODEL_FILES, read_module
 from langadapt.recipes import ModelRef
+from langadapt.recipes.find import is_local_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +67,8 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
                 "model again with save_pretrained"
             )
         return ResolvedModel(repo=str(local.resolve()), revision=folder_hash(local), path=local.resolve())
-    if ref.repo.startswith((".", "/", "~")) or ref.repo.count("/") != 1:
-        raise ModelError(f"{ref.repo}: no such model folder")
+    if is_local_name(ref.repo) and ref.revision is None:
+        raise ModelError(f"{ref.repo}: no such model folder; give a revision where it is on the Hub")
     path = _download(ref)
     if not any(path.glob("*.safetensors")):
         raise ModelError(

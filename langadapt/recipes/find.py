@@ -131,6 +131,12 @@ def _path_of(name: str, *, start: Path | None = None) -> Path | None:
     return path if path.suffix in (".yaml", ".yml") else path.with_name(path.name + ".yaml")
 
 
+def is_local_name(name: str) -> bool:
+    """Tell the name of a folder from `org/name` on the Hub: by its form, or as its parent folder is here."""
+    first, *rest = name.split("/")
+    return first in ("", ".", "..", "runs") or first[0] in ".~" or len(rest) != 1 or Path(first).is_dir()
+
+
 def _near(name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4)
     return f"; near: {', '.join(near)}" if near else ""

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from langadapt.recipes.stages import (
+    BatchSize,
     DomainStage,
     FewShotStage,
     Fraction,
@@ -91,7 +92,7 @@ class DistillStage(Spec):
     data: Annotated[tuple[str, ...], Field(min_length=1)]
     """Parallel data recipes: names of shipped ones or paths of your own."""
     epochs: PositiveInt = 10
-    batch_size: Annotated[int, Field(gt=1)] = 128
+    batch_size: BatchSize = 128
     """Rows per optimizer step, all processes together; each row is contrasted with all others."""
     learning_rate: PositiveFloat = 1e-3
     """Peak learning rate of the adapter (AdamW, linear warm-up, cosine to zero)."""

@@ -7,7 +7,8 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 
 from langadapt.recipes.yaml import Spec
 
-PositiveInt = Annotated[int, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0, le=1_000_000_000)]
+BatchSize = Annotated[int, Field(gt=1, le=1_000_000)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -116,7 +117,7 @@ class ContrastStage(Spec):
     epochs: PositiveInt = 15
     patience_epochs: PositiveInt = 4
     """Training ends when so many epochs in a row brought nothing on the held-out pairs."""
-    batch_size: Annotated[int, Field(gt=1)] = 512
+    batch_size: BatchSize = 512
     """Pairs per optimizer step, all processes together; each is contrasted with all others."""
     chunk_size: PositiveInt = 64
     """Pairs of an unlocked tower whose activations are in memory at once (gradient caching)."""

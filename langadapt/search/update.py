@@ -5,6 +5,7 @@ import hashlib
 import os
 import stat
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -33,8 +34,6 @@ from langadapt.search.catalogue import (
 _BATCH = 64
 _LOCK = "lock"
 _OWN_FILES = (CATALOGUE, f".{CATALOGUE}", _LOCK, "rows-", "approximate", ".approximate")
-# Image towers scale the short side to a few hundred pixels: one pixel by ten thousand would fill the memory.
-_MOST_OBLONG = 200
 _CODE_VERSION = 3
 
 
@@ -80,6 +79,8 @@ class Update:
     removed: int
     """In the index before and not in the folder any more."""
     failed: list[ImageFile]
+    skipped: dict[str, int]
+    """Files that are not named like images, by suffix, and links to folders, as `link`."""
 
 
 def update_index(
@@ -104,10 +105,13 @@ def update_index(
     Raises:
         DataError: no images, an index of another image tower or folder, a damaged index, a full disk.
     """
-    files = scan_images(folder)
+    skipped: Counter[str] = Counter()
+    files = scan_images(folder, skipped)
     index = index or cache_folder() / "index" / fingerprint(os.path.realpath(folder), tower.fingerprint)
     if index.exists() and not index.is_dir():
         raise DataError(f"{index}: is not a folder; an index is one")
+    if rebuild or not (index / CATALOGUE).exists():
+        _refuse_other_files(index)  # before the lock is written there
     with _lock(index, report):
         _prepare(folder, index, tower, rebuild=rebuild)
         with open_catalogue(index, write=True) as catalogue:
@@ -134,7 +138,15 @@ def update_index(
         same=len(files) - len(failed) - encoded,
         removed=removed,
         failed=failed,
+        skipped=dict(skipped.most_common()),
     )
+
+
+def _refuse_other_files(index: Path) -> None:
+    found = index.iterdir() if index.exists() else ()
+    foreign = sorted(path.name for path in found if not path.name.startswith(_OWN_FILES))
+    if foreign:
+        raise DataError(f"{index}: holds other files, first '{foreign[0]}'; give --index a folder of its own")
 
 
 @contextmanager
@@ -165,9 +177,6 @@ def _prepare(folder: Path, index: Path, tower: ImageTower, *, rebuild: bool) -> 
     """Create an empty index where there is none, or in place of the old one."""
     if (index / CATALOGUE).exists() and not rebuild:
         return
-    foreign = sorted(path.name for path in index.iterdir() if not path.name.startswith(_OWN_FILES))
-    if foreign:
-        raise DataError(f"{index}: holds other files, first '{foreign[0]}'; give --index a folder of its own")
     old = sorted(index.glob("rows-*.bin"))
     metadata = Metadata(
         fingerprint=tower.fingerprint,
@@ -191,15 +200,24 @@ def check_tower(metadata: Metadata, index: Path, tower: ImageTower) -> None:
         )
 
 
-def scan_images(folder: Path) -> list[ImageFile]:
+def scan_images(folder: Path, skipped: Counter[str] | None = None) -> list[ImageFile]:
     """List the images of a folder and its subfolders; those that cannot be read have a reason.
+
+    Args:
+        folder: links to folders in it are not followed.
+        skipped: receives the numbers of other files.
 
     Raises:
         DataError: no such folder, or nothing in it that is named like an image.
     """
     unlisted: list[OSError] = []
+    others: Counter[str] = Counter() if skipped is None else skipped
+
+    def skip(path: Path) -> None:
+        others["link" if path.is_dir() else path.suffix.lower() or path.name] += 1
+
     start = len(os.fsencode(folder / "x")) - 1
-    files = [_stat_image(os.fsencode(path), start) for path in list_images(folder, unlisted.append)]
+    files = [_stat_image(os.fsencode(path), start) for path in list_images(folder, unlisted.append, skip)]
     for error in unlisted:
         name = os.fsencode(os.path.relpath(error.filename, folder))
         files.append(ImageFile(name, reason=f"folder cannot be listed: {error.strerror}"))
@@ -251,8 +269,6 @@ def _read_image(
             sha256 = hashlib.file_digest(opened, "sha256").digest()
         if sha256 not in read and catalogue.find_content(sha256) is None:
             image = open_image(path)
-            if max(image.size) > _MOST_OBLONG * min(image.size):
-                raise DataError(f"{path}: {image.width} x {image.height} pixels are too oblong; crop it")
         now = path.stat()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}; check its permissions") from error

@@ -106,6 +106,7 @@ def test_it_says_what_the_model_says(service: Service, model: LanguageModel, lan
         ({"texts": ["gato"] * 4}, 413, "4 texts in one request, 3 are allowed"),
         ({"texts": ["g" * 51]}, 413, "a text of 51 characters, 50 are allowed"),
         ({"texts": [" "]}, 400, "is empty"),
+        (b'{"texts": ["\\ud800"]}', 400, "is not Unicode"),
         ({"texts": []}, 422, "texts: "),
         ({"texts": [1]}, 422, "texts.0: "),
         ({"texts": ["gato"], "trust": True}, 422, "trust: "),
