@@ -28,6 +28,7 @@ from langadapt.data.parallel import parallel_rows
 from langadapt.data.readers import check_row_count
 from langadapt.errors import DataError, Progress, Report
 from langadapt.files.atomic import replacing
+from langadapt.files.json import parse_json
 from langadapt.files.temporary import temporary_array
 from langadapt.recipes.data import ParallelRecipe
 from langadapt.recipes.find import RecipeFile
@@ -195,7 +196,7 @@ def _counts(task: ChunkTask, filtered: FilteredRows) -> ChunkCounts:
 def read_counts(folder: Path, number: int) -> ChunkCounts:
     """Read the counts of a chunk."""
     with pa.memory_map(str(_path(folder, number))) as file:
-        counts = json.loads(pa.ipc.open_file(file).schema.metadata[b"counts"])
+        counts = parse_json(pa.ipc.open_file(file).schema.metadata[b"counts"])
     examples = {rule: [Example(**item) for item in items] for rule, items in counts.pop("examples").items()}
     return ChunkCounts(**counts, examples=examples)
 

@@ -1,6 +1,5 @@
 """Classification sets: a folder of pictures per class or labelled tables, and the names of the classes."""
 
-import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from langadapt.data.readers import read_values
 from langadapt.data.rows import label_names, read_lines, unreadable
 from langadapt.data.sources import local_path, source_files
 from langadapt.errors import DataError
+from langadapt.files.json import read_json
 from langadapt.recipes import read_yaml
 from langadapt.recipes.data import ClassificationRecipe
 from langadapt.recipes.find import RecipeFile
@@ -267,7 +267,7 @@ def read_label_list(path: Path, language: str, folders: Sequence[str]) -> tuple[
 
 def _label_lists(path: Path) -> dict[str, tuple[list[int], list[str]]]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = read_json(path)
     except OSError as error:
         raise unreadable(path, error) from error
     except ValueError as error:

@@ -20,6 +20,7 @@ from langadapt.data.pixels import SUFFIXES, ImageError, read_image
 from langadapt.data.rows import opened_parquet, root_columns, unreadable
 from langadapt.errors import DataError
 from langadapt.files.atomic import write_text
+from langadapt.files.json import read_json
 from langadapt.files.store import cache_folder
 
 _WORKERS = 4
@@ -183,7 +184,7 @@ def broken_images(
     """
     known = None if fingerprint is None else cache_folder() / "checked-images" / f"{fingerprint}.json"
     if known is not None and known.is_file():
-        return [BrokenImage(**item) for item in json.loads(known.read_text(encoding="utf-8"))]
+        return [BrokenImage(**item) for item in read_json(known)]
     found: list[BrokenImage] = []
     with ThreadPoolExecutor(_WORKERS) as pool:
         for number, reason in enumerate(pool.map(_fault, images)):

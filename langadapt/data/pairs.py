@@ -1,6 +1,5 @@
 """Images with captions to train on: from a table beside a folder, tar shards, or the Hub."""
 
-import json
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from langadapt.data.readers import (
 from langadapt.data.rows import Row, caption_pairs, check_text, reach, unreadable
 from langadapt.data.sources import SourceFile, local_path, source_files
 from langadapt.errors import DataError, MissingDataError
+from langadapt.files.json import parse_json
 from langadapt.files.store import fingerprint_of
 from langadapt.recipes.data import CaptionColumns, PairsRecipe, Rows, TableFiles, TarShards
 from langadapt.recipes.find import RecipeFile, data_recipe
@@ -282,8 +282,8 @@ def _row(path: Path, key: str, members: dict[str, PackedImage], columns: Caption
 
 def _record(member: PackedImage) -> dict[str, Any]:
     try:
-        found = json.loads(_text(member))
-    except (ValueError, RecursionError) as error:
+        found = parse_json(_text(member))
+    except ValueError as error:
         raise DataError(f"{member}: is not valid JSON: {str(error).splitlines()[0]}; correct it") from error
     if not isinstance(found, dict):
         raise DataError(f"{member}: expected a JSON object, got {type(found).__name__}")

@@ -26,6 +26,7 @@ from langadapt.data.rows import (
 from langadapt.data.sources import local_path, source_files
 from langadapt.errors import DataError
 from langadapt.files.atomic import replacing, write_text
+from langadapt.files.json import read_json
 from langadapt.files.store import digests, fingerprint, fingerprint_of
 from langadapt.files.temporary import temporary_texts
 from langadapt.recipes.data import AlignedFiles, DownloadSource, ParallelRecipe, Rows, TableFiles
@@ -280,7 +281,7 @@ def write_translated(
 def _read_part(path: Path) -> list[str] | None:
     """Read a finished chunk; None where there is none, or its bytes are not those that were written."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         texts: list[str] = content["texts"]
         return texts if content["sum"] == fingerprint(*texts) else None
     except (FileNotFoundError, KeyError, TypeError, ValueError):

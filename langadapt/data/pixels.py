@@ -12,13 +12,10 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 # EPS is left out on purpose: opening one starts Ghostscript.
-_KNOWN = ("JPEG", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "MPO", "AVIF", "JPEG2000", "PPM")
-# JPEG's reader hands multi-picture files to MPO's, whose suffix is registered apart.
-_SUFFIXES = {suffix: kind for suffix, kind in Image.registered_extensions().items() if kind in _KNOWN}
+# MPO has a suffix of its own, and JPEG's reader; the newer formats are not in every Pillow.
+_KNOWN = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
+SUFFIXES = tuple(sorted(name for name, kind in Image.registered_extensions().items() if kind in _KNOWN))
 _FORMATS = tuple(kind for kind in _KNOWN if kind in Image.OPEN)
-
-SUFFIXES = tuple(sorted(suffix for suffix, kind in _SUFFIXES.items() if kind in _FORMATS))
-"""File names of images that this Pillow reads."""
 
 _MOST_PIXELS = 89_478_485
 _LONGEST_SIDE = 65_535

@@ -25,6 +25,7 @@ from langadapt.data.sources import SourceFile
 from langadapt.errors import DataError
 from langadapt.files.atomic import replacing
 from langadapt.files.fetch import one_line
+from langadapt.files.json import parse_json
 from langadapt.files.store import cache_folder, fingerprint
 from langadapt.recipes.data import PairsRecipe, ParallelRecipe, Rows
 from langadapt.recipes.find import RecipeFile
@@ -159,8 +160,8 @@ def _records(path: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
     lines = ((line.number, line.text) for line in read_lines(path))
     for number, text in _without_blank_end(path, lines, lambda text: not text.strip()):
         try:
-            record = json.loads(text)
-        except (ValueError, RecursionError) as error:
+            record = parse_json(text)
+        except ValueError as error:
             problem = str(error)
             if isinstance(error, json.JSONDecodeError):
                 problem = f"{error.msg} at character {error.colno}"

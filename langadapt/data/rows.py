@@ -4,7 +4,6 @@ import bz2
 import codecs
 import difflib
 import gzip
-import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ import zstandard
 
 from langadapt.data.sources import SourceFile
 from langadapt.errors import DataError
+from langadapt.files.json import parse_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +279,7 @@ def contamination_metadata(path: Path) -> dict[str, Any] | None:
     if written is None:
         return None
     try:
-        found = json.loads(written)
+        found = parse_json(written)
         return {"sets": dict(found["sets"]), "found": int(found["found"]), "kept": int(found["kept"])}
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(

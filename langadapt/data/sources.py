@@ -36,6 +36,7 @@ from langadapt.files.fetch import (
     one_line,
     with_backoff,
 )
+from langadapt.files.json import read_json
 from langadapt.files.store import cache_folder, fingerprint
 from langadapt.recipes.data import DataCard, DownloadSource, HubSource
 from langadapt.recipes.find import RecipeFile
@@ -157,7 +158,7 @@ def _listed(source: HubSource) -> tuple[str, dict[str, int]]:
     key = fingerprint(constants.ENDPOINT, source.repo, source.revision)
     known = cache_folder() / "hub-lists" / f"{key}.json"
     if known.is_file() and (source.revision or is_offline()):
-        facts = json.loads(known.read_text(encoding="utf-8"))
+        facts = read_json(known)
     else:
         _check_online(source.repo)
         with _hub_faults(source):

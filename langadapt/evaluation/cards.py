@@ -11,6 +11,7 @@ from rich.console import Group
 from langadapt.errors import DataError
 from langadapt.evaluation.tables import Column, Row, ScoreTable, to_terminal
 from langadapt.files.atomic import is_sealed, sealed
+from langadapt.files.json import read_json
 from langadapt.metrics.retrieval import CUTOFFS, RetrievalScores
 from langadapt.metrics.signature import comparable
 from langadapt.metrics.translation import TranslationScores
@@ -157,9 +158,9 @@ def read_score_cards(path: Path) -> list[ScoreCard]:
         DataError: it is damaged, or was changed after it was written.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         cards = [ScoreCard.from_dict(card) for card in content["cards"]]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: damaged; score the adapter again") from error
     if not is_sealed(content):
         raise DataError(f"{path}: was changed after it was written; score the adapter again")

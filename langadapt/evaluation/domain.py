@@ -14,6 +14,7 @@ from langadapt.evaluation.plots import QUARTER_NAMES, training_curve
 from langadapt.evaluation.retrieval import evaluate_sets
 from langadapt.evaluation.tables import Column, Row, ScoreTable
 from langadapt.files.atomic import write_text
+from langadapt.files.json import parse_json
 from langadapt.metrics.retrieval import RetrievalScores
 from langadapt.models import Artifact, load
 from langadapt.models.artifact import FACTS
@@ -114,7 +115,7 @@ def _write_page(out: Path, artifact: Artifact, rows: list[BeforeAfter], images: 
             label=pair["caption"],
             note=f"difficulty {pair['start']:.2f} → {pair['end']:.2f}, drawn {pair['draws']:,} times",
         )
-        for pair in map(json.loads, lines)
+        for pair in map(parse_json, lines)
     ]
     report = DomainReport(
         tables=(before_after(rows), _quarters(facts["quarters"]), _moved(facts["held_out"])),

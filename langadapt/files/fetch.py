@@ -18,6 +18,7 @@ from huggingface_hub.utils import tqdm
 
 from langadapt.errors import LangadaptWarning
 from langadapt.files.atomic import replacing, write_text
+from langadapt.files.json import read_json
 from langadapt.files.store import cache_folder
 
 T = TypeVar("T")
@@ -196,7 +197,7 @@ def _verify(link: Path) -> None:
     known = cache_folder() / "hub-files" / f"{blob.name}.json"
     stamp = [facts.st_size, facts.st_mtime_ns]
     try:
-        if json.loads(known.read_text(encoding="utf-8")) == stamp:
+        if read_json(known) == stamp:
             return
     except (OSError, ValueError):
         pass

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from langadapt.errors import DataError, LangadaptWarning
 from langadapt.files.atomic import read_tensors, write_tensors, write_text
+from langadapt.files.json import read_json
 
 # bfloat16 is stored as the integers that have its bits.
 _TYPES: dict[str, tuple[np.dtype[Any], torch.dtype]] = {
@@ -218,7 +219,7 @@ def _fill(folder: Path, spec: StoreSpec, compute: Fill) -> int:
 def _certain_rows(partial: Path, journal: Path, spec: StoreSpec, row_bytes: int) -> tuple[int, int]:
     """Return how many rows of an interrupted store are intact, and their CRC-32."""
     try:
-        facts = json.loads(journal.read_text(encoding="utf-8"))
+        facts = read_json(journal)
         size = partial.stat().st_size
         done, crc = int(facts["rows"]), int(facts["crc"])
         fits = facts["sum"] == spec.sum_line(crc) and 0 <= done <= spec.rows

@@ -20,6 +20,7 @@ from torch import Tensor
 from langadapt.errors import ModelError
 from langadapt.files.atomic import is_sealed, sealed, write_tensors, write_text
 from langadapt.files.fetch import WrongHashError, fetch_verified, one_line
+from langadapt.files.json import read_json
 from langadapt.models.load import ResolvedModel, device_name
 from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import (
@@ -208,7 +209,7 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
     folder = _artifact_folder(str(path_or_repo), revision)
     _check_files(folder)
     try:
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        facts = read_json(folder / FACTS)
         if facts["format_version"] > FORMAT_VERSION:
             update = "update with `pip install -U langadapt`"
             raise ModelError(f"{folder}: written by a newer langadapt; {update}")

@@ -14,6 +14,7 @@ from langadapt.data.classification import ClassNames
 from langadapt.errors import ModelError
 from langadapt.files.atomic import is_sealed, sealed, write_tensors, write_text
 from langadapt.files.fetch import one_line
+from langadapt.files.json import parse_json
 from langadapt.models.artifact import check_finite, file_hash
 from langadapt.models.language_model import LanguageModel
 from langadapt.models.prompts import PromptClassifier, TowerName, prompt_texts, text_tower
@@ -90,7 +91,7 @@ def read_facts(folder: Path) -> PromptFacts:
             raise ModelError(f"{folder}: no {name} in it; it is the folder that `langadapt prompts` wrote")
     try:
         text = (folder / FACTS).read_text(encoding="utf-8")
-        said = json.loads(text)
+        said = parse_json(text)
         if not is_sealed(said):
             raise ModelError(f"{folder}: {FACTS} was changed after it was written; learn the prompts again")
         if said["format_version"] > FORMAT_VERSION:

@@ -12,6 +12,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from langadapt.files.json import parse_json
 from langadapt.nn.peft_modules import ExtendedEmbedding
 
 
@@ -48,7 +49,7 @@ class Vocabulary:
         Raises:
             ValueError, KeyError, TypeError: the text is not what `to_json` wrote.
         """
-        said = json.loads(text)
+        said = parse_json(text)
         pieces = []
         for piece in said["pieces"]:
             left, right = piece["merge"] or (None, None)

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from langadapt.files.json import parse_json, read_json
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.scenes import Scene, Thing
 from langadapt.recipes import read_yaml
@@ -36,7 +37,7 @@ class HeldOutRow:
 def held_out_rows(count: int = 1_000) -> Iterator[HeldOutRow]:
     """Read the test set: held-out scenes with captions in English and every target language."""
     with gzip.open(SENTENCES / "held_out.jsonl.gz", "rt", encoding="utf-8") as file:
-        for row in map(json.loads, islice(file, count)):
+        for row in map(parse_json, islice(file, count)):
             values: dict[str, Any] = row["scene"]
             things = {key: Thing(**value) for key, value in values.items() if isinstance(value, dict)}
             yield HeldOutRow(image=row["image"], scene=Scene(**values | things), captions=row["captions"])
@@ -62,7 +63,7 @@ def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> 
     """
     manifest = {"version": VERSION, "parallel": parallel, "tests": tests}
     path = folder / _MANIFEST
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) == manifest:
+    if path.is_file() and read_json(path) == manifest:
         return folder
     path.unlink(missing_ok=True)
     rows = list(held_out_rows(tests))

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from langadapt.errors import DataError
 from langadapt.files.atomic import replacing
+from langadapt.files.json import parse_json
 
 FORMAT_VERSION = 3
 CATALOGUE = "index.sqlite"
@@ -97,7 +98,7 @@ class Catalogue:
         if connection.execute(parts).fetchall() != _PARTS:
             raise damaged(path, "its catalogue has other tables than an index")
         try:
-            value = json.loads(connection.execute("SELECT value FROM meta").fetchone()[0])
+            value = parse_json(connection.execute("SELECT value FROM meta").fetchone()[0])
             if value["format_version"] != FORMAT_VERSION:
                 way_out = "update langadapt, or make it anew: `langadapt index` with --rebuild"
                 raise DataError(f"{path}: written by another version of langadapt; {way_out}")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from langadapt.errors import DataError
 from langadapt.files.atomic import replacing, write_text
+from langadapt.files.json import read_json
 from langadapt.metrics.ranks import exact_unit_rows
 from langadapt.search.catalogue import Metadata, Rows, damaged
 
@@ -157,7 +158,7 @@ def open_approximate(index: Path, metadata: Metadata) -> Approximate | None:
     import faiss
 
     try:
-        facts = ApproximateFacts(**json.loads((index / APPROXIMATE_FACTS).read_text(encoding="utf-8")))
+        facts = ApproximateFacts(**read_json(index / APPROXIMATE_FACTS))
         if (facts.state, facts.generation) != (metadata.state, metadata.generation):
             return None
         faiss_index: Any = faiss.read_index(str(index / _FILE), faiss.IO_FLAG_MMAP)

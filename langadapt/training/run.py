@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from langadapt.errors import Progress, Report, TrainingError
 from langadapt.files.atomic import read_tensors, write_tensors, write_text
+from langadapt.files.json import parse_json, read_json
 from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, VOCABULARY, WEIGHTS
 from langadapt.models.load import best_device, uses_bf16
 from langadapt.training.loop import Batch, FitState, Stage, StepLog, Validation, fit, start_fit
@@ -154,7 +155,7 @@ class Run:
         raw = self.log.read_bytes() if self.log.is_file() else b""
         for line in raw.splitlines():
             try:
-                if json.loads(line)["step"] > step:
+                if parse_json(line)["step"] > step:
                     break
             except (KeyError, TypeError, ValueError):
                 break  # half a line, where the process was killed
@@ -169,7 +170,7 @@ def _damaged(path: Path, error: Exception) -> TrainingError:
 
 def _key(mark: Path) -> object:
     try:
-        return json.loads(mark.read_text(encoding="utf-8"))["key"]
+        return read_json(mark)["key"]
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(mark, error) from error
 
@@ -323,7 +324,7 @@ def load_checkpoint(path: Path, state: FitState[Batch]) -> dict[str, Any]:
                 moments.setdefault(int(index), {})[moment] = value
         _put(module, {name.removeprefix("weight."): value for name, value in tensors.items()})
         state.step = int(metadata["step"])
-        extra: dict[str, Any] = json.loads(metadata["extra"])
+        extra: dict[str, Any] = parse_json(metadata["extra"])
         if sampler is not None:
             sampler.restore({name.removeprefix("sampler."): value for name, value in tensors.items()})
     except (KeyError, RuntimeError, ValueError) as error:
@@ -334,10 +335,19 @@ def load_checkpoint(path: Path, state: FitState[Batch]) -> dict[str, Any]:
 
 
 def log_entries(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
-    """Entries of a run's log: of kind `step`, `held_out` or `sampling`."""
-    for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        if entry.pop("kind") == kind:
+    """Entries of a run's log: of kind `step`, `held_out` or `sampling`.
+
+    Raises:
+        TrainingError: a line of it is damaged.
+    """
+    path = folder / "log.jsonl"
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            entry = parse_json(line)
+            own = entry.pop("kind") == kind
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TrainingError(f"{path}: line {number} is damaged; remove the line") from error
+        if own:
             yield entry
 
 

@@ -195,3 +195,67 @@ def test_truncated_base_model(langadapt, own: Path, teacher_folder: Path) -> Non
 def test_a_language_that_the_embedded_world_does_not_speak(langadapt, tmp_path: Path) -> None:
     refused(langadapt("quickstart", "--lang", "fr", "--folder", tmp_path / "world"), "ar, de, sw, zh")
     assert not (tmp_path / "world").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["runs/typo", "./typo", "/nowhere/typo", "~/typo", "here/typo", "a/b/c", "typo"]
+)
+def test_what_looks_like_a_path_is_not_sought_on_the_hub(
+    langadapt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def download(*arguments: object, **options: object) -> str:
+        raise AssertionError("the Hub was asked")
+
+    monkeypatch.setattr("langadapt.models.artifact.snapshot_download", download)
+    monkeypatch.setattr("langadapt.models.load.snapshot_download", download)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
+    refused(langadapt("eval", name), name, "no such artifact folder")
+    refused(langadapt("tune", "--from", name, "--pairs", "a.tsv"), "typo" if "typo" in name else name)
+    refused(langadapt("classify", tmp_path, "--model", name, "--classes", "a.txt"))
+    model = (
+        "align",
+        "--image-model",
+        name,
+        "--text-model",
+        name,
+        "--pairs",
+        "a.tsv",
+        "--out",
+        tmp_path / "out",
+    )
+    refused(langadapt(*model), "no such model folder")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_where_a_folder_goes_and_a_folder_where_a_file_goes(
+    langadapt, run_folder: Path, own: Path
+) -> None:
+    (own / "file").write_text("mine")
+    folder, photos = own / "folder", own / "photos"
+    folder.mkdir()
+    for out in (own / "file", own / "file" / "below"):
+        refused(langadapt("distill", "--recipe", own / "es", "--out", out), "file: is a file")
+        refused(langadapt("export", run_folder, "--format", "onnx", "--out", out), "file: is a file")
+        refused(langadapt("data", "build", "--lang", own / "es", "--out", out), "file: is a file")
+        refused(langadapt("publish", run_folder, "--out", out), "file: is a file")
+        refused(langadapt("eval", run_folder, "--html", out / "page.html"), "file: is a file")
+    refused(langadapt("eval", run_folder, "--html", folder), "folder: is a folder")
+    refused(langadapt("eval", run_folder, "--json", folder), "folder: is a folder")
+    refused(langadapt("search", photos, "gato", "--model", run_folder, "--html", folder), "is a folder")
+    assert (own / "file").read_text() == "mine"
+    assert not list(folder.iterdir())
+
+
+def test_numbers_that_no_machine_can_use(langadapt, own: Path) -> None:
+    done = langadapt("distill", "--recipe", own / "es", "--set", "distill.batch_size=99999999999")
+    refused(done, "batch_size", "1000000")
+    done = langadapt("data", "build", "--lang", own / "es", "--workers", "-3", "--out", own / "built")
+    assert done.code == 2
+    assert "--workers" in done.err
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("repo", ["me/clip zh", "me/../x", "me/", "me", "me/a/b", "me/clip-zh.git"])
+def test_a_name_that_the_hub_refuses_is_refused_in_a_dry_run(langadapt, run_folder: Path, repo: str) -> None:
+    refused(langadapt("publish", run_folder, "--repo", repo, "--dry-run"), f"--repo {repo}: ")

@@ -120,7 +120,7 @@ def test_list_images(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is not a folder"):
         list_images(tmp_path / "b.PNG")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"holds no images; expected files ending in \.jpg"):
+    with pytest.raises(DataError, match=r"holds no images; expected files ending in .*\.jpg"):
         list_images(tmp_path / "empty")
 
 
@@ -136,3 +136,46 @@ def test_numbers_whose_white_nobody_states(tmp_path: Path) -> None:
     for number, values in enumerate([np.array([[0.0, 1.0]], np.float32), np.array([[0, 70_000]], np.int32)]):
         Image.fromarray(values).save(tmp_path / f"{number}.tif")
         assert "save it in 8 bits" in fault(tmp_path / f"{number}.tif")
+
+
+@pytest.mark.parametrize(
+    ("size", "words"),
+    [
+        ((20_000, 1), "20000 x 1 pixels are too oblong"),
+        ((1, 20_000), "too oblong"),
+        ((2, 402), "too oblong"),
+        ((66_000, 400), "too many"),
+    ],
+)
+def test_thin_and_long_images_are_refused(tmp_path: Path, size: tuple[int, int], words: str) -> None:
+    Image.new("1", size).save(tmp_path / "a.png")
+    assert words in fault(tmp_path / "a.png")
+    with pytest.raises(DataError, match=words):
+        open_image((tmp_path / "a.png").read_bytes())
+
+
+def test_an_image_may_be_two_hundred_times_as_long_as_wide(tmp_path: Path) -> None:
+    Image.new("L", (400, 2)).save(tmp_path / "a.png")
+    assert open_image(tmp_path / "a.png").size == (400, 2)
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind"),
+    [
+        ("jfif", "JPEG"),
+        ("jpe", "JPEG"),
+        ("avif", "AVIF"),
+        ("jp2", "JPEG2000"),
+        ("ppm", "PPM"),
+        ("mpo", "MPO"),
+    ],
+)
+def test_what_pillow_reads_is_found_and_read(tmp_path: Path, ending: str, kind: str) -> None:
+    halves().save(tmp_path / f"a.{ending}", kind)
+    (tmp_path / "link").symlink_to(tmp_path, target_is_directory=True)
+    (tmp_path / "a.heic").touch()
+    skipped: list[Path] = []
+    (found,) = list_images(tmp_path, on_skip=skipped.append)
+    image = open_image(found)
+    assert (image.mode, image.size) == ("RGB", (40, 20))
+    assert sorted(path.name for path in skipped) == ["a.heic", "link"]

@@ -114,7 +114,7 @@ def test_it_says_what_the_model_says(service: Service, model: LanguageModel, lan
         (b"[" * 1900, 400, ""),
         (b"\xff\xfe", 422, ""),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_what_is_too_much_or_no_question(service: Service, question: object, status: int, words: str) -> None:
     got, said = Client(service).ask("/encode", question)

@@ -1,0 +1,80 @@
+"""Help and output show brackets as they are written; rich would take some for styles."""
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from rich.table import Table
+
+from langadapt.cli import main
+from langadapt.cli.app import _COMMANDS, _load
+from langadapt.cli.progress import console, print_result, progress_report
+from langadapt.errors import Progress
+
+TEXTS = [
+    "[/INST] cat",
+    "[clean]",
+    "[bold]x",
+    "[bitfit, projection]",
+    "pip install 'langadapt[faiss]'",
+    ":dog:",
+]
+
+
+def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
+    yield name, command
+    for inner, found in getattr(command, "commands", {}).items():
+        yield from commands(f"{name} {inner}", found)
+
+
+EVERY = [name for top in _COMMANDS for name, _ in commands(top, _load(top))]
+
+
+def written(command: Any) -> list[str]:
+    """Source texts of a command's help: escaped ones would show what this test is to find."""
+    texts = [command.callback and inspect.getmodule(command.callback)]
+    return [
+        value for module in texts if module for key, value in vars(module).items() if key.endswith("HELP")
+    ]
+
+
+def squeezed(text: str) -> str:
+    return re.sub(r"[\s│]", "", text)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_help_keeps_its_brackets(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("sys.argv", ["langadapt", *name.split(), "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    shown = squeezed(capsys.readouterr().out)
+    top, *rest = name.split()
+    command = _load(top)
+    for word in rest:
+        command = command.commands[word]
+    assert "\\[" not in shown
+    first = (command.help or "").partition("\n")[0]
+    for text in written(command):
+        assert "\\[" not in text
+        if text.startswith(first.replace("\\[", "[")) and first:
+            for part in re.findall(r"\[[^\]\n]*\]", text):
+                assert squeezed(part) in shown
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_output_shows_what_the_user_wrote(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    table = Table("query", box=None)
+    table.add_row(text)
+    print_result(table)
+    print_result(text)
+    console.print(text)
+    with progress_report() as report:
+        report(Progress(stage=text))
+    said = capsys.readouterr()
+    assert said.out.count(text) == 2
+    assert said.err.count(text) == 2
