@@ -1,6 +1,7 @@
 """What a user can get wrong: one clear line, exit code 2, no traceback, nothing lost or half-written."""
 
 import shutil
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -206,8 +207,8 @@ def test_what_looks_like_a_path_is_not_sought_on_the_hub(
     def download(*arguments: object, **options: object) -> str:
         raise AssertionError("the Hub was asked")
 
-    monkeypatch.setattr("langadapt.models.artifact.snapshot_download", download)
-    monkeypatch.setattr("langadapt.models.load.snapshot_download", download)
+    for module in ("artifact", "load"):
+        monkeypatch.setattr(import_module(f"langadapt.models.{module}"), "snapshot_download", download)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     refused(langadapt("eval", name), name, "no such artifact folder")
