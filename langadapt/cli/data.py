@@ -11,11 +11,7 @@ import typer
 from rich.table import Table
 
 from langadapt.cli import translate
-from langadapt.cli.options import (
-    AsJson,
-    TableImages,
-    new_folder,
-)
+from langadapt.cli.options import AsJson, TableImages, new_folder
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import (

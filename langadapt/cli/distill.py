@@ -6,15 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from langadapt.cli.options import (
-    AsJson,
-    Device,
-    LanguageCode,
-    Overwrite,
-    RecipePath,
-    Settings,
-    new_folder,
-)
+from langadapt.cli.options import AsJson, Device, LanguageCode, Overwrite, RecipePath, Settings, new_folder
 from langadapt.cli.progress import console, print_json, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import LanguageRecipe, find_language, override

@@ -6,13 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from langadapt.cli.options import (
-    AsJson,
-    Device,
-    RunName,
-    new_file,
-    new_folder,
-)
+from langadapt.cli.options import AsJson, Device, RunName, new_file, new_folder
 from langadapt.cli.progress import console, print_json, shown
 from langadapt.errors import DataError, ModelError
 

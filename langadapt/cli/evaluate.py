@@ -5,14 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from langadapt.cli.options import (
-    ClassNames,
-    Device,
-    JsonFile,
-    PromptFolder,
-    RunName,
-    new_file,
-)
+from langadapt.cli.options import ClassNames, Device, JsonFile, PromptFolder, RunName, new_file
 from langadapt.cli.progress import console, print_scores, progress_report, write_report
 from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe

@@ -10,10 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from langadapt.cli.options import (
-    AsJson,
-    new_folder,
-)
+from langadapt.cli.options import AsJson, new_folder
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import Progress, RecipeError
 from langadapt.recipes import (

@@ -6,10 +6,7 @@ from typing import Annotated
 
 import typer
 
-from langadapt.cli.options import (
-    AsJson,
-    new_folder,
-)
+from langadapt.cli.options import AsJson, new_folder
 from langadapt.cli.progress import console, shown
 from langadapt.errors import ModelError, PublishError
 

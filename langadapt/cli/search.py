@@ -7,12 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.table import Table
 
-from langadapt.cli.options import (
-    AsJson,
-    Device,
-    ModelName,
-    new_file,
-)
+from langadapt.cli.options import AsJson, Device, ModelName, new_file
 from langadapt.cli.progress import console, loaded_model, print_json, print_result, progress_report, shown
 from langadapt.errors import DataError, Stopped
 

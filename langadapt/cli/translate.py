@@ -7,11 +7,7 @@ from typing import Annotated
 
 import typer
 
-from langadapt.cli.options import (
-    AsJson,
-    Device,
-    new_file,
-)
+from langadapt.cli.options import AsJson, Device, new_file
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import ParallelRecipe, data_recipe, dump_recipe
