@@ -61,6 +61,7 @@ def distill_command(
         state_bits=8 if state_bits == "8" else 16,
         device=chosen_device(device),
         overwrite=overwrite,
+        reuse_finished=not (folder / "curve.svg").is_file(),
     )
     with progress_report() as report:
         artifact = distill(recipe_file, folder, report=report, options=options)

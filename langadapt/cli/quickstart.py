@@ -49,13 +49,13 @@ def quickstart_command(
     from langadapt.evaluation.cards import score_json, score_report
     from langadapt.evaluation.plots import save_svg, training_curve
     from langadapt.models import load
-    from langadapt.training import distill
+    from langadapt.training import RunOptions, distill
 
     run = folder / "runs" / lang
-    if not (run / "artifact.json").is_file():
+    if not (run / "curve.svg").is_file():
         console.print(f"langadapt distill --recipe {shown(folder)}/{lang} --out {shown(run)}")
         with progress_report() as report:
-            distill(recipe_file, run, report=report)
+            distill(recipe_file, run, report=report, options=RunOptions(reuse_finished=True))
         save_svg(run / "curve.svg", training_curve(run))
     console.print(f"langadapt eval {shown(run)}")
     model = load(run)

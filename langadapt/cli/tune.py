@@ -80,10 +80,11 @@ def tune_command(
 
     _, stage = chosen_stage(TuneStage, begin, recipe or lang, pairs, settings)
     several = len(shares) > 1
+    drawn = (folder / "curve.svg").is_file()
     options = RunOptions(
         device=chosen_device(device),
         overwrite=overwrite,
-        reuse_finished=several and not overwrite,
+        reuse_finished=several or not drawn,
         images=images,
     )
     rows = []

@@ -21,7 +21,7 @@ from langadapt.models.artifact import FACTS
 from langadapt.recipes import DomainStage
 from langadapt.training import RunOptions, tune
 from langadapt.training.hard_sampling import HARD_PAIRS
-from langadapt.training.run import log_entries
+from langadapt.training.loop import log_entries
 
 SHOWN_PAIRS = 24
 

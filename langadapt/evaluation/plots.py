@@ -10,7 +10,7 @@ from typing import Any
 from langadapt.errors import DataError
 from langadapt.evaluation.tables import templates
 from langadapt.files.atomic import write_text
-from langadapt.training.run import read_log
+from langadapt.training.loop import read_log
 
 _BOX = {"width": 480, "height": 280, "left": 58, "right": 20, "top": 36, "bottom": 44}
 """Size of a panel and its margins, in pixels."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
 
 from langadapt.data.pixels import read_image
+from langadapt.files.json import read_json
 from langadapt.models.towers import MODEL_FILES, Layers, image_rows, layer_states, read_module, unit_rows
 from langadapt.models.vocabulary import Vocabulary, merge_pieces, put_pieces
 from langadapt.nn.adapter import Adapter, normed
@@ -104,7 +105,7 @@ class LanguageAndImages(nn.Module):
         """Load from a folder or a Hub repository; `kwargs` are sentence-transformers' own and unused."""
         hub = {"token": token, "cache_dir": cache_folder, "local_files_only": local_files_only}
         root = _Root(name=model_name_or_path, below=subfolder, options={**hub, "revision": revision})
-        config = json.loads(root.file(CONFIG).read_text(encoding="utf-8"))
+        config = read_json(root.file(CONFIG))
         weights = root.file(WEIGHTS)
         if hashlib.sha256(weights.read_bytes()).hexdigest() != config["weights_sha256"]:
             raise ValueError(f"{model_name_or_path}: {WEIGHTS} is not the file that was written")

@@ -28,6 +28,7 @@ from langadapt.models.tuning import STAGES, has_stage
 
 MODULE_FILE, MODULE_CLASS = "langadapt_module.py", "LanguageAndImages"
 _PARTS = (
+    "files/json.py",
     "nn/adapter.py",
     "nn/peft_modules.py",
     "data/pixels.py",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -14,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from langadapt.errors import LangadaptError
 
 _CHECKSUM = "sha256"
 _OLD_SECONDS = 86_400.0
@@ -109,6 +113,27 @@ def sealed(facts: dict[str, Any]) -> dict[str, Any]:
 def is_sealed(facts: Any) -> bool:
     """Return whether facts are those that were sealed."""
     return isinstance(facts, dict) and facts.get("seal") == sealed(facts)["seal"]
+
+
+@contextmanager
+def removed_if_refused(folder: Path, *, unless: str) -> Iterator[None]:
+    """Remove a new folder and its new parents where the block is refused before `unless` lies in the folder.
+
+    The folder stays where another process holds its `lock`.
+    """
+    new = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        yield
+    except LangadaptError:
+        if new and folder.is_dir() and not (folder / unless).exists():
+            with suppress(Timeout, OSError):
+                lock = FileLock(folder / "lock", is_singleton=True)
+                lock.acquire(timeout=0)
+                lock.release(force=True)  # the block may hold it, too
+                shutil.rmtree(folder)
+                for parent in new[1:]:
+                    parent.rmdir()
+        raise
 
 
 def remove_old(folder: Path, pattern: str) -> None:

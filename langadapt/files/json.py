@@ -1,4 +1,7 @@
-"""Read JSON that may be damaged or hostile: whatever is wrong with it is a ValueError."""
+"""Read JSON that may be damaged or hostile: whatever is wrong with it is a ValueError.
+
+Exports carry the text of this file.
+"""
 
 import json
 import math

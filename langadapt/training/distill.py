@@ -23,6 +23,7 @@ from langadapt.models import (
     TextModel,
     load_teacher,
     load_text_model,
+    read_artifact,
     resolve_model,
     write_artifact,
 )
@@ -50,13 +51,14 @@ from langadapt.recipes import (
 from langadapt.recipes.find import RecipeFile
 from langadapt.training.distill_data import Cache, DistillData, SplitBatches, prepare
 from langadapt.training.loop import FitPlan, Stage, Validation, parameter_groups
-from langadapt.training.run import Run, RunOptions, open_run, train, trained_facts
+from langadapt.training.run import Run, RunOptions, leaves_no_trace, open_run, train, trained_facts
 
 _VALIDATION_TOKENS = 8192
 _STATED = {"licence", "licence_source"}
 """What a recipe says of a base model that changes nothing in the run."""
 
 
+@leaves_no_trace
 def distill(
     recipe_file: RecipeFile[LanguageRecipe], out: Path, *, report: Report, options: RunOptions | None = None
 ) -> Artifact:
@@ -75,17 +77,18 @@ def distill(
     corpora = [_corpus(source, recipe, run.report) for source in stated]
     sources = (resolve_model(recipe.teacher), resolve_model(recipe.text_model))
     bits = run.options.state_bits
-    run.claim(
-        fingerprint(
-            recipe.model_dump_json(
-                include={"teacher", "text_model", "adapter", "distill"},
-                exclude={"teacher": _STATED, "text_model": _STATED},
-            ),
-            *(source.revision for source in sources),
-            *(corpus.fingerprint for corpus in corpora),
-            *([] if bits == 16 else [f"states of {bits} bits"]),
-        )
+    key = fingerprint(
+        recipe.model_dump_json(
+            include={"teacher", "text_model", "adapter", "distill"},
+            exclude={"teacher": _STATED, "text_model": _STATED},
+        ),
+        *(source.revision for source in sources),
+        *(corpus.fingerprint for corpus in corpora),
+        *([] if bits == 16 else [f"states of {bits} bits"]),
     )
+    if run.finished_before(key):
+        return read_artifact(out)
+    run.claim(key)
     teacher = load_teacher(sources[0], device=device)
     encoder = load_text_model(sources[1], recipe.text_model, max_tokens=stage.max_tokens, device=device)
     vocabulary = extend_vocabulary(encoder, recipe, corpora, run)
@@ -114,6 +117,7 @@ def distill(
         training={
             **facts,
             **counts,
+            "run_key": key,
             "rows": len(data.train),
             "held_out_rows": len(data.held_out),
             "device": str(device),

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
@@ -14,6 +15,8 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from langadapt.errors import Stopped, TrainingError, stops_between_steps
+from langadapt.files.atomic import write_text
+from langadapt.files.json import parse_json
 from langadapt.recipes import ContrastStage, DistillStage
 from langadapt.recipes.stages import FewShotStage
 
@@ -140,6 +143,43 @@ class StepLog:
     loss: float
     learning_rate: float
     examples_per_second: float
+
+
+def log_entries(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
+    """Entries of a run's log: of kind `step`, `held_out` or `sampling`.
+
+    Raises:
+        TrainingError: a line of it is damaged.
+    """
+    path = folder / "log.jsonl"
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            entry = parse_json(line)
+            own = entry.pop("kind") == kind
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise TrainingError(f"{path}: line {number} is damaged; remove the line") from error
+        if own:
+            yield entry
+
+
+def read_log(folder: Path) -> tuple[list[StepLog], dict[int, float]]:
+    """Step logs of a run, and held-out recall by step."""
+    recalls = {entry["step"]: entry["recall"] for entry in log_entries(folder, "held_out")}
+    return [StepLog(**entry) for entry in log_entries(folder, "step")], recalls
+
+
+def cut_log(path: Path, step: int) -> None:
+    """Remove what was logged after the checkpoint at `step`: those steps are done again."""
+    kept: list[str] = []
+    raw = path.read_bytes() if path.is_file() else b""
+    for line in raw.splitlines():
+        try:
+            if parse_json(line)["step"] > step:
+                break
+        except (KeyError, TypeError, ValueError):
+            break  # half a line, where the process was killed
+        kept.append(line.decode("utf-8") + "\n")
+    write_text(path, "".join(kept))
 
 
 def parameter_groups(weights: Iterable[tuple[nn.Parameter, float, float]]) -> list[dict[str, Any]]:

@@ -1,14 +1,16 @@
 """One stage at work in one folder: processes, lock, resume, best checkpoint, log, result."""
 
+import functools
+import inspect
 import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -16,12 +18,14 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from langadapt.errors import Progress, Report, TrainingError
-from langadapt.files.atomic import read_tensors, write_tensors, write_text
+from langadapt.files.atomic import read_tensors, removed_if_refused, write_tensors, write_text
 from langadapt.files.json import parse_json, read_json
 from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, VOCABULARY, WEIGHTS
 from langadapt.models.load import best_device, uses_bf16
-from langadapt.training.loop import Batch, FitState, Stage, StepLog, Validation, fit, start_fit
+from langadapt.training.loop import Batch, FitState, Stage, Validation, cut_log, fit, start_fit
 
+P = ParamSpec("P")
+T = TypeVar("T")
 StateBits = Literal[16, 8]
 
 
@@ -36,13 +40,26 @@ class RunOptions:
     checkpoint_seconds: float = 300.0
     """A checkpoint is written this often, and at the end of each epoch."""
     reuse_finished: bool = False
-    """Take a finished run of the same recipe, data and models for the result (tune and domain)."""
+    """Take a finished run of the same recipe, data and models for the result."""
     images: Path | None = None
     """Folder at which the image paths of tables start (tune, domain and align)."""
     state_cache_bytes: int = 8_000_000_000
     """Disk budget of the frozen hidden states (distill)."""
     state_bits: StateBits = 16
     """Bits of a stored number in them (distill)."""
+
+
+def leaves_no_trace(stage: Callable[P, T]) -> Callable[P, T]:
+    """Let a stage that is refused before its first checkpoint remove what it wrote into its folder `out`."""
+    signature = inspect.signature(stage)
+
+    @functools.wraps(stage)
+    def run_stage(*args: P.args, **kwargs: P.kwargs) -> T:
+        out: Path = signature.bind(*args, **kwargs).arguments["out"]
+        with removed_if_refused(out / "checkpoint", unless="state.safetensors"):
+            return stage(*args, **kwargs)
+
+    return run_stage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,10 +128,12 @@ class Run:
             self._remove_old_run()
         self._check_unfinished()  # the other may have finished just now
         if mark.is_file() and _key(mark) != key:
-            raise TrainingError(
-                f"{self.folder} holds an unfinished run of another recipe, data or model; "
-                "choose another --out, or --overwrite"
-            )
+            if self.checkpoint.is_file():
+                raise TrainingError(
+                    f"{self.folder} holds an unfinished run of another recipe, data or model; "
+                    "choose another --out, or --overwrite"
+                )
+            self._empty_checkpoint()  # left by a command that was stopped or refused
         write_text(mark, json.dumps({"key": key}))
         if not self.checkpoint.is_file():
             self.log.unlink(missing_ok=True)
@@ -127,11 +146,33 @@ class Run:
         reports = ("report.html", "domain.json")
         for name in (self.result, FACTS, SCORES, SAMPLES, RECIPE, WEIGHTS, VOCABULARY, *reports):
             (self.folder / name).unlink(missing_ok=True)
+        self._empty_checkpoint()
+
+    def _empty_checkpoint(self) -> None:
         for path in (self.folder / "checkpoint").iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
             elif path.name != "lock":
                 path.unlink()
+
+    def finished_before(self, key: str) -> bool:
+        """Return whether the folder holds this very run, finished; all processes call this.
+
+        Asked for by `reuse_finished`, or where a process was killed at its end: what it left is removed.
+        """
+        left = self.folder / "checkpoint"
+        if self.options.overwrite or not (self.options.reuse_finished or left.exists()):
+            return False
+        try:
+            facts = read_json(self.folder / self.result)
+            same = bool(facts.get("training", facts)["run_key"] == key)
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):
+            return False
+        self.accelerator.wait_for_everyone()
+        if same and self.is_main:
+            shutil.rmtree(left, ignore_errors=True)
+            self.report(Progress(stage=f"{self.folder}: finished before"))
+        return same
 
     def settled(self, name: str, choice: bool) -> bool:
         """Return a choice as it fell when the run began, on whatever machine; all processes call this."""
@@ -145,22 +186,9 @@ class Run:
         """Write the result in the main process, then remove what only an unfinished run needs."""
         if self.is_main:
             write()
-            shutil.rmtree(self.folder / "checkpoint")
+            shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
             self._lock.release(force=True)
         self.accelerator.wait_for_everyone()
-
-    def cut_log(self, step: int) -> None:
-        """Remove what was logged after the checkpoint at `step`: those steps are done again."""
-        kept: list[str] = []
-        raw = self.log.read_bytes() if self.log.is_file() else b""
-        for line in raw.splitlines():
-            try:
-                if parse_json(line)["step"] > step:
-                    break
-            except (KeyError, TypeError, ValueError):
-                break  # half a line, where the process was killed
-            kept.append(line.decode("utf-8") + "\n")
-        write_text(self.log, "".join(kept))
 
 
 def _damaged(path: Path, error: Exception) -> TrainingError:
@@ -251,7 +279,7 @@ def _first_or_resumed(run: Run, state: FitState[Batch]) -> tuple[dict[str, Any],
     if run.checkpoint.is_file():
         best = load_checkpoint(run.checkpoint, state)
         if run.is_main:
-            run.cut_log(state.step)
+            cut_log(run.log, state.step)
         run.report(Progress(stage=f"resumed at step {state.step} of {state.stage.plan.steps}"))
         return best, best.pop("seconds")
     best = {"held_out_recall": -1.0, "best_step": 0}
@@ -332,26 +360,3 @@ def load_checkpoint(path: Path, state: FitState[Batch]) -> dict[str, Any]:
     whole = state.optimizer.state_dict()
     state.optimizer.load_state_dict({**whole, "state": moments})
     return extra
-
-
-def log_entries(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
-    """Entries of a run's log: of kind `step`, `held_out` or `sampling`.
-
-    Raises:
-        TrainingError: a line of it is damaged.
-    """
-    path = folder / "log.jsonl"
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            entry = parse_json(line)
-            own = entry.pop("kind") == kind
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TrainingError(f"{path}: line {number} is damaged; remove the line") from error
-        if own:
-            yield entry
-
-
-def read_log(folder: Path) -> tuple[list[StepLog], dict[int, float]]:
-    """Step logs of a run, and held-out recall by step."""
-    recalls = {entry["step"]: entry["recall"] for entry in log_entries(folder, "held_out")}
-    return [StepLog(**entry) for entry in log_entries(folder, "step")], recalls

@@ -41,7 +41,7 @@ from langadapt.training.distill import student_samples
 from langadapt.training.distill_data import teacher_targets
 from langadapt.training.hard_sampling import HardSampler, start_record
 from langadapt.training.loop import FitPlan, Stage, parameter_groups
-from langadapt.training.run import Run, RunOptions, open_run, train, trained_facts
+from langadapt.training.run import Run, RunOptions, leaves_no_trace, open_run, train, trained_facts
 
 if TYPE_CHECKING:
     from langadapt.cleaning.contamination import CheckedPairs
@@ -51,6 +51,7 @@ _FACTS_BEFORE = {"tune": "distilled", "domain": "before"}
 """Under which name an artifact keeps the facts of the run that a stage began with."""
 
 
+@leaves_no_trace
 def tune(
     start: Path,
     out: Path,
@@ -94,10 +95,8 @@ def tune(
         pairs_fraction,
         *(test.name for test in tests),
     )
-    done = read_artifact(out) if run.options.reuse_finished and (out / run.result).is_file() else None
-    if done is not None and done.training.get("run_key") == key:
-        run.report(Progress(stage=f"{out}: finished before"))
-        return done
+    if run.finished_before(key):
+        return read_artifact(out)
     run.claim(key)
     keep = stage.keep_contaminated
     parts = [without_test_images(part, tests, keep=keep, report=run.report) for part in found]

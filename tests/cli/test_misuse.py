@@ -138,6 +138,28 @@ def test_a_finished_run_is_not_overwritten(langadapt, own: Path) -> None:
     assert (own / "run" / "adapter.safetensors").read_bytes() == before
 
 
+def test_a_run_without_its_curve_is_completed_and_then_refused(langadapt, own: Path) -> None:
+    command = ("distill", "--recipe", own / "es", "--out", own / "run", "--set", "distill.epochs=1", "--json")
+    first = langadapt(*command)
+    assert first.code == 0, first.err
+    curve = (own / "run" / "curve.svg").read_bytes()
+    (own / "run" / "curve.svg").unlink()
+    again = langadapt(*command)
+    assert (again.code, again.out) == (0, first.out), again.err
+    assert (own / "run" / "curve.svg").read_bytes() == curve
+    refused(langadapt(*command), "finished run")
+
+
+def test_an_index_that_is_refused_leaves_nothing_among_the_photos(
+    langadapt, run_folder: Path, own: Path
+) -> None:
+    photos = own / "photos"
+    before = sorted(photos.iterdir())
+    refused(langadapt("index", photos, "--model", run_folder, "--index", photos), "holds other files")
+    refused(langadapt("index", photos, "--model", run_folder, "--index", photos, "--rebuild"), "other files")
+    assert sorted(photos.iterdir()) == before
+
+
 def test_missing_and_broken_images(langadapt, run_folder: Path, own: Path) -> None:
     set_of_its_own = own / "es-test.yaml"
     page = own / "page.html"

@@ -138,7 +138,18 @@ def test_reports_of_the_commands_stay_behind(run: Path, tmp_path: Path) -> None:
     assert not reports & {path.name for path in (tmp_path / "out").iterdir()}
 
 
-@pytest.mark.parametrize("name", ["notes.txt", ".env", "photos"])
+def test_what_a_killed_command_left_is_not_published(run: Path, tmp_path: Path) -> None:
+    (run / "checkpoint").mkdir()
+    (run / "checkpoint" / "state.safetensors").write_bytes(b"half")
+    for name in (".report.html.ab12_x.tmp", ".adapter.safetensors.ab12_x.tmp"):
+        (run / name).write_bytes(b"half")
+    staged(run, tmp_path / "out")
+    assert not [
+        path.name for path in (tmp_path / "out").iterdir() if path.name.endswith(("tmp", "checkpoint"))
+    ]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".env", "photos", ".notes.txt.ab12_x.tmp"])
 def test_a_foreign_file(run: Path, name: str) -> None:
     (run / name).mkdir() if name == "photos" else (run / name).write_text("mine")
     refused(run, f"does not belong to an adapter: {name}")

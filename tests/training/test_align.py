@@ -1,5 +1,6 @@
 """Two encoders that have never met become a model that transformers and langadapt load."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from langadapt.models import load_teacher, resolve_model
 from langadapt.recipes import AlignStage, ModelRef
 from langadapt.recipes.yaml import parse
 from langadapt.training import RunOptions, align
-from langadapt.training.run import read_log
+from langadapt.training.loop import read_log
 
 MORE = {"learning_rate": 3e-3, "pretrained_learning_rate": 1e-3, "epochs": 8, "patience_epochs": 8}
 
@@ -98,6 +99,10 @@ def test_the_result_is_transformers_own(
     assert sorted(path.name for path in (tmp_path / "dual").iterdir() if path.is_dir()) == []
     with pytest.raises(TrainingError, match="holds a finished run"):
         aligned(vision_folder, text_folder, pairs, tmp_path / "dual")
+    (tmp_path / "dual" / "checkpoint").mkdir()  # killed before it removed its checkpoint
+    facts = aligned(vision_folder, text_folder, pairs, tmp_path / "dual", text=methods, image=image, **MORE)
+    assert facts == json.loads((tmp_path / "dual" / "align.json").read_text(encoding="utf-8"))
+    assert not (tmp_path / "dual" / "checkpoint").exists()
 
 
 @pytest.mark.usefixtures("_learning")
@@ -132,6 +137,9 @@ def test_what_cannot_work_is_one_line(
     words: str,
 ) -> None:
     models = (text_folder, vision_folder) if swap else (vision_folder, text_folder)
-    with pytest.raises(kind, match=words) as error:
-        aligned(*models, pairs, tmp_path / "dual", **values)
-    assert "\n" not in str(error.value)
+    (tmp_path / "photo.png").write_bytes(b"mine")
+    for out in (tmp_path, tmp_path / "new" / "dual"):
+        with pytest.raises(kind, match=words) as error:
+            aligned(*models, pairs, out, **values)
+        assert "\n" not in str(error.value)
+        assert [path.name for path in tmp_path.iterdir()] == ["photo.png"], "a refused run leaves no trace"

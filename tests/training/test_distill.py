@@ -14,8 +14,8 @@ from tiny_run import run, weights
 import langadapt
 from langadapt.data.parallel import split_by_english
 from langadapt.errors import Progress, TrainingError
-from langadapt.training.loop import Validation
-from langadapt.training.run import StateBits, read_log
+from langadapt.training.loop import Validation, read_log
+from langadapt.training.run import StateBits
 
 
 def test_adapter_learns_the_language(language_folder: Path, tmp_path: Path) -> None:

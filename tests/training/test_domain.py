@@ -19,8 +19,7 @@ from langadapt.models.trainable import weight_changes
 from langadapt.models.tuning import ContrastModel
 from langadapt.training.contrast import ContrastData
 from langadapt.training.hard_sampling import HardSampler
-from langadapt.training.loop import Validation
-from langadapt.training.run import log_entries, read_log
+from langadapt.training.loop import Validation, log_entries, read_log
 
 TEXTS = [target for _, target in sentences()[::13]]
 

@@ -12,7 +12,8 @@ from tiny_run import run
 from langadapt.errors import Progress, TrainingError
 from langadapt.files.store import cache_folder
 from langadapt.models import read_artifact
-from langadapt.training.run import Run, read_log
+from langadapt.training.loop import read_log
+from langadapt.training.run import Run
 
 SETTINGS = {
     "frozen": ("distill.epochs=3",),
@@ -195,6 +196,36 @@ def test_a_finished_folder_is_refused_until_overwritten(language_folder: Path, t
     assert again.digest != first.digest
     assert not (tmp_path / "scores.json").exists(), "scores of another adapter"
     assert len(read_log(tmp_path)[0]) == 10
+
+
+def test_what_a_stopped_command_left_before_its_first_checkpoint_blocks_nobody(
+    language_folder: Path, tmp_path: Path
+) -> None:
+    def at_once(progress: Progress) -> None:
+        if (tmp_path / "checkpoint" / "run.json").is_file():
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run(language_folder, tmp_path, "distill.epochs=1", report=at_once)
+    (tmp_path / "checkpoint" / "best.safetensors").write_bytes(b"of that command")
+    run(language_folder, tmp_path, "distill.epochs=1", "distill.seed=5")
+    assert len(read_log(tmp_path)[0]) == 10
+    assert not (tmp_path / "checkpoint").exists()
+
+
+def test_the_same_command_completes_a_run_that_was_killed_at_its_end(
+    language_folder: Path, tmp_path: Path
+) -> None:
+    first = run(language_folder, tmp_path, "distill.epochs=1")
+    before = (tmp_path / "artifact.json").read_bytes()
+    (tmp_path / "checkpoint").mkdir()
+    (tmp_path / "checkpoint" / "run.json").write_text("{}")
+    with pytest.raises(TrainingError, match="holds a finished run"):
+        run(language_folder, tmp_path, "distill.epochs=1", "distill.seed=5")
+    again = run(language_folder, tmp_path, "distill.epochs=1")
+    assert again.training == first.training
+    assert (tmp_path / "artifact.json").read_bytes() == before
+    assert not (tmp_path / "checkpoint").exists()
 
 
 def test_another_runs_folder_is_refused_until_overwritten(language_folder: Path, tmp_path: Path) -> None:

@@ -23,8 +23,7 @@ from langadapt.models.tuning import ContrastModel, trainable_towers
 from langadapt.nn.losses import Temperature, duplicates, softmax_contrast
 from langadapt.recipes import TuneStage
 from langadapt.training.contrast import ContrastData, Share, prepare_pairs
-from langadapt.training.loop import Validation
-from langadapt.training.run import read_log
+from langadapt.training.loop import Validation, read_log
 
 TEXTS = [target for _, target in sentences()[::13]]
 EVERYTHING = {"text": ["adapters", "bitfit", "projection"], "image": ["adapters", "projection"]}
