@@ -296,9 +296,12 @@ def parquet_columns(path: SourceFile) -> list[str]:
 def label_names(path: SourceFile, column: str) -> list[str]:
     """Return the names of a column of class numbers, where `datasets` wrote them into the file."""
     with opened_parquet(path) as file:
-        written = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
-    feature = written.get("info", {}).get("features", {}).get(column, {})
-    return [str(name) for name in feature.get("names", ())]
+        written = (file.schema_arrow.metadata or {}).get(b"huggingface", b"{}")
+    try:
+        feature = parse_json(written).get("info", {}).get("features", {}).get(column, {})
+        return [str(name) for name in feature.get("names", ())]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise DataError(f"{path}: its list of class names is damaged; fetch it again") from error
 
 
 def read_parquet(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
