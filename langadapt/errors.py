@@ -3,7 +3,7 @@
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
@@ -80,23 +80,21 @@ class Stopped(BaseException):
         return signal.Signals(self.number).name
 
 
-@contextmanager
-def stops_at_once() -> Iterator[None]:
-    """While inside, SIGINT and SIGTERM raise `Stopped`."""
+def stops_at_once() -> AbstractContextManager[None]:
+    """Make SIGINT and SIGTERM raise `Stopped` while inside."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Stopped(number)
 
-    with _handled(stop):
-        yield
+    return _handled(stop)
 
 
 @contextmanager
 def stops_between_steps() -> Iterator[Callable[[], int]]:
-    """While inside, a first signal is only noted; a second one raises `Stopped`.
+    """Only note a first signal while inside; a second one raises `Stopped`.
 
     Yields:
-        A function that gives the number of the noted signal, 0 for none.
+        A function that returns the number of the noted signal, 0 for none.
     """
     noted = 0
 

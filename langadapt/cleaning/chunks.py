@@ -25,7 +25,7 @@ from langadapt.cleaning.row_filter import FilteredRows, RowFilter
 from langadapt.cleaning.rules import CODES, EXAMPLES, Example
 from langadapt.cleaning.words import TokenRows, row_offsets
 from langadapt.data.parallel import parallel_rows
-from langadapt.data.readers import check_row_count
+from langadapt.data.readers import check_count
 from langadapt.errors import DataError, Progress, Report
 from langadapt.files.atomic import replacing
 from langadapt.files.json import parse_json
@@ -104,7 +104,7 @@ def survey(sources: Sequence[Source], report: Report) -> Survey:
             digest.update(f"{len(english)} {len(target)} {english}{target}".encode("utf-8", "surrogatepass"))
             sample.add(SampleRow(english=english, target=target, source=number, index=count))
             count += 1
-        check_row_count(source.found, count)
+        check_count(source.found, "rows", count)
         name = source.found.recipe.name
         digest.update(f"end of {name}".encode())
         counts.append(count)

@@ -1,26 +1,27 @@
 """Classification sets: a folder of pictures per class or labelled tables, and the names of the classes."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, NonNegativeInt, TypeAdapter, ValidationError
 
-from langadapt.data.images import ImageFile, ParquetImage, file_identity, list_images
-from langadapt.data.readers import read_values
-from langadapt.data.rows import label_names, read_lines, unreadable
+from langadapt.data.images import ImageFile, file_identity, list_images
+from langadapt.data.readers import read_source
+from langadapt.data.rows import first_of_each, label_names, read_lines, unreadable
 from langadapt.data.sources import local_path, source_files
 from langadapt.errors import DataError
-from langadapt.files.json import read_json
 from langadapt.recipes import read_yaml
-from langadapt.recipes.data import ClassificationRecipe
+from langadapt.recipes.data import ClassificationRecipe, Rows
 from langadapt.recipes.find import RecipeFile
 
 Split = Literal["train", "test"]
-_SYNONYMS = "|"
+_LABEL_LISTS = TypeAdapter(dict[str, tuple[list[NonNegativeInt], list[str]]], config=ConfigDict(strict=True))
+_EXPECTED = "expected, for each language, a list of class numbers and as long a list of labels"
 _SPLIT_FOLDERS: dict[Split, tuple[str, ...]] = {"train": ("train",), "test": ("test", "val")}
 
 
@@ -86,16 +87,13 @@ def load_classification(found: RecipeFile[ClassificationRecipe], *, language: st
         return classification_from_folder(folder, classes, language=language, name=recipe.name)
     groups: dict[str, list[ImageFile]] = {}
     for file in source_files(found, recipe.source):
-        if not isinstance(file, Path) or file.suffix != ".parquet":
-            raise DataError(f"{file}: only Parquet files hold images; name their folder under `images`")
-        names = label_names(file, recipe.columns.label)
-        for number, row in enumerate(read_values(file, [recipe.columns.label])):
-            label = row.values[0]
+        for row in read_source([file], [recipe.columns.label], Rows(), image=recipe.columns.image):
+            image, label = row.values
+            names = label_names(file, recipe.columns.label)
             known = isinstance(label, int) and 0 <= label < len(names)
-            image = ParquetImage(file, recipe.columns.image, number)
             groups.setdefault(names[label] if known else str(label), []).append(image)
     listed = _listed(sorted(groups), classes, language, recipe.name)
-    return _set(recipe.name, language, listed, groups.__getitem__)
+    return _set(recipe.name, language, listed, [groups[item.folder] for item in listed])
 
 
 def classification_from_folder(
@@ -112,17 +110,20 @@ def classification_from_folder(
         folder: the class folders, or `train/` and `test/` (or `val/`) with the class folders inside.
         classes: `.txt` or YAML, see `read_class_names`; `.json` is a label list by class number, see
             `read_label_list`; None takes the folders' names.
-        language: code of the class names' language.
-        split: which one of `train/` and `test/`, where there are both.
-        name: of the set; None is the folder's name.
+        language: of the class names.
+        split: where `folder` has both.
+        name: None is the folder's name.
 
     Raises:
         DataError: no class folders, a class without folder or images, a folder that is no class.
     """
-    place = split_folder(folder, split)
+    place = folder
+    if has_splits(folder):
+        place = next(folder / name for name in _SPLIT_FOLDERS[split] if (folder / name).is_dir())
     listed = _listed(_class_folders(place), classes, language, str(place))
-    title = name or folder.resolve().name
-    return _set(title, language, listed, lambda own: _distinct(list_images(place / own)))
+    # A photo under two names could be in both training and test.
+    groups = [first_of_each(list_images(place / item.folder), file_identity) for item in listed]
+    return _set(name or folder.resolve().name, language, listed, groups)
 
 
 def _listed(
@@ -130,7 +131,7 @@ def _listed(
 ) -> tuple[ClassNames, ...]:
     """Return the classes that have folders, or labels, as a list of names calls them."""
     if classes is None:
-        listed = tuple(ClassNames(folder=name, names=(_readable(name),)) for name in folders)
+        listed = tuple(ClassNames(folder=name, names=(name.replace("_", " "),)) for name in folders)
     elif classes.suffix.lower() == ".json":
         listed = read_label_list(classes, language, folders)
     else:
@@ -143,47 +144,26 @@ def _listed(
         )
     unnamed = sorted(set(folders) - set(names))
     if unnamed and (classes is None or classes.suffix.lower() != ".json"):
-        raise DataError(
-            f"{place}: folder '{unnamed[0]}' is no class of {classes} ({len(unnamed)} are not); add it there "
-            "or take it away"
-        )
+        what = f"folder '{unnamed[0]}' is no class of {classes} ({len(unnamed)} are not)"
+        raise DataError(f"{place}: {what}; add it there or remove it")
     return listed
 
 
 def _set(
-    name: str,
-    language: str,
-    listed: tuple[ClassNames, ...],
-    images_of: Callable[[str], Sequence[ImageFile]],
+    name: str, language: str, classes: tuple[ClassNames, ...], groups: Sequence[Sequence[ImageFile]]
 ) -> ClassificationSet:
-    files = [images_of(item.folder) for item in listed]
     return ClassificationSet(
         name=name,
         language=language,
-        images=tuple(path for group in files for path in group),
-        labels=np.repeat(np.arange(len(files)), [len(group) for group in files]),
-        classes=listed,
+        images=tuple(image for group in groups for image in group),
+        labels=np.repeat(np.arange(len(groups)), [len(group) for group in groups]),
+        classes=classes,
     )
-
-
-def _distinct(paths: Sequence[Path]) -> list[Path]:
-    """Leave out further names of a photo, which would put it into both training and test."""
-    first: dict[object, Path] = {}
-    for path in paths:
-        first.setdefault(file_identity(path), path)
-    return list(first.values())
 
 
 def has_splits(folder: Path) -> bool:
     """Return whether a folder is divided into `train/` and `test/` (or `val/`) itself."""
     return all(any((folder / name).is_dir() for name in names) for names in _SPLIT_FOLDERS.values())
-
-
-def split_folder(folder: Path, split: Split) -> Path:
-    """Return the folder of a split's class folders: `folder` itself where it is not divided."""
-    if not has_splits(folder):
-        return folder
-    return next(folder / name for name in _SPLIT_FOLDERS[split] if (folder / name).is_dir())
 
 
 def _class_folders(place: Path) -> list[str]:
@@ -194,10 +174,6 @@ def _class_folders(place: Path) -> list[str]:
     if not found:
         raise DataError(f"{place}: holds no class folders; put the images of each class into its own folder")
     return found
-
-
-def _readable(folder: str) -> str:
-    return folder.replace("_", " ")
 
 
 def read_class_names(path: Path) -> tuple[ClassNames, ...]:
@@ -224,9 +200,7 @@ def read_class_names(path: Path) -> tuple[ClassNames, ...]:
             raise DataError(f"{path}: class '{item.folder}' has an empty name; write or remove it")
     without = [item.folder for item in classes if not item.english]
     if without and len(without) < len(classes):
-        raise DataError(
-            f"{path}: class '{without[0]}' has no English name and others have one; give all or none"
-        )
+        raise DataError(f"{path}: class '{without[0]}' has no English name, others do; give all or none")
     return tuple(classes)
 
 
@@ -238,13 +212,13 @@ def read_label_list(path: Path, language: str, folders: Sequence[str]) -> tuple[
 
     Args:
         path: JSON file.
-        language: code of the language, in either case.
-        folders: names of all class folders, sorted.
+        language: code, in either case.
+        folders: all class folders, sorted.
 
     Raises:
         DataError: unreadable, no such language, numbers that do not fit the folders, an empty label.
     """
-    lists = _label_lists(path)
+    lists = _read_label_lists(path)
     code = language.upper()
     if code not in lists:
         raise DataError(f"{path}: has no language '{code}'; it has {', '.join(sorted(lists))}")
@@ -265,28 +239,20 @@ def read_label_list(path: Path, language: str, folders: Sequence[str]) -> tuple[
     )
 
 
-def _label_lists(path: Path) -> dict[str, tuple[list[int], list[str]]]:
+def _read_label_lists(path: Path) -> dict[str, tuple[list[int], list[str]]]:
     try:
-        found = read_json(path)
+        lists = _LABEL_LISTS.validate_json(path.read_bytes())
     except OSError as error:
         raise unreadable(path, error) from error
-    except ValueError as error:
-        raise DataError(f"{path}: not valid JSON: {error}; fetch it again") from error
-    if not isinstance(found, dict) or not found:
-        raise DataError(f"{path}: expected a mapping from language to class numbers and labels")
-    lists: dict[str, tuple[list[int], list[str]]] = {}
-    for code, value in found.items():
-        fits = (
-            isinstance(value, list)
-            and len(value) == 2
-            and all(isinstance(part, list) for part in value)
-            and len(value[0]) == len(value[1])
-            and all(type(number) is int and number >= 0 for number in value[0])
-            and all(isinstance(label, str) for label in value[1])
-        )
-        if not fits:
-            raise DataError(f"{path}: {code}: expected a list of class numbers and as long a list of labels")
-        lists[code] = (value[0], value[1])
+    except ValidationError as error:
+        fault = error.errors()[0]
+        where = "".join(f"{part}: " for part in fault["loc"][:1])
+        raise DataError(f"{path}: {where}{fault['msg']}; {_EXPECTED}") from error
+    for code, (numbers, labels) in lists.items():
+        if len(numbers) != len(labels):
+            raise DataError(f"{path}: {code}: {_EXPECTED}")
+    if not lists:
+        raise DataError(f"{path}: {_EXPECTED}")
     return lists
 
 
@@ -297,11 +263,9 @@ def _from_lines(path: Path) -> list[ClassNames]:
             continue
         cells = [cell.strip() for cell in line.text.split("\t")]
         if len(cells) > 3:
-            raise DataError(
-                f"{path}: line {line.number} has {len(cells)} cells; expected folder, names, English names"
-            )
+            raise DataError(f"{path}: line {line.number} has {len(cells)} cells; three are the most")
         folder, names, english = (*cells, *[""] * (3 - len(cells)))
-        own = _synonyms(names) if names else (_readable(folder),)
+        own = _synonyms(names) if names else (folder.replace("_", " "),)
         classes.append(ClassNames(folder=folder, names=own, english=_synonyms(english) if english else ()))
     return classes
 
@@ -310,8 +274,7 @@ def _from_yaml(path: Path) -> list[ClassNames]:
     classes = []
     for folder, value in read_yaml(path).items():
         parts = value if isinstance(value, dict) else {"names": value}
-        unknown = set(parts) - {"names", "english"}
-        if unknown or "names" not in parts:
+        if "names" not in parts or set(parts) - {"names", "english"}:
             got = ", ".join(map(str, parts))
             raise DataError(f"{path}: {folder}: expected names and perhaps english, got {got}")
         names, english = (_texts(path, folder, parts.get(key, [])) for key in ("names", "english"))
@@ -327,13 +290,11 @@ def _texts(path: Path, folder: object, value: Any) -> tuple[str, ...]:
 
 
 def _synonyms(cell: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in cell.split(_SYNONYMS))
+    return tuple(part.strip() for part in cell.split("|"))
 
 
 def draw_shots(data: ClassificationSet, shots: int, *, seed: int) -> NDArray[np.int64]:
-    """Draw `shots` images of each class; return their rows.
-
-    The draws of one seed are nested: the shots of 4 are among those of 8.
+    """Draw `shots` images of each class; return their rows. Of one seed the shots of 4 are among those of 8.
 
     Raises:
         DataError: a class has fewer images.
@@ -372,9 +333,6 @@ def _shuffled_classes(data: ClassificationSet, seed: int) -> list[NDArray[np.int
 
 
 def base_and_novel(classes: int) -> tuple[list[int], list[int]]:
-    """Return the first half of the classes and the second; of an odd number the base has one more.
-
-    Source: Zhou et al., Conditional Prompt Learning, 2022, section 4.1.
-    """
+    """Return the two halves of the classes, base first: it may have one more (CoCoOp, section 4.1)."""
     middle = (classes + 1) // 2
     return list(range(middle)), list(range(middle, classes))

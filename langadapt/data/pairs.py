@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,31 +13,28 @@ from numpy.typing import NDArray
 from langadapt.data.images import ImageFile, PackedImage, ParquetImage, file_identity
 from langadapt.data.pixels import SUFFIXES
 from langadapt.data.readers import (
-    check_row_count,
+    check_count,
+    check_image_files,
     column_names,
     file_title,
     inside,
     read_source,
     read_values,
 )
-from langadapt.data.rows import Row, caption_pairs, check_text, reach, unreadable
-from langadapt.data.sources import SourceFile, local_path, source_files
-from langadapt.errors import DataError, MissingDataError
-from langadapt.files.json import parse_json
+from langadapt.data.rows import Row, caption_pairs, check_text, json_object, reach, unreadable
+from langadapt.data.sources import local_path, source_files
+from langadapt.errors import DataError
 from langadapt.files.store import fingerprint_of
-from langadapt.recipes.data import CaptionColumns, PairsRecipe, Rows, TableFiles, TarShards
+from langadapt.recipes.data import CaptionColumns, PairsRecipe, TableFiles, TarShards
 from langadapt.recipes.find import RecipeFile, data_recipe
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pairs:
-    """Captions and the images that they describe; an image may have several captions."""
+    """Captions and the distinct images that they describe; an image may have several captions."""
 
     name: str
     images: tuple[ImageFile, ...]
-    """Distinct images."""
     texts: tuple[str, ...]
     image_of_text: NDArray[np.int64]
     """int64 `[texts]`."""
@@ -95,7 +91,7 @@ def load_pairs(name: str, *, language: str | None = None, images: Path | None = 
         raise DataError(f"{recipe.name} is in '{recipe.language}', not in '{language.split()[0]}'")
     folder = None if recipe.images is None else local_path(found, recipe.images)
     pairs = _collect(recipe.name, _rows(found), folder)
-    check_row_count(found, len(pairs.texts))
+    check_count(found, "rows", len(pairs.texts))
     return pairs
 
 
@@ -127,26 +123,23 @@ def join_pairs(parts: Sequence[Pairs]) -> Pairs:
 
 def _from_file(path: Path, folder: Path) -> Pairs:
     if path.suffix == ".tar":
-        columns = CaptionColumns(english="english" if has_english(path) else None)
-        return _collect(path.stem, read_shard(path, columns), None)
+        return _collect(path.stem, read_shard(path), None)
     wanted = ["image", "caption", *(["english"] if "english" in column_names(path) else [])]
     return _collect(file_title(path), read_values(path, wanted), folder)
 
 
 def _rows(found: RecipeFile[PairsRecipe]) -> Iterator[Row]:
-    recipe = found.recipe
-    columns = [recipe.columns.image, recipe.columns.caption]
-    columns += [recipe.columns.english] if recipe.columns.english else []
-    source = recipe.source
+    source, columns = found.recipe.source, found.recipe.columns
     if isinstance(source, TarShards):
         for name in source.paths:
-            yield from read_shard(local_path(found, name), recipe.columns)
+            yield from read_shard(local_path(found, name), columns)
         return
-    files = source_files(found, source, source.paths if isinstance(source, TableFiles) else None)
-    if recipe.images is None and not isinstance(source, TableFiles):
-        yield from read_inside_images(files, columns, source)
+    texts = [columns.caption, *([columns.english] if columns.english else [])]
+    files = source_files(found, source)
+    if found.recipe.images is None and not isinstance(source, TableFiles):
+        yield from read_source(files, texts, source, image=columns.image)
     else:
-        yield from (item.row for item in read_source(files, columns, source))
+        yield from read_source(files, [columns.image, *texts], source)
 
 
 def _number(image: ImageFile, numbers: dict[object, int], images: list[ImageFile]) -> int:
@@ -174,13 +167,7 @@ def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
         found = caption_pairs(row, "caption", english)
         owners += [_number(image, numbers, images)] * len(found)
         captions += found
-    missing = [image for image in images if isinstance(image, Path) and not image.is_file()]
-    if missing:
-        shown = ", ".join(str(path) for path in missing[:_SHOWN])
-        raise MissingDataError(
-            f"{name}: {len(missing)} of {len(images)} image files are missing: {shown}; complete the folder "
-            "or name the right one"
-        )
+    check_image_files(name, images)
     sides = tuple(side for _, side in captions if side is not None)
     return Pairs(
         name=name,
@@ -191,23 +178,7 @@ def _collect(name: str, rows: Iterator[Row], folder: Path | None) -> Pairs:
     )
 
 
-def read_inside_images(files: Sequence[SourceFile], columns: Sequence[str], rows: Rows) -> Iterator[Row]:
-    """Stream rows of Parquet files whose first column holds images; these stay where they are.
-
-    Raises:
-        DataError: as `read_source`; the first column holds no images.
-    """
-    image, *texts = columns
-    for item in read_source(files, texts, rows):
-        if not isinstance(item.file, Path) or item.file.suffix != ".parquet":
-            raise DataError(f"{item.file}: only Parquet files hold images; name a folder under `images`")
-        found = ParquetImage(item.file, image, item.number)
-        if not item.number:
-            found.read_bytes()  # the column is there and holds images
-        yield Row(item.row.where, (found, *item.row.values))
-
-
-def read_shard(path: Path, columns: CaptionColumns) -> Iterator[Row]:
+def read_shard(path: Path, columns: CaptionColumns | None = None) -> Iterator[Row]:
     """Stream the samples of one shard; images stay where they are and are read when they are needed.
 
     A sample is a run of members whose names differ only behind the first dot: `0001.jpg` with `0001.json`,
@@ -215,26 +186,24 @@ def read_shard(path: Path, columns: CaptionColumns) -> Iterator[Row]:
 
     Args:
         path: .tar, not compressed: members could not be found again in a compressed one.
-        columns: names of the caption and its English side in `.json` members.
+        columns: of `.json` members; None takes `caption`, and `english` where the first sample has it.
 
     Raises:
         DataError: unreadable or compressed file, a sample without image or caption, no samples.
     """
-    empty = True
-    for key, members in _samples(path):
-        empty = False
-        yield _row(path, key, members, columns)
-    if empty:
+    sample = None
+    for sample in _samples(path):
+        columns = columns or _usual_columns(sample[1])
+        yield _row(path, *sample, columns)
+    if sample is None:
         raise DataError(f"{path}: holds no samples; check that it was written completely")
 
 
-def has_english(path: Path) -> bool:
-    """Return whether the first sample of a shard names the caption's English side."""
-    for _, members in _samples(path):
-        if "json" in members:
-            return "english" in _record(members["json"])
-        return "en.txt" in members
-    return False
+def _usual_columns(members: dict[str, PackedImage]) -> CaptionColumns:
+    named = "en.txt" in members
+    if "json" in members:
+        named = "english" in json_object(_text(members["json"]), str(members["json"]))
+    return CaptionColumns(english="english" if named else None)
 
 
 def _samples(path: Path) -> Iterator[tuple[str, dict[str, PackedImage]]]:
@@ -266,7 +235,7 @@ def _row(path: Path, key: str, members: dict[str, PackedImage], columns: Caption
     if image is None:
         raise DataError(f"{where}: no image in it; expected one of {', '.join(SUFFIXES)}")
     if "json" in members:
-        record = _record(members["json"])
+        record = json_object(_text(members["json"]), str(members["json"]))
         texts = [reach(record, columns.caption, where)]
         texts += [reach(record, columns.english, where)] if columns.english else []
     elif "txt" in members:
@@ -278,16 +247,6 @@ def _row(path: Path, key: str, members: dict[str, PackedImage], columns: Caption
     else:
         raise DataError(f"{where}: no caption in it; expected {key}.txt or {key}.json")
     return Row(where, (image, *texts))
-
-
-def _record(member: PackedImage) -> dict[str, Any]:
-    try:
-        found = parse_json(_text(member))
-    except ValueError as error:
-        raise DataError(f"{member}: is not valid JSON: {str(error).splitlines()[0]}; correct it") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{member}: expected a JSON object, got {type(found).__name__}")
-    return found
 
 
 def _text(member: PackedImage) -> str:

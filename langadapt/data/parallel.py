@@ -14,14 +14,13 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from langadapt.data.readers import check_row_count, extracted, read_source
+from langadapt.data.readers import check_count, extracted, read_source
 from langadapt.data.rows import (
     BlankTextError,
     Row,
     check_texts,
     contamination_metadata,
     read_aligned,
-    read_aligned_lines,
 )
 from langadapt.data.sources import local_path, source_files
 from langadapt.errors import DataError
@@ -59,7 +58,7 @@ class ParallelSentences:
 
     @cached_property
     def fingerprint(self) -> str:
-        """First 16 hex digits of a SHA-256 over all rows in order."""
+        """16 hex digits of a SHA-256 over all rows in order."""
         pairs = zip(self.english, self.target, strict=True)
         return fingerprint_of(text for pair in pairs for text in pair)[:16]
 
@@ -88,7 +87,7 @@ def load_parallel(found: RecipeFile[ParallelRecipe]) -> ParallelSentences:
             yield row.values
 
     english, target = temporary_texts(whole_rows(), columns=2)
-    check_row_count(found, len(english) + skipped)
+    check_count(found, "rows", len(english) + skipped)
     if not english:
         raise DataError(f"{found.path}: all {skipped} rows are blank")
     return ParallelSentences(
@@ -102,7 +101,6 @@ def load_parallel(found: RecipeFile[ParallelRecipe]) -> ParallelSentences:
 
 
 def _contamination(found: RecipeFile[ParallelRecipe]) -> str:
-    """What `langadapt data build` wrote into the files; unchecked if one of them says nothing."""
     source = found.recipe.source
     if not isinstance(source, TableFiles):
         return UNCHECKED
@@ -116,26 +114,19 @@ def _contamination(found: RecipeFile[ParallelRecipe]) -> str:
 
 
 def parallel_rows(found: RecipeFile[ParallelRecipe], *, blank_lines: bool = False) -> Iterator[Row]:
-    """Stream a recipe's rows, English first, with unchecked values.
-
-    Args:
-        found: the recipe and where it lies.
-        blank_lines: take blank lines of aligned files for rows instead of stopping at them.
-    """
+    """Stream a recipe's rows, English first, unchecked; `blank_lines` of aligned files are rows."""
     source, columns = found.recipe.source, found.recipe.columns
     if isinstance(source, AlignedFiles | DownloadSource) and source.english and source.target:
         blank_lines = blank_lines or found.recipe.blank_rows == "skip"
-        read = read_aligned_lines if blank_lines else read_aligned
         english, target = source_files(found, source, (source.english, source.target))
-        yield from islice(read(english, target), source.max_rows)
+        yield from islice(read_aligned(english, target, blank_lines=blank_lines), source.max_rows)
         return
-    names = source.paths if isinstance(source, TableFiles) else None
-    files = source_files(found, source, names)
+    files = source_files(found, source)
     wanted = (columns.english, columns.target)
     rows: Rows = Rows() if isinstance(source, AlignedFiles) else source
     if rows.where:
         files, wanted, rows = [extracted(found, files, rows)], ("english", "target"), Rows()
-    yield from (item.row for item in read_source(files, wanted, rows))
+    yield from read_source(files, wanted, rows)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,13 +165,12 @@ class Split:
 def split_by_english(english: Iterable[str], *, held_out: int, generator: torch.Generator) -> Split:
     """Hold out some English sentences with all their translations.
 
-    Sentences are compared without case, outer space and inner spacing. At most a tenth of the distinct ones
-    is held out.
+    Sentences are compared without case and spacing. At most a tenth of the distinct ones is held out.
 
     Args:
         english: English side of each row.
         held_out: number of distinct English sentences wanted.
-        generator: decides which.
+        generator: draws them.
 
     Returns:
         Row numbers; of each held-out English sentence the first row.
@@ -202,8 +192,8 @@ def split_by_image(image_of_text: NDArray[np.int64], *, fraction: float, generat
 
     Args:
         image_of_text: int64 `[pairs]`, number of each caption's image.
-        fraction: share of the images to hold out; at least two are.
-        generator: decides which.
+        fraction: share of the images; at least two are held out.
+        generator: draws them.
 
     Raises:
         DataError: fewer than 10 images.
@@ -228,8 +218,7 @@ def write_translated(
 ) -> list[str]:
     """Translate texts and write columns `english` and `target`; a stopped run goes on.
 
-    Chunks are cut by row numbers alone, so a resumed run translates the same rows together and ends with the
-    same bytes as an uninterrupted one.
+    A resumed run translates the same rows together and ends with the same bytes as an uninterrupted one.
 
     Args:
         out: .tsv or .parquet; finished chunks wait in a folder beside it.
@@ -279,7 +268,6 @@ def write_translated(
 
 
 def _read_part(path: Path) -> list[str] | None:
-    """Read a finished chunk; None where there is none, or its bytes are not those that were written."""
     try:
         content = read_json(path)
         texts: list[str] = content["texts"]

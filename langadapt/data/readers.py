@@ -1,10 +1,8 @@
 """From files to rows: tables, streamed, with line numbers for errors."""
 
 import csv
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,9 +10,11 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from langadapt.data.images import ImageFile, ParquetImage
 from langadapt.data.rows import (
     Row,
     check_texts,
+    json_object,
     missing_column,
     parquet_columns,
     reach,
@@ -22,25 +22,22 @@ from langadapt.data.rows import (
     read_parquet,
 )
 from langadapt.data.sources import SourceFile
-from langadapt.errors import DataError
+from langadapt.errors import DataError, MissingDataError
 from langadapt.files.atomic import replacing
 from langadapt.files.fetch import one_line
-from langadapt.files.json import parse_json
 from langadapt.files.store import cache_folder, fingerprint
-from langadapt.recipes.data import PairsRecipe, ParallelRecipe, Rows
+from langadapt.recipes.data import ParallelRecipe, Rows
 from langadapt.recipes.find import RecipeFile
 
 T = TypeVar("T")
 _ROWS_PER_GROUP = 10_000
 _KINDS = (".tsv", ".csv", ".jsonl", ".parquet")
 _LONGEST_NAME = 255
+_SHOWN = 5
 
 
 def read_table(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
     """Stream text columns of a table; every value is a text that is not blank.
-
-    Text formats go through the standard library, not through `datasets`, because an error must name the
-    file's own line and no second copy of the file should land in a cache.
 
     Args:
         path: .tsv (tabs, no quoting at all), .csv (standard quoting), .jsonl, each also .gz, .bz2 or .zst, or
@@ -58,7 +55,8 @@ def read_table(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
 def read_values(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
     """Like `read_table`, with values of any type as they are (JSON Lines, Parquet)."""
     empty = True
-    for row in _reader(path)(path, columns):
+    readers = {".jsonl": _read_jsonl, ".parquet": read_parquet}
+    for row in readers.get(_kind(path), _read_delimited)(path, columns):
         empty = False
         yield row
     if empty:
@@ -90,10 +88,6 @@ def _kind(path: SourceFile) -> str:
     return kind
 
 
-def _reader(path: SourceFile) -> Callable[[SourceFile, Sequence[str]], Iterator[Row]]:
-    return {".jsonl": _read_jsonl, ".parquet": read_parquet}.get(_kind(path), _read_delimited)
-
-
 def _read_delimited(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
     lines = _cells(path)
     header = next(lines, (0, []))[1]
@@ -101,9 +95,8 @@ def _read_delimited(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
         return
     for column in columns:
         if header.count(column) > 1:
-            raise DataError(
-                f"{path}: column '{column}' stands {header.count(column)} times; rename all but one"
-            )
+            count = header.count(column)
+            raise DataError(f"{path}: column '{column}' stands {count} times; rename all but one")
         if column not in header:
             raise missing_column(column, header, str(path))
     wanted = [header.index(column) for column in columns]
@@ -159,44 +152,40 @@ def _read_jsonl(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
 def _records(path: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
     lines = ((line.number, line.text) for line in read_lines(path))
     for number, text in _without_blank_end(path, lines, lambda text: not text.strip()):
-        try:
-            record = parse_json(text)
-        except ValueError as error:
-            problem = str(error)
-            if isinstance(error, json.JSONDecodeError):
-                problem = f"{error.msg} at character {error.colno}"
-            raise DataError(f"{path}: line {number} is not valid JSON: {problem}; correct it") from error
-        if not isinstance(record, dict):
-            raise DataError(
-                f"{path}: line {number}: expected a JSON object, got {type(record).__name__}; "
-                "JSON Lines hold one object per line"
-            )
-        yield number, record
+        yield number, json_object(text, f"{path}: line {number}")
 
 
-@dataclass(frozen=True, slots=True)
-class NumberedRow:
-    """A row that a source keeps, and where it stands: `number` counts the rows of `file` from 0."""
-
-    file: SourceFile
-    number: int
-    row: Row
-
-
-def read_source(files: Iterable[SourceFile], columns: Sequence[str], rows: Rows) -> Iterator[NumberedRow]:
+def read_source(
+    files: Iterable[SourceFile], columns: Sequence[str], rows: Rows, *, image: str | None = None
+) -> Iterator[Row]:
     """Stream the rows of tables that a source keeps, with values of any type.
 
+    Args:
+        files: tables.
+        columns: as in `read_table`.
+        rows: which ones are kept.
+        image: column of Parquet files that holds images. They stay where they are: each row starts with a
+            `ParquetImage`.
+
     Raises:
-        DataError: as `read_values`; no row is kept.
+        DataError: as `read_values`; no row is kept; the column holds no images.
     """
     kept = 0
     for file in files:
+        if image and not (isinstance(file, Path) and file.suffix == ".parquet"):
+            raise DataError(f"{file}: only Parquet files hold images; name a folder under `images`")
         for number, row in enumerate(read_values(file, [*columns, *rows.where])):
-            if all(map(_holds, row.values[len(columns) :], rows.where.values())):
-                kept += 1
-                yield NumberedRow(file, number, Row(row.where, row.values[: len(columns)]))
-                if kept == rows.max_rows:
-                    return
+            if not all(map(_holds, row.values[len(columns) :], rows.where.values())):
+                continue
+            values = row.values[: len(columns)]
+            if image and isinstance(file, Path):
+                values = (ParquetImage(file, image, number), *values)
+                if not number:
+                    values[0].read_bytes()  # the column is there and holds images
+            kept += 1
+            yield Row(row.where, values)
+            if kept == rows.max_rows:
+                return
     if not kept:
         raise DataError(f"no row has {rows.where}; there is none of this language, or the layout has changed")
 
@@ -208,10 +197,7 @@ def _holds(value: Any, wanted: str) -> bool:
 
 
 def extracted(found: RecipeFile[ParallelRecipe], files: Sequence[SourceFile], rows: Rows) -> Path:
-    """Copy the English and target texts of kept rows, once, into a Parquet file of the cache.
-
-    What is chosen from many languages need not be searched for again. Memory does not grow with the rows.
-    """
+    """Copy the texts of kept rows, once, into a Parquet file of the cache, in bounded memory."""
     columns = (found.recipe.columns.english, found.recipe.columns.target)
     paths = [file if isinstance(file, Path) else file.archive for file in files]
     stamps = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
@@ -224,28 +210,40 @@ def extracted(found: RecipeFile[ParallelRecipe], files: Sequence[SourceFile], ro
         kept = read_source(files, columns, rows)
         while batch := list(islice(kept, _ROWS_PER_GROUP)):
             try:
-                sides = zip(*(item.row.values for item in batch), strict=True)
+                sides = zip(*(row.values for row in batch), strict=True)
                 writer.write_table(pa.table([pa.array(side, pa.string()) for side in sides], schema=schema))
             except pa.ArrowException as error:
-                raise DataError(f"{batch[0].row.where} and on: not texts: {one_line(error)}") from error
+                raise DataError(f"{batch[0].where} and on: not texts: {one_line(error)}") from error
     return path
 
 
-def check_row_count(found: RecipeFile[ParallelRecipe] | RecipeFile[PairsRecipe], rows: int) -> None:
-    """Compare the number of rows with the recipe's `expected_rows`.
+def check_count(found: RecipeFile[Any], what: str, count: int, note: str = "") -> None:
+    """Compare a number of `what` in the data with the recipe's `expected_<what>`.
 
     Raises:
-        DataError: they differ.
+        DataError: they differ; `note` says how they were counted.
     """
-    if found.recipe.expected_rows not in (None, rows):
+    expected = getattr(found.recipe, f"expected_{what}")
+    if expected not in (None, count):
         raise DataError(
-            f"{found.path}: expected_rows is {found.recipe.expected_rows}, the data hold {rows}; fetch the "
-            "release that the recipe names or correct expected_rows"
+            f"{found.path}: expected_{what} is {expected}, the data hold {count}{note}; fetch the "
+            f"release that the recipe names or correct expected_{what}"
+        )
+
+
+def check_image_files(name: str, images: Sequence[ImageFile]) -> None:
+    """Raise a MissingDataError where some of a data set's image files are missing."""
+    missing = [image for image in images if isinstance(image, Path) and not image.is_file()]
+    if missing:
+        shown = ", ".join(map(str, missing[:_SHOWN]))
+        raise MissingDataError(
+            f"{name}: {len(missing)} of {len(images)} image files are missing: {shown}; complete the folder "
+            "or name the right one"
         )
 
 
 def file_title(path: Path) -> str:
-    """Return a data set's name: its file's without the suffix, `.gz` and `.zst`."""
+    """Return a file's name without its suffix, `.gz` and `.zst`."""
     return path.name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[0]
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langadapt.data.images import ImageFile, file_identity
-from langadapt.data.readers import column_names, file_title, inside
+from langadapt.data.readers import check_count, check_image_files, column_names, file_title, inside
 from langadapt.data.retrieval_formats import READERS, Caption, CaptionFiles, inside_images
+from langadapt.data.rows import check_same_count, first_of_each
 from langadapt.data.sources import fetch_photos, local_path, source_files
 from langadapt.errors import DataError
 from langadapt.recipes.data import CaptionColumns, RetrievalRecipe
@@ -27,18 +29,15 @@ _SHOWN = 5
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RetrievalSet:
-    """Texts that look for images, or, without images, for their own English sides.
-
-    `image_of_text` numbers `images`; without images it numbers `english_gallery`.
-    """
+    """Texts that look for images, or, without images, for their own English sides."""
 
     name: str
     language: str
     images: tuple[ImageFile, ...] | None
-    """Image files; None for an image-free set."""
+    """None for an image-free set."""
     texts: tuple[str, ...]
     image_of_text: NDArray[np.int64]
-    """int64 `[texts]`, read-only."""
+    """int64 `[texts]`, read-only; numbers `images`, without images `english_gallery`."""
     english: tuple[str, ...] | None
     """English side of each text, where it is known."""
     ceiling_texts: tuple[str, ...] | None
@@ -72,13 +71,12 @@ class RetrievalSet:
 def load_retrieval(found: RecipeFile[RetrievalRecipe]) -> RetrievalSet:
     """Read a recipe's captions and look for its images.
 
-    The ceiling comes from the recipe's `english` files, else from the English side of each caption. Where a
-    format has one caption file and one English file of the same lines (XTD10, Multi30k task 1), the English
-    line is the caption's English side, so that the set also works without images.
+    The ceiling comes from the recipe's `english` files, else from the English side of each caption. One
+    caption file and one English file of the same lines also give each caption its English side.
 
     Raises:
-        DataError: data not there (says how to get them), unreadable, images missing, or other numbers than
-            the recipe's `expected_images` and `expected_captions`, which count what is scored.
+        DataError: data not there (says how to get them), unreadable, images missing, or other numbers of
+            scored images and captions than the recipe expects.
     """
     recipe = found.recipe
     if recipe.image_names is not None and recipe.format not in _WITH_NAMES:
@@ -87,11 +85,7 @@ def load_retrieval(found: RecipeFile[RetrievalRecipe]) -> RetrievalSet:
     captions = list(READERS[recipe.format](files))
     ceiling = _english_captions(found, files)
     if ceiling is not None and recipe.format in _BY_LINE and len(recipe.captions) == len(recipe.english) == 1:
-        if len(captions) != len(ceiling):
-            raise DataError(
-                f"{files.captions[0]} has {len(captions)} lines, {recipe.english[0]} has {len(ceiling)}: "
-                "they do not correspond; take both from one release"
-            )
+        check_same_count(files.captions[0], len(captions), recipe.english[0], len(ceiling))
         captions = [replace(own, english=side.text) for own, side in zip(captions, ceiling, strict=True)]
     loaded = assemble(
         captions,
@@ -101,15 +95,10 @@ def load_retrieval(found: RecipeFile[RetrievalRecipe]) -> RetrievalSet:
         folder=_images(found, files, captions),
         which_captions=recipe.which_captions,
     )
-    counts = {"captions": len(loaded.texts), "images": None if loaded.images is None else len(loaded.images)}
-    for what, count in counts.items():
-        expected = getattr(recipe, f"expected_{what}")
-        if expected is not None and count not in (None, expected):
-            raise DataError(
-                f"{found.path}: expected_{what} is {expected}, the data hold {count} (which_captions: "
-                f"{recipe.which_captions}); fetch the release that the recipe names or correct "
-                f"expected_{what}"
-            )
+    note = f" (which_captions: {recipe.which_captions})"
+    check_count(found, "captions", len(loaded.texts), note)
+    if loaded.images is not None:
+        check_count(found, "images", len(loaded.images), note)
     return loaded
 
 
@@ -147,11 +136,11 @@ def load_captions(found: RecipeFile[RetrievalRecipe]) -> tuple[list[str], list[s
 
 def _caption_files(found: RecipeFile[RetrievalRecipe]) -> CaptionFiles:
     recipe = found.recipe
-    names = () if recipe.image_names is None else (recipe.image_names,)
+    names = source_files(found, recipe.source, [recipe.image_names]) if recipe.image_names else [None]
     return CaptionFiles(
         captions=tuple(source_files(found, recipe.source, recipe.captions)),
         language=recipe.language,
-        image_names=next(iter(source_files(found, recipe.source, names)), None) if names else None,
+        image_names=names[0],
         columns=recipe.columns,
         image_free=recipe.images is None,
         inside=recipe.images == "inside",
@@ -172,9 +161,9 @@ def retrieval_from_files(
         captions: TSV, CSV, JSON Lines or Parquet with columns `image`, `caption` and perhaps `english`; in
             JSON Lines a row may hold `captions`, a list of texts.
         images: folder at which the image paths start; None is the folder of `captions`.
-        language: code of the captions' language.
+        language: of the captions.
         which_captions: all, or each image's first one.
-        image_free: look for the captions' English sides instead of images.
+        image_free: search the captions' English sides instead of images.
 
     Raises:
         DataError: unreadable file, wrong column, images missing.
@@ -184,19 +173,13 @@ def retrieval_from_files(
     columns = CaptionColumns(
         caption="captions" if plural else "caption", english="english" if "english" in names else None
     )
-    if image_free and columns.english is None:
-        raise DataError(
-            f"{captions}: without images each caption needs its English side; add a column `english`"
-        )
     files = CaptionFiles(captions=(captions,), language=language, columns=columns, image_free=image_free)
-    found = list(READERS["table"](files))
-    folder = None if image_free else (images or captions.parent)
     return assemble(
-        found,
+        list(READERS["table"](files)),
         None,
         name=file_title(captions),
         language=language,
-        folder=folder,
+        folder=None if image_free else (images or captions.parent),
         which_captions=which_captions,
     )
 
@@ -218,8 +201,8 @@ def _check_owners(name: str, what: str, owners: NDArray[np.int64], texts: int, i
 
 
 def assemble(
-    captions: Sequence[Caption],
-    ceiling: Sequence[Caption] | None,
+    captions: list[Caption],
+    ceiling: list[Caption] | None,
     *,
     name: str,
     language: str,
@@ -229,13 +212,12 @@ def assemble(
     """Put captions together with their images.
 
     Args:
-        captions: of the set, in order; images are numbered as they first appear.
-        ceiling: English captions; those of images outside the set are left out. None takes the English side
-            of each caption, where all are known.
+        captions: in order; images are numbered as they first appear.
+        ceiling: English captions; None takes the English side of each caption, where all are known.
         name: of the set.
-        language: code of the captions' language.
-        folder: of the images, flat or with COCO's `train2014/` and `val2014/` inside, or the images by name;
-            None makes an image-free set.
+        language: of the captions.
+        folder: of the images, flat or in COCO's `train2014/` and `val2014/`, or the images by name; None
+            makes an image-free set.
         which_captions: all, or the first one of each image, on both sides.
 
     Raises:
@@ -244,27 +226,38 @@ def assemble(
     if folder is None:
         if any(item.english is None for item in captions):
             raise DataError(
-                f"{name}: without images each caption needs its English side; name the images' folder, an "
-                "English column (table) or the English file of the same lines (lines, xtd10, multi30k)"
+                f"{name}: without images each caption needs its English side; name the images' folder, "
+                "or add a column `english` (table) or the English file of the same lines (by line)"
             )
         captions, ceiling = [replace(item, image=item.english or "") for item in captions], None
     elif isinstance(folder, Path):
         captions, ceiling = _with_one_name_each(captions, ceiling, folder, name)
     names = list(dict.fromkeys(item.image for item in captions))
     if which_captions == "first":
-        captions = _first_of_each_image(captions)
-        ceiling = None if ceiling is None else _first_of_each_image(ceiling)
+        captions = first_of_each(captions, attrgetter("image"))
+        ceiling = ceiling and first_of_each(ceiling, attrgetter("image"))
     known = all(item.english is not None for item in captions)
     if folder is not None and ceiling is None and known:
         ceiling = [replace(item, text=item.english or "") for item in captions]
     numbers = {image: number for number, image in enumerate(names)}
     if ceiling is not None:
         ceiling = [item for item in ceiling if item.image in numbers]
-        _check_covered(name, names, ceiling)
+        covered = {item.image for item in ceiling}
+        if without := [image for image in names if image not in covered]:
+            raise DataError(
+                f"{name}: {len(without)} of {len(names)} images have no English caption: "
+                f"{', '.join(without[:_SHOWN])}; complete the English file or leave it out"
+            )
+    images: tuple[ImageFile, ...] | None = None
+    if folder is not None:
+        images = tuple(
+            _image_path(folder, item) if isinstance(folder, Path) else folder[item] for item in names
+        )
+        check_image_files(name, images)
     return RetrievalSet(
         name=name,
         language=language,
-        images=_image_files(name, folder, names),
+        images=images,
         texts=tuple(item.text for item in captions),
         image_of_text=_numbered(numbers[item.image] for item in captions),
         english=tuple(item.english or "" for item in captions) if known else None,
@@ -275,7 +268,7 @@ def assemble(
 
 
 def _with_one_name_each(
-    captions: Sequence[Caption], ceiling: Sequence[Caption] | None, folder: Path, where: str
+    captions: list[Caption], ceiling: list[Caption] | None, folder: Path, where: str
 ) -> tuple[list[Caption], list[Caption] | None]:
     """Call each image by one name only: `a.jpg` also where it is `./a.jpg`, an absolute path or a link."""
     for image in dict.fromkeys(item.image for item in captions):
@@ -284,12 +277,8 @@ def _with_one_name_each(
     names: dict[str, str] = {}
     for image in dict.fromkeys(item.image for item in (*captions, *(ceiling or ()))):
         names[image] = first_names.setdefault(file_identity(_image_path(folder, image)), image)
-    own, english = (
-        None if side is None else [replace(item, image=names[item.image]) for item in side]
-        for side in (captions, ceiling)
-    )
-    assert own is not None
-    return own, english
+    own = [replace(item, image=names[item.image]) for item in captions]
+    return own, ceiling and [replace(item, image=names[item.image]) for item in ceiling]
 
 
 def _image_path(folder: Path, image: str) -> Path:
@@ -297,39 +286,6 @@ def _image_path(folder: Path, image: str) -> Path:
     image = os.path.normpath(image)
     path, nested = folder / image, folder / _in_split(image)
     return nested if not os.path.isfile(path) and os.path.isfile(nested) else path
-
-
-def _first_of_each_image(captions: Sequence[Caption]) -> list[Caption]:
-    first: dict[str, Caption] = {}
-    for item in captions:
-        first.setdefault(item.image, item)
-    return list(first.values())
-
-
-def _check_covered(name: str, names: Sequence[str], ceiling: Sequence[Caption]) -> None:
-    covered = {item.image for item in ceiling}
-    without = [image for image in names if image not in covered]
-    if without:
-        raise DataError(
-            f"{name}: {len(without)} of {len(names)} images have no English caption: "
-            f"{', '.join(without[:_SHOWN])}; complete the English file or leave it out"
-        )
-
-
-def _image_files(
-    name: str, folder: Path | Mapping[str, ImageFile] | None, names: Sequence[str]
-) -> tuple[ImageFile, ...] | None:
-    if not isinstance(folder, Path):
-        return None if folder is None else tuple(folder[image] for image in names)
-    paths = [_image_path(folder, image) for image in names]
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        shown = ", ".join(str(path) for path in missing[:_SHOWN])
-        raise DataError(
-            f"{name}: {len(missing)} of {len(paths)} image files are missing: {shown}; complete the folder "
-            "or name the right one (a smaller pool would score too high)"
-        )
-    return tuple(paths)
 
 
 def _numbered(numbers: Iterable[int]) -> NDArray[np.int64]:

@@ -3,21 +3,13 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from langadapt.data.images import ParquetImage
-from langadapt.data.readers import column_names, read_values
-from langadapt.data.rows import (
-    caption_pairs,
-    check_text,
-    parquet_columns,
-    reach,
-    read_lines,
-    root_columns,
-)
+from langadapt.data.readers import column_names, read_source, read_values
+from langadapt.data.rows import caption_pairs, check_same_count, check_text, reach, read_lines
 from langadapt.data.sources import SourceFile
 from langadapt.errors import DataError
-from langadapt.recipes.data import CaptionColumns
+from langadapt.recipes.data import CaptionColumns, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +23,7 @@ class Caption:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionFiles:
-    """Where captions lie and what a format must know to read them."""
+    """Where captions lie, and what a format needs to read them."""
 
     captions: tuple[SourceFile, ...]
     language: str
@@ -55,20 +47,19 @@ def read_captions_by_line(files: CaptionFiles) -> Iterator[Caption]:
         DataError: unreadable file, a blank line, another number of captions than of names, or no names where
             the set is not image-free.
     """
-    columns = [_caption_lines(path) for path in files.captions]
+    columns = [
+        [check_text(line.text, f"{path}: line {line.number}").strip() for line in read_lines(path)]
+        for path in files.captions
+    ]
     if files.image_names is not None:
-        names = [jpg(name) for name in read_names(files.image_names)]
+        names = _read_names(files.image_names)
         beside = files.image_names
     elif files.image_free:
         names, beside = [""] * len(columns[0]), files.captions[0]
     else:
         raise DataError(f"{files.captions[0]}: image_names is missing; name the list of images beside it")
     for path, texts in zip(files.captions, columns, strict=True):
-        if len(texts) != len(names):
-            raise DataError(
-                f"{path} has {len(texts)} lines, {beside} has {len(names)}: they do not correspond; "
-                "take both from one release"
-            )
+        check_same_count(path, len(texts), beside, len(names))
     for row, name in enumerate(names):
         for texts in columns:
             yield Caption(name, texts[row])
@@ -89,15 +80,13 @@ def read_keyed_captions(files: CaptionFiles) -> Iterator[Caption]:
     """
     captions: dict[str, list[Caption]] = {}
     if files.image_names is not None:
-        captions = {jpg(name): [] for name in read_names(files.image_names)}
+        captions = {name: [] for name in _read_names(files.image_names)}
     for path in files.captions:
         for line in read_lines(path):
             where = f"{path}: line {line.number}"
             match = _LINE.fullmatch(line.text)
             if match is None:
-                raise DataError(
-                    f"{where}: expected `image-id#number`, a tab or a space, a caption; correct it"
-                )
+                raise DataError(f"{where}: expected `image-id#number`, tab or space, caption; correct it")
             image = jpg(match["image"])
             if files.image_names is None:
                 captions.setdefault(image, [])
@@ -116,8 +105,7 @@ def read_keyed_captions(files: CaptionFiles) -> Iterator[Caption]:
 def read_table_captions(files: CaptionFiles) -> Iterator[Caption]:
     """Read captions of TSV, CSV, JSON Lines and Parquet tables.
 
-    A cell of JSON Lines or Parquet may hold a list of captions; then the English cell holds a list of the
-    same length. An image-free set needs no image column.
+    A cell of JSON Lines or Parquet may hold a list of captions, beside a list of as many English ones.
     """
     columns = files.columns
     # Without images the caption column stands for the image column, which nobody reads.
@@ -126,14 +114,13 @@ def read_table_captions(files: CaptionFiles) -> Iterator[Caption]:
     asked += [columns.english] if columns.english is not None else []
     for path in files.captions:
         for number, row in enumerate(read_values(path, asked)):
+            image = str(row.values[0])
             if files.image_free:
                 image = ""
             elif name is None:
                 image = f"{path.name}: row {number + 1}"
-            else:
-                image = (
-                    str(row.values[0]) if files.inside else check_text(row.values[0], f"{row.where}: {name}")
-                )
+            elif not files.inside:
+                check_text(row.values[0], f"{row.where}: {name}")
             for text, english in caption_pairs(row, columns.caption, columns.english):
                 yield Caption(image, text, english)
 
@@ -143,13 +130,9 @@ def inside_images(files: CaptionFiles) -> dict[str, ParquetImage]:
     images: dict[str, ParquetImage] = {}
     columns = files.columns
     for path in files.captions:
-        if not isinstance(path, Path) or path.suffix != ".parquet":
-            raise DataError(f"{path}: only Parquet files hold images; name their folder under `images`")
-        root_columns([columns.image], parquet_columns(path), str(path))
-        asked = columns.name or columns.caption
-        for number, row in enumerate(read_values(path, [asked])):
-            name = f"{path.name}: row {number + 1}" if columns.name is None else str(row.values[0])
-            images.setdefault(name, ParquetImage(path, columns.image, number))
+        for row in read_source([path], [columns.name or columns.caption], Rows(), image=columns.image):
+            image, name = row.values
+            images.setdefault(str(name) if columns.name else f"{path.name}: {image.name}", image)
     return images
 
 
@@ -188,17 +171,10 @@ READERS: dict[str, Callable[[CaptionFiles], Iterator[Caption]]] = {
     "multi30k": read_captions_by_line,
     "crossmodal-3600": read_crossmodal_captions,
 }
-
 """Reader of each `format` that a retrieval recipe may name."""
 
 
-def _caption_lines(path: SourceFile) -> list[str]:
-    return [check_text(line.text, f"{path}: line {line.number}").strip() for line in read_lines(path)]
-
-
 _LINE = re.compile(r"(?P<image>[^\s#]+)(?:#\S*)?[\t ](?P<text>.*)", re.DOTALL)
-
-
 _TAGGED = re.compile(r"(\S+):[a-z]\w{0,19}")
 _SPACE_IN_CHINESE = re.compile(r"(?<![A-Za-z0-9]) | (?![A-Za-z0-9])")
 
@@ -213,21 +189,17 @@ def _untagged(caption: str) -> str:
     return _SPACE_IN_CHINESE.sub("", " ".join(plain))
 
 
-def read_names(path: SourceFile) -> Iterator[str]:
-    """Read image names or ids, one per line; `name.jpg#123` loses what follows `#`.
-
-    Raises:
-        DataError: unreadable file, a blank line, no names.
-    """
-    empty = True
+def _read_names(path: SourceFile) -> list[str]:
+    """Read image names or ids, one per line, as file names; `name.jpg#123` loses what follows `#`."""
+    names = []
     for line in read_lines(path):
         name = line.text.partition("#")[0].strip()
         if not name:
             raise DataError(f"{path}: line {line.number} is blank; remove it")
-        empty = False
-        yield name
-    if empty:
+        names.append(jpg(name))
+    if not names:
         raise DataError(f"{path}: holds no image names; fetch it again")
+    return names
 
 
 def jpg(name: str) -> str:

@@ -5,12 +5,14 @@ import codecs
 import difflib
 import gzip
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import zip_longest
+from json import JSONDecodeError
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +21,8 @@ import zstandard
 from langadapt.data.sources import SourceFile
 from langadapt.errors import DataError
 from langadapt.files.json import parse_json
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +69,10 @@ def check_texts(row: Row, columns: Sequence[str]) -> Row:
 def caption_pairs(row: Row, captions: str, english: str | None) -> list[tuple[str, str | None]]:
     """Return the captions of a row's second value, each with its English side from the third.
 
-    Both are a text, or lists of equally many texts.
-
     Args:
-        row: with image, captions and, unless `english` is None, English sides.
+        row: image, captions and, unless `english` is None, English sides: texts, or lists of as many texts.
         captions: name of the column, for errors.
-        english: name of the column of English sides.
+        english: likewise.
 
     Raises:
         DataError: not a text, a blank one, an empty list, or different numbers of captions and English sides.
@@ -90,6 +92,28 @@ def _texts(row: Row, index: int, column: str) -> list[str]:
     if not values:
         raise DataError(f"{row.where}: {column}: the list is empty; add a caption or remove this row")
     return [check_text(item, f"{row.where}: {column}") for item in values]
+
+
+def first_of_each(items: Iterable[T], key: Callable[[T], object]) -> list[T]:
+    """Return the first item of each key, in order."""
+    first: dict[object, T] = {}
+    for item in items:
+        first.setdefault(key(item), item)
+    return list(first.values())
+
+
+def json_object(text: str, where: str) -> dict[str, Any]:
+    """Parse a JSON object; raise a DataError for anything else."""
+    try:
+        record = parse_json(text)
+    except ValueError as error:
+        problem = str(error).splitlines()[0]
+        if isinstance(error, JSONDecodeError):
+            problem = f"{error.msg} at character {error.colno}"
+        raise DataError(f"{where} is not valid JSON: {problem}; correct it") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: expected a JSON object, got {type(record).__name__}")
+    return record
 
 
 def reach(record: Mapping[str, Any], column: str, where: str) -> Any:
@@ -151,8 +175,8 @@ class Line:
 def read_lines(path: SourceFile) -> Iterator[Line]:
     """Stream the lines of a text file.
 
-    A byte order mark and the carriage return of CRLF are removed. Only line feeds end a line: U+2028, U+0085
-    and vertical tabs are text, because an aligned file that is cut there loses its alignment.
+    A byte order mark and the carriage return of CRLF are removed. Only line feeds end a line: an aligned file
+    that is cut at U+2028, U+0085 or vertical tabs loses its alignment.
 
     Args:
         path: text file, also .gz, .bz2 or .zst.
@@ -164,9 +188,8 @@ def read_lines(path: SourceFile) -> Iterator[Line]:
         for number, raw in enumerate(_raw_lines(path), start=1):
             yield Line(number, _decode(path, number, raw))
     except (gzip.BadGzipFile, zlib.error, EOFError, zstandard.ZstdError) as error:
-        raise DataError(
-            f"{path}: compressed data are damaged or cut off ({error}); fetch it again"
-        ) from error
+        problem = f"compressed data are damaged or cut off ({error})"
+        raise DataError(f"{path}: {problem}; fetch it again") from error
     except OSError as error:
         if path.suffix.lower() == ".bz2" and error.errno is None:
             raise DataError(f"{path}: compressed data are damaged ({error}); fetch it again") from error
@@ -185,14 +208,12 @@ def unreadable(path: object, error: OSError) -> DataError:
 
 
 def _raw_lines(path: SourceFile) -> Iterator[bytes]:
+    suffix = path.suffix.lower()
     with path.open("rb") as packed:
-        if path.suffix.lower() == ".gz":
-            with gzip.open(packed) as unpacked:
+        if suffix in (".gz", ".bz2"):
+            with (gzip.open if suffix == ".gz" else bz2.open)(packed) as unpacked:
                 yield from unpacked
-        elif path.suffix.lower() == ".bz2":
-            with bz2.open(packed) as unpacked:
-                yield from unpacked
-        elif path.suffix.lower() == ".zst":
+        elif suffix == ".zst":
             rest = b""
             for piece in _unzstd(packed):
                 *whole, rest = (rest + piece).split(b"\n")
@@ -231,38 +252,33 @@ def _decode(path: SourceFile, number: int, raw: bytes) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def read_aligned(english: SourceFile, target: SourceFile) -> Iterator[Row]:
-    """Stream line pairs of two files, English first; each file may also be .gz or .zst.
+def check_same_count(path: object, lines: int, beside: object, count: int) -> None:
+    """Raise a DataError where files that belong together have different numbers of lines."""
+    if lines != count:
+        problem = f"{path} has {lines} lines, {beside} has {count}: they do not correspond"
+        raise DataError(f"{problem}; take both from one release")
+
+
+def read_aligned(english: SourceFile, target: SourceFile, *, blank_lines: bool = False) -> Iterator[Row]:
+    """Stream line pairs of two files, English first; `blank_lines` are rows, too.
 
     Raises:
         DataError: unreadable file, a blank line on either side, different numbers of lines, no lines.
     """
-    for row in read_aligned_lines(english, target):
-        number = row.where.rpartition(" ")[2]
-        check_text(row.values[0], f"{english}: line {number} (beside {target.name})")
-        check_text(row.values[1], f"{target}: line {number} (beside {english.name})")
-        yield row
-
-
-def read_aligned_lines(english: SourceFile, target: SourceFile) -> Iterator[Row]:
-    """Like `read_aligned`, blank lines as they are."""
     number = 0
     for left, right in zip_longest(read_lines(english), read_lines(target)):
         if left is None or right is None:
-            raise _unequal(english, target)
+            counts = [sum(1 for _ in read_lines(path)) for path in (english, target)]
+            check_same_count(english, counts[0], target, counts[1])
+            return
         number += 1
+        if not blank_lines:
+            check_text(left.text, f"{english}: line {number} (beside {target.name})")
+            check_text(right.text, f"{target}: line {number} (beside {english.name})")
         yield Row(f"{english}, {target.name}: line {number}", (left.text, right.text))
     if not number:
         names = f"{english} and {target.name}"
         raise DataError(f"{names}: hold no lines; check that they were written completely")
-
-
-def _unequal(english: SourceFile, target: SourceFile) -> DataError:
-    counts = [sum(1 for _ in read_lines(path)) for path in (english, target)]
-    return DataError(
-        f"{english} has {counts[0]} lines, {target} has {counts[1]}: they do not correspond; "
-        "take both from one release"
-    )
 
 
 CONTAMINATION_KEY = b"langadapt.contamination"
@@ -282,9 +298,7 @@ def contamination_metadata(path: Path) -> dict[str, Any] | None:
         found = parse_json(written)
         return {"sets": dict(found["sets"]), "found": int(found["found"]), "kept": int(found["kept"])}
     except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: its record of the check for test captions is damaged; build it again"
-        ) from error
+        raise DataError(f"{path}: its record of the check is damaged; build it again") from error
 
 
 def parquet_columns(path: SourceFile) -> list[str]:
@@ -293,6 +307,7 @@ def parquet_columns(path: SourceFile) -> list[str]:
         return [str(name) for name in file.schema_arrow.names]
 
 
+@lru_cache(maxsize=64)
 def label_names(path: SourceFile, column: str) -> list[str]:
     """Return the names of a column of class numbers, where `datasets` wrote them into the file."""
     with opened_parquet(path) as file:

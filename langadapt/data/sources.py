@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
@@ -32,13 +33,14 @@ from langadapt.files.fetch import (
     download,
     download_small,
     fetch_verified,
+    http_status,
     is_offline,
     one_line,
     with_backoff,
 )
 from langadapt.files.json import read_json
 from langadapt.files.store import cache_folder, fingerprint
-from langadapt.recipes.data import DataCard, DownloadSource, HubSource
+from langadapt.recipes.data import DataCard, DownloadSource, HubSource, Source, TableFiles
 from langadapt.recipes.find import RecipeFile
 
 D = TypeVar("D", bound=DataCard)
@@ -86,20 +88,14 @@ class ArchiveMember:
 SourceFile = Path | ArchiveMember
 
 
-def data_folder() -> Path:
-    """Where downloads go: LANGADAPT_DATA, or `data` in the cache."""
-    root = os.environ.get(VARIABLE)
-    return Path(root).expanduser() if root else cache_folder() / "data"
-
-
 def source_files(
-    found: RecipeFile[D], source: object, names: Sequence[str] | None = None
+    found: RecipeFile[D], source: Source | None, names: Sequence[str] | None = None
 ) -> list[SourceFile]:
     """Return the local files of names in a source, downloaded where they are missing.
 
     Args:
         found: the recipe and where it lies.
-        source: of the recipe; anything but a remote source means local files.
+        source: None means local files.
         names: as written in the recipe; None takes the source's own.
 
     Raises:
@@ -110,6 +106,8 @@ def source_files(
     if isinstance(source, DownloadSource):
         wanted = source.files if names is None else names
         return [_downloaded(found, source, name) for name in wanted or ("",)]
+    if names is None and isinstance(source, TableFiles):
+        names = source.paths
     return [local_path(found, name) for name in names or ()]
 
 
@@ -174,12 +172,10 @@ def _listed(source: HubSource) -> tuple[str, dict[str, int]]:
 
 @contextmanager
 def _hub_faults(source: HubSource) -> Iterator[None]:
-    """Turn what the Hub's client raises into one line with the way out."""
     page = f"https://huggingface.co/datasets/{source.repo}"
     try:
         yield
     except (HTTPError, OfflineModeIsEnabled, HFValidationError, OSError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(error, RevisionNotFoundError):
             problem = f"no revision {source.revision}; {page}/commits/main lists them"
         elif isinstance(error, RepositoryNotFoundError | HFValidationError) and not isinstance(
@@ -188,7 +184,7 @@ def _hub_faults(source: HubSource) -> Iterator[None]:
             problem = (
                 f"not on the Hub, or private; check the name at {page}, for a private one run `hf auth login`"
             )
-        elif status in (401, 403):
+        elif http_status(error) in (401, 403):
             problem = f"access is restricted; accept its terms at {page}, then run `hf auth login`"
         elif isinstance(error, OSError) and error.errno in _FULL:
             problem = "the disk is full; free some space, or set HF_HOME to a larger disk, and run it again"
@@ -208,25 +204,16 @@ def _downloaded(found: RecipeFile[D], source: DownloadSource, name: str) -> Sour
         _check_online(found.recipe.name)
         file = url.removeprefix(source.base).strip("/") or path.name
         sums = {line.split(maxsplit=1)[1]: line.split()[0] for line in source.sha256}
-        told: list[int] = []
-
-        def announce(size: int) -> None:
-            if not told:
-                told.append(size)
-                _announce(found.recipe, url, size)
-
+        announce = cache(
+            lambda size: _announce(found.recipe, url, size)
+        )  # a resumed download is announced once
         with _download_faults(found.recipe.name, url):
             download(url, path, sha256=sums.get(file), announce=announce)
     return ArchiveMember(path, name) if packed else path
 
 
 def fetch_photos(found: RecipeFile[D], base: str, names: Sequence[str]) -> Path:
-    """Download those photos that are missing, one by one; return their folder.
-
-    Args:
-        found: the recipe that names them.
-        base: URL below which the names start.
-        names: relative to it.
+    """Download missing photos, of `names` below the URL `base`; return their folder.
 
     Raises:
         MissingDataError: one cannot be downloaded; those that came stay.
@@ -253,10 +240,13 @@ def fetch_photos(found: RecipeFile[D], base: str, names: Sequence[str]) -> Path:
 
 
 def _place(url: str) -> Path:
+    """Return where a URL's file goes: below LANGADAPT_DATA, or `data` in the cache."""
     parts = urlsplit(url)
     if ".." in parts.path.split("/"):
         raise DataError(f"{url}: `..` leads out of the folder of downloads; correct the recipe")
-    return data_folder() / (parts.hostname or "") / parts.path.strip("/")
+    root = os.environ.get(VARIABLE)
+    folder = Path(root).expanduser() if root else cache_folder() / "data"
+    return folder / (parts.hostname or "") / parts.path.strip("/")
 
 
 @contextmanager
@@ -264,7 +254,7 @@ def _download_faults(name: str, url: str) -> Iterator[None]:
     try:
         yield
     except (HTTPError, OSError) as error:
-        status = getattr(getattr(error, "response", None), "status_code", None)
+        status = http_status(error)
         if status == 404:
             problem = "is not there any more (404); look where it has gone and correct the recipe"
         elif status is not None:
@@ -294,38 +284,29 @@ def _announce(card: DataCard, where: str, size: int) -> None:
 def local_path(found: RecipeFile[D], name: str) -> Path:
     """Return the file or folder that a recipe names.
 
-    Args:
-        found: the recipe and where it lies.
-        name: as written in the recipe. A relative name starts at the recipe's folder, for a shipped recipe at
-            `$LANGADAPT_DATA/<recipe name>`; `../other/file` shares the files of another recipe.
+    A relative name starts at the recipe's folder, for a shipped recipe at `$LANGADAPT_DATA/<recipe name>`;
+    `../other/file` shares the files of another recipe.
 
     Raises:
         MissingDataError: it is not there; says how to get it.
     """
     try:
-        return _local_path(found, name)
-    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, nobody's home
-        raise DataError(f"{found.path}: '{name:.80}' cannot be a file's name: {error}; correct it") from error
-
-
-def _local_path(found: RecipeFile[D], name: str) -> Path:
-    written = Path(name).expanduser()
-    if not found.shipped or written.is_absolute():
-        path = found.folder / written
+        written = Path(name).expanduser()
+        if not found.shipped or written.is_absolute():
+            path, way_in = found.folder / written, _way_in(found.recipe, str(found.folder))
+        else:
+            wanted = Path(os.path.normpath(Path(found.recipe.name) / written))
+            way_in = _way_in(found.recipe, f"{VARIABLE} as {wanted.parts[0]}/")
+            root = os.environ.get(VARIABLE)
+            if not root:
+                hint = f"`export {VARIABLE}=/folder/of/your/data` sets it"
+                raise MissingDataError(f"{found.recipe.name}: {VARIABLE} is not set; {hint}; {way_in}")
+            path = Path(root).expanduser() / wanted
         if not path.exists():
-            way_in = _way_in(found.recipe, str(found.folder))
             raise MissingDataError(f"{path}: no such file or folder; {way_in}")
         return path
-    wanted = Path(os.path.normpath(Path(found.recipe.name) / written))
-    way_in = _way_in(found.recipe, f"{VARIABLE} as {wanted.parts[0]}/")
-    root = os.environ.get(VARIABLE)
-    if not root:
-        hint = f"`export {VARIABLE}=/folder/of/your/data` sets it"
-        raise MissingDataError(f"{found.recipe.name}: {VARIABLE} is not set; {hint}; {way_in}")
-    path = Path(root).expanduser() / wanted
-    if not path.exists():
-        raise MissingDataError(f"{path}: no such file or folder; {way_in}")
-    return path
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, nobody's home
+        raise DataError(f"{found.path}: '{name:.80}' cannot be a file's name: {error}; correct it") from error
 
 
 def _way_in(card: DataCard, folder: str) -> str:

@@ -147,9 +147,9 @@ def tokenize(texts: Sequence[str], encode: Callable[[list[str]], list[list[int]]
     """Tokenise texts once.
 
     Args:
-        texts: what to tokenise, any number.
+        texts: any number.
         encode: a tokenizer's batch call, texts to ids with special tokens.
-        pad_id: id that fills batches.
+        pad_id: fills batches.
 
     Raises:
         DataError: an empty or whitespace text, with its row number.
@@ -168,11 +168,7 @@ def tokenize(texts: Sequence[str], encode: Callable[[list[str]], list[list[int]]
 
 
 def length_groups(lengths: Tensor) -> list[LengthGroup]:
-    """Cut a padded batch into four groups of like length, if that saves a fifth of the padded tokens.
-
-    Args:
-        lengths: tokens of each text, `[B]`.
-    """
+    """Cut a batch of `lengths [B]` into four of like length, if that saves a fifth of the padded tokens."""
     order = lengths.argsort(stable=True)
     parts = [LengthGroup(rows=rows, tokens=int(lengths[rows[-1]])) for rows in order.chunk(4) if len(rows)]
     longest = parts[-1].tokens
@@ -223,13 +219,7 @@ def in_rows(lengths: NDArray[np.int64]) -> TextRows:
 
 
 def pack(ids: NDArray[np.int32], lengths: NDArray[np.int64], *, pad_id: int) -> PackedBatch:
-    """Lay texts into rows.
-
-    Args:
-        ids: tokens of all texts, one text behind another.
-        lengths: int64 `[B]`, none zero.
-        pad_id: stands where no text does.
-    """
+    """Lay texts into rows: `ids` one text behind another, `lengths` int64 `[B]`, none zero."""
     rows = in_rows(lengths)
     places, shape = rows.places().numpy(), rows.texts.shape
     filled, positions = np.full(shape, pad_id), np.zeros(shape, np.int64)
@@ -262,10 +252,6 @@ class _Layout:
     width: int
     starts: NDArray[np.int64]
 
-    @property
-    def cost(self) -> float:
-        return self.rows * self.width * (1 + self.width / _WIDTH_COST)
-
 
 def _best_layout(lengths: NDArray[np.int64]) -> _Layout:
     longest, tokens = int(lengths.max()), int(lengths.sum())
@@ -276,7 +262,7 @@ def _best_layout(lengths: NDArray[np.int64]) -> _Layout:
         tried.append(_best_fit(lengths, width))
         if tokens > _ENOUGH * tried[-1].rows * width:
             break
-    return min(tried, key=lambda layout: layout.cost)
+    return min(tried, key=lambda layout: layout.rows * layout.width * (1 + layout.width / _WIDTH_COST))
 
 
 def _best_fit(lengths: NDArray[np.int64], width: int) -> _Layout:

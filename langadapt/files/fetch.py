@@ -181,17 +181,17 @@ def fetch_verified(download: Callable[[], str], *, what: str) -> Path:
 
 def one_line(error: BaseException) -> str:
     """Return an error in one line without the user's token: a server may send back what it was sent."""
-    return without_token(" ".join(str(error).split()) or type(error).__name__)[:300]
+    text, token = " ".join(str(error).split()) or type(error).__name__, get_token()
+    return (text.replace(token, "***") if token else text)[:300]
 
 
-def without_token(text: str) -> str:
-    """Replace the user's token by stars."""
-    token = get_token()
-    return text.replace(token, "***") if token else text
+def http_status(error: BaseException) -> int | None:
+    """Return the status of the answer that an error is about; None without one."""
+    return getattr(getattr(error, "response", None), "status_code", None)
 
 
 def _verify(link: Path) -> None:
-    """Compare a file of the Hub's cache with its name, once: it is then known by size and time."""
+    """Verify a cached file of the Hub by the hash that is its name; remember the result by size and time."""
     blob = link.resolve()
     facts = blob.stat()
     known = cache_folder() / "hub-files" / f"{blob.name}.json"
@@ -219,11 +219,10 @@ def _content_hash(blob: Path, size: int) -> str | None:
 
 
 def _passing_reason(error: BaseException) -> str | None:
-    """Return what went wrong, if it may go right the next time."""
     for cause in _causes(error):
         if isinstance(cause, WrongHashError):
             return str(cause)
-        status = getattr(getattr(cause, "response", None), "status_code", None)
+        status = http_status(cause)
         if status in _BUSY:
             return f"the server answers {status}"
         if status is not None:
@@ -235,7 +234,6 @@ def _passing_reason(error: BaseException) -> str | None:
 
 
 def _retry_after(error: BaseException) -> float:
-    """Return the seconds of the Hub's `Retry-After`; 0 without one, or for a date."""
     for cause in _causes(error):
         headers = getattr(getattr(cause, "response", None), "headers", {})
         if (seconds := str(headers.get("Retry-After", ""))).isdigit():

@@ -117,7 +117,7 @@ def stored_rows(root: Path, spec: StoreSpec, compute: Fill) -> Tensor:
     """
     folder = root / spec.kind / spec.fingerprint
     final = folder / "rows.bin"
-    with _disk_errors(folder, bytes_needed=spec.bytes):
+    with disk_errors(folder, "the store", bytes_needed=spec.bytes):
         if not _complete(final, spec):
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / "lock"):
@@ -130,25 +130,25 @@ def stored_rows(root: Path, spec: StoreSpec, compute: Fill) -> Tensor:
     return _mapped(final, spec)
 
 
-def open_rows(root: Path, spec: StoreSpec) -> Tensor | None:
-    """Open a complete store as `stored_rows` does; return None where it is incomplete or damaged."""
-    final = root / spec.kind / spec.fingerprint / "rows.bin"
-    return _mapped(final, spec) if _complete(final, spec) else None
-
-
 @contextlib.contextmanager
-def _disk_errors(folder: Path, *, bytes_needed: int) -> Iterator[None]:
-    """Turn an error of the system into one line that names the folder and the way out."""
+def disk_errors(folder: Path, what: str, *, bytes_needed: int = 0) -> Iterator[None]:
+    """Turn an error of the system into a DataError that names the folder and the way out."""
     try:
         yield
+    except (ConnectionError, TimeoutError):
+        raise  # not the disk's: of a source that is read while the file is written
     except OSError as error:
+        problem = f"cannot write {what} ({error.strerror})"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            size = f"{bytes_needed / 1e9:.2f} GB"
-            raise DataError(
-                f"{folder}: the disk is full, the store needs {size}; free some space or set LANGADAPT_CACHE "
-                "to a larger disk and run the same command: it goes on where it stopped"
-            ) from error
-        raise DataError(f"{folder}: cannot write the store: {error.strerror}; set LANGADAPT_CACHE") from error
+            problem = (
+                f"the disk is full, {what} needs {bytes_needed / 1e9:.2f} GB"
+                if bytes_needed
+                else "the disk is full"
+            )
+        again = " and run the same command: it goes on where it stopped" if bytes_needed else ""
+        raise DataError(
+            f"{folder}: {problem}; free some space or set LANGADAPT_CACHE to a larger disk{again}"
+        ) from error
 
 
 def _mapped(final: Path, spec: StoreSpec) -> Tensor:
@@ -157,7 +157,6 @@ def _mapped(final: Path, spec: StoreSpec) -> Tensor:
 
 
 def _complete(final: Path, spec: StoreSpec) -> bool:
-    """Whether all rows are there as they were written."""
     if not final.is_file():
         return False
     size, checksum = final.stat().st_size, final.with_name(_CHECKSUM)
@@ -171,7 +170,6 @@ def _complete(final: Path, spec: StoreSpec) -> bool:
 
 
 def _crc(path: Path, size: int) -> int:
-    """CRC-32 of the first `size` bytes of a file."""
     crc = 0
     with path.open("rb") as file:
         while size and (block := file.read(min(size, _BLOCK_BYTES))):
@@ -283,7 +281,7 @@ def shared_rows(folder: Path, texts: Sequence[str], *, dim: int, compute: Comput
     wanted = digests(texts)
     index, parts = _look_up(folder, wanted, dim)
     if (index < 0).any():
-        with _disk_errors(folder, bytes_needed=4 * dim * int((index < 0).sum())):
+        with disk_errors(folder, "the store", bytes_needed=4 * dim * int((index < 0).sum())):
             folder.mkdir(parents=True, exist_ok=True)
             with FileLock(folder / "lock"):
                 index, parts = _look_up(folder, wanted, dim)  # another process may have computed them
@@ -320,14 +318,14 @@ def _look_up(folder: Path, wanted: NDArray[np.void], dim: int) -> tuple[NDArray[
         if len(known) and not new.any():
             continue
         spec = StoreSpec(kind=folder.name, fingerprint=path.parent.name, rows=len(known), dim=dim)
-        rows = open_rows(folder.parent, spec) if len(known) else None
-        if rows is None:
+        rows = path.with_name("rows.bin")
+        if not len(known) or not _complete(rows, spec):
             with contextlib.suppress(OSError):
                 path.unlink()  # a damaged part is no part any more
             continue
         index[text[new]] = start + row[new]
-        parts.append(rows)
-        start += len(rows)
+        parts.append(_mapped(rows, spec))
+        start += len(known)
     return index, parts
 
 

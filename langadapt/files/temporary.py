@@ -1,7 +1,6 @@
 """Arrays and texts that may outgrow memory: in mapped files of the cache that have no name."""
 
 import contextlib
-import errno
 import itertools
 import os
 import tempfile
@@ -14,9 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from langadapt.errors import DataError
 from langadapt.files.atomic import remove_old
-from langadapt.files.store import cache_folder
+from langadapt.files.store import cache_folder, disk_errors
 
 _MEMORY_BYTES = 1 << 25
 _PREFIX = "temporary-"
@@ -31,7 +29,7 @@ def temporary_file() -> Iterator[Path]:
         DataError: the disk is full or not writable.
     """
     folder = cache_folder()
-    try:
+    with disk_errors(folder, "a temporary file"):
         folder.mkdir(parents=True, exist_ok=True)
         remove_old(folder, f"{_PREFIX}*")
         handle, name = tempfile.mkstemp(prefix=_PREFIX, dir=folder)
@@ -42,14 +40,6 @@ def temporary_file() -> Iterator[Path]:
             # Windows keeps the name of a mapped file; there it stays in the cache.
             with contextlib.suppress(PermissionError):
                 os.unlink(name)
-    except (ConnectionError, TimeoutError):
-        raise  # not the disk's: of a source that is read while the file is written
-    except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        problem = "the disk is full" if full else f"cannot write ({error.strerror})"
-        raise DataError(
-            f"{folder}: {problem}; free some space or set LANGADAPT_CACHE to a larger disk"
-        ) from error
 
 
 def temporary_array(parts: Iterable[NDArray[Any]], dtype: type[np.generic]) -> NDArray[Any]:

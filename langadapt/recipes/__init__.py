@@ -7,7 +7,6 @@ from langadapt.recipes.data import DownloadSource as DownloadSource
 from langadapt.recipes.data import HubSource as HubSource
 from langadapt.recipes.data import PairsRecipe as PairsRecipe
 from langadapt.recipes.data import ParallelRecipe as ParallelRecipe
-from langadapt.recipes.data import RemoteSource as RemoteSource
 from langadapt.recipes.data import RetrievalRecipe as RetrievalRecipe
 from langadapt.recipes.data import TableFiles as TableFiles
 from langadapt.recipes.data import TarShards as TarShards
@@ -30,7 +29,6 @@ from langadapt.recipes.stages import DomainStage as DomainStage
 from langadapt.recipes.stages import LastLayers as LastLayers
 from langadapt.recipes.stages import Lora as Lora
 from langadapt.recipes.stages import Method as Method
-from langadapt.recipes.stages import Trainable as Trainable
 from langadapt.recipes.stages import TuneStage as TuneStage
 from langadapt.recipes.stages import trainable_text as trainable_text
 from langadapt.recipes.yaml import dump_recipe as dump_recipe

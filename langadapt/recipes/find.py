@@ -50,8 +50,7 @@ def find_language(name: str) -> RecipeFile[LanguageRecipe]:
     """Find a language recipe.
 
     Args:
-        name: A shipped recipe's name, which is its file's (`zh`, or a variant such as `zh-e5`), or a path
-            with or without `.yaml` (`my/zh.yaml`, `quickstart/zh`).
+        name: A shipped recipe's (`zh`, `zh-e5`), or a path with or without `.yaml` (`my/zh.yaml`).
 
     Raises:
         RecipeError: No such recipe (near names are suggested) or a fault inside it.
@@ -81,30 +80,35 @@ def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> Re
     kind = _FOLDERS[schema]
     path = _path_of(name, start=folder)
     if path is not None:
-        shipped = path.parent == shipped_folder("data_recipes") / kind
-        return RecipeFile(recipe=_named(schema, path, path.stem, read_yaml(path)), path=path, shipped=shipped)
+        return _recipe_file(schema, path, path.stem, read_yaml(path))
     known = _shipped(schema)
     if name not in known:
         raise RecipeError(
             f"no {kind} data recipe '{name}'{_near(name, known)}; "
             f"your own recipe is a path ending in .yaml, seen from {folder or 'this folder'}"
         )
-    return _read_shipped(schema, name, known[name])
+    return _recipe_file(schema, known[name], name, _recipes_in(known[name])[name])
 
 
 def all_data_recipes(schema: type[D]) -> list[RecipeFile[D]]:
     """Return every shipped data recipe of one kind, by name; raise a RecipeError for a fault in one."""
-    return [_read_shipped(schema, name, path) for name, path in sorted(_shipped(schema).items())]
+    files = sorted(_shipped(schema).items())
+    return [_recipe_file(schema, path, name, _recipes_in(path)[name]) for name, path in files]
 
 
 def _shipped(schema: type[DataCard]) -> dict[str, Path]:
-    """Return the file of each shipped data recipe of one kind, by the recipe's name."""
     files = sorted((shipped_folder("data_recipes") / _FOLDERS[schema]).glob("*.yaml"))
     return {name: path for path in files for name in _recipes_in(path)}
 
 
-def _read_shipped(schema: type[D], name: str, path: Path) -> RecipeFile[D]:
-    return RecipeFile(recipe=_named(schema, path, name, _recipes_in(path)[name]), path=path, shipped=True)
+def _recipe_file(schema: type[D], path: Path, name: str, values: dict[str, Any]) -> RecipeFile[D]:
+    recipe = parse(schema, values, where=str(path) if name == path.stem else f"{path}: {name}")
+    if recipe.name != name:
+        raise RecipeError(f"{path}: name: '{recipe.name}' must equal the file's name '{name}'")
+    if not f"{name}-".startswith(f"{path.stem}-"):
+        raise RecipeError(f"{path}: name: '{name}' must start with the file's name '{path.stem}-'")
+    shipped = path.parent == shipped_folder("data_recipes") / _FOLDERS[schema]
+    return RecipeFile(recipe=recipe, path=path, shipped=shipped)
 
 
 @cache
@@ -114,17 +118,7 @@ def _recipes_in(path: Path) -> dict[str, dict[str, Any]]:
     return expand(values, where=str(path)) if "variants" in values else {path.stem: values}
 
 
-def _named(schema: type[D], path: Path, name: str, values: dict[str, Any]) -> D:
-    recipe = parse(schema, values, where=str(path) if name == path.stem else f"{path}: {name}")
-    if recipe.name != name:
-        raise RecipeError(f"{path}: name: '{recipe.name}' must equal the file's name '{name}'")
-    if not f"{name}-".startswith(f"{path.stem}-"):
-        raise RecipeError(f"{path}: name: '{name}' must start with the file's name '{path.stem}-'")
-    return recipe
-
-
 def _path_of(name: str, *, start: Path | None = None) -> Path | None:
-    """Return the path that a user means; None where it is the name of a shipped recipe."""
     if not ("/" in name or "\\" in name or name.endswith((".yaml", ".yml"))):
         return None
     path = (start or Path()) / Path(name).expanduser()
