@@ -62,12 +62,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stopped(BaseException):
-    """The process was asked to stop. No `Exception`: what handles faults on the way must not take it.
-
-    Args:
-        number: of the signal.
-        note: what was kept, where something had to be saved first.
-    """
+    """A signal asked the process to stop; `note` says what was saved. No `Exception`: nobody handles it."""
 
     def __init__(self, number: int, note: str = "") -> None:
         super().__init__(number, note)

@@ -29,17 +29,16 @@ def epoch_batches(
     """Yield the row numbers of one epoch in batches, of like length unless `pool_batches` is 1.
 
     Rows are shuffled, sorted by length inside pools of `pool_batches` batches, and the batches are shuffled
-    again: little padding, and each epoch brings other neighbours. The order depends on seed and epoch alone,
-    so that a resumed run continues in the same order. Rows that fill no batch are left out of an epoch, other
-    ones in each epoch; fewer rows than a batch are one batch.
+    again. The order depends on seed and epoch alone. Rows that fill no batch are left out, other ones in each
+    epoch; fewer rows than a batch are one batch.
 
     Args:
         lengths: tokens per row, int64 `[rows]`.
         batch_size: rows per batch.
         seed: of the run.
         epoch: counted from 0.
-        first: batches to pass over, for a run that goes on in the middle of an epoch.
-        pool_batches: batches that share one sorting; with 1 they are drawn at random.
+        first: batches to pass over, for a resumed run.
+        pool_batches: batches that share one sorting.
 
     Yields:
         int64 `[min(batch_size, rows)]`.
@@ -90,11 +89,10 @@ class DistillBatch:
 class ContrastBatch:
     """Captions and their images: this process's share of a batch.
 
-    `images` are `[M, D]` float32 normalised embeddings of a locked tower under the key `rows`, or what the
-    image processor made of M distinct images; `image_index [B]` int64 leads from each caption to its image.
-    `image_ids` and `caption_ids`, `[processes * B]` int64, name images and caption texts of the whole batch,
-    one process after the other; `pairs`, in the same order, are its numbers among all pairs. `parallel` are
-    sentences of the distillation term.
+    `images` are `[M, D]` float32 normalised embeddings of a locked tower under the key `rows`, or M processed
+    images; `image_index [B]` int64 leads from each caption to its image. `image_ids` and `caption_ids`,
+    `[processes * B]` int64, name images and caption texts of the whole batch, one process after the other;
+    `pairs`, in the same order, are its numbers among all pairs. `parallel` are for the distillation term.
     """
 
     text: TextBatch

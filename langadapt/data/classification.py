@@ -258,12 +258,12 @@ def _read_label_lists(path: Path) -> dict[str, tuple[list[int], list[str]]]:
 
 def _from_lines(path: Path) -> list[ClassNames]:
     classes = []
-    for line in read_lines(path):
-        if not line.text.strip():
+    for number, line in read_lines(path):
+        if not line.strip():
             continue
-        cells = [cell.strip() for cell in line.text.split("\t")]
+        cells = [cell.strip() for cell in line.split("\t")]
         if len(cells) > 3:
-            raise DataError(f"{path}: line {line.number} has {len(cells)} cells; three are the most")
+            raise DataError(f"{path}: line {number} has {len(cells)} cells; three are the most")
         folder, names, english = (*cells, *[""] * (3 - len(cells)))
         own = _synonyms(names) if names else (folder.replace("_", " "),)
         classes.append(ClassNames(folder=folder, names=own, english=_synonyms(english) if english else ()))

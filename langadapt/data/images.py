@@ -172,15 +172,12 @@ def broken_images(
     fingerprint: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[BrokenImage]:
-    """Find broken images: decode all in worker threads.
+    """Decode all images in worker threads; return the broken ones in order.
 
     Args:
         images: what to open.
-        fingerprint: of the whole data set; its result is kept in the cache and not computed twice.
+        fingerprint: of the data set, under which the cache keeps the result.
         progress: told how many of how many are done.
-
-    Returns:
-        All that are broken, in order.
     """
     known = None if fingerprint is None else cache_folder() / "checked-images" / f"{fingerprint}.json"
     if known is not None and known.is_file():
@@ -212,13 +209,13 @@ _RATIO = math.log(4 / 3)
 def random_view(image: Image.Image, *, flip: bool, generator: torch.Generator) -> Image.Image:
     """Cut out a random part of an image, at least half of it, sometimes mirrored.
 
-    The part's sides differ by at most a third more than the image's own; what the model's image processor
-    does (resize, crop, normalise) comes after it.
+    The part's sides differ by at most a third more than the image's own. The model's image processor comes
+    after it.
 
     Args:
         image: RGB.
         flip: mirror with probability one half.
-        generator: decides.
+        generator: draws the part.
     """
     draws = torch.rand(5, generator=generator).tolist()
     area = (_LEAST_AREA + (1 - _LEAST_AREA) * draws[0]) * image.width * image.height

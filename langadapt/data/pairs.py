@@ -73,10 +73,10 @@ def load_pairs(name: str, *, language: str | None = None, images: Path | None = 
     """Read pairs by the name or path of a recipe, or straight from a table or a tar shard.
 
     Args:
-        name: a recipe's name, a path ending in .yaml, or the path of a .tsv, .csv, .jsonl, .parquet or .tar
-            with the usual column names (`english` is read where it is there).
-        language: codes of a recipe's language that are accepted, joined by spaces; None accepts all.
-        images: folder at which a table's image paths start; None is the table's own folder.
+        name: a recipe's name or path, or a .tsv, .csv, .jsonl, .parquet or .tar with columns `image`,
+            `caption` and perhaps `english`.
+        language: accepted codes of a recipe's language, joined by spaces; None accepts all.
+        images: folder at which a table's image paths start; None is the table's own.
 
     Raises:
         DataError: not there, unreadable, a blank caption, another language, another number of rows than the
@@ -185,7 +185,7 @@ def read_shard(path: Path, columns: CaptionColumns | None = None) -> Iterator[Ro
     whose keys are the columns, or with `0001.txt` (the caption) and perhaps `0001.en.txt` (its English side).
 
     Args:
-        path: .tar, not compressed: members could not be found again in a compressed one.
+        path: .tar, not compressed.
         columns: of `.json` members; None takes `caption`, and `english` where the first sample has it.
 
     Raises:

@@ -222,11 +222,11 @@ def write_translated(
 
     Args:
         out: .tsv or .parquet; finished chunks wait in a folder beside it.
-        english: the texts; in a TSV a tab or line break inside becomes a space.
+        english: the texts; white space inside becomes one space.
         translate: texts to as many translations.
         key: names model and settings; chunks of another key are not taken.
         progress: told how many of how many rows are done.
-        finish: writes what stands beside the table; a run that is stopped before its end goes on.
+        finish: writes what stands beside the table, before the chunks are removed.
 
     Returns:
         The translations.

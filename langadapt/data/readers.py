@@ -16,7 +16,7 @@ from langadapt.data.rows import (
     check_texts,
     json_object,
     missing_column,
-    parquet_columns,
+    opened_parquet,
     reach,
     read_lines,
     read_parquet,
@@ -71,7 +71,8 @@ def column_names(path: SourceFile) -> list[str]:
     """
     kind = _kind(path)
     if kind == ".parquet":
-        return parquet_columns(path)
+        with opened_parquet(path) as file:
+            return list(file.schema_arrow.names)
     if kind == ".jsonl":
         return next((list(record) for _, record in _records(path)), [])
     return next((cells for _, cells in _cells(path)), [])
@@ -129,11 +130,10 @@ def _without_blank_end(
 
 def _cells(path: SourceFile) -> Iterator[tuple[int, list[str]]]:
     if _kind(path) == ".tsv":
-        for line in read_lines(path):
-            yield line.number, line.text.split("\t")
+        yield from ((number, text.split("\t")) for number, text in read_lines(path))
         return
     # The reader needs line feeds back: a quoted cell may hold some.
-    rows = csv.reader((line.text + "\n" for line in read_lines(path)), strict=True)
+    rows = csv.reader((text + "\n" for _, text in read_lines(path)), strict=True)
     start = 1
     try:
         for cells in rows:
@@ -150,8 +150,7 @@ def _read_jsonl(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
 
 
 def _records(path: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
-    lines = ((line.number, line.text) for line in read_lines(path))
-    for number, text in _without_blank_end(path, lines, lambda text: not text.strip()):
+    for number, text in _without_blank_end(path, read_lines(path), lambda text: not text.strip()):
         yield number, json_object(text, f"{path}: line {number}")
 
 
@@ -248,12 +247,7 @@ def file_title(path: Path) -> str:
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
-    """Return a file that a data file names, if it lies below its folder.
-
-    Args:
-        folder: where names start.
-        name: from the data file; it may come from a stranger.
-        where: starts the error line.
+    """Return a file that a data file, perhaps a stranger's, names below a folder; `where` starts the error.
 
     Raises:
         DataError: it leads out of the folder, or no file system has such a name.

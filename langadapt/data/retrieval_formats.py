@@ -48,7 +48,7 @@ def read_captions_by_line(files: CaptionFiles) -> Iterator[Caption]:
             the set is not image-free.
     """
     columns = [
-        [check_text(line.text, f"{path}: line {line.number}").strip() for line in read_lines(path)]
+        [check_text(text, f"{path}: line {number}").strip() for number, text in read_lines(path)]
         for path in files.captions
     ]
     if files.image_names is not None:
@@ -82,9 +82,9 @@ def read_keyed_captions(files: CaptionFiles) -> Iterator[Caption]:
     if files.image_names is not None:
         captions = {name: [] for name in _read_names(files.image_names)}
     for path in files.captions:
-        for line in read_lines(path):
-            where = f"{path}: line {line.number}"
-            match = _LINE.fullmatch(line.text)
+        for number, line in read_lines(path):
+            where = f"{path}: line {number}"
+            match = _LINE.fullmatch(line)
             if match is None:
                 raise DataError(f"{where}: expected `image-id#number`, tab or space, caption; correct it")
             image = jpg(match["image"])
@@ -192,10 +192,10 @@ def _untagged(caption: str) -> str:
 def _read_names(path: SourceFile) -> list[str]:
     """Read image names or ids, one per line, as file names; `name.jpg#123` loses what follows `#`."""
     names = []
-    for line in read_lines(path):
-        name = line.text.partition("#")[0].strip()
+    for number, line in read_lines(path):
+        name = line.partition("#")[0].strip()
         if not name:
-            raise DataError(f"{path}: line {line.number} is blank; remove it")
+            raise DataError(f"{path}: line {number} is blank; remove it")
         names.append(jpg(name))
     if not names:
         raise DataError(f"{path}: holds no image names; fetch it again")

@@ -69,10 +69,7 @@ def check_texts(row: Row, columns: Sequence[str]) -> Row:
 def caption_pairs(row: Row, captions: str, english: str | None) -> list[tuple[str, str | None]]:
     """Return the captions of a row's second value, each with its English side from the third.
 
-    Args:
-        row: image, captions and, unless `english` is None, English sides: texts, or lists of as many texts.
-        captions: name of the column, for errors.
-        english: likewise.
+    Both are texts, or lists of as many texts. `captions` and `english` name the columns in errors.
 
     Raises:
         DataError: not a text, a blank one, an empty list, or different numbers of captions and English sides.
@@ -164,16 +161,8 @@ _SIGNATURES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line without its line feed; `number` counts from 1."""
-
-    number: int
-    text: str
-
-
-def read_lines(path: SourceFile) -> Iterator[Line]:
-    """Stream the lines of a text file.
+def read_lines(path: SourceFile) -> Iterator[tuple[int, str]]:
+    """Stream the lines of a text file, without line feeds, each with its number from 1.
 
     A byte order mark and the carriage return of CRLF are removed. Only line feeds end a line: an aligned file
     that is cut at U+2028, U+0085 or vertical tabs loses its alignment.
@@ -186,7 +175,7 @@ def read_lines(path: SourceFile) -> Iterator[Line]:
     """
     try:
         for number, raw in enumerate(_raw_lines(path), start=1):
-            yield Line(number, _decode(path, number, raw))
+            yield number, _decode(path, number, raw)
     except (gzip.BadGzipFile, zlib.error, EOFError, zstandard.ZstdError) as error:
         problem = f"compressed data are damaged or cut off ({error})"
         raise DataError(f"{path}: {problem}; fetch it again") from error
@@ -271,11 +260,11 @@ def read_aligned(english: SourceFile, target: SourceFile, *, blank_lines: bool =
             counts = [sum(1 for _ in read_lines(path)) for path in (english, target)]
             check_same_count(english, counts[0], target, counts[1])
             return
-        number += 1
+        number, texts = left[0], (left[1], right[1])
         if not blank_lines:
-            check_text(left.text, f"{english}: line {number} (beside {target.name})")
-            check_text(right.text, f"{target}: line {number} (beside {english.name})")
-        yield Row(f"{english}, {target.name}: line {number}", (left.text, right.text))
+            check_text(texts[0], f"{english}: line {number} (beside {target.name})")
+            check_text(texts[1], f"{target}: line {number} (beside {english.name})")
+        yield Row(f"{english}, {target.name}: line {number}", texts)
     if not number:
         names = f"{english} and {target.name}"
         raise DataError(f"{names}: hold no lines; check that they were written completely")
@@ -299,12 +288,6 @@ def contamination_metadata(path: Path) -> dict[str, Any] | None:
         return {"sets": dict(found["sets"]), "found": int(found["found"]), "kept": int(found["kept"])}
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: its record of the check is damaged; build it again") from error
-
-
-def parquet_columns(path: SourceFile) -> list[str]:
-    """Return the names of the outermost columns."""
-    with opened_parquet(path) as file:
-        return [str(name) for name in file.schema_arrow.names]
 
 
 @lru_cache(maxsize=64)

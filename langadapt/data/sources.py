@@ -6,12 +6,12 @@ import os
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import IO, Any, TypeVar
 from urllib.parse import urlsplit
@@ -48,7 +48,6 @@ VARIABLE = "LANGADAPT_DATA"
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2")
 _TABLES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _PHOTO_WORKERS = 8
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ def _hub_files(found: RecipeFile[D], source: HubSource, globs: Sequence[str]) ->
         where = f"{len(missing)} files of https://huggingface.co/datasets/{source.repo}"
         _announce(found.recipe, where, sum(sizes[name] for name in missing))
     for name in chosen:
-        with _hub_faults(source):
+        with _faults(source.repo, "HF_HOME", partial(_hub_problem, source=source)):
             yield fetch_verified(
                 lambda name=name: hf_hub_download(filename=name, **place),  # type: ignore[misc]
                 what=f"{source.repo}: {name}",
@@ -159,7 +158,7 @@ def _listed(source: HubSource) -> tuple[str, dict[str, int]]:
         facts = read_json(known)
     else:
         _check_online(source.repo)
-        with _hub_faults(source):
+        with _faults(source.repo, "HF_HOME", partial(_hub_problem, source=source)):
             info = with_backoff(
                 lambda: HfApi().dataset_info(source.repo, revision=source.revision, files_metadata=True),
                 what=source.repo,
@@ -170,30 +169,40 @@ def _listed(source: HubSource) -> tuple[str, dict[str, int]]:
     return facts["commit"], facts["files"]
 
 
-@contextmanager
-def _hub_faults(source: HubSource) -> Iterator[None]:
+def _hub_problem(error: Exception, source: HubSource) -> str:
     page = f"https://huggingface.co/datasets/{source.repo}"
+    if isinstance(error, RevisionNotFoundError):
+        return f"no revision {source.revision}; {page}/commits/main lists them"
+    unknown = isinstance(error, RepositoryNotFoundError | HFValidationError)
+    if unknown and not isinstance(error, GatedRepoError):
+        return f"not on the Hub, or private; check the name at {page}, for a private one run `hf auth login`"
+    if http_status(error) in (401, 403):
+        return f"access is restricted; accept its terms at {page}, then run `hf auth login`"
+    return (
+        f"the Hub is out of reach ({one_line(error):.120}) and no copy is in the cache; check the "
+        "connection, HF_ENDPOINT and HF_HUB_OFFLINE"
+    )
+
+
+def _download_problem(error: Exception) -> str:
+    status = http_status(error)
+    if status == 404:
+        return "is not there any more (404); look where it has gone and correct the recipe"
+    if status is not None:
+        return f"is refused by the server ({status})"
+    return f"cannot be fetched: {one_line(error):.160}; the next run goes on where this one stopped"
+
+
+@contextmanager
+def _faults(what: str, variable: str, problem: Callable[[Exception], str]) -> Iterator[None]:
+    """Turn a fault of a download into one line; `variable` moves downloads to another disk."""
     try:
         yield
     except (HTTPError, OfflineModeIsEnabled, HFValidationError, OSError) as error:
-        if isinstance(error, RevisionNotFoundError):
-            problem = f"no revision {source.revision}; {page}/commits/main lists them"
-        elif isinstance(error, RepositoryNotFoundError | HFValidationError) and not isinstance(
-            error, GatedRepoError
-        ):
-            problem = (
-                f"not on the Hub, or private; check the name at {page}, for a private one run `hf auth login`"
-            )
-        elif http_status(error) in (401, 403):
-            problem = f"access is restricted; accept its terms at {page}, then run `hf auth login`"
-        elif isinstance(error, OSError) and error.errno in _FULL:
-            problem = "the disk is full; free some space, or set HF_HOME to a larger disk, and run it again"
-        else:
-            problem = (
-                f"the Hub is out of reach ({one_line(error):.120}) and no copy is in the cache; check the "
-                "connection, HF_ENDPOINT and HF_HUB_OFFLINE"
-            )
-        raise MissingDataError(f"{source.repo}: {problem}") from error
+        line = problem(error)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            line = f"the disk is full; set {variable} to a larger one; the next run goes on"
+        raise MissingDataError(f"{what}: {line}") from error
 
 
 def _downloaded(found: RecipeFile[D], source: DownloadSource, name: str) -> SourceFile:
@@ -207,7 +216,7 @@ def _downloaded(found: RecipeFile[D], source: DownloadSource, name: str) -> Sour
         announce = cache(
             lambda size: _announce(found.recipe, url, size)
         )  # a resumed download is announced once
-        with _download_faults(found.recipe.name, url):
+        with _faults(f"{found.recipe.name}: {url}", VARIABLE, _download_problem):
             download(url, path, sha256=sums.get(file), announce=announce)
     return ArchiveMember(path, name) if packed else path
 
@@ -226,7 +235,7 @@ def fetch_photos(found: RecipeFile[D], base: str, names: Sequence[str]) -> Path:
 
         def fetch(name: str) -> None:
             url = f"{base.rstrip('/')}/{name}"
-            with _download_faults(found.recipe.name, url):
+            with _faults(f"{found.recipe.name}: {url}", VARIABLE, _download_problem):
                 download_small(url, _place(url))
 
         with ThreadPoolExecutor(_PHOTO_WORKERS) as pool:
@@ -247,25 +256,6 @@ def _place(url: str) -> Path:
     root = os.environ.get(VARIABLE)
     folder = Path(root).expanduser() if root else cache_folder() / "data"
     return folder / (parts.hostname or "") / parts.path.strip("/")
-
-
-@contextmanager
-def _download_faults(name: str, url: str) -> Iterator[None]:
-    try:
-        yield
-    except (HTTPError, OSError) as error:
-        status = http_status(error)
-        if status == 404:
-            problem = "is not there any more (404); look where it has gone and correct the recipe"
-        elif status is not None:
-            problem = f"is refused by the server ({status})"
-        elif isinstance(error, OSError) and error.errno in _FULL:
-            problem = f"the disk is full; set {VARIABLE} to a larger one; the next run goes on"
-        else:
-            problem = (
-                f"cannot be fetched: {one_line(error):.160}; the next run goes on where this one stopped"
-            )
-        raise MissingDataError(f"{name}: {url}: {problem}") from error
 
 
 def _check_online(name: str) -> None:

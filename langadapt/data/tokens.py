@@ -52,8 +52,8 @@ class LengthGroup:
 class TextRows:
     """Layout of B texts of N tokens in R rows of W places.
 
-    `texts`, int64 `[R, W]`, is the number of the text at each place, -1 at an empty one. `starts` and
-    `lengths`, int64 `[B]`, are each text's first place, counted through all rows, and number of tokens.
+    `texts`, int64 `[R, W]`, is the text at each place, -1 at an empty one. `starts` and `lengths`, int64
+    `[B]`, are each text's first place, counted through all rows, and number of tokens.
     """
 
     texts: Tensor

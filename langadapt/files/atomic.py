@@ -28,13 +28,7 @@ _OLD_SECONDS = 86_400.0
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Replace a file by what the block writes, if the block ends without an error.
-
-    The file is on the disk when it gets its name; its folder is made.
-
-    Yields:
-        An empty temporary file in the same folder.
-    """
+    """Yield an empty temporary file that replaces `path`, synced, if the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{path.name}."
     remove_old(path.parent, f"{glob.escape(prefix)}*.tmp")
@@ -63,10 +57,9 @@ def write_tensors(
     """Write a safetensors file atomically.
 
     Args:
-        path: the file; its folder is made.
+        path: its folder is made.
         tensors: on any device.
-        metadata: texts that `read_tensors` returns, stored with a checksum over all; None stores neither, and
-            the same tensors always make the same bytes.
+        metadata: stored with a checksum over all; None stores neither, and equal tensors make equal bytes.
 
     Raises:
         OSError: as the system says: a full disk, no permission.
@@ -104,7 +97,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def sealed(facts: dict[str, Any]) -> dict[str, Any]:
-    """Facts with a SHA-256 over all of them, so that a change by hand is noticed."""
+    """Return facts with a SHA-256 over all of them, so that a change by hand is noticed."""
     rest = {key: value for key, value in facts.items() if key != "seal"}
     plain = json.dumps(rest, sort_keys=True, ensure_ascii=False)
     return {**rest, "seal": hashlib.sha256(plain.encode()).hexdigest()}

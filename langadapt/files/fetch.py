@@ -62,12 +62,7 @@ def download(
     """Download a file; a part that an earlier try left is continued.
 
     The file gets its name when it is complete and has its checksum. Two processes do not fetch it at once.
-
-    Args:
-        url: of the file.
-        path: where it goes; its folder is made.
-        sha256: hex digits, where they are known.
-        announce: told the number of bytes (0 where the server does not say) before the first one is read.
+    `announce` is told the number of bytes, 0 where the server does not say, before the first one is read.
 
     Raises:
         HTTPError: the server refuses it, or the connection was cut each time.
@@ -139,12 +134,8 @@ def _refuse_html(headers: Mapping[str, str], start: bytes) -> None:
 def with_backoff(call: Callable[[], T], *, what: str) -> T:
     """Call, and call again if the Hub was busy or the connection was cut.
 
-    The waits are 1, 2, 4 and 8 seconds, or as long as the Hub asks for, up to a minute each time. Where
-    nothing listens at all there is no second try: the machine is offline.
-
-    Args:
-        call: may be called several times.
-        what: names it in the warnings.
+    The waits are 1, 2, 4 and 8 seconds, or as long as the Hub asks for, up to a minute each. Where nothing
+    listens there is no second try: the machine is offline. `what` names the call in warnings.
     """
     wait = _FIRST_WAIT_SECONDS
     for tried in range(1, _TRIES):

@@ -1,13 +1,11 @@
 """Rows that are computed once and read many times: memory-mapped files under a fingerprint.
 
-A store is complete or it is not read: rows are appended to `rows.partial`, a small journal says how many of
-them are certain, and the file gets its final name only when all are on disk. An interrupted store goes on
-where its journal stands, and of two processes that want the same store one computes while the other waits.
-A CRC-32 of all rows lies beside them, with the store's name: rows whose bytes changed since, or that are
-another store's, are computed again, with a warning.
+Rows go to `rows.partial`, a journal says how many are certain, and the file gets its name when
+all are on disk. An interrupted store resumes at its journal; of two processes one waits. A CRC-32
+lies beside the rows, with the store's name: damaged rows, or another store's, are computed again.
 
 `shared_rows` keeps rows of texts for many runs: a folder of stores, one for the texts that were missing at a
-time, each with the digests of its texts. A text is looked up in all of them, the oldest first.
+time, each with the digests of its texts.
 """
 
 import contextlib
@@ -106,8 +104,7 @@ def stored_rows(root: Path, spec: StoreSpec, compute: Fill) -> Tensor:
     Args:
         root: folder of all stores.
         spec: name and shape.
-        compute: yields the missing rows; it does not change a chunk afterwards, which is written while the
-            next one is computed.
+        compute: yields chunks of missing rows; each is written while the next one is computed.
 
     Returns:
         Memory-mapped `[spec.rows, spec.dim]` in the spec's dtype; read only.
@@ -264,13 +261,11 @@ class SharedRows:
 
 
 def shared_rows(folder: Path, texts: Sequence[str], *, dim: int, compute: Compute) -> SharedRows:
-    """Look up the rows of texts; compute the missing ones as new parts.
-
-    One process of a machine computes at a time; the others wait, and then find what it has made.
+    """Look up the rows of texts; compute the missing ones as new parts, one process at a time.
 
     Args:
         folder: of everything that is computed in the same way.
-        texts: distinct texts; one that stands twice would be computed twice.
+        texts: distinct texts.
         dim: width of a row.
         compute: given the numbers of some missing texts (int64) and how many are missing, these included,
             returns the order in which it computes them, and a function as `stored_rows` wants it.

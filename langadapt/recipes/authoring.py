@@ -19,11 +19,10 @@ def new_recipe_texts(name: str) -> dict[str, str]:
     """Return the files with which a new recipe begins, by file name.
 
     Args:
-        name: A language's code, ISO 639-1 where it exists, else ISO 639-3; or a variant of it: `zh-e5`. For a
-            shipped language the file is a copy of its recipe, to be changed.
+        name: A language's code (ISO 639-1, else ISO 639-3) or a variant of it: `zh-e5`.
 
     Returns:
-        `NAME.yaml`, and for a language that is not shipped `CODE-parallel.yaml`.
+        `NAME.yaml`, a copy where the language is shipped; else also `CODE-parallel.yaml`.
 
     Raises:
         RecipeError: The name does not begin with a code of two or three lower-case letters.
@@ -91,13 +90,10 @@ _PLACEHOLDER = {"type": "string", "pattern": r"^\{[a-z][a-z0-9_]*\}$"}
 
 
 def recipe_schema(kind: str) -> dict[str, Any]:
-    """Return the JSON Schema (draft 2020-12) of one kind of recipe file.
+    """Return the JSON Schema (draft 2020-12) of one of `KINDS`.
 
-    A data recipe's file holds one recipe, or a family: the same keys with placeholders, and `variants`. The
-    texts of a family are not checked closely: what they become is checked when the recipe is read.
-
-    Args:
-        kind: One of `KINDS`.
+    A data recipe's file holds one recipe, or a family: the same keys with placeholders, and `variants`. What
+    a family's texts become is checked when the recipe is read.
     """
     recipe = KINDS[kind].model_json_schema()
     parts = recipe.pop("$defs", {})

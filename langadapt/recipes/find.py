@@ -70,9 +70,9 @@ def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> Re
     """Find a data recipe.
 
     Args:
-        schema: ParallelRecipe, PairsRecipe, RetrievalRecipe or ClassificationRecipe.
+        schema: One of `DATA_KINDS`.
         name: A shipped name, or a path; a relative path starts at `folder`.
-        folder: Of the recipe that names it; None is the current folder.
+        folder: None is the current folder.
 
     Raises:
         RecipeError: No such recipe (near names are suggested) or a fault inside it.
@@ -137,7 +137,6 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 def _near_language(name: str) -> str:
-    """Suggest languages whose English, native or ISO 639-3 name is near, else recipes whose name is near."""
     names = _names_of_languages()
     near = difflib.get_close_matches(name.casefold(), names, n=3, cutoff=0.75)
     if near:
@@ -162,12 +161,7 @@ def override(recipe_file: RecipeFile[LanguageRecipe], settings: Sequence[str]) -
 
 
 def with_values(schema: type[S], recipe: S, settings: Sequence[str]) -> S:
-    """Return a recipe object with some values set.
-
-    Args:
-        schema: The recipe's class.
-        recipe: Stays as it is.
-        settings: `dotted.key=value`, the value as YAML: `adapter.layers=4`, `text_model.trains={last: 2}`.
+    """Return a copy with values set: `dotted.key=value`, the value as YAML: `text_model.trains={last: 2}`.
 
     Raises:
         RecipeError: No `=`, an unknown key or a value of the wrong type.
@@ -231,7 +225,7 @@ def expand(values: dict[str, Any], *, where: str) -> dict[str, dict[str, Any]]:
     row says null; any other text takes the value as text.
 
     Args:
-        values: The file's; `variants` is a list of mappings, everything else is the recipe.
+        values: `variants` is a list of mappings, everything else is the recipe.
         where: File name that starts each error line.
 
     Raises:

@@ -93,12 +93,7 @@ def _check_size(values: object, path: Path) -> None:
 
 
 def parse(schema: type[S], values: dict[str, Any], *, where: str) -> S:
-    """Turn a mapping into a frozen recipe object.
-
-    Args:
-        schema: The recipe class.
-        values: Plain YAML or JSON.
-        where: File name that starts each error line.
+    """Turn a mapping of plain YAML or JSON into a frozen recipe object.
 
     Raises:
         RecipeError: One line per fault, `file: key: what was expected, what was found`.
