@@ -209,10 +209,7 @@ def prompts_command(
     images: Annotated[Path, typer.Option("--images", help="Folder with one folder of images per class.")],
     classes: ClassNames = None,
     shots: Annotated[int, typer.Option("--shots", min=1, help="Images of each class to learn from.")] = 16,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", callback=new_folder, help="Folder for the prompts; prompts/IMAGES by default."),
-    ] = None,
+    out: Annotated[Path | None, new_folder("Folder for the prompts; prompts/IMAGES by default.")] = None,
     tower: Annotated[
         Literal["student", "teacher"],
         typer.Option("--tower", help="Text tower; the teacher's takes English names."),

@@ -49,7 +49,7 @@ def build_command(
         typer.Argument(metavar="CORPUS", help="Parallel data recipes; by default all of the language."),
     ] = None,
     lang: Annotated[str, typer.Option(help="Language: a shipped code or a recipe's path.")] = "",
-    out: Annotated[Path | None, typer.Option(callback=new_folder, help="Folder of the result.")] = None,
+    out: Annotated[Path | None, new_folder("Folder of the result.")] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option("--weight", metavar="NAME=W", help="Share of a corpus to keep; 2 writes it twice."),

@@ -32,9 +32,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 def distill_command(
     lang: LanguageCode = None,
     recipe: RecipePath = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", callback=new_folder, help="Run folder; runs/RECIPE by default.")
-    ] = None,
+    out: Annotated[Path | None, new_folder("Run folder; runs/RECIPE by default.")] = None,
     settings: Settings = None,
     state_cache: Annotated[
         str,

@@ -53,10 +53,8 @@ def doctor_command(
 
 
 def _print(found: "Findings", judged: "Verdict") -> None:
-    title = Text.assemble(
-        (f"{found.name} ({found.code})", "bold"), f", tokenizers measured on {found.sample}"
-    )
-    print_result(title)
+    title = f"{found.name} ({found.code})"
+    print_result(Text.assemble((title, "bold"), f", tokenizers measured on {found.sample}"))
     print_result(_tokenizers(found))
     rest = Table("", "", box=None, show_header=False)
     if found.pairs is not None:

@@ -55,9 +55,7 @@ def domain_command(
     recipe: StageRecipe = None,
     images: TableImages = None,
     start: StudentRun = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", callback=new_folder, help="Run folder; FROM-domain by default.")
-    ] = None,
+    out: Annotated[Path | None, new_folder("Run folder; FROM-domain by default.")] = None,
     general: Annotated[
         Path | None, typer.Option("--general", help="Captions outside the domain (columns image, caption).")
     ] = None,

@@ -50,12 +50,7 @@ def encode_command(
         Path, typer.Argument(metavar="FILE", help="UTF-8 text file, one text per line; - is stdin.")
     ],
     out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            callback=new_file,
-            help="Normalised float32 embeddings: .npy, or .parquet with id and text.",
-        ),
+        Path | None, new_file("--out", "Normalised float32: .npy, or .parquet with id and text.")
     ] = None,
     also: Annotated[
         list[str] | None,
@@ -113,7 +108,7 @@ def _text_lines(path: Path) -> list[str]:
 def export_command(
     run: RunName,
     form: Annotated[Format, typer.Option("--format", help="Tool that will load it.")],
-    out: Annotated[Path, typer.Option("--out", callback=new_folder, help="The folder to write.")],
+    out: Annotated[Path, new_folder("The folder to write.")],
     int8: Annotated[bool, typer.Option("--int8", help="onnx: also a text tower with 8-bit weights.")] = False,
     texts: Annotated[
         Path | None,

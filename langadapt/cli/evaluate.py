@@ -75,12 +75,7 @@ def eval_command(
         typer.Option("--source-code", help="Code of the captions' language in that model: swh_Latn."),
     ] = None,
     json_file: JsonFile = None,
-    page: Annotated[
-        Path | None,
-        typer.Option(
-            "--html", metavar="FILE", callback=new_file, help="Report page; RUN/report.html by default."
-        ),
-    ] = None,
+    page: Annotated[Path | None, new_file("--html", "Report page; RUN/report.html by default.")] = None,
     device: Device = None,
 ) -> None:
     if classify is not None:

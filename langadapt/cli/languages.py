@@ -138,7 +138,7 @@ def new_command(
     name: Annotated[
         str, typer.Argument(metavar="CODE", help="ISO 639-1 or else ISO 639-3; zh-mine for a variant of zh.")
     ],
-    out: Annotated[Path, typer.Option(callback=new_folder, help="Folder to write into.")] = Path(),
+    out: Annotated[Path, new_folder("Folder to write into.")] = Path(),
 ) -> None:
     from langadapt.recipes.authoring import new_recipe_texts
 
@@ -175,9 +175,7 @@ def schema_command(
     kind: Annotated[
         str | None, typer.Option(help="language, parallel, pairs, retrieval or classification.")
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(callback=new_folder, help="Folder to write all of them into.")
-    ] = None,
+    out: Annotated[Path | None, new_folder("Folder to write all of them into.")] = None,
 ) -> None:
     from langadapt.recipes.authoring import KINDS, recipe_schema
 

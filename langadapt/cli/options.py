@@ -1,7 +1,7 @@
 """Options that several commands have, so that they read alike everywhere."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,18 +16,26 @@ def _existing(name: str | None) -> str | None:
     return name
 
 
-def new_folder(path: Path | None) -> Path | None:
-    """Refuse, before any work, the place of a folder where a file is."""
+def new_folder(text: str) -> Any:
+    """Option `--out` for a folder to write; where a file is, it is refused before any work."""
+    return typer.Option("--out", metavar="DIR", callback=_place_of_folder, help=text)
+
+
+def new_file(name: str, text: str) -> Any:
+    """Option for a file to write; where a folder is, it is refused before any work."""
+    return typer.Option(name, metavar="FILE", callback=_place_of_file, help=text)
+
+
+def _place_of_folder(path: Path | None) -> Path | None:
     for place in (path, *path.parents) if path is not None else ():
         if place.exists() and not place.is_dir():
             raise DataError(f"{place}: is a file; name a folder")
     return path
 
 
-def new_file(path: Path | None) -> Path | None:
-    """Refuse, before any work, the place of a file where a folder is."""
+def _place_of_file(path: Path | None) -> Path | None:
     if path is not None:
-        new_folder(path.parent)
+        _place_of_folder(path.parent)
         if path.is_dir():
             raise DataError(f"{path}: is a folder; name a file in it")
     return path
@@ -39,12 +47,7 @@ ClassNames = Annotated[
     typer.Option("--classes", metavar="FILE", help="Class names: .txt, .yaml, or a .json label list."),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; the best by default.")]
-JsonFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--json", metavar="FILE", callback=new_file, help="Also write the scores here; - prints them."
-    ),
-]
+JsonFile = Annotated[Path | None, new_file("--json", "Also write the scores here; - prints them.")]
 LanguageCode = Annotated[
     str | None, typer.Option("--lang", help="Name of a shipped recipe: a language's code, or a variant.")
 ]

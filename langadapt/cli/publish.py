@@ -34,12 +34,7 @@ def publish_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Stage and check, upload nothing; needs no network.")
     ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", callback=new_folder, help="Write the folder here instead of uploading it."
-        ),
-    ] = None,
+    out: Annotated[Path | None, new_folder("Write the folder here instead of uploading it.")] = None,
     permission: Annotated[
         str | None,
         typer.Option(metavar="TEXT", help="Who allowed what a licence forbids; it goes into the card."),

@@ -44,10 +44,7 @@ def index_command(
     model: ModelName,
     index: IndexFolder = None,
     export: Annotated[
-        Path | None,
-        typer.Option(
-            "--export", metavar="FILE", callback=new_file, help="Also write the embeddings, .parquet or .npy."
-        ),
+        Path | None, new_file("--export", "Also write the embeddings, .parquet or .npy.")
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Replace an existing index.")] = False,
     approximate_from: Annotated[
@@ -150,10 +147,7 @@ def search_command(
     count: Annotated[int, typer.Option("--top-k", "--top", min=1, help="How many images per query.")] = 5,
     index: IndexFolder = None,
     exact: Annotated[bool, typer.Option("--exact", help="Compare with every image; ignore FAISS.")] = False,
-    page: Annotated[
-        Path | None,
-        typer.Option("--html", metavar="FILE", callback=new_file, help="Write a page with the images found."),
-    ] = None,
+    page: Annotated[Path | None, new_file("--html", "Write a page with the images found.")] = None,
     as_json: AsJson = False,
     device: Device = None,
 ) -> None:

@@ -36,7 +36,7 @@ def translate_command(
     ],
     lang: Annotated[str, typer.Option(help="Code of the target language, for the recipe.")],
     model: Annotated[str, typer.Option(metavar="MODEL[@REVISION]", help="Translation model: Hub or folder.")],
-    out: Annotated[Path, typer.Option(callback=new_file, help="File to write: .tsv or .parquet.")],
+    out: Annotated[Path, new_file("--out", "File to write: .tsv or .parquet.")],
     column: Annotated[str, typer.Option(help="Column of the English texts.")] = "english",
     target_code: Annotated[
         str | None, typer.Option(help="Code of the language in the model: swh_Latn.")

@@ -59,9 +59,7 @@ def tune_command(
     pairs: PairNames = None,
     images: TableImages = None,
     start: StudentRun = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", callback=new_folder, help="Run folder; FROM-tuned by default.")
-    ] = None,
+    out: Annotated[Path | None, new_folder("Run folder; FROM-tuned by default.")] = None,
     settings: Settings = None,
     fractions: Annotated[
         str, typer.Option("--pairs-fraction", help="Shares of the images, one run each: 0.1,0.3,1.")
@@ -195,7 +193,7 @@ def align_command(
     image_model: Annotated[str, typer.Option("--image-model", help="Vision encoder: folder, or org/name.")],
     text_model: Annotated[str, typer.Option("--text-model", help="Text encoder: folder, or org/name.")],
     pairs: Annotated[list[str], typer.Option("--pairs", help="Table, tar shard or pair recipe.")],
-    out: Annotated[Path, typer.Option("--out", callback=new_folder, help="Folder of the model.")],
+    out: Annotated[Path, new_folder("Folder of the model.")],
     images: TableImages = None,
     settings: Settings = None,
     device: Device = None,
