@@ -145,6 +145,7 @@ adapter: {{bottleneck_dim: 32, layers: 1, heads: 2, feedforward_dim: 64, dropout
 distill:
   data: [./es-parallel.yaml]
   epochs: 4
+  min_steps: 1
   batch_size: 16
   learning_rate: 3e-3
   held_out_sentences: 14

@@ -1,5 +1,6 @@
 """`langadapt distill`."""
 
+import json
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -34,6 +35,11 @@ def distill_command(
     recipe: RecipePath = None,
     out: Annotated[Path | None, new_folder("Run folder; runs/RECIPE by default.")] = None,
     settings: Settings = None,
+    english: Annotated[
+        list[Path] | None,
+        typer.Option("--english", help="Table of English text: identity rows beside the pairs."),
+    ] = None,
+    start: Annotated[str | None, typer.Option("--start", help="Begin from another run's adapter.")] = None,
     state_cache: Annotated[
         str,
         typer.Option("--state-cache", help="Disk budget of stored hidden states: 20GB; 0 stores none."),
@@ -46,7 +52,11 @@ def distill_command(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    recipe_file = override(chosen_recipe(lang, recipe), settings or [])
+    given = [f"distill.english={json.dumps([str(path.resolve()) for path in english])}"] if english else []
+    if start is not None:
+        local = Path(start).expanduser()
+        given.append(f"distill.start={json.dumps(str(local.resolve()) if local.is_dir() else start)}")
+    recipe_file = override(chosen_recipe(lang, recipe), [*(settings or []), *given])
     budget = parse_bytes(state_cache)
     folder = out or Path("runs") / recipe_file.path.stem
 
@@ -68,8 +78,11 @@ def distill_command(
         print_json({"run": str(folder), **artifact.training})
         return
     size = (folder / "adapter.safetensors").stat().st_size / 1e6
-    recall = artifact.training["held_out_recall"]
-    console.print(f"adapter in {shown(folder)} ({size:.1f} MB), held-out recall {recall:.1f} %")
+    facts = artifact.training
+    console.print(
+        f"adapter in {shown(folder)} ({size:.1f} MB), held-out recall {facts['held_out_recall']:.1f} % among "
+        f"{facts['held_out_candidates']:,} English sentences, cosine {1 - facts['held_out_loss']:.3f}"
+    )
     console.print(f"next: langadapt eval {shown(folder)}")
 
 

@@ -65,6 +65,10 @@ def _print(found: "Findings", judged: "Verdict") -> None:
         checked = f"against {found.test_captions:,} captions of its test sets"
         rows = f"{found.pairs.contaminated:,} rows, {checked}" if found.test_captions else "not checked"
         rest.add_row("contamination", rows)
+    if found.alignment is not None:
+        rest.add_row(
+            "alignment", f"{found.alignment:.0f} % of the translations found by the untrained text model"
+        )
     stated = ", ".join(f"{_short(name)}: {licence}" for name, licence in found.licences.stated.items())
     rest.add_row("licences", stated)
     use = "commercial use allowed" if found.licences.commercial else "non-commercial only"

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from langadapt.data.tokens import TextBatch
+from langadapt.recipes import DistillStage
 
 Item = TypeVar("Item")
 Batch = TypeVar("Batch")
@@ -59,6 +60,72 @@ def epoch_batches(
 def steps_per_epoch(rows: int, batch_size: int) -> int:
     """Return the number of batches that `epoch_batches` yields."""
     return max(1, rows // batch_size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mixture:
+    """The order of the rows: pairs in epochs, beside them English text in an order of its own."""
+
+    lengths: NDArray[np.int64]
+    """Tokens of each row; the last `english` ones have no translation."""
+    english: int
+    english_per_batch: int
+    batch_size: int
+    seed: int
+    steps: int
+    """Batches of one pass over the pairs."""
+    passes: int
+    """Passes of an epoch."""
+
+    @classmethod
+    def of(cls, lengths: NDArray[np.int64], *, english: int, stage: DistillStage) -> Self:
+        """Give English text its share of each batch, at most half."""
+        share = round(stage.batch_size * min(0.5, english / len(lengths)))
+        steps = steps_per_epoch(len(lengths) - english, stage.batch_size - share)
+        return cls(
+            lengths=lengths,
+            english=english,
+            english_per_batch=share,
+            batch_size=stage.batch_size,
+            seed=stage.seed,
+            steps=steps,
+            passes=stage.passes(steps),
+        )
+
+    def describe(self, stage: DistillStage) -> str:
+        """Say how many steps the run makes and why."""
+        text = f"steps: {stage.epochs * self.passes * self.steps:,} in {stage.epochs} epochs"
+        if self.passes > 1:
+            text += f" of {self.passes} passes of {self.steps}, for min_steps {stage.min_steps:,}"
+        if self.english_per_batch:
+            text += f"; {self.english_per_batch} of {self.batch_size} rows are English text"
+        return text
+
+    def batches(self, epoch: int, first: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the row numbers of each batch of an epoch but the `first` ones; seed and step decide them."""
+        pairs, share = len(self.lengths) - self.english, self.english_per_batch
+        for done in range(first, self.passes * self.steps):
+            turn, skip = divmod(done, self.steps)
+            if done == first or not skip:
+                order = epoch_batches(
+                    self.lengths[:pairs],
+                    batch_size=self.batch_size - share,
+                    seed=self.seed,
+                    epoch=epoch * self.passes + turn,
+                    first=skip,
+                    pool_batches=1,
+                )
+            rows = next(order)
+            if share:
+                step = epoch * self.passes * self.steps + done
+                rounds, places = np.divmod(np.arange(step * share, (step + 1) * share), self.english)
+                alone = [self._english_order(r)[places[rounds == r]] for r in np.unique(rounds).tolist()]
+                rows = np.concatenate([rows, *(pairs + numbers for numbers in alone)])
+            yield rows
+
+    def _english_order(self, number: int) -> NDArray[np.int64]:
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        return torch.randperm(self.english, generator=generator).numpy()
 
 
 def ahead(make: Callable[[Item], Batch], items: Iterator[Item]) -> Iterator[Batch]:

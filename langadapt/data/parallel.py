@@ -1,9 +1,10 @@
 """Parallel sentences: read from where a recipe says they are, split, or made by translation."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from langadapt.data.readers import check_count, extracted, read_source
+from langadapt.data.readers import check_count, column_names, extracted, read_source
 from langadapt.data.rows import (
     BlankTextError,
     Row,
@@ -28,8 +29,15 @@ from langadapt.files.atomic import replacing, write_text
 from langadapt.files.json import read_json
 from langadapt.files.store import digests, fingerprint, fingerprint_of
 from langadapt.files.temporary import temporary_texts
-from langadapt.recipes.data import AlignedFiles, DownloadSource, ParallelRecipe, Rows, TableFiles
-from langadapt.recipes.find import RecipeFile
+from langadapt.recipes.data import (
+    AlignedFiles,
+    DownloadSource,
+    ParallelColumns,
+    ParallelRecipe,
+    Rows,
+    TableFiles,
+)
+from langadapt.recipes.find import TABLES, RecipeFile, data_recipe
 
 UNCHECKED = "unchecked"
 _CHUNK_ROWS = 256
@@ -100,6 +108,42 @@ def load_parallel(found: RecipeFile[ParallelRecipe]) -> ParallelSentences:
     )
 
 
+def english_text(name: str) -> RecipeFile[ParallelRecipe]:
+    """Return English text as pairs of each sentence with itself, in the language `en`.
+
+    Args:
+        name: a table with a column `english` or `caption`, or a parallel recipe, whose English side is taken.
+
+    Raises:
+        DataError: no such table, or none of these columns in it.
+    """
+    if not name.endswith(TABLES):
+        found = data_recipe(ParallelRecipe, name)
+        source, column = found.recipe.source, found.recipe.columns.english
+        if isinstance(source, AlignedFiles | DownloadSource) and source.english is not None:
+            source = source.model_copy(update={"target": source.english})
+        both = ParallelColumns(english=column, target=column)
+        changes = {"language": "en", "source": source, "columns": both, "blank_rows": "skip"}
+        return replace(found, recipe=found.recipe.model_copy(update=changes))
+    path = Path(name)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file of English text")
+    columns = column_names(path)
+    column = next((each for each in ("english", "caption") if each in columns), "")
+    if not column:
+        raise DataError(f"{path}: expected a column `english` or `caption`, found {', '.join(columns)}")
+    recipe = ParallelRecipe(
+        name=re.sub("[^a-z0-9]+", "-", path.name.lower()).strip("-") or "english",
+        title=path.name,
+        licence="unknown",
+        language="en",
+        source=TableFiles(kind="files", paths=(str(path.resolve()),)),
+        columns=ParallelColumns(english=column, target=column),
+        blank_rows="skip",
+    )
+    return RecipeFile(recipe=recipe, path=path, shipped=False)
+
+
 def _contamination(found: RecipeFile[ParallelRecipe]) -> str:
     source = found.recipe.source
     if not isinstance(source, TableFiles):
@@ -162,7 +206,9 @@ class Split:
     held_out: NDArray[np.int64]
 
 
-def split_by_english(english: Iterable[str], *, held_out: int, generator: torch.Generator) -> Split:
+def split_by_english(
+    english: Iterable[str], *, held_out: int, generator: torch.Generator, first: int | None = None
+) -> Split:
     """Hold out some English sentences with all their translations.
 
     Sentences are compared without case and spacing. At most a tenth of the distinct ones is held out.
@@ -171,6 +217,7 @@ def split_by_english(english: Iterable[str], *, held_out: int, generator: torch.
         english: English side of each row.
         held_out: number of distinct English sentences wanted.
         generator: draws them.
+        first: choose among the sentences of so many first rows; None: among all.
 
     Returns:
         Row numbers; of each held-out English sentence the first row.
@@ -179,10 +226,10 @@ def split_by_english(english: Iterable[str], *, held_out: int, generator: torch.
         DataError: fewer than 20 distinct English sentences.
     """
     same = distinct(" ".join(text.casefold().split()) for text in english)
-    count = len(same.first)
+    count = len(same.first) if first is None else int(np.searchsorted(same.first, first))
     if count < 20:
         raise DataError(f"{count} distinct English sentences are too few to train and hold some out")
-    chosen = np.zeros(count, np.bool_)
+    chosen = np.zeros(len(same.first), np.bool_)
     chosen[torch.randperm(count, generator=generator)[: min(held_out, count // 10)].numpy()] = True
     return Split(train=np.flatnonzero(~chosen[same.index]), held_out=same.first[chosen])
 

@@ -47,6 +47,7 @@ from langadapt.recipes import (
 from langadapt.recipes.find import RecipeFile
 from langadapt.training.distill import distill_stage, new_student
 from langadapt.training.distill_data import Cache, DistillData, Examples, frozen_states, teacher_targets
+from langadapt.training.distill_start import ALIGNED_PERCENT, alignment
 from langadapt.training.loop import fit, start_fit
 from langadapt.training.run import RunOptions, open_run
 
@@ -92,7 +93,7 @@ def examine(
     teacher, text_model = _model(recipe.teacher), _model(recipe.text_model)
     report(Progress(stage="tokenizers"))
     candidates = examine_candidates(recipe.text_model, text_model, sample.target, sample.english)
-    estimated, reason = None, None
+    estimated, reason, aligned = None, None, None
     if isinstance(teacher, str) or isinstance(text_model, str):
         reason = "; ".join(model for model in (teacher, text_model) if isinstance(model, str))
     elif pairs is not None and sample.english is not None:
@@ -100,6 +101,9 @@ def examine(
         encoder = load_text_model(
             text_model, recipe.text_model, max_tokens=recipe.distill.max_tokens, device=device
         )
+        aligned = alignment(encoder, sample.english, sample.target)
+        spec = recipe.adapter.settled(aligned=aligned >= ALIGNED_PERCENT)
+        recipe = recipe.model_copy(update={"adapter": spec})
         estimated = _probe(recipe, load_teacher(teacher, device=device), encoder, sample, pairs.kept)
     extension = recipe.text_model.extend_vocabulary
     return Findings(
@@ -116,6 +120,7 @@ def examine(
         licences=_licences(recipe, corpora),
         estimate=estimated,
         no_models=reason,
+        alignment=aligned,
     )
 
 
@@ -187,8 +192,8 @@ def _probe(
     per_text = _seconds(lambda: teacher.text.run(originals, few), device) / len(few)
     per_state = _seconds(lambda: student.frozen_states.run(tokens, few), device) / len(few) if cached else 0.0
     per_step = _step_seconds(recipe, trainable, teacher, english, tokens, cached=cached)
-    trained = student.parameter_counts()["trained"]
-    steps = stage.epochs * steps_per_epoch(texts, stage.batch_size)
+    trained, one_pass = student.parameter_counts()["trained"], steps_per_epoch(texts, stage.batch_size)
+    steps = stage.epochs * stage.passes(one_pass) * one_pass
     cache = cache_folder()
     return Estimate(
         device=device_name(device),

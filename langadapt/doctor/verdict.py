@@ -124,6 +124,8 @@ class Findings:
     estimate: Estimate | None
     no_models: str | None
     """Why teacher or text model cannot be had."""
+    alignment: float | None = None
+    """Translations that the untrained text model finds, in percent, where it is here and there are pairs."""
 
     @property
     def own(self) -> Candidate:

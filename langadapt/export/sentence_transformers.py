@@ -120,7 +120,7 @@ def module_config(model: LanguageModel) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "language": recipe.code,
         "dim": model.dim,
-        "adapter": recipe.adapter.model_dump(mode="json"),
+        "adapter": recipe.adapter.settled().model_dump(mode="json"),
         "text_model": {
             **asdict(model.artifact.text_model),
             # The encoder of an encoder-decoder does not need the decoder.

@@ -157,7 +157,7 @@ def portable(artifact: Artifact) -> Artifact:
         update={
             "teacher": recipe.teacher.model_copy(update={"repo": teacher.repo}),
             "text_model": recipe.text_model.model_copy(update={"repo": text_model.repo}),
-            "distill": recipe.distill.model_copy(update={"data": tuple(map(_name, recipe.distill.data))}),
+            "distill": recipe.distill.with_paths(_name, _name),
             "tune": recipe.tune and recipe.tune.with_paths(_name),
             "domain": recipe.domain and recipe.domain.with_paths(_name),
             "evaluate": tuple(map(_name, recipe.evaluate)),

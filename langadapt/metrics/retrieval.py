@@ -109,11 +109,12 @@ def retrieval_scores(
     )
 
 
-def mean_recall_text(student: Tensor, teacher: Tensor) -> float:
+def mean_recall_text(student: Tensor, teacher: Tensor, others: Tensor | None = None) -> float:
     """Return the mean of R@1, R@5 and R@10, in percent, of student rows among teacher rows; both `[N, D]`.
 
     Row n of the teacher is what row n of the student should be. Teacher rows that are equal bit for bit (an
-    English sentence that occurs twice) are one candidate: finding either is right.
+    English sentence that occurs twice) are one candidate: finding either is right. Normalised rows `[M, D]`
+    of other sentences are wrong for every student row.
 
     Raises:
         DataError: shapes differ, a row is zero or not finite.
@@ -123,6 +124,9 @@ def mean_recall_text(student: Tensor, teacher: Tensor) -> float:
     distinct, place = torch.unique(exact_unit_rows(teacher, "teacher"), dim=0, return_inverse=True)
     own = Positives(text=torch.arange(len(student), device=place.device), image=place)
     ranks = positive_ranks(student, distinct, positives=own).t2i
+    if others is not None and len(others):
+        unit = exact_unit_rows(student, "student")
+        ranks += (unit @ others.T >= (unit * distinct[place]).sum(dim=1, keepdim=True)).sum(dim=1)
     return _recalls(ranks[:, None] <= torch.tensor(CUTOFFS, device=ranks.device)).mean
 
 

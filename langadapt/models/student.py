@@ -158,6 +158,7 @@ class Student(nn.Module):
 
     def __init__(self, *, text_model: TextModel, spec: AdapterSpec, target_dim: int) -> None:
         super().__init__()
+        spec = spec.settled()
         self.layers: Layers = spec.states
         self.text_model = text_model
         self.adapter = Adapter(

@@ -31,14 +31,14 @@ class Adapter(nn.Module):
 
     def __init__(self, *, spec: AdapterSpec, state_dim: int, state_count: int, target_dim: int) -> None:
         super().__init__()
-        width = spec.bottleneck_dim
+        width = int(spec.bottleneck_dim)  # `auto` is settled before
         self.mix = nn.Parameter(torch.zeros(state_count))
         self.down = nn.Linear(state_dim, width)
         self.layers = nn.ModuleList(
             TransformerLayer(
                 dim=width, heads=spec.heads, feedforward_dim=spec.feedforward_dim, dropout=spec.dropout
             )
-            for _ in range(spec.layers)
+            for _ in range(int(spec.layers))
         )
         self.pool = AttentionPooling(dim=width, heads=spec.heads) if spec.pooling == "attention" else None
         self.norm = nn.LayerNorm(width)

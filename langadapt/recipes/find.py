@@ -185,7 +185,7 @@ def with_values(schema: type[S], recipe: S, settings: Sequence[str]) -> S:
     return parse(schema, values, where="--set") if settings else recipe
 
 
-_TABLES = (".tsv", ".csv", ".jsonl", ".parquet", ".tar", ".gz", ".zst")
+TABLES = (".tsv", ".csv", ".jsonl", ".parquet", ".tar", ".gz", ".zst")
 
 
 def with_absolute_paths(recipe_file: RecipeFile[LanguageRecipe]) -> LanguageRecipe:
@@ -196,7 +196,7 @@ def with_absolute_paths(recipe_file: RecipeFile[LanguageRecipe]) -> LanguageReci
     folder = recipe_file.folder.resolve()
 
     def data_path(name: str) -> str:
-        is_path = "/" in name or name.endswith((".yaml", ".yml", *_TABLES))
+        is_path = "/" in name or name.endswith((".yaml", ".yml", *TABLES))
         return str(folder / Path(name).expanduser()) if is_path else name
 
     def model_path(repo: str) -> str:
@@ -207,7 +207,7 @@ def with_absolute_paths(recipe_file: RecipeFile[LanguageRecipe]) -> LanguageReci
         update={
             "teacher": recipe.teacher.model_copy(update={"repo": model_path(recipe.teacher.repo)}),
             "text_model": recipe.text_model.model_copy(update={"repo": model_path(recipe.text_model.repo)}),
-            "distill": recipe.distill.model_copy(update={"data": tuple(map(data_path, recipe.distill.data))}),
+            "distill": recipe.distill.with_paths(data_path, model_path),
             "tune": recipe.tune and recipe.tune.with_paths(data_path),
             "domain": recipe.domain and recipe.domain.with_paths(data_path),
             "evaluate": tuple(map(data_path, recipe.evaluate)),

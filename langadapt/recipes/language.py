@@ -1,6 +1,8 @@
 """The language recipe: everything that differs between two languages, in one file."""
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Callable
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -65,10 +67,11 @@ class TextModelRef(ModelRef):
 class AdapterSpec(Spec):
     """Shape of the trained part: mix of states -> Down -> Transformer layers -> pooling -> Up."""
 
-    bottleneck_dim: PositiveInt = 256
-    """Width between Down and Up."""
-    layers: Annotated[int, Field(ge=0, le=24)] = 2
-    """Transformer layers on the token states; 0 pools first and applies a two-layer MLP."""
+    layers: Annotated[int, Field(ge=0, le=24)] | Literal["auto"] = "auto"
+    """Transformer layers between Down and pooling. `auto`: none where the text model is aligned (it finds
+    translations among the pairs before any training), else 2. With 0, GELU follows Down."""
+    bottleneck_dim: PositiveInt | Literal["auto"] = "auto"
+    """Width between Down and Up. `auto`: 1024 without Transformer layers, else 256."""
     heads: PositiveInt = 4
     feedforward_dim: PositiveInt = 1024
     dropout: Fraction = 0.1
@@ -81,17 +84,33 @@ class AdapterSpec(Spec):
     def _fits(self) -> "AdapterSpec":
         if isinstance(self.states, int) and self.states < 2:
             raise ValueError(f"states {self.states}: give 2 or more, `last`, `all`, or indices like [0, -1]")
-        if self.bottleneck_dim % self.heads:
-            raise ValueError(f"heads {self.heads} must divide bottleneck_dim {self.bottleneck_dim}")
+        for dim in (256, 1024) if self.bottleneck_dim == "auto" else (self.bottleneck_dim,):
+            if dim % self.heads:
+                raise ValueError(f"heads {self.heads} must divide bottleneck_dim {dim}")
         return self
+
+    def settled(self, *, aligned: bool = False) -> "AdapterSpec":
+        """Return the shape with numbers instead of `auto`."""
+        layers = (0 if aligned else 2) if self.layers == "auto" else self.layers
+        width = (256 if layers else 1024) if self.bottleneck_dim == "auto" else self.bottleneck_dim
+        return self.model_copy(update={"layers": layers, "bottleneck_dim": width})
 
 
 class DistillStage(Spec):
     """How the teacher's text tower is distilled on parallel sentences."""
 
-    data: Annotated[tuple[str, ...], Field(min_length=1)]
+    data: tuple[str, ...] = ()
     """Parallel data recipes: names of shipped ones or paths of your own."""
+    english: tuple[str, ...] = ()
+    """English text without translations: tables with a column `english` or `caption`, or parallel recipes,
+    whose English side is taken. The student learns to answer it as the teacher does. It fills its share of
+    each batch, at most half; without `data` it is all there is, and an aligned text model carries over."""
+    start: str | None = None
+    """Run folder or artifact whose adapter training starts from; same models, same shape."""
     epochs: PositiveInt = 10
+    """Each epoch ends with a validation; it passes over the rows as often as `min_steps` asks for."""
+    min_steps: PositiveInt = 1500
+    """At least so many optimizer steps in all: few pairs need as many steps as some ten thousand."""
     batch_size: BatchSize = 128
     """Rows per optimizer step, all processes together; each row is contrasted with all others."""
     learning_rate: PositiveFloat = 1e-3
@@ -101,16 +120,33 @@ class DistillStage(Spec):
     gradient_clip_norm: PositiveFloat = 1.0
     distance: Literal["cosine", "mse"] = "cosine"
     """Distance between student and teacher rows, both of unit length."""
-    info_nce_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    info_nce_weight: Annotated[float, Field(ge=0.0)] = 0.2
     temperature: PositiveFloat = 0.05
     """Divides the similarities of the in-batch contrastive term."""
     identity_fraction: Fraction = 0.0
     """English sentences fed to the student as they are, as a fraction of the rows of the target language."""
     held_out_sentences: Annotated[int, Field(ge=2)] = 1000
-    """English sentences kept from training to choose the checkpoint by text-to-teacher retrieval."""
+    """English sentences kept from training; the checkpoint whose texts come nearest to the teacher's
+    embeddings of them is kept."""
     max_tokens: PositiveInt = 77
     """Longer student inputs are cut here (and at the text model's own limit)."""
     seed: int = 0
+
+    @model_validator(mode="after")
+    def _has_text(self) -> "DistillStage":
+        if not (self.data or self.english):
+            raise ValueError("name parallel data under `data`, or English text under `english`")
+        return self
+
+    def passes(self, steps: int) -> int:
+        """Return how often an epoch passes over rows that make `steps` batches."""
+        return math.ceil(self.min_steps / (self.epochs * steps))
+
+    def with_paths(self, absolute: Callable[[str], str], start: Callable[[str], str]) -> Self:
+        """Return the stage with every data name passed through `absolute`, and `start` through `start`."""
+        data, english = tuple(map(absolute, self.data)), tuple(map(absolute, self.english))
+        started = self.start and start(self.start)
+        return self.model_copy(update={"data": data, "english": english, "start": started})
 
 
 class LanguageRecipe(Spec):

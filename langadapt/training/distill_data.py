@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import ftfy
@@ -27,6 +27,9 @@ from langadapt.training.run import StateBits
 
 # Part of the store's fingerprint: raise it when a change here or in the tower changes its rows.
 _TARGETS_VERSION = 4
+
+_RIVALS = 10_000
+"""At most so many training sentences compete with the held-out ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,10 @@ class DistillData:
     train: Examples
     held_out: Examples
     state_bits: StateBits = 16
+    english: int = 0
+    """So many last rows of `train` are English text without translations, beside pairs."""
+    rivals: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    """Targets of training sentences, among which held-out texts must find their own: int64 `[M]`."""
 
     def batch(self, examples: Examples, rows: NDArray[np.int64]) -> DistillBatch:
         text = examples.text[rows]
@@ -160,16 +167,21 @@ def prepare(
     cache: Cache,
     report: Report,
 ) -> DistillData:
-    """Split and tokenise parallel sentences; embed each distinct English one; cache frozen hidden states."""
+    """Split and tokenise parallel sentences; embed each distinct English one; cache frozen hidden states.
+
+    Corpora in `en` are English text without translations and come last. The held-out sentences are of the
+    pairs where there are any.
+    """
     english = join_texts(corpus.english for corpus in corpora)
     target = join_texts(corpus.target for corpus in corpora)
     generator = torch.Generator().manual_seed(stage.seed)
-    split = split_by_english(english, held_out=stage.held_out_sentences, generator=generator)
-    identity = split.train[
-        torch.randperm(len(split.train), generator=generator)[
-            : round(stage.identity_fraction * len(split.train))
-        ].numpy()
-    ]
+    pairs = sum(len(corpus.english) for corpus in corpora if corpus.language != "en")
+    split = split_by_english(
+        english, held_out=stage.held_out_sentences, generator=generator, first=pairs or None
+    )
+    paired, alone = split.train[split.train < pairs], split.train[split.train >= pairs]
+    order = torch.randperm(len(paired), generator=generator).numpy()
+    identity = paired[order[: round(stage.identity_fraction * len(paired))]]
     sources = distinct(english)
     learnt = join_texts([target, take_texts(english, identity)])
     same = distinct(learnt)
@@ -178,14 +190,18 @@ def prepare(
     targets = teacher_targets(take_texts(english, sources.first), teacher, cache.folder, report)
     tokens, index = student.frozen_states.store_order(student.text_model.tokenize(texts))
     english_row, text_row = sources.index, index[same.index]
+    known = np.setdiff1d(english_row[split.train], english_row[split.held_out])
+    some = torch.randperm(len(known), generator=generator)[:_RIVALS].numpy()
     return DistillData(
         tokens=tokens,
         targets=targets,
         states=frozen_states(tokens, student, cache, report),
         train=Examples(
-            text=np.concatenate([text_row[split.train], text_row[len(target) :]]),
-            target=np.concatenate([english_row[split.train], english_row[identity]]),
+            text=np.concatenate([text_row[paired], text_row[len(target) :], text_row[alone]]),
+            target=np.concatenate([english_row[paired], english_row[identity], english_row[alone]]),
         ),
+        english=len(alone) if pairs else 0,
+        rivals=known[some],
         held_out=Examples(text=text_row[split.held_out], target=english_row[split.held_out]),
         state_bits=cache.state_bits,
     )

@@ -66,7 +66,7 @@ class MicroBatch(NamedTuple, Generic[Batch]):
 
 
 class Validation(NamedTuple):
-    """Recall on the held-out rows in percent; of equal recalls the lower loss is the better one."""
+    """Recall on the held-out rows in percent, and their loss."""
 
     recall: float
     loss: float = 0.0
@@ -115,10 +115,19 @@ class Stage(Generic[Batch]):
     """What an error says of a batch."""
     validate: Callable[[nn.Module, int], Validation] | None = None
     """Module and step to what chooses the checkpoint, at the end of each epoch."""
+    chosen_by_loss: bool = False
+    """The lower held-out loss decides which checkpoint is the best, and of equal ones the higher recall; else
+    the other way round."""
     patience_epochs: int | None = None
     """Stop after so many epochs without a better validation than the best, the start included. None: run the
     whole plan, and do not validate the start."""
     sampler: Sampler | None = None
+
+    def is_better(self, found: Validation, best: dict[str, Any]) -> bool:
+        """Compare a validation with the facts of the best one."""
+        ranks = [(found.recall, -found.loss), (best["held_out_recall"], -best.get("held_out_loss", math.inf))]
+        new, old = [rank[::-1] for rank in ranks] if self.chosen_by_loss else ranks
+        return new > old
 
 
 @dataclass(kw_only=True)

@@ -226,8 +226,8 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
     """Train a stage with `validate` in a claimed run, and leave the best weights in the module.
 
     Returns:
-        `held_out_recall` and `best_step` of the best validation; `steps`, `stopped_at` and `seconds`. If the
-        start was validated also `start_recall` and `held_out_loss`; then `best_step` can be 0.
+        `held_out_recall`, `held_out_loss` and `best_step` of the best validation; `steps`, `stopped_at` and
+        `seconds`. If the start was validated also `start_recall`; then `best_step` can be 0.
 
     Raises:
         TrainingError: the loss or the embeddings are not finite, or a checkpoint is damaged.
@@ -251,8 +251,7 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
                 lines.append(json.dumps({"kind": "sampling", "step": log.step, **sampler.epoch_done()}))
             found = _validate(state)
             lines.append(json.dumps({"kind": "held_out", "step": log.step, "recall": found.recall}))
-            # Few held-out rows have few different recalls: of equal ones the lower loss is better.
-            if (found.recall, -found.loss) > (best["held_out_recall"], -best.get("held_out_loss", 0.0)):
+            if stage.is_better(found, best):
                 best = _improved(run, state, best, found)
         if epoch_ends or state.stopping or time.monotonic() - saved_at > run.options.checkpoint_seconds:
             if run.is_main:
@@ -300,8 +299,8 @@ def _improved(run: Run, state: FitState[Batch], best: dict[str, Any], found: Val
     """Save the weights as the best ones; return the facts about them."""
     if run.is_main:
         write_tensors(run.best, trained_parameters(run.accelerator.unwrap_model(state.model)), {})
-    loss = {"held_out_loss": found.loss} if state.stage.patience_epochs is not None else {}
-    return {**best, "held_out_recall": found.recall, **loss, "best_step": state.step}
+    facts = {"held_out_recall": found.recall, "held_out_loss": found.loss, "best_step": state.step}
+    return best | facts
 
 
 def trained_facts(module: nn.Module, whole: str, report: Report) -> dict[str, Any]:

@@ -13,7 +13,10 @@ from tiny_run import run, weights
 
 import langadapt
 from langadapt.data.parallel import split_by_english
-from langadapt.errors import Progress, TrainingError
+from langadapt.errors import Progress, RecipeError, TrainingError
+from langadapt.models import load_text_model, resolve_model
+from langadapt.recipes import TextModelRef
+from langadapt.training.distill_start import alignment
 from langadapt.training.loop import Validation, read_log
 from langadapt.training.run import StateBits
 
@@ -21,7 +24,7 @@ from langadapt.training.run import StateBits
 def test_adapter_learns_the_language(language_folder: Path, tmp_path: Path) -> None:
     untrained = run(language_folder, tmp_path / "a", "distill.learning_rate=1e-30", "distill.epochs=2")
     assert untrained.training["best_step"] == 10, "the first of two that are equal"
-    trained = run(language_folder, tmp_path / "b", "distill.epochs=12")
+    trained = run(language_folder, tmp_path / "b", "distill.epochs=30")
     assert trained.training["held_out_recall"] > untrained.training["held_out_recall"] + 20
 
 
@@ -142,17 +145,97 @@ def test_the_held_out_recall_is_what_the_artifact_reaches(language_folder: Path,
     english, target = zip(*sentences(), strict=True)
     rows = split_by_english(english, held_out=14, generator=torch.Generator().manual_seed(0)).held_out
     model = langadapt.load(tmp_path)
-    scores = (
-        model.encode_text([target[i] for i in rows]) @ model.teacher.text.embed([english[i] for i in rows]).T
-    )
-    ahead = scores - scores.diagonal()[:, None]
-    ahead.fill_diagonal_(1.0)  # its own place is taken in any case
+    scores = model.encode_text([target[i] for i in rows]) @ model.teacher.text.embed(list(english)).T
+    own = torch.from_numpy(rows)[:, None]
+    ahead = scores - scores.gather(1, own)
+    ahead.scatter_(1, own, 1.0)  # its own place is taken in any case
     # Two cosines, each 0.005 away at most: who comes nearer than that may stand before or behind.
     lowest, highest = (
         sum(100 * ((ahead >= nearest).sum(dim=1) <= k).double().mean().item() for k in (1, 5, 10)) / 3
         for nearest in (-0.01, 0.01)
     )
     assert lowest <= said["held_out_recall"] <= highest
+
+
+def test_few_rows_are_passed_over_until_there_are_enough_steps(language_folder: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    settings = ("distill.epochs=2", "distill.min_steps=45")
+    facts = run(language_folder, tmp_path, *settings, report=lambda p: said.append(p.stage)).training
+    assert (facts["steps"], facts["stopped_at"]) == (60, 60)
+    assert "steps: 60 in 2 epochs of 3 passes of 10, for min_steps 45" in said
+    assert list(read_log(tmp_path)[1]) == [30, 60]
+
+
+def test_the_lower_loss_decides_and_recall_only_among_equal_ones(
+    language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = iter(
+        [Validation(50.0, 0.5), Validation(40.0, 0.25), Validation(45.0, 0.25), Validation(99.0, 0.3)]
+    )
+    module = sys.modules["langadapt.training.distill"]
+    monkeypatch.setattr(module, "validate_texts", lambda model, data, step: next(given))
+    facts = run(language_folder, tmp_path, "distill.epochs=4").training
+    assert (facts["best_step"], facts["held_out_recall"], facts["held_out_loss"]) == (30, 45.0, 0.25)
+
+
+def english_table(folder: Path) -> str:
+    """Every second English sentence, and twenty that no pair has."""
+    texts = [english for english, _ in sentences()[::2]] + [f"red cat number {n} in sea" for n in range(20)]
+    path = folder / "captions.tsv"
+    path.write_text("image\tcaption\n" + "".join(f"{n}.jpg\t{text}\n" for n, text in enumerate(texts)))
+    return str(path)
+
+
+def test_english_text_fills_its_share_and_never_holds_what_is_held_out(
+    language_folder: Path, tmp_path: Path
+) -> None:
+    english, _ = zip(*sentences(), strict=True)
+    held = split_by_english(english, held_out=14, generator=torch.Generator().manual_seed(0)).held_out
+    said: list[str] = []
+    settings = (f"distill.english=['{english_table(tmp_path)}']", "distill.identity_fraction=0")
+    made = run(language_folder, tmp_path / "a", *settings, report=lambda p: said.append(p.stage))
+    alone = 72 + 20 - len(set(english[::2]) & {english[i] for i in held})
+    assert (made.training["english_rows"], made.training["rows"]) == (alone, 130 + alone)
+    share = round(16 * alone / (130 + alone))
+    assert any(f"; {share} of 16 rows are English text" in line for line in said)
+    assert [source.language for source in made.data] == ["es", "en"]
+
+
+def test_english_alone_makes_a_start_that_other_runs_take_up(language_folder: Path, tmp_path: Path) -> None:
+    table = english_table(tmp_path)
+    universal = run(
+        language_folder, tmp_path / "a", "distill.data=[]", f"distill.english=['{table}']", "distill.epochs=1"
+    )
+    assert universal.training["english_rows"] == universal.training["rows"] == 92 - 9
+    start = f"distill.start={tmp_path / 'a'}"
+    still = run(language_folder, tmp_path / "b", start, "distill.epochs=1", "distill.learning_rate=1e-30")
+    assert still.training["start"] == universal.digest
+    assert weights(tmp_path / "a").keys() == weights(tmp_path / "b").keys()
+    for name, value in weights(tmp_path / "a").items():
+        assert torch.equal(value, weights(tmp_path / "b")[name]), name
+    for setting, what in (("adapter.bottleneck_dim=64", "shape"), ("text_model.prefix='x '", "prefix")):
+        with pytest.raises(RecipeError, match=f"distill.start .*another .*{what}"):
+            run(language_folder, tmp_path / "c", start, setting, overwrite=True)
+
+
+def test_the_shape_follows_the_alignment(
+    language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = sys.modules["langadapt.training.distill_start"]
+    settings = ("adapter.layers=auto", "adapter.bottleneck_dim=auto", "distill.epochs=1")
+    for found, shape in ((80.0, (0, 1024)), (20.0, (2, 256))):
+        monkeypatch.setattr(module, "alignment", lambda *_, found=found: found)
+        spec = run(language_folder, tmp_path / str(found), *settings).recipe.adapter
+        assert (spec.layers, spec.bottleneck_dim) == shape
+
+
+def test_alignment_is_the_recall_of_translations(text_model_folder: Path) -> None:
+    ref = TextModelRef(repo=str(text_model_folder))
+    encoder = load_text_model(resolve_model(ref), ref, max_tokens=77)
+    english = [f"{colour} cat" for colour in ("red", "blue", "green", "white")]
+    assert alignment(encoder, english, english) == 100.0
+    assert alignment(encoder, english, [*english[1:], english[0]]) == 0.0
+    assert alignment(encoder, english * 2, english + english[::-1]) == 100.0, "the first of equal ones"
 
 
 def test_loss_that_is_not_finite_is_one_line(language_folder: Path, tmp_path: Path) -> None:
