@@ -140,11 +140,11 @@ def test_nothing_is_fetched_by_hand(languages: dict[str, LanguageRecipe]):
     counted = {name: steps(recipe, cards) for name, recipe in languages.items()}
     assert {name: found for name, found in counted.items() if any(found.values())} == {}
     # Photos where any were found; elsewhere sentences.
-    with_photos = [
+    with_photos = {
         recipe.code
         for recipe in languages.values()
         if any(not by_hand(cards[name]) and cards[name].images for name in recipe.evaluate)  # type: ignore[attr-defined]
-    ]
+    }
     assert len(with_photos) == 35
     assert {name for name, card in cards.items() if by_hand(card)} == {
         "babel-imagenet", "coco-cn-test", "flickr30k-cn-test", "flickr8k-cn-test-translated",
