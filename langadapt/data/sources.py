@@ -112,9 +112,11 @@ def source_files(
 
 def _hub_files(found: RecipeFile[D], source: HubSource, globs: Sequence[str]) -> Iterator[Path]:
     commit, sizes = _listed(source)
-    chosen = [name for name in sorted(sizes) if any(fnmatch(name, glob) for glob in globs)]
+    tables = [name for name in sorted(sizes) if name.endswith(_TABLES)]
+    chosen = [name for name in tables if any(fnmatch(name, glob) for glob in globs)]
+    chosen += sorted({*globs} & {*sizes} - {*tables})
     if not globs:
-        chosen = [name for name in sorted(sizes) if _is_of_split(name, source)]
+        chosen = [name for name in tables if _is_of_split(name, source)]
     if not chosen:
         wanted = ", ".join(globs) or f"table of split '{source.split}', config '{source.config or 'default'}'"
         raise MissingDataError(

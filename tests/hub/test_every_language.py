@@ -105,7 +105,7 @@ def datasets() -> dict[str, tuple[str, dict[str, bytes]]]:
         ),
         "mteb/FloresBitextMining": (
             "2144d16cc15edd22d4a9237d12bff5f31f5c07fc",
-            {"data/devtest-00000-of-00001.parquet": parquet(flores), "README.md": b"devtest"},
+            {"data/devtest-00000-of-00001.parquet": parquet(flores), "devtest.md": b"no table"},
         ),
     }
 
