@@ -108,8 +108,7 @@ def classification_from_folder(
 
     Args:
         folder: the class folders, or `train/` and `test/` (or `val/`) with the class folders inside.
-        classes: `.txt` or YAML, see `read_class_names`; `.json` is a label list by class number, see
-            `read_label_list`; None takes the folders' names.
+        classes: for `read_class_names`, `.json` for `read_label_list`; None takes the folders' names.
         language: of the class names.
         split: where `folder` has both.
         name: None is the folder's name.
@@ -179,13 +178,12 @@ def _class_folders(place: Path) -> list[str]:
 def read_class_names(path: Path) -> tuple[ClassNames, ...]:
     """Read a user's own list of classes.
 
-    A text file has one class per line, up to three cells divided by tabs: folder, names, English names.
-    Synonyms stand in one cell, divided by `|`. A line of one cell is a folder that has the class's name. YAML
-    is a mapping from folder to a name, to a list of names, or to `{names: [...], english: [...]}`.
+    A text file has one class per line: folder, names and English names, divided by tabs; synonyms are divided
+    by `|`, and a folder alone is the name. YAML maps a folder to a name, to a list of names, or to
+    `{names: [...], english: [...]}`.
 
     Raises:
-        DataError: unreadable, no class, a class twice, an empty name, some classes with English names and
-            some without.
+        DataError: unreadable, no class, a class twice, an empty name, English names of some classes only.
     """
     kind = path.suffix.lower()
     classes = _from_yaml(path) if kind in (".yaml", ".yml") else _from_lines(path)
@@ -302,10 +300,8 @@ def draw_shots(data: ClassificationSet, shots: int, *, seed: int) -> NDArray[np.
     rows = _shuffled_classes(data, seed)
     for item, own in zip(data.classes, rows, strict=True):
         if len(own) < shots:
-            raise DataError(
-                f"{data.name}: class '{item.folder}' has {len(own)} images, {shots} shots were asked for; "
-                "lower --shots or add images"
-            )
+            counts = f"class '{item.folder}' has {len(own)} images, {shots} shots were asked for"
+            raise DataError(f"{data.name}: {counts}; lower --shots or add images")
     return np.concatenate([own[:shots] for own in rows])
 
 

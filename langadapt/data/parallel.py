@@ -59,10 +59,8 @@ class ParallelSentences:
 
     def __post_init__(self) -> None:
         if len(self.english) != len(self.target):
-            raise DataError(
-                f"{self.name}: {len(self.english)} English sentences beside {len(self.target)} translations; "
-                "each row needs both"
-            )
+            counts = f"{len(self.english)} English sentences beside {len(self.target)} translations"
+            raise DataError(f"{self.name}: {counts}; each row needs both")
 
     @cached_property
     def fingerprint(self) -> str:
@@ -72,7 +70,7 @@ class ParallelSentences:
 
 
 def load_parallel(found: RecipeFile[ParallelRecipe]) -> ParallelSentences:
-    """Read a recipe's sentences, several files one after the other, into a temporary file of the cache.
+    """Read a recipe's sentences into a temporary file of the cache.
 
     Raises:
         DataError: data not there (says how to get them), unreadable, or another number of rows than the

@@ -82,10 +82,8 @@ def _kind(path: SourceFile) -> str:
     name = path.name.lower().removesuffix(".gz").removesuffix(".bz2").removesuffix(".zst")
     kind = Path(name).suffix
     if kind not in _KINDS or (kind == ".parquet" and name != path.name.lower()):
-        raise DataError(
-            f"{path}: unknown kind of table; expected {', '.join(_KINDS)} "
-            "(the first three also .gz, .bz2, .zst)"
-        )
+        known = f"{', '.join(_KINDS)} (the first three also .gz, .bz2, .zst)"
+        raise DataError(f"{path}: unknown kind of table; expected {known}")
     return kind
 
 
@@ -107,10 +105,8 @@ def _read_delimited(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
 
     for number, cells in _without_blank_end(path, lines, blank):
         if len(cells) != len(header):
-            raise DataError(
-                f"{path}: line {number} has {len(cells)} cells, the first line {len(header)}; "
-                "add or remove what separates them"
-            )
+            counts = f"line {number} has {len(cells)} cells, the first line {len(header)}"
+            raise DataError(f"{path}: {counts}; add or remove what separates them")
         yield Row(f"{path}: line {number}", tuple(cells[index] for index in wanted))
 
 
@@ -224,9 +220,9 @@ def check_count(found: RecipeFile[Any], what: str, count: int, note: str = "") -
     """
     expected = getattr(found.recipe, f"expected_{what}")
     if expected not in (None, count):
+        problem = f"expected_{what} is {expected}, the data hold {count}{note}"
         raise DataError(
-            f"{found.path}: expected_{what} is {expected}, the data hold {count}{note}; fetch the "
-            f"release that the recipe names or correct expected_{what}"
+            f"{found.path}: {problem}; fetch the release that the recipe names or correct the key"
         )
 
 
@@ -235,10 +231,8 @@ def check_image_files(name: str, images: Sequence[ImageFile]) -> None:
     missing = [image for image in images if isinstance(image, Path) and not image.is_file()]
     if missing:
         shown = ", ".join(map(str, missing[:_SHOWN]))
-        raise MissingDataError(
-            f"{name}: {len(missing)} of {len(images)} image files are missing: {shown}; complete the folder "
-            "or name the right one"
-        )
+        count = f"{len(missing)} of {len(images)} image files are missing"
+        raise MissingDataError(f"{name}: {count}: {shown}; complete the folder or name the right one")
 
 
 def file_title(path: Path) -> str:

@@ -169,10 +169,8 @@ def retrieval_from_files(
         DataError: unreadable file, wrong column, images missing.
     """
     names = column_names(captions)
-    plural = "caption" not in names and "captions" in names
-    columns = CaptionColumns(
-        caption="captions" if plural else "caption", english="english" if "english" in names else None
-    )
+    own = "captions" if "caption" not in names and "captions" in names else "caption"
+    columns = CaptionColumns(caption=own, english="english" if "english" in names else None)
     files = CaptionFiles(captions=(captions,), language=language, columns=columns, image_free=image_free)
     return assemble(
         list(READERS["table"](files)),
@@ -244,10 +242,9 @@ def assemble(
         ceiling = [item for item in ceiling if item.image in numbers]
         covered = {item.image for item in ceiling}
         if without := [image for image in names if image not in covered]:
-            raise DataError(
-                f"{name}: {len(without)} of {len(names)} images have no English caption: "
-                f"{', '.join(without[:_SHOWN])}; complete the English file or leave it out"
-            )
+            count = f"{len(without)} of {len(names)} images have no English caption"
+            shown = ", ".join(without[:_SHOWN])
+            raise DataError(f"{name}: {count}: {shown}; complete the English file or leave it out")
     images: tuple[ImageFile, ...] | None = None
     if folder is not None:
         images = tuple(

@@ -94,10 +94,8 @@ def read_keyed_captions(files: CaptionFiles) -> Iterator[Caption]:
                 captions[image].append(Caption(image, check_text(_untagged(match["text"].strip()), where)))
     without = [image for image, found in captions.items() if not found]
     if without:
-        raise DataError(
-            f"{files.image_names}: {len(without)} images have no caption in {files.captions[0]}, the first "
-            f"is {without[0]}; take both files from one release"
-        )
+        problem = f"{len(without)} images have no caption in {files.captions[0]}, the first is {without[0]}"
+        raise DataError(f"{files.image_names}: {problem}; take both files from one release")
     for found in captions.values():
         yield from found
 

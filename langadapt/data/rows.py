@@ -234,10 +234,8 @@ def _decode(path: SourceFile, number: int, raw: bytes) -> str:
     except UnicodeDecodeError as error:
         hints = (hint for head, hint in _SIGNATURES.items() if number == 1 and raw.startswith(head))
         byte = error.start + len(raw) - len(body)
-        raise DataError(
-            f"{path}: line {number}, byte {byte + 1} (0x{raw[byte]:02x}) is not UTF-8; "
-            f"{next(hints, 'save the file as UTF-8')}"
-        ) from error
+        where = f"{path}: line {number}, byte {byte + 1} (0x{raw[byte]:02x})"
+        raise DataError(f"{where} is not UTF-8; {next(hints, 'save the file as UTF-8')}") from error
     return text.removesuffix("\n").removesuffix("\r")
 
 
@@ -303,20 +301,16 @@ def label_names(path: SourceFile, column: str) -> list[str]:
 
 
 def read_parquet(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
-    """Stream columns of any type; a dotted name reaches into nested ones.
-
-    Raises:
-        DataError: unreadable or damaged file, wrong column.
-    """
+    """Stream columns of any type as `read_values`; a dotted name reaches into nested ones."""
     with opened_parquet(path) as file:
         names = [str(name) for name in file.schema_arrow.names]
         roots = root_columns(columns, names, str(path))
-        number = 0
-        for batch in file.iter_batches(batch_size=1024, columns=roots):
-            for record in batch.to_pylist():
-                number += 1
-                where = f"{path}: row {number}"
-                yield Row(where, tuple(reach(record, column, where) for column in columns))
+        batches = file.iter_batches(batch_size=1024, columns=roots)
+        for number, record in enumerate(
+            (record for batch in batches for record in batch.to_pylist()), start=1
+        ):
+            where = f"{path}: row {number}"
+            yield Row(where, tuple(reach(record, column, where) for column in columns))
 
 
 @contextmanager

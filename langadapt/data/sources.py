@@ -119,9 +119,8 @@ def _hub_files(found: RecipeFile[D], source: HubSource, globs: Sequence[str]) ->
         chosen = [name for name in tables if _is_of_split(name, source)]
     if not chosen:
         wanted = ", ".join(globs) or f"table of split '{source.split}', config '{source.config or 'default'}'"
-        raise MissingDataError(
-            f"{source.repo}: holds no {wanted} at revision {commit}; it holds {', '.join(sorted(sizes)[:8])}"
-        )
+        held = ", ".join(sorted(sizes)[:8])
+        raise MissingDataError(f"{source.repo}: holds no {wanted} at revision {commit}; it holds {held}")
     if not commit:  # a local folder
         yield from (Path(source.repo) / name for name in chosen)
         return
@@ -180,10 +179,8 @@ def _hub_problem(error: Exception, source: HubSource) -> str:
         return f"not on the Hub, or private; check the name at {page}, for a private one run `hf auth login`"
     if http_status(error) in (401, 403):
         return f"access is restricted; accept its terms at {page}, then run `hf auth login`"
-    return (
-        f"the Hub is out of reach ({one_line(error):.120}) and no copy is in the cache; check the "
-        "connection, HF_ENDPOINT and HF_HUB_OFFLINE"
-    )
+    problem = f"the Hub is out of reach ({one_line(error):.120}) and no copy is in the cache"
+    return f"{problem}; check the connection, HF_ENDPOINT and HF_HUB_OFFLINE"
 
 
 def _download_problem(error: Exception) -> str:
@@ -262,10 +259,8 @@ def _place(url: str) -> Path:
 
 def _check_online(name: str) -> None:
     if is_offline():
-        raise MissingDataError(
-            f"{name}: not on this machine, and nothing is downloaded now; `langadapt data fetch`, without "
-            "--offline and HF_HUB_OFFLINE, brings it"
-        )
+        way_out = "`langadapt data fetch`, without --offline and HF_HUB_OFFLINE, brings it"
+        raise MissingDataError(f"{name}: not on this machine, and nothing is downloaded now; {way_out}")
 
 
 def _announce(card: DataCard, where: str, size: int) -> None:

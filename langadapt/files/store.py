@@ -143,9 +143,8 @@ def disk_errors(folder: Path, what: str, *, bytes_needed: int = 0) -> Iterator[N
                 else "the disk is full"
             )
         again = " and run the same command: it goes on where it stopped" if bytes_needed else ""
-        raise DataError(
-            f"{folder}: {problem}; free some space or set LANGADAPT_CACHE to a larger disk{again}"
-        ) from error
+        way_out = "free some space or set LANGADAPT_CACHE to a larger disk"
+        raise DataError(f"{folder}: {problem}; {way_out}{again}") from error
 
 
 def _mapped(final: Path, spec: StoreSpec) -> Tensor:
