@@ -205,13 +205,8 @@ def read_class_names(path: Path) -> tuple[ClassNames, ...]:
 def read_label_list(path: Path, language: str, folders: Sequence[str]) -> tuple[ClassNames, ...]:
     """Read one language of a label list as Babel-ImageNet distributes it.
 
-    The file maps an upper-case language code to two lists: class numbers and their labels. A class number
-    counts the sorted class folders from 0, so all of them must be there, also those that the language lacks.
-
-    Args:
-        path: JSON file.
-        language: code, in either case.
-        folders: all class folders, sorted.
+    The JSON file maps an upper-case code to two lists: class numbers and their labels. A class number
+    counts the sorted `folders` from 0, so all of them must be there, also those that the language lacks.
 
     Raises:
         DataError: unreadable, no such language, numbers that do not fit the folders, an empty label.

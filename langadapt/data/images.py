@@ -174,10 +174,7 @@ def broken_images(
 ) -> list[BrokenImage]:
     """Decode all images in worker threads; return the broken ones in order.
 
-    Args:
-        images: what to open.
-        fingerprint: of the data set, under which the cache keeps the result.
-        progress: told how many of how many are done.
+    The cache keeps the result under the `fingerprint` of the data set.
     """
     known = None if fingerprint is None else cache_folder() / "checked-images" / f"{fingerprint}.json"
     if known is not None and known.is_file():
@@ -209,13 +206,8 @@ _RATIO = math.log(4 / 3)
 def random_view(image: Image.Image, *, flip: bool, generator: torch.Generator) -> Image.Image:
     """Cut out a random part of an image, at least half of it, sometimes mirrored.
 
-    The part's sides differ by at most a third more than the image's own. The model's image processor comes
-    after it.
-
-    Args:
-        image: RGB.
-        flip: mirror with probability one half.
-        generator: draws the part.
+    The part's sides differ by at most a third more than those of the RGB image. The model's image processor
+    comes after it. `flip` mirrors with probability one half.
     """
     draws = torch.rand(5, generator=generator).tolist()
     area = (_LEAST_AREA + (1 - _LEAST_AREA) * draws[0]) * image.width * image.height

@@ -184,9 +184,7 @@ def read_shard(path: Path, columns: CaptionColumns | None = None) -> Iterator[Ro
     A sample is a run of members whose names differ only behind the first dot: `0001.jpg` with `0001.json`,
     whose keys are the columns, or with `0001.txt` (the caption) and perhaps `0001.en.txt` (its English side).
 
-    Args:
-        path: .tar, not compressed.
-        columns: of `.json` members; None takes `caption`, and `english` where the first sample has it.
+    `columns` are those of `.json` members; None takes `caption`, and `english` where the first sample has it.
 
     Raises:
         DataError: unreadable or compressed file, a sample without image or caption, no samples.

@@ -207,15 +207,9 @@ class Split:
 def split_by_english(
     english: Iterable[str], *, held_out: int, generator: torch.Generator, first: int | None = None
 ) -> Split:
-    """Hold out some English sentences with all their translations.
+    """Hold out `held_out` distinct English sentences, at most a tenth, with all their translations.
 
-    Sentences are compared without case and spacing. At most a tenth of the distinct ones is held out.
-
-    Args:
-        english: English side of each row.
-        held_out: number of distinct English sentences wanted.
-        generator: draws them.
-        first: choose among the sentences of so many first rows; None: among all.
+    Sentences are compared without case and spacing; they are drawn among those of the `first` rows, or all.
 
     Returns:
         Row numbers; of each held-out English sentence the first row.
@@ -261,9 +255,7 @@ def write_translated(
     progress: Callable[[int, int], None],
     finish: Callable[[list[str]], None],
 ) -> list[str]:
-    """Translate texts and write columns `english` and `target`; a stopped run goes on.
-
-    A resumed run translates the same rows together and ends with the same bytes as an uninterrupted one.
+    """Translate texts and write columns `english` and `target`; a resumed run ends with the same bytes.
 
     Args:
         out: .tsv or .parquet; finished chunks wait in a folder beside it.
@@ -272,9 +264,6 @@ def write_translated(
         key: names model and settings; chunks of another key are not taken.
         progress: told how many of how many rows are done.
         finish: writes what stands beside the table, before the chunks are removed.
-
-    Returns:
-        The translations.
 
     Raises:
         DataError: another kind of file, a finished file is there, or all translations are blank.

@@ -155,12 +155,7 @@ def read_source(
 ) -> Iterator[Row]:
     """Stream the rows of tables that a source keeps, with values of any type.
 
-    Args:
-        files: tables.
-        columns: as in `read_table`.
-        rows: which ones are kept.
-        image: column of Parquet files that holds images. They stay where they are: each row starts with a
-            `ParquetImage`.
+    Images in a column `image` of Parquet files stay where they are: rows start with a `ParquetImage`.
 
     Raises:
         DataError: as `read_values`; no row is kept; the column holds no images.

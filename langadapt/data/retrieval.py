@@ -87,7 +87,7 @@ def load_retrieval(found: RecipeFile[RetrievalRecipe]) -> RetrievalSet:
     if ceiling is not None and recipe.format in _BY_LINE and len(recipe.captions) == len(recipe.english) == 1:
         check_same_count(files.captions[0], len(captions), recipe.english[0], len(ceiling))
         captions = [replace(own, english=side.text) for own, side in zip(captions, ceiling, strict=True)]
-    loaded = assemble(
+    loaded = _assemble(
         captions,
         ceiling,
         name=recipe.name,
@@ -158,8 +158,7 @@ def retrieval_from_files(
     """Read your own test set: a table of image paths and captions.
 
     Args:
-        captions: TSV, CSV, JSON Lines or Parquet with columns `image`, `caption` and perhaps `english`; in
-            JSON Lines a row may hold `captions`, a list of texts.
+        captions: table with columns `image`, `caption` (or lists `captions`) and perhaps `english`.
         images: folder at which the image paths start; None is the folder of `captions`.
         language: of the captions.
         which_captions: all, or each image's first one.
@@ -172,7 +171,7 @@ def retrieval_from_files(
     own = "captions" if "caption" not in names and "captions" in names else "caption"
     columns = CaptionColumns(caption=own, english="english" if "english" in names else None)
     files = CaptionFiles(captions=(captions,), language=language, columns=columns, image_free=image_free)
-    return assemble(
+    return _assemble(
         list(READERS["table"](files)),
         None,
         name=file_title(captions),
@@ -198,7 +197,7 @@ def _check_owners(name: str, what: str, owners: NDArray[np.int64], texts: int, i
         raise DataError(f"{name}: each of the {images} images needs a text and each text an image ({what})")
 
 
-def assemble(
+def _assemble(
     captions: list[Caption],
     ceiling: list[Caption] | None,
     *,
@@ -207,19 +206,10 @@ def assemble(
     folder: Path | Mapping[str, ImageFile] | None,
     which_captions: Literal["all", "first"],
 ) -> RetrievalSet:
-    """Put captions together with their images.
+    """Put captions together with their images, which are numbered as they first appear.
 
-    Args:
-        captions: in order; images are numbered as they first appear.
-        ceiling: English captions; None takes the English side of each caption, where all are known.
-        name: of the set.
-        language: of the captions.
-        folder: of the images, flat or in COCO's `train2014/` and `val2014/`, or the images by name; None
-            makes an image-free set.
-        which_captions: all, or the first one of each image, on both sides.
-
-    Raises:
-        DataError: image files missing, an image without an English caption, no English sides without images.
+    The images lie in `folder`, flat or in COCO's folders, or are known by name; None makes an image-free set.
+    Without a `ceiling` the English side of each caption is taken, where all are known.
     """
     if folder is None:
         if any(item.english is None for item in captions):
@@ -267,7 +257,7 @@ def assemble(
 def _with_one_name_each(
     captions: list[Caption], ceiling: list[Caption] | None, folder: Path, where: str
 ) -> tuple[list[Caption], list[Caption] | None]:
-    """Call each image by one name only: `a.jpg` also where it is `./a.jpg`, an absolute path or a link."""
+    """Call each image by one name: `a.jpg` also where it is `./a.jpg`, an absolute path or a link."""
     for image in dict.fromkeys(item.image for item in captions):
         inside(folder, image, where)
     first_names: dict[object, str] = {}

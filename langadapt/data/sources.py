@@ -90,12 +90,7 @@ SourceFile = Path | ArchiveMember
 def source_files(
     found: RecipeFile[D], source: Source | None, names: Sequence[str] | None = None
 ) -> list[SourceFile]:
-    """Return the local files of names in a source, downloaded where they are missing.
-
-    Args:
-        found: the recipe and where it lies.
-        source: None means local files.
-        names: as written in the recipe; None takes the source's own.
+    """Return the local files of `names`, or of the source's own names, downloaded where they are missing.
 
     Raises:
         MissingDataError: they are not here and cannot be downloaded; says why, or how to get them.

@@ -144,12 +144,7 @@ class Tokens:
 
 
 def tokenize(texts: Sequence[str], encode: Callable[[list[str]], list[list[int]]], *, pad_id: int) -> Tokens:
-    """Tokenise texts once.
-
-    Args:
-        texts: any number.
-        encode: a tokenizer's batch call, texts to ids with special tokens.
-        pad_id: fills batches.
+    """Tokenise texts once; `encode` is a tokenizer's batch call, texts to ids with special tokens.
 
     Raises:
         DataError: an empty or whitespace text, with its row number.

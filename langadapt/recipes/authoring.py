@@ -18,11 +18,8 @@ _TEMPLATES = Path(__file__).with_name("templates")
 def new_recipe_texts(name: str) -> dict[str, str]:
     """Return the files with which a new recipe begins, by file name.
 
-    Args:
-        name: A language's code (ISO 639-1, else ISO 639-3) or a variant of it: `zh-e5`.
-
-    Returns:
-        `NAME.yaml`, a copy where the language is shipped; else also `CODE-parallel.yaml`.
+    They are `NAME.yaml`, a copy where the language is shipped, else also `CODE-parallel.yaml`. The name is a
+    language's code (ISO 639-1, else ISO 639-3) or a variant of it: `zh-e5`.
 
     Raises:
         RecipeError: The name does not begin with a code of two or three lower-case letters.

@@ -49,8 +49,7 @@ def shipped_languages() -> list[str]:
 def find_language(name: str) -> RecipeFile[LanguageRecipe]:
     """Find a language recipe.
 
-    Args:
-        name: A shipped recipe's (`zh`, `zh-e5`), or a path with or without `.yaml` (`my/zh.yaml`).
+    The name is a shipped recipe's (`zh`, `zh-e5`), or a path with or without `.yaml` (`my/zh.yaml`).
 
     Raises:
         RecipeError: No such recipe (near names are suggested) or a fault inside it.
@@ -69,10 +68,7 @@ def find_language(name: str) -> RecipeFile[LanguageRecipe]:
 def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> RecipeFile[D]:
     """Find a data recipe.
 
-    Args:
-        schema: One of `DATA_KINDS`.
-        name: A shipped name, or a path; a relative path starts at `folder`.
-        folder: None is the current folder.
+    The name is a shipped one, or a path; a relative path starts at `folder`, or at the current folder.
 
     Raises:
         RecipeError: No such recipe (near names are suggested) or a fault inside it.
@@ -219,14 +215,10 @@ _PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
 
 
 def expand(values: dict[str, Any], *, where: str) -> dict[str, dict[str, Any]]:
-    """Fill a family's recipe with each row of its table.
+    """Fill a family's recipe with each row of its table, `variants`.
 
     A text that is nothing but one placeholder takes the row's value with its type, or is left out where the
     row says null; any other text takes the value as text.
-
-    Args:
-        values: `variants` is a list of mappings, everything else is the recipe.
-        where: File name that starts each error line.
 
     Raises:
         RecipeError: No rows, a row whose keys are not those that the recipe asks for, or a name twice.
