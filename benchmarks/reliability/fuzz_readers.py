@@ -8,6 +8,7 @@ import random
 import struct
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -258,7 +259,7 @@ def _models(models: Path) -> Iterator[Reader]:
         read=_resealed,
         share=1.0,
     )
-    yield Reader(name="prompts", files=_files(small_prompts(models / "prompts")), read=read_facts)
+    yield Reader(name="prompts", files=_files(small_prompts(models / "prompts")), read=_resealed_prompts)
     index = small_index(models / "index")
 
     def search(folder: Path) -> None:
@@ -287,6 +288,19 @@ def _models(models: Path) -> Iterator[Reader]:
     yield Reader(
         name="text model folder", files=_files(small_text_model(models / "text")), read=text_model, share=0.05
     )
+
+
+def _resealed_prompts(folder: Path) -> None:
+    """Read prompts whose facts were changed by somebody who also writes a new sum."""
+    path = folder / "prompts.json"
+    before, times = path.read_bytes(), path.stat()
+    with suppress(ValueError, AttributeError, RecursionError):
+        path.write_text(json.dumps(sealed(json.loads(before))), encoding="utf-8")
+    try:
+        read_facts(folder)
+    finally:
+        path.write_bytes(before)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
 def _resealed(folder: Path) -> None:

@@ -18,6 +18,7 @@ from transformers import (
     XLMRobertaModel,
 )
 
+from langadapt.files.atomic import sealed
 from langadapt.models import Artifact, write_artifact
 from langadapt.models.artifact import BaseModel, Samples
 from langadapt.recipes import LanguageRecipe
@@ -131,7 +132,7 @@ def small_prompts(folder: Path) -> Path:
         "spec": FewShotStage().model_dump(mode="json"),
         "weights_sha256": sha256(weights).hexdigest(),
     }
-    (folder / "prompts.json").write_text(json.dumps(said), encoding="utf-8")
+    (folder / "prompts.json").write_text(json.dumps(sealed(said)), encoding="utf-8")
     return folder
 
 
