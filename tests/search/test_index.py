@@ -127,8 +127,12 @@ def test_images_that_fail_are_listed_and_tried_again(photos: Path, tmp_path: Pat
     (photos / "folder.png").mkdir()
     os.mkfifo(photos / "pipe.png")
     Image.new("RGB", (1, 900)).save(photos / "thread.png")
+    for name in ("a.heic", "b.HEIC", "README"):
+        (photos / name).touch()
+    (photos / "elsewhere").symlink_to(tmp_path, target_is_directory=True)
     done = update(photos, index_path, Colour())
     assert done.images == 3
+    assert done.skipped == {".heic": 2, "README": 1, "link": 1}
     reasons = {display_name(item.name): item.reason for item in done.failed}
     assert list(reasons) == sorted(reasons)
     expected = {
