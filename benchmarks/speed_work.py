@@ -137,7 +137,7 @@ def run_langadapt(work: Path, student: str, pairs: int, batch: int) -> Clock:
     (place / "xx.yaml").write_text(
         "code: xx\nname: None\nnative_name: none\niso639_3: xxx\nscripts: [Latn]\n"
         f"teacher: {{repo: {work / 'teacher'}}}\ntext_model: {{repo: {work / student}}}\n"
-        "distill:\n  data: [./pairs.yaml]\n  epochs: 2\n  held_out_sentences: 40\n"
+        "distill:\n  data: [./pairs.yaml]\n  epochs: 2\n  min_steps: 1\n  held_out_sentences: 40\n"
         f"  batch_size: {batch}\nexamples: [w1 w2]\n",
         encoding="utf-8",
     )

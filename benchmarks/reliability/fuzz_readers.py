@@ -113,7 +113,7 @@ def _recipes() -> Iterator[Reader]:
         "code: es\nname: Spanish\nnative_name: español\niso639_3: spa\nscripts: [Latn]\n"
         "teacher: {repo: me/teacher}\ntext_model: {repo: me/text, trains: {lora: {rank: 4}}}\n"
         "adapter: {bottleneck_dim: 32, layers: 1, heads: 2, dropout: 0.1}\n"
-        "distill: {data: [./p.yaml], epochs: 4, batch_size: 16, learning_rate: 3e-3}\n"
+        "distill: {data: [./p.yaml], epochs: 4, min_steps: 1, batch_size: 16, learning_rate: 3e-3}\n"
         "tune: {pairs: [a.tsv], text: [bitfit, projection], image: locked}\n"
         'prompts: ["una foto de {label}"]\nevaluate: [./t.yaml]\nexamples: [gato rojo en mar]\n'
     ).encode()

@@ -187,7 +187,8 @@ scripts: [Latn]
 teacher: {{repo: {world / "teacher"}}}
 text_model: {{repo: {world / "text"}}}
 adapter: {{bottleneck_dim: 16, layers: 1, heads: 2, feedforward_dim: 32, dropout: 0.1}}
-distill: {{data: [./p.yaml], epochs: 4, batch_size: 16, learning_rate: 3e-3, held_out_sentences: 14}}
+distill: {{data: [./p.yaml], epochs: 4, min_steps: 1, batch_size: 16, learning_rate: 3e-3,
+  held_out_sentences: 14}}
 prompts: ["un {{label}} rojo en mar"]
 """,
         encoding="utf-8",
