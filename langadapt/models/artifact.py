@@ -250,7 +250,7 @@ def _stored(value: Tensor) -> Tensor:
 
 def environment_facts(device: torch.device) -> dict[str, str]:
     """Versions and device of what computed the weights."""
-    names = ("langadapt", "torch", "transformers", "tokenizers", "accelerate", "datasets")
+    names = ("langadapt", "torch", "transformers", "tokenizers", "accelerate")
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),
