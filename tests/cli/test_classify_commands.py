@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from tiny_pictures import noise
 
 from langadapt.training import few_shot
 
@@ -20,9 +20,8 @@ def class_folder(folder: Path) -> Path:
     for place, name in enumerate(("gato", "perro", "barco")):
         (folder / name).mkdir(parents=True)
         for number in range(3):
-            Image.effect_noise((40, 32), 60 * place + 9 * number + 5).convert("RGB").save(
-                folder / name / f"{number}.png"
-            )
+            picture = noise((40, 32), 60 * place + 9 * number + 5, seed=3 * place + number)
+            picture.save(folder / name / f"{number}.png")
     return folder
 
 
@@ -121,8 +120,7 @@ def test_base_and_novel_classes_are_scored_apart(langadapt, run_folder: Path, tm
     assert "has 1 class; there is nothing to choose from" in done.err
     (folder / "casa").mkdir()
     for number in range(3):
-        noise = Image.effect_noise((40, 32), 200 + 9 * number).convert("RGB")
-        noise.save(folder / "casa" / f"{number}.png")
+        noise((40, 32), 200 + 9 * number, seed=9 + number).save(folder / "casa" / f"{number}.png")
     done = langadapt(*few)
     assert done.code == 0, done.err
     rows = json.loads(done.out)["rows"]

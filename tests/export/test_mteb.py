@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from clean_process import run_clean
-from PIL import Image
+from tiny_pictures import noise
 from untrained import untrained_run
 
 import langadapt
@@ -68,7 +68,7 @@ def test_scores_are_those_of_the_rows(language_folder: Path, tmp_path: Path) -> 
     )
     for number in range(len(texts)):
         paths.append(tmp_path / f"{number}.png")
-        Image.effect_noise((40 + 5 * number, 48), 30 + 20 * number).convert("RGB").save(paths[-1])
+        noise((40 + 5 * number, 48), 30 + 20 * number, seed=number).save(paths[-1])
     given = {"folder": str(tmp_path / "out"), "images": [str(path) for path in paths], "texts": texts}
     (tmp_path / "given.json").write_text(json.dumps(given), encoding="utf-8")
     printed = run_clean(PROGRAM, str(tmp_path / "given.json"), home=tmp_path / "home")
