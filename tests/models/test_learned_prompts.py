@@ -34,7 +34,8 @@ ALL = FewShotStage(
 @pytest.fixture(scope="module")
 def model(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     out = tmp_path_factory.mktemp("prompted") / "es"
-    found = override(find_language(str(language_folder / "es.yaml")), ["distill.epochs=1"])
+    # Long enough for its classes to be far apart.
+    found = override(find_language(str(language_folder / "es.yaml")), ["distill.epochs=4"])
     distill(found, out, report=lambda progress: None, options=RunOptions(device=torch.device("cpu")))
     return langadapt.load(out)
 

@@ -165,7 +165,7 @@ def test_packed_states_equal_the_plain_ones(
         alone = [model.states(batch(model, [text]), layers)[0] for text in PACKED]
     states = model.packed_states(model.tokenize(PACKED), np.arange(6), layers)
     assert states.dtype == torch.float32
-    torch.testing.assert_close(states, torch.cat(alone), rtol=0, atol=1e-5)
+    torch.testing.assert_close(states, torch.cat(alone), rtol=0, atol=3e-5)
     assert (states[:3] - states[9:12]).abs().max() > 0.1, "the texts differ"
 
 

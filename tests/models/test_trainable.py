@@ -219,13 +219,13 @@ def test_changes_survive_half_precision(student: Student, text_model_folder: Pat
     tuned = make_trainable(student_tower(student), ("layer_norm",), seed=0)
     with torch.no_grad():
         for value in tuned.trained().values():
-            value += 1e-4  # a gain of 1.0001 is 1 in half precision
+            value += 4e-4  # a gain of 1.0004 is 1 in half precision
     changes = {name: value.half().float() for name, value in weight_changes(tuned).items()}
     other = make_student(text_model_folder)
     before = other.encode(TEXTS)
     restore_changes(make_trainable(student_tower(other), ("layer_norm",), seed=0), changes)
     moved = (student.encode(TEXTS) - before).norm()
-    assert moved > 1e-5
+    assert moved > 1e-4
     assert (other.encode(TEXTS) - student.encode(TEXTS)).norm() < 0.01 * moved
 
 
