@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from langadapt.models import Artifact
 from langadapt.recipes import DomainStage, TuneStage
 from langadapt.recipes.yaml import parse
 from langadapt.training import RunOptions, tune
-from langadapt.training.contrast import ContrastData
 from langadapt.training.hard_sampling import HARD_PAIRS
 from langadapt.training.loop import Validation
 
@@ -60,14 +60,17 @@ def tuned(
 
 def every_epoch_is_better(patch: pytest.MonkeyPatch) -> None:
     """Add 100 to the held-out recall for each step done, so that no rounding chooses the epoch."""
-    module = sys.modules["langadapt.training.tune"]  # the package's name for it is the function
-    real = module.validate_pairs
+    for stage_name, name in (("distill", "validate_texts"), ("tune", "validate_pairs")):
+        module = sys.modules[f"langadapt.training.{stage_name}"]  # the package's name for it is the function
+        patch.setattr(module, name, _rising(getattr(module, name)))
 
-    def rising(model: nn.Module, data: ContrastData, *, step: int) -> Validation:
-        found: Validation = real(model, data, step=step)
+
+def _rising(real: Callable[..., Validation]) -> Callable[..., Validation]:
+    def rising(model: nn.Module, data: object, *, step: int) -> Validation:
+        found = real(model, data, step=step)
         return found._replace(recall=found.recall + 100 * step)
 
-    patch.setattr(module, "validate_pairs", rising)
+    return rising
 
 
 def hard_pairs(out: Path) -> list[dict[str, Any]]:

@@ -9,9 +9,10 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from tiny_run import run
-from tiny_tune import domain_stage, stage, tuned
+from tiny_tune import domain_stage, every_epoch_is_better, stage, tuned
 from torch import multiprocessing, nn
 
 from langadapt.models import Student
@@ -31,6 +32,7 @@ def train(
     rank: int, recipe: Path, start: Path, pairs: Path, out: Path, port: str, settings: list[str]
 ) -> None:
     torch.set_num_threads(1)
+    every_epoch_is_better(pytest.MonkeyPatch())  # all processes, and the one beside them, keep the same epoch
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE="2")
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=port)
     shown: list[str] = []
