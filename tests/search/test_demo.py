@@ -117,6 +117,7 @@ def test_type_search_and_look_at_what_is_similar(browser: Browser, serve, sessio
     browser.requests.clear()
     browser.open(url)
     assert shown(browser) == []
+    browser.wait_for("document.activeElement === document.querySelector('input')")
     browser.type("gato rojo en mar")
     browser.click("button")
     browser.wait_for("location.search.startsWith('?q=')")
