@@ -38,7 +38,7 @@ from langadapt.metrics.retrieval import retrieval_scores
 from langadapt.models import LanguageModel, load
 from langadapt.models.caches import stored_images
 from langadapt.quickstart.drawing import draw
-from langadapt.quickstart.scenes import RELATIONS, SIZES, Scene, Shape, Thing
+from langadapt.quickstart.shapes import RELATIONS, SIZES, Scene, Shape, Thing
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import DomainStage, TuneStage, find_language
 from langadapt.recipes.stages import HardSampling

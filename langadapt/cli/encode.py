@@ -68,7 +68,7 @@ def encode_command(
     lines = _text_lines(texts)
 
     if out is not None:
-        from langadapt.search.export import check_suffix
+        from langadapt.search.index import check_suffix
 
         check_suffix(out, "--out")
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def encode_command(
         for row in embedded:
             print_json([round(float(value), 7) for value in row])
         return
-    from langadapt.search.export import export_texts
+    from langadapt.search.index import export_texts
 
     export_texts(lines, embedded, out)
     console.print(f"{len(embedded)} texts, {embedded.shape[1]} dimensions in {shown(out)}")

@@ -60,7 +60,7 @@ def index_command(
 
     scan_images(folder)  # report a wrong folder before the model loads
     if export is not None:
-        from langadapt.search.export import check_suffix, export_index
+        from langadapt.search.index import check_suffix, export_index
 
         check_suffix(export, "--export")
     from langadapt.search.catalogue import display_name
@@ -175,7 +175,7 @@ def search_command(
         )
     if page is not None:
         from langadapt.evaluation.page import write_page
-        from langadapt.search.export import search_page
+        from langadapt.search.index import search_page
 
         write_page(page, search_page(session, queries, found))
         console.print(f"page: {shown(page)}")

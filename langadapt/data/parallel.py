@@ -16,13 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from langadapt.data.readers import check_count, column_names, extracted, read_source
-from langadapt.data.rows import (
-    BlankTextError,
-    Row,
-    check_texts,
-    contamination_metadata,
-    read_aligned,
-)
+from langadapt.data.rows import BlankTextError, Row, check_texts, contamination_metadata, read_aligned
 from langadapt.data.sources import local_path, source_files
 from langadapt.errors import DataError
 from langadapt.files.atomic import replacing, write_text

@@ -37,13 +37,7 @@ from langadapt.models.artifact import BaseModel, data_source
 from langadapt.models.load import device_name
 from langadapt.models.new_pieces import extend_text_model, learn_vocabulary
 from langadapt.models.trainable import TrainableTower
-from langadapt.recipes import (
-    LanguageRecipe,
-    ModelRef,
-    ParallelRecipe,
-    data_recipe,
-    with_absolute_paths,
-)
+from langadapt.recipes import LanguageRecipe, ModelRef, ParallelRecipe, data_recipe, with_absolute_paths
 from langadapt.recipes.find import RecipeFile
 from langadapt.training.distill import distill_stage, new_student
 from langadapt.training.distill_data import Cache, DistillData, Examples, frozen_states, teacher_targets

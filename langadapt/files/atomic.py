@@ -1,18 +1,20 @@
 """Atomic writes: a file is the old or the new one, never half of one. Also checksums of tensors and facts."""
 
 import errno
+import functools
 import glob
 import hashlib
+import inspect
 import json
 import os
 import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
@@ -21,6 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from langadapt.errors import LangadaptError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _CHECKSUM = "sha256"
 _OLD_SECONDS = 86_400.0
@@ -155,3 +160,16 @@ def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def leaves_no_trace(stage: Callable[P, T]) -> Callable[P, T]:
+    """Let a stage that is refused before its first checkpoint remove what it wrote into its folder `out`."""
+    signature = inspect.signature(stage)
+
+    @functools.wraps(stage)
+    def run_stage(*args: P.args, **kwargs: P.kwargs) -> T:
+        out: Path = signature.bind(*args, **kwargs).arguments["out"]
+        with removed_if_refused(out / "checkpoint", unless="state.safetensors"):
+            return stage(*args, **kwargs)
+
+    return run_stage

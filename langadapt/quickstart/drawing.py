@@ -6,8 +6,7 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw
 
-from langadapt.quickstart.scenes import Background, Place, Relation, Scene, Thing
-from langadapt.quickstart.shapes import Rgb, mix, sprite
+from langadapt.quickstart.shapes import Background, Place, Relation, Rgb, Scene, Thing, mix, sprite
 
 SIZE_PIXELS = 128
 _VARIANTS = 8

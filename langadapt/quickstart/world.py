@@ -12,7 +12,7 @@ from typing import Any
 
 from langadapt.files.json import parse_json, read_json
 from langadapt.quickstart.drawing import draw
-from langadapt.quickstart.scenes import Scene, Thing
+from langadapt.quickstart.shapes import Scene, Thing
 from langadapt.recipes import read_yaml
 
 VERSION = 1

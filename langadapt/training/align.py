@@ -9,7 +9,7 @@ from transformers import VisionTextDualEncoderProcessor
 
 from langadapt.data.pairs import join_pairs, load_pairs
 from langadapt.errors import RecipeError, Report, TrainingError
-from langadapt.files.atomic import write_text
+from langadapt.files.atomic import leaves_no_trace, write_text
 from langadapt.files.json import read_json
 from langadapt.files.store import fingerprint
 from langadapt.models import resolve_model
@@ -18,7 +18,7 @@ from langadapt.models.teacher import DualEncoder, new_dual_encoder
 from langadapt.models.trainable import make_trainable, merge_lora
 from langadapt.recipes import AlignStage, Method, ModelRef
 from langadapt.training.contrast import is_locked, prepare_pairs
-from langadapt.training.run import RunOptions, leaves_no_trace, open_run
+from langadapt.training.run import RunOptions, open_run
 from langadapt.training.tune import contrast_model, train_contrast
 
 FACTS = "align.json"

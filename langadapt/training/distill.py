@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from langadapt.data.batches import DistillBatch, Mixture, ahead
 from langadapt.data.parallel import ParallelSentences, english_text, load_parallel
 from langadapt.data.tokens import by_length
 from langadapt.errors import Progress, RecipeError, Report, TrainingError
-from langadapt.files.atomic import write_text
+from langadapt.files.atomic import leaves_no_trace, write_text
 from langadapt.files.store import cache_folder, fingerprint
 from langadapt.metrics.retrieval import mean_recall_text
 from langadapt.models import (
@@ -41,18 +42,12 @@ from langadapt.models.tuning import trainable_student
 from langadapt.models.vocabulary import Vocabulary
 from langadapt.nn import distillation_distance, info_nce
 from langadapt.nn.losses import gather_rows
-from langadapt.recipes import (
-    DistillStage,
-    LanguageRecipe,
-    ParallelRecipe,
-    data_recipe,
-    with_absolute_paths,
-)
+from langadapt.recipes import DistillStage, LanguageRecipe, ParallelRecipe, data_recipe, with_absolute_paths
 from langadapt.recipes.find import RecipeFile
 from langadapt.training.distill_data import Cache, DistillData, SplitBatches, prepare
 from langadapt.training.distill_start import settled_adapter, start_from
 from langadapt.training.loop import FitPlan, Stage, Validation, parameter_groups
-from langadapt.training.run import Run, RunOptions, leaves_no_trace, open_run, train, trained_facts
+from langadapt.training.run import Run, RunOptions, open_run, train, trained_facts
 
 _VALIDATION_TOKENS = 8192
 _STATED = {"licence", "licence_source"}
@@ -127,15 +122,10 @@ def distill(
         training={
             **facts,
             **counts,
-            "run_key": key,
-            "rows": len(data.train),
-            "english_rows": data.english if pairs else len(data.train),
-            "held_out_rows": len(data.held_out),
-            "held_out_candidates": len(data.held_out) + len(data.rivals),
+            **_data_facts(data, corpora, english_only=not pairs),
             **({} if start is None else {"start": start.digest}),
+            "run_key": key,
             "device": str(device),
-            "data": {corpus.name: corpus.fingerprint for corpus in corpora},
-            "blank_rows": sum(corpus.blank_rows for corpus in corpora),
             "state_bits": bits,
             "new_pieces": len(vocabulary.pieces) if vocabulary else 0,
         },
@@ -144,6 +134,19 @@ def distill(
     )
     run.finish(lambda: write_artifact(out, artifact))
     return artifact
+
+
+def _data_facts(
+    data: DistillData, corpora: Sequence[ParallelSentences], *, english_only: bool
+) -> dict[str, Any]:
+    return {
+        "rows": len(data.train),
+        "english_rows": len(data.train) if english_only else data.english,
+        "held_out_rows": len(data.held_out),
+        "held_out_candidates": len(data.held_out) + len(data.rivals),
+        "data": {corpus.name: corpus.fingerprint for corpus in corpora},
+        "blank_rows": sum(corpus.blank_rows for corpus in corpora),
+    }
 
 
 def _corpus(source: RecipeFile[ParallelRecipe], codes: tuple[str, ...], report: Report) -> ParallelSentences:

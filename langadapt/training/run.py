@@ -1,7 +1,5 @@
 """One stage at work in one folder: processes, lock, resume, best checkpoint, log, result."""
 
-import functools
-import inspect
 import json
 import math
 import shutil
@@ -10,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -18,14 +16,12 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from langadapt.errors import Progress, Report, TrainingError
-from langadapt.files.atomic import read_tensors, removed_if_refused, write_tensors, write_text
+from langadapt.files.atomic import read_tensors, write_tensors, write_text
 from langadapt.files.json import parse_json, read_json
 from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, VOCABULARY, WEIGHTS
 from langadapt.models.load import best_device, uses_bf16
 from langadapt.training.loop import Batch, FitState, Stage, Validation, cut_log, fit, start_fit
 
-P = ParamSpec("P")
-T = TypeVar("T")
 StateBits = Literal[16, 8]
 
 
@@ -47,19 +43,6 @@ class RunOptions:
     """Disk budget of the frozen hidden states (distill)."""
     state_bits: StateBits = 16
     """Bits of a stored number in them (distill)."""
-
-
-def leaves_no_trace(stage: Callable[P, T]) -> Callable[P, T]:
-    """Let a stage that is refused before its first checkpoint remove what it wrote into its folder `out`."""
-    signature = inspect.signature(stage)
-
-    @functools.wraps(stage)
-    def run_stage(*args: P.args, **kwargs: P.kwargs) -> T:
-        out: Path = signature.bind(*args, **kwargs).arguments["out"]
-        with removed_if_refused(out / "checkpoint", unless="state.safetensors"):
-            return stage(*args, **kwargs)
-
-    return run_stage
 
 
 @dataclass(frozen=True, kw_only=True)

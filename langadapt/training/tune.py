@@ -12,6 +12,7 @@ from langadapt.data.batches import ContrastBatch
 from langadapt.data.pairs import Pairs, join_pairs, load_pairs, pairs_recipe
 from langadapt.data.parallel import distinct, load_parallel
 from langadapt.errors import Progress, RecipeError, Report, TrainingError
+from langadapt.files.atomic import leaves_no_trace
 from langadapt.files.store import cache_folder, fingerprint
 from langadapt.files.temporary import take_texts
 from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
@@ -41,7 +42,7 @@ from langadapt.training.distill import student_samples
 from langadapt.training.distill_data import teacher_targets
 from langadapt.training.hard_sampling import HardSampler, start_record
 from langadapt.training.loop import FitPlan, Stage, parameter_groups
-from langadapt.training.run import Run, RunOptions, leaves_no_trace, open_run, train, trained_facts
+from langadapt.training.run import Run, RunOptions, open_run, train, trained_facts
 
 if TYPE_CHECKING:
     from langadapt.cleaning.contamination import CheckedPairs

@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
-from langadapt.cleaning.contamination import (
-    MOST_BITS,
-    difference_hash,
-    leaked_images,
-    without_test_images,
-)
+from langadapt.cleaning.contamination import MOST_BITS, difference_hash, leaked_images, without_test_images
 from langadapt.data.pairs import load_pairs
 from langadapt.data.retrieval import retrieval_from_files
 from langadapt.errors import DataError, Progress

@@ -6,7 +6,7 @@ from itertools import islice
 
 import pytest
 
-from langadapt.quickstart.scenes import Colour, Shape, Thing
+from langadapt.quickstart.shapes import Colour, Shape, Thing
 from tools.embedded_world.captions import CAPTIONS
 from tools.embedded_world.plans import Plan, sample_plan
 from tools.embedded_world.sampling import training_scenes

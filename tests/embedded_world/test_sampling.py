@@ -4,7 +4,7 @@ import itertools
 import random
 from itertools import islice
 
-from langadapt.quickstart.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene
+from langadapt.quickstart.shapes import BACKGROUNDS, COLOURS, SHAPES, Scene
 from tools.embedded_world.sampling import held_out_scenes, training_scenes
 
 Items = list[tuple[str, str]]

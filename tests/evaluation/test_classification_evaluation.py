@@ -13,11 +13,7 @@ from torch.nn import functional as F
 import langadapt
 from langadapt.data.classification import ClassificationSet, ClassNames
 from langadapt.errors import RecipeError
-from langadapt.evaluation.classification import (
-    LearnedScorer,
-    classification_json,
-    evaluate_classification,
-)
+from langadapt.evaluation.classification import LearnedScorer, classification_json, evaluate_classification
 from langadapt.evaluation.page import Page, page_html
 from langadapt.evaluation.plots import confusion_svg
 from langadapt.models import LanguageModel

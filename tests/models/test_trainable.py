@@ -25,15 +25,7 @@ from langadapt.models.trainable import (
     weight_changes,
 )
 from langadapt.models.tuning import trainable_student
-from langadapt.recipes import (
-    AdapterSpec,
-    LastLayers,
-    Lora,
-    Method,
-    ModelRef,
-    TextModelRef,
-    trainable_text,
-)
+from langadapt.recipes import AdapterSpec, LastLayers, Lora, Method, ModelRef, TextModelRef, trainable_text
 
 TEXTS = [target for _, target in sentences()[::19]]
 PICTURES = [Image.radial_gradient("L").convert("RGB").rotate(angle) for angle in (0, 30)]

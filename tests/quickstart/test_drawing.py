@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from langadapt.quickstart.drawing import draw
-from langadapt.quickstart.scenes import Scene, Thing
+from langadapt.quickstart.shapes import Scene, Thing
 
 
 def test_a_scene_is_always_drawn_with_the_same_pixels() -> None:

@@ -8,9 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 from colour_tower import Colour, update
 
-from langadapt.search import export
-from langadapt.search.export import export_index, export_texts
-from langadapt.search.index import open_index
+from langadapt.search import index
+from langadapt.search.index import export_index, export_texts, open_index
 
 ROWS = [[0, 0, 1], [1, 0, 0], [0, 1, 0]]
 PATHS = ["blue.png", "red.png", "sub/green.png"]
@@ -20,7 +19,7 @@ PATHS = ["blue.png", "red.png", "sub/green.png"]
 def test_an_index_as_parquet(
     photos: Path, tmp_path: Path, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(export, "_BATCH", batch)
+    monkeypatch.setattr(index, "_BATCH", batch)
     update(photos, tmp_path / "index", Colour())
     export_index(open_index(tmp_path / "index", None), tmp_path / "out" / "rows.parquet")
     table = pq.read_table(tmp_path / "out" / "rows.parquet")

@@ -10,7 +10,7 @@ from typing import Literal
 
 from langadapt.files.atomic import write_text
 from langadapt.quickstart.drawing import draw
-from langadapt.quickstart.scenes import BACKGROUNDS, COLOURS, SHAPES, Scene, Shape, Size, Thing
+from langadapt.quickstart.shapes import BACKGROUNDS, COLOURS, SHAPES, Scene, Shape, Size, Thing
 from tools.embedded_world.captions import chinese, english
 
 Split = Literal["train", "test", "dev-train", "dev-test"]

@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from langadapt.quickstart.scenes import Background, Place, Relation, Scene, Thing
+from langadapt.quickstart.shapes import Background, Place, Relation, Scene, Thing
 
 Direction = Literal["left", "right", "above", "below"]
 OPPOSITES: dict[Relation, Direction] = {"left": "right", "above": "below"}

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from functools import cache
 
-from langadapt.quickstart.scenes import (
+from langadapt.quickstart.shapes import (
     BACKGROUNDS,
     COLOURS,
     PLACES,

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from langadapt.quickstart.scenes import Scene
+from langadapt.quickstart.shapes import Scene
 from langadapt.quickstart.world import SENTENCES, TARGETS, VERSION, HeldOutRow
 from tools.embedded_world.captions import CAPTIONS
 from tools.embedded_world.plans import sample_plan

@@ -17,7 +17,7 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast
 
 from langadapt.quickstart.drawing import draw
-from langadapt.quickstart.scenes import BACKGROUNDS, Scene
+from langadapt.quickstart.shapes import BACKGROUNDS, Scene
 from tools.embedded_world.captions import english
 from tools.embedded_world.optimizers import Descent
 from tools.embedded_world.plans import sample_plan

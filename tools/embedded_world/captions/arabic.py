@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from langadapt.quickstart.scenes import Background, Colour, Place, Shape, Size, Thing
+from langadapt.quickstart.shapes import Background, Colour, Place, Shape, Size, Thing
 from tools.embedded_world.plans import Direction, Plan, statement, unrelated
 
 Case = Literal["nominative", "accusative", "genitive"]

@@ -2,7 +2,7 @@
 
 import random
 
-from langadapt.quickstart.scenes import Background, Colour, Place, Shape, Size, Thing
+from langadapt.quickstart.shapes import Background, Colour, Place, Shape, Size, Thing
 from tools.embedded_world.plans import Direction, Plan, statement, unrelated
 
 NOUNS: dict[Shape, tuple[str, str]] = {

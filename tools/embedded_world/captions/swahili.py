@@ -3,7 +3,7 @@
 import random
 from dataclasses import dataclass
 
-from langadapt.quickstart.scenes import Background, Colour, Place, Shape, Thing
+from langadapt.quickstart.shapes import Background, Colour, Place, Shape, Thing
 from tools.embedded_world.plans import Direction, Plan, statement, unrelated
 
 
