@@ -43,9 +43,7 @@ if TYPE_CHECKING:
 CLASSIFY_HELP = """Classify images, with learned prompts or with templates.
 
 Examples:
-
   langadapt classify photos/ --prompts prompts/birds
-
   langadapt classify photo.jpg --model runs/zh --classes classes.txt --json
 """
 
@@ -193,9 +191,7 @@ Only a few KB of prompt train; `langadapt classify` uses them. The table compare
 templates, a linear probe, Tip-Adapter, CoOp and the instance context alone, on the same shots.
 
 Examples:
-
   langadapt prompts --shots 16 --images birds/ --classes birds.txt --model runs/zh --out prompts/birds
-
   langadapt prompts --shots 4 --images birds/ --model runs/zh --set few_shot.instance=false --novel
 
 Images lie in one folder per class. With train/ and test/ inside, shots come from train/ and scores from

@@ -34,9 +34,7 @@ The folder OUT gets pairs.parquet (with source, licence and row of each pair), a
 report.json and report.md. To resume an interrupted build, repeat the command.
 
 Examples:
-
   langadapt data build --lang sw --out data/sw-clean
-
   langadapt data build mafand-en-sw my/news.yaml --lang sw --weight news=0.5 --out data/sw-clean
 
 Then put ./data/sw-clean/sw-clean.yaml under distill.data of your language recipe.
@@ -172,11 +170,8 @@ With --against it also lists copies of test images (`tune` leaves those out). Th
 image cannot be read.
 
 Examples:
-
   langadapt data check captions.jsonl --images photos/
-
   langadapt data check captions.jsonl --against crossmodal-3600-sw
-
   langadapt data check shard-0.tar --json
 """
 
@@ -236,9 +231,7 @@ FETCH_HELP = """Download a language's corpora and test sets ahead, to train and 
 What is here already is not fetched again; an interrupted download goes on. What must be requested is named.
 
 Examples:
-
   langadapt data fetch --lang sw
-
   langadapt data fetch --lang sw --only eval
 """
 

@@ -16,11 +16,8 @@ from langadapt.recipes.find import RecipeFile
 HELP = """Train an adapter on parallel sentences: a translation is embedded as CLIP embeds its English side.
 
 Examples:
-
   langadapt distill --lang zh
-
   langadapt distill --recipe my/zh.yaml --out runs/zh-mine
-
   langadapt distill --lang sw --set distill.epochs=3 --set "text_model.trains={last: 2}"
 
 The run folder gets adapter.safetensors, recipe.yaml, artifact.json, log.jsonl and curve.svg. To resume

@@ -23,9 +23,7 @@ disk. The verdict is ready, trainable with changes, or not yet, with the reasons
 trains nothing. What is not on this machine is reported as missing, not guessed.
 
 Examples:
-
   langadapt doctor --lang qu
-
   langadapt doctor --recipe my/ha.yaml --json
 """
 

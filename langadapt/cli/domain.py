@@ -33,15 +33,10 @@ The report shows general test sets before and after (what was forgotten), easy a
 each was drawn, and the hardest pairs as pictures: wrong captions are often among them.
 
 Examples:
-
   langadapt domain --lang zh --pairs shop.jsonl
-
   langadapt domain --from runs/zh-tuned --pairs shop.csv --images photos/ --out runs/zh-shop
-
   langadapt domain --lang zh --pairs shop.jsonl --general captions.tsv --general-images other-photos/
-
   langadapt domain --lang zh --pairs shop.jsonl --set domain.sampling.strength=1
-
   langadapt domain --lang zh --pairs shop.jsonl --set domain.blend=0.7
 
 Without --general, the command scores the test sets of the student's recipe that are on this machine. To

@@ -13,13 +13,9 @@ from langadapt.errors import DataError, ModelError
 ENCODE_HELP = """Encode texts, one per line, into the teacher's embedding space.
 
 Examples:
-
   langadapt encode runs/zh captions.txt --out captions.npy
-
   langadapt encode runs/zh captions.txt --out captions.parquet
-
   echo 一只狗 | langadapt encode runs/zh - --json
-
   langadapt encode runs/zh queries.txt --also runs/de --also runs/sw --out queries.npy
 
 With --also the texts may be in several languages. Each text's language is detected unless --language
@@ -29,11 +25,8 @@ names it.
 EXPORT_HELP = """Write a model for another tool, and check its embeddings against langadapt's.
 
 Examples:
-
   langadapt export runs/zh --format sentence-transformers --out zh-st
-
   langadapt export runs/zh --format onnx --out zh-onnx
-
   langadapt export runs/zh --format onnx --int8 --texts captions.txt --out zh-onnx
 
 sentence-transformers: texts and images, both base models included; loading it does not need langadapt.

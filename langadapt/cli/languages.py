@@ -33,11 +33,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="
 _LIST_HELP = """List the shipped languages and what data there is for them.
 
 Examples:
-
   langadapt languages list
-
   langadapt languages list --tier scarce --script Latn
-
   langadapt languages list --text-model glot500 --json
 
 Tiers: `captions` have translated captions, `sentences` at least 100,000 counted sentences, `scarce`
@@ -110,7 +107,7 @@ def _row(name: str, recipe: LanguageRecipe, data: Available) -> dict[str, Any]:
 
 
 @app.command(
-    "show", help="Print one recipe with all its values.\n\nExample:\n\n  langadapt languages show sw"
+    "show", help="Print one recipe with all its values.\n\nExample:\n  langadapt languages show sw"
 )
 def show_command(
     name: Annotated[str, typer.Argument(metavar="CODE", help="Code, or path of your own recipe.")],
@@ -123,9 +120,7 @@ def show_command(
 _NEW_HELP = """Start a language recipe: a commented file to fill in, and one for its sentences.
 
 Examples:
-
   langadapt languages new sn
-
   langadapt languages new sn --out my/
 
 For a shipped language the file is a copy of its recipe. Several recipes of one language may lie in one
@@ -159,9 +154,7 @@ def new_command(
 _SCHEMA_HELP = """Write the JSON Schemas of all recipes, for editors that complete and check YAML.
 
 Examples:
-
   langadapt languages schema --out schemas/
-
   langadapt languages schema --kind language > language.schema.json
 
 In an editor with the YAML language server, begin a recipe with
@@ -197,9 +190,7 @@ def schema_command(
 _CHECK_HELP = """Compare recipes with the Hub: ids, revisions, configs, splits, columns, rows and licences.
 
 Examples:
-
   langadapt languages check
-
   langadapt languages check sw my/sn.yaml --json
 
 Without a code: all shipped languages and all shipped data recipes. It reports wrong facts, and where

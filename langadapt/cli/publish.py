@@ -18,11 +18,8 @@ visible. After an interruption, repeat the command. A data licence that forbids 
 non-commercial and unknown terms are marked in the card.
 
 Examples:
-
   langadapt publish runs/zh --repo me/clip-zh --dry-run
-
   langadapt publish runs/zh --repo me/clip-zh --private
-
   langadapt publish runs/zh --out to-look-at/
 """
 

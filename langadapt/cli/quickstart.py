@@ -13,17 +13,13 @@ from langadapt.recipes import find_language
 HELP = """Teach the embedded world's tiny CLIP a language, score it and search with it: minutes on two cores.
 
 Examples:
-
   langadapt quickstart
-
   langadapt quickstart --lang sw
-
   langadapt quickstart --prepare
 
 The folder gets ordinary recipes, data and models. After --prepare, these commands do the same steps:
 
   langadapt distill --recipe quickstart/zh
-
   langadapt eval runs/zh
 """
 

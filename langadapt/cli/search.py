@@ -31,9 +31,7 @@ LANGADAPT_CACHE unless --index says otherwise; nothing is written into the folde
 any time; repeat the command to continue. Images that cannot be read are listed.
 
 Examples:
-
   langadapt index photos/ --model runs/zh
-
   langadapt index photos/ --model runs/zh --index photos.index --export embeddings.parquet
 """
 _MOST_LISTED = 20
@@ -124,11 +122,8 @@ def _build_approximate(session: "SearchSession", least: int) -> "tuple[Approxima
 SEARCH_HELP = """Find images by a text in the language, or by an image.
 
 Examples:
-
   langadapt search photos/ "一只狗在沙滩上奔跑" --model runs/zh
-
   langadapt search photos/ "mbwa anakimbia ufukweni" --model runs/sw --top-k 20 --html found.html
-
   langadapt search photos/ --image dog.jpg --model runs/sw
 
 The images are encoded once; later searches in the same folder are fast. `langadapt index` does this
@@ -216,11 +211,8 @@ def _path_text(path: Path) -> str:
 SERVE_HELP = """Encode and search over HTTP, for other programs on this machine, and for people with --page.
 
 Examples:
-
   langadapt serve --model runs/zh
-
   langadapt serve photos/ --model runs/zh --port 8000 --page
-
   curl -s localhost:7861/search -H 'content-type: application/json' -d '{"texts": ["一只狗"], "count": 5}'
 
 POST /encode and /search take {"texts": [...]}; GET /health and /metrics (Prometheus). If too many
@@ -231,9 +223,7 @@ otherwise; it has no passwords.
 DEMO_HELP = """Open a search page on this machine: a search box in the language, examples, a grid of images.
 
 Examples:
-
   langadapt demo photos/ --model runs/zh
-
   langadapt demo photos/ --model runs/ar --port 8000
 
 Short for `langadapt serve --page`. The page loads nothing from outside. Only this machine can open it

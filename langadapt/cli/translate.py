@@ -19,9 +19,7 @@ OUT (.tsv or .parquet) gets columns english and target, and a recipe beside it t
 and licences. To resume an interrupted translation, repeat the command.
 
 Examples:
-
   langadapt data translate captions.tsv --lang de --model models/opus-mt-en-de --out data/de.tsv
-
   langadapt data translate captions.tsv --lang sw --out data/sw.tsv --measure my/flores.yaml
   --model facebook/nllb-200-distilled-600M --target-code swh_Latn
 

@@ -39,13 +39,9 @@ TUNE_HELP = """Tune a distilled student, and the image tower if asked, on images
 If no epoch is better than the distilled student on held-out images, the result is that student.
 
 Examples:
-
   langadapt tune --lang sw --pairs captions.jsonl
-
   langadapt tune --from runs/sw --pairs captions.csv --images photos/ --out runs/sw-tuned
-
   langadapt tune --from runs/sw --pairs shard-0.tar --set "tune.text=[bitfit, projection]"
-
   langadapt tune --from runs/sw --pairs captions.tsv --pairs-fraction 0.1,0.3,1
 
 The table has the columns image and caption, and english if you have it. To resume an interrupted run,
@@ -177,10 +173,8 @@ def chosen_stage(
 ALIGN_HELP = """Train a new image-text model from an image encoder, a text encoder and images with captions.
 
 Examples:
-
   langadapt align --image-model google/vit-base-patch16-224-in21k --pairs captions.tsv --images photos/ \\
       --text-model google-bert/bert-base-uncased --out models/mine
-
   langadapt align --image-model models/mobilenet --text-model models/minilm --pairs captions.tsv \\
       --out models/mine --set text=full --set image=locked
 
