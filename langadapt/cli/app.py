@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
+from typer import Option
 from typer.core import TyperGroup
 
 from langadapt import __version__
@@ -28,7 +29,7 @@ _COMMANDS = {
     "data": _Command("data", _TRAIN, "Fetch data, clean sentences, check pairs, translate."),
     "distill": _Command("distill", _TRAIN, "Train an adapter on parallel sentences."),
     "tune": _Command("tune", _TRAIN, "Tune a distilled student on images with captions."),
-    "domain": _Command("domain", _TRAIN, "Adapt both towers to a domain."),
+    "domain": _Command("tune", _TRAIN, "Adapt both towers to a domain."),
     "align": _Command("tune", _TRAIN, "Join an image and a text encoder into a new model."),
     "prompts": _Command("classify", _TRAIN, "Learn prompts from a few images of each class."),
     "eval": _Command("evaluate", _SCORE, "Score retrieval or zero-shot classification."),
@@ -91,11 +92,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
-    offline: Annotated[
-        bool, typer.Option("--offline", help="Download nothing, as HF_HUB_OFFLINE=1 does.")
-    ] = False,
+    offline: Annotated[bool, Option("--offline", help="Download nothing, as HF_HUB_OFFLINE=1 does.")] = False,
 ) -> None:
     if offline:  # before the libraries that read it are imported
         os.environ["HF_HUB_OFFLINE"] = "1"

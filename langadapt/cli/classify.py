@@ -4,20 +4,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
 from rich.table import Table
 from rich.text import Text
+from typer import Argument, Option
 
-from langadapt.cli.options import (
-    AsJson,
-    ClassNames,
-    Device,
-    JsonFile,
-    ModelName,
-    PromptFolder,
-    Settings,
-    new_folder,
-)
+from langadapt.cli import options as opt
 from langadapt.cli.progress import (
     console,
     loaded_model,
@@ -50,16 +41,14 @@ Examples:
 
 def classify_command(
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", help="Image files, or folders with all subfolders.")
+        list[Path], Argument(metavar="IMAGES...", help="Image files, or folders with all subfolders.")
     ],
-    prompts: PromptFolder = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Run folder; by default the prompts' own.")
-    ] = None,
-    classes: ClassNames = None,
-    top: Annotated[int, typer.Option("--top", min=1, help="Classes shown per image.")] = 3,
-    as_json: AsJson = False,
-    device: Device = None,
+    prompts: opt.PromptFolder = None,
+    model: Annotated[str | None, Option(help="Run folder; by default the prompts' own.")] = None,
+    classes: opt.ClassNames = None,
+    top: Annotated[int, Option(min=1, help="Classes shown per image.")] = 3,
+    as_json: opt.AsJson = False,
+    device: opt.Device = None,
 ) -> None:
     if (prompts is None) == (classes is None):
         raise DataError("say which classes there are: one of --prompts DIR and --classes FILE")
@@ -201,24 +190,23 @@ chooses between checkpoints. The recipe's few_shot section selects the contexts.
 
 
 def prompts_command(
-    model: ModelName,
-    images: Annotated[Path, typer.Option("--images", help="Folder with one folder of images per class.")],
-    classes: ClassNames = None,
-    shots: Annotated[int, typer.Option("--shots", min=1, help="Images of each class to learn from.")] = 16,
-    out: Annotated[Path | None, new_folder("Folder for the prompts; prompts/IMAGES by default.")] = None,
+    model: opt.ModelName,
+    images: Annotated[Path, Option(help="Folder with one folder of images per class.")],
+    classes: opt.ClassNames = None,
+    shots: Annotated[int, Option(min=1, help="Images of each class to learn from.")] = 16,
+    out: Annotated[Path | None, opt.new_folder("Folder for the prompts; prompts/IMAGES by default.")] = None,
     tower: Annotated[
-        Literal["student", "teacher"],
-        typer.Option("--tower", help="Text tower; the teacher's takes English names."),
+        Literal["student", "teacher"], Option(help="Text tower; the teacher's takes English names.")
     ] = "student",
-    settings: Settings = None,
+    settings: opt.Settings = None,
     baselines: Annotated[
-        bool, typer.Option("--baselines/--no-baselines", help="Compare with the other methods.")
+        bool, Option("--baselines/--no-baselines", help="Compare with the other methods.")
     ] = True,
     novel: Annotated[
-        bool, typer.Option("--novel", help="Learn the first half of the classes; score both halves.")
+        bool, Option("--novel", help="Learn the first half of the classes; score both halves.")
     ] = False,
-    json_file: JsonFile = None,
-    device: Device = None,
+    json_file: opt.JsonFile = None,
+    device: opt.Device = None,
 ) -> None:
     folder = out or Path("prompts") / images.resolve().name
     if (folder / "prompts.json").is_file() and (folder / "scores.json").is_file():

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.table import Table
+from typer import Argument, Option
 
+from langadapt.cli import options as opt
 from langadapt.cli import translate
-from langadapt.cli.options import AsJson, TableImages, new_folder
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import (
@@ -44,33 +45,33 @@ Then put ./data/sw-clean/sw-clean.yaml under distill.data of your language recip
 def build_command(
     corpora: Annotated[
         list[str] | None,
-        typer.Argument(metavar="CORPUS", help="Parallel data recipes; by default all of the language."),
+        Argument(metavar="CORPUS", help="Parallel data recipes; by default all of the language."),
     ] = None,
-    lang: Annotated[str, typer.Option(help="Language: a shipped code or a recipe's path.")] = "",
-    out: Annotated[Path | None, new_folder("Folder of the result.")] = None,
+    lang: Annotated[str, Option(help="Language: a shipped code or a recipe's path.")] = "",
+    out: Annotated[Path | None, opt.new_folder("Folder of the result.")] = None,
     weights: Annotated[
         list[str] | None,
-        typer.Option("--weight", metavar="NAME=W", help="Share of a corpus to keep; 2 writes it twice."),
+        Option("--weight", metavar="NAME=W", help="Share of a corpus to keep; 2 writes it twice."),
     ] = None,
     against: Annotated[
-        list[str] | None, typer.Option(help="Test sets to compare with; by default the language's own.")
+        list[str] | None, Option(help="Test sets to compare with; by default the language's own.")
     ] = None,
     keep_contaminated: Annotated[
-        bool, typer.Option("--keep-contaminated", help="Keep test captions; every later score says so.")
+        bool, Option("--keep-contaminated", help="Keep test captions; every later score says so.")
     ] = False,
-    off: Annotated[list[str] | None, typer.Option(metavar="RULE", help="Turn a rule off.")] = None,
+    off: Annotated[list[str] | None, Option(metavar="RULE", help="Turn a rule off.")] = None,
     near_share: Annotated[
-        float, typer.Option("--near", help="Share of words in which near duplicates differ; 0 keeps them.")
+        float, Option("--near", help="Share of words in which near duplicates differ; 0 keeps them.")
     ] = 0.15,
     drop_swapped: Annotated[
-        bool, typer.Option("--drop-swapped", help="Drop swapped rows instead of exchanging their sides.")
+        bool, Option("--drop-swapped", help="Drop swapped rows instead of exchanging their sides.")
     ] = False,
     agreement: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Multilingual text encoder that scores each pair.")
+        str | None, Option(metavar="MODEL", help="Multilingual text encoder that scores each pair.")
     ] = None,
-    least_agreement: Annotated[float, typer.Option(help="Lowest cosine of the two sides.")] = 0.5,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes; by default one per core.")] = None,
-    as_json: AsJson = False,
+    least_agreement: Annotated[float, Option(help="Lowest cosine of the two sides.")] = 0.5,
+    workers: Annotated[int | None, Option(min=1, help="Processes; by default one per core.")] = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     if not lang:
         raise RecipeError("give --lang CODE; `langadapt languages list` shows the codes, your own is a path")
@@ -178,13 +179,11 @@ Examples:
 
 def check_command(
     pairs: Annotated[
-        str, typer.Argument(metavar="PAIRS", help="Table, tar shard, or pair recipe by name or path.")
+        str, Argument(metavar="PAIRS", help="Table, tar shard, or pair recipe by name or path.")
     ],
-    images: TableImages = None,
-    against: Annotated[
-        list[str] | None, typer.Option(metavar="SET", help="Test set by name or path.")
-    ] = None,
-    as_json: AsJson = False,
+    images: opt.TableImages = None,
+    against: Annotated[list[str] | None, Option(metavar="SET", help="Test set by name or path.")] = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     if not Path(pairs).expanduser().is_file():
         data_recipe(PairsRecipe, pairs)
@@ -237,10 +236,9 @@ Examples:
 
 
 def fetch_command(
-    lang: Annotated[str, typer.Option("--lang", help="Language: a shipped code or a recipe's path.")],
+    lang: Annotated[str, Option(help="Language: a shipped code or a recipe's path.")],
     only: Annotated[
-        Literal["train", "eval"] | None,
-        typer.Option("--only", help="Corpora or test sets; both unless said."),
+        Literal["train", "eval"] | None, Option(help="Corpora or test sets; both unless said.")
     ] = None,
 ) -> None:
     from langadapt.data.parallel import parallel_rows

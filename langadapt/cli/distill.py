@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Option
 
-from langadapt.cli.options import AsJson, Device, LanguageCode, Overwrite, RecipePath, Settings, new_folder
+from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_json, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import LanguageRecipe, find_language, override
@@ -28,26 +28,23 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
 def distill_command(
-    lang: LanguageCode = None,
-    recipe: RecipePath = None,
-    out: Annotated[Path | None, new_folder("Run folder; runs/RECIPE by default.")] = None,
-    settings: Settings = None,
+    lang: opt.LanguageCode = None,
+    recipe: opt.RecipePath = None,
+    out: Annotated[Path | None, opt.new_folder("Run folder; runs/RECIPE by default.")] = None,
+    settings: opt.Settings = None,
     english: Annotated[
-        list[Path] | None,
-        typer.Option("--english", help="Table of English text: identity rows beside the pairs."),
+        list[Path] | None, Option(help="Table of English text: identity rows beside the pairs.")
     ] = None,
-    start: Annotated[str | None, typer.Option("--start", help="Begin from another run's adapter.")] = None,
+    start: Annotated[str | None, Option(help="Begin from another run's adapter.")] = None,
     state_cache: Annotated[
-        str,
-        typer.Option("--state-cache", help="Disk budget of stored hidden states: 20GB; 0 stores none."),
+        str, Option(help="Disk budget of stored hidden states: 20GB; 0 stores none.")
     ] = "8GB",
     state_bits: Annotated[
-        Literal["16", "8"],
-        typer.Option("--state-bits", help="Bits per number in them: 8 takes half the disk."),
+        Literal["16", "8"], Option(help="Bits per number in them: 8 takes half the disk.")
     ] = "16",
-    device: Device = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    device: opt.Device = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     given = [f"distill.english={json.dumps([str(path.resolve()) for path in english])}"] if english else []
     if start is not None:

@@ -8,8 +8,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from langadapt.cli import options as opt
 from langadapt.cli.distill import chosen_recipe
-from langadapt.cli.options import AsJson, Device, LanguageCode, RecipePath, Settings
 from langadapt.cli.progress import print_json, print_result, progress_report
 from langadapt.recipes import override
 
@@ -29,11 +29,11 @@ Examples:
 
 
 def doctor_command(
-    lang: LanguageCode = None,
-    recipe: RecipePath = None,
-    settings: Settings = None,
-    device: Device = None,
-    as_json: AsJson = False,
+    lang: opt.LanguageCode = None,
+    recipe: opt.RecipePath = None,
+    settings: opt.Settings = None,
+    device: opt.Device = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     found = override(chosen_recipe(lang, recipe), settings or [])
     named = f"--recipe {recipe}" if recipe else f"--lang {lang}"

@@ -4,9 +4,9 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
-import typer
+from typer import Argument, Option
 
-from langadapt.cli.options import AsJson, Device, RunName, new_file, new_folder
+from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_json, shown
 from langadapt.errors import DataError, ModelError
 
@@ -38,23 +38,17 @@ Format = Literal["sentence-transformers", "onnx", "open-clip"]
 
 
 def encode_command(
-    model: RunName,
-    texts: Annotated[
-        Path, typer.Argument(metavar="FILE", help="UTF-8 text file, one text per line; - is stdin.")
-    ],
+    model: opt.RunName,
+    texts: Annotated[Path, Argument(metavar="FILE", help="UTF-8 text file, one text per line; - is stdin.")],
     out: Annotated[
-        Path | None, new_file("--out", "Normalised float32: .npy, or .parquet with id and text.")
+        Path | None, opt.new_file("--out", "Normalised float32: .npy, or .parquet with id and text.")
     ] = None,
     also: Annotated[
-        list[str] | None,
-        typer.Option("--also", metavar="RUN", help="A model of another language with the same teacher."),
+        list[str] | None, Option(metavar="RUN", help="A model of another language with the same teacher.")
     ] = None,
-    language: Annotated[
-        str | None,
-        typer.Option("--language", help="Code of the texts' language; detected by default."),
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list per text.")] = False,
-    device: Device = None,
+    language: Annotated[str | None, Option(help="Code of the texts' language; detected by default.")] = None,
+    as_json: Annotated[bool, Option("--json", help="Print one JSON list per text.")] = False,
+    device: opt.Device = None,
 ) -> None:
     if (out is None) == (not as_json):
         raise DataError("say where the embeddings go: one of --out FILE.npy, FILE.parquet and --json")
@@ -99,18 +93,15 @@ def _text_lines(path: Path) -> list[str]:
 
 
 def export_command(
-    run: RunName,
-    form: Annotated[Format, typer.Option("--format", help="Tool that will load it.")],
-    out: Annotated[Path, new_folder("The folder to write.")],
-    int8: Annotated[bool, typer.Option("--int8", help="onnx: also a text tower with 8-bit weights.")] = False,
+    run: opt.RunName,
+    form: Annotated[Format, Option("--format", help="Tool that will load it.")],
+    out: Annotated[Path, opt.new_folder("The folder to write.")],
+    int8: Annotated[bool, Option("--int8", help="onnx: also a text tower with 8-bit weights.")] = False,
     texts: Annotated[
-        Path | None,
-        typer.Option("--texts", help="Texts to compare on, one per line; by default the artifact's own."),
+        Path | None, Option(help="Texts to compare on, one per line; by default the artifact's own.")
     ] = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a folder that is not empty.")
-    ] = False,
-    as_json: AsJson = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace a folder that is not empty.")] = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     if form == "open-clip":
         raise ModelError(

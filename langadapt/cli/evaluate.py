@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
-from langadapt.cli.options import ClassNames, Device, JsonFile, PromptFolder, RunName, new_file
+from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_scores, progress_report, write_report
 from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
@@ -41,36 +41,31 @@ Classification uses the templates of the recipe (prompts): top-1, top-5, recall 
 
 
 def eval_command(
-    run: RunName,
+    run: opt.RunName,
     on: Annotated[
-        list[str] | None,
-        typer.Option("--on", help="Retrieval recipe, name or path; by default the recipe's own."),
+        list[str] | None, Option(help="Retrieval recipe, name or path; by default the recipe's own.")
     ] = None,
     captions: Annotated[
-        Path | None,
-        typer.Option("--captions", help="Your TSV, CSV or JSONL (columns image, caption, english)."),
+        Path | None, Option(help="Your TSV, CSV or JSONL (columns image, caption, english).")
     ] = None,
-    images: Annotated[Path | None, typer.Option("--images", help="Folder of your images.")] = None,
+    images: Annotated[Path | None, Option(help="Folder of your images.")] = None,
     image_free: Annotated[
-        bool, typer.Option("--image-free", help="Captions against their English sides, without images.")
+        bool, Option("--image-free", help="Captions against their English sides, without images.")
     ] = False,
     classify: Annotated[
-        str | None,
-        typer.Option("--classify", metavar="FOLDER", help="Folder of classes, or a classification recipe."),
+        str | None, Option(metavar="FOLDER", help="Folder of classes, or a classification recipe.")
     ] = None,
-    classes: ClassNames = None,
-    prompts: PromptFolder = None,
+    classes: opt.ClassNames = None,
+    prompts: opt.PromptFolder = None,
     translate_with: Annotated[
-        str | None,
-        typer.Option("--translate-with", metavar="MODEL", help="Also score the teacher on translations."),
+        str | None, Option(metavar="MODEL", help="Also score the teacher on translations.")
     ] = None,
     source_code: Annotated[
-        str | None,
-        typer.Option("--source-code", help="Code of the captions' language in that model: swh_Latn."),
+        str | None, Option(help="Code of the captions' language in that model: swh_Latn.")
     ] = None,
-    json_file: JsonFile = None,
-    page: Annotated[Path | None, new_file("--html", "Report page; RUN/report.html by default.")] = None,
-    device: Device = None,
+    json_file: opt.JsonFile = None,
+    page: Annotated[Path | None, opt.new_file("--html", "Report page; RUN/report.html by default.")] = None,
+    device: opt.Device = None,
 ) -> None:
     if classify is not None:
         if on or captions or images or image_free or translate_with:

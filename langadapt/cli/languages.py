@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.table import Table
+from typer import Argument, Option
 
-from langadapt.cli.options import AsJson, new_folder
+from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import Progress, RecipeError
 from langadapt.recipes import (
@@ -44,11 +45,11 @@ fewer or uncounted ones. Tests: `images`, or translated sentences only.
 
 @app.command("list", help=_LIST_HELP)
 def list_command(
-    script: Annotated[str | None, typer.Option(help="ISO 15924 code, e.g. Arab.")] = None,
-    tier: Annotated[str | None, typer.Option(help="captions, sentences or scarce.")] = None,
-    text_model: Annotated[str | None, typer.Option(help="Part of the text model's name.")] = None,
-    images: Annotated[bool, typer.Option("--images", help="Only those with a test set of images.")] = False,
-    as_json: AsJson = False,
+    script: Annotated[str | None, Option(help="ISO 15924 code, e.g. Arab.")] = None,
+    tier: Annotated[str | None, Option(help="captions, sentences or scarce.")] = None,
+    text_model: Annotated[str | None, Option(help="Part of the text model's name.")] = None,
+    images: Annotated[bool, Option("--images", help="Only those with a test set of images.")] = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     parallel = [file.recipe for file in all_data_recipes(ParallelRecipe)]
     retrieval = [file.recipe for file in all_data_recipes(RetrievalRecipe)]
@@ -106,12 +107,10 @@ def _row(name: str, recipe: LanguageRecipe, data: Available) -> dict[str, Any]:
     }
 
 
-@app.command(
-    "show", help="Print one recipe with all its values.\n\nExample:\n  langadapt languages show sw"
-)
+@app.command("show", help="Print one recipe with all its values.\n\nExample:\n  langadapt languages show sw")
 def show_command(
-    name: Annotated[str, typer.Argument(metavar="CODE", help="Code, or path of your own recipe.")],
-    as_json: AsJson = False,
+    name: Annotated[str, Argument(metavar="CODE", help="Code, or path of your own recipe.")],
+    as_json: opt.AsJson = False,
 ) -> None:
     recipe = find_language(name).recipe
     typer.echo(recipe.model_dump_json(indent=2) if as_json else dump_recipe(recipe), nl=as_json)
@@ -131,9 +130,9 @@ folder: `zh.yaml` and `zh-mine.yaml`, both with `code: zh`.
 @app.command("new", help=_NEW_HELP)
 def new_command(
     name: Annotated[
-        str, typer.Argument(metavar="CODE", help="ISO 639-1 or else ISO 639-3; zh-mine for a variant of zh.")
+        str, Argument(metavar="CODE", help="ISO 639-1 or else ISO 639-3; zh-mine for a variant of zh.")
     ],
-    out: Annotated[Path, new_folder("Folder to write into.")] = Path(),
+    out: Annotated[Path, opt.new_folder("Folder to write into.")] = Path(),
 ) -> None:
     from langadapt.recipes.authoring import new_recipe_texts
 
@@ -166,9 +165,9 @@ In an editor with the YAML language server, begin a recipe with
 @app.command("schema", help=_SCHEMA_HELP)
 def schema_command(
     kind: Annotated[
-        str | None, typer.Option(help="language, parallel, pairs, retrieval or classification.")
+        str | None, Option(help="language, parallel, pairs, retrieval or classification.")
     ] = None,
-    out: Annotated[Path | None, new_folder("Folder to write all of them into.")] = None,
+    out: Annotated[Path | None, opt.new_folder("Folder to write all of them into.")] = None,
 ) -> None:
     from langadapt.recipes.authoring import KINDS, recipe_schema
 
@@ -202,9 +201,9 @@ Without a code: all shipped languages and all shipped data recipes. It reports w
 @app.command("check", help=_CHECK_HELP)
 def check_command(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[CODE]...", help="Codes, or paths of your own recipes.")
+        list[str] | None, Argument(metavar="[CODE]...", help="Codes, or paths of your own recipes.")
     ] = None,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     languages = [find_language(name) for name in names or shipped_languages()]
     data = _data_of(names, languages)

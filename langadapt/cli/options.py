@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
+from typer import Argument, Option
 
 from langadapt.errors import DataError, ModelError
 from langadapt.recipes.find import is_local_name
@@ -18,12 +18,12 @@ def _existing(name: str | None) -> str | None:
 
 def new_folder(text: str) -> Any:
     """Option `--out` for a folder to write; where a file is, it is refused before any work."""
-    return typer.Option("--out", metavar="DIR", callback=_place_of_folder, help=text)
+    return Option("--out", metavar="DIR", callback=_place_of_folder, help=text)
 
 
 def new_file(name: str, text: str) -> Any:
     """Option for a file to write; where a folder is, it is refused before any work."""
-    return typer.Option(name, metavar="FILE", callback=_place_of_file, help=text)
+    return Option(name, metavar="FILE", callback=_place_of_file, help=text)
 
 
 def _place_of_folder(path: Path | None) -> Path | None:
@@ -41,42 +41,36 @@ def _place_of_file(path: Path | None) -> Path | None:
     return path
 
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+AsJson = Annotated[bool, Option("--json", help="Print the result as JSON.")]
 ClassNames = Annotated[
-    Path | None,
-    typer.Option("--classes", metavar="FILE", help="Class names: .txt, .yaml, or a .json label list."),
+    Path | None, Option("--classes", metavar="FILE", help="Class names: .txt, .yaml, or a .json label list.")
 ]
-Device = Annotated[str | None, typer.Option("--device", help="cpu, cuda, cuda:1, mps; the best by default.")]
+Device = Annotated[str | None, Option("--device", help="cpu, cuda, cuda:1, mps; the best by default.")]
 JsonFile = Annotated[Path | None, new_file("--json", "Also write the scores here; - prints them.")]
 LanguageCode = Annotated[
-    str | None, typer.Option("--lang", help="Name of a shipped recipe: a language's code, or a variant.")
+    str | None, Option("--lang", help="Name of a shipped recipe: a language's code, or a variant.")
 ]
-ModelName = Annotated[
-    str, typer.Option("--model", callback=_existing, help="Run folder, or org/name on the Hub.")
-]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Start again in a used folder.")]
+ModelName = Annotated[str, Option("--model", callback=_existing, help="Run folder, or org/name on the Hub.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Start again in a used folder.")]
 PairNames = Annotated[
-    list[str] | None,
-    typer.Option("--pairs", help="Table, tar shard or pair recipe; by default the recipe's own."),
+    list[str] | None, Option("--pairs", help="Table, tar shard or pair recipe; by default the recipe's own.")
 ]
 PromptFolder = Annotated[
-    Path | None, typer.Option("--prompts", metavar="DIR", help="Folder that `langadapt prompts` wrote.")
+    Path | None, Option("--prompts", metavar="DIR", help="Folder that `langadapt prompts` wrote.")
 ]
-RecipePath = Annotated[str | None, typer.Option("--recipe", help="Path of your own language recipe.")]
+RecipePath = Annotated[str | None, Option("--recipe", help="Path of your own language recipe.")]
 RunName = Annotated[
-    str, typer.Argument(metavar="RUN", callback=_existing, help="Run folder, or org/name on the Hub.")
+    str, Argument(metavar="RUN", callback=_existing, help="Run folder, or org/name on the Hub.")
 ]
 Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe or stage."),
+    list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe or stage.")
 ]
 StageRecipe = Annotated[
-    str | None, typer.Option("--recipe", help="Recipe with this stage; by default the run's own.")
+    str | None, Option("--recipe", help="Recipe with this stage; by default the run's own.")
 ]
 StudentRun = Annotated[
-    Path | None,
-    typer.Option("--from", help="Run folder of the student to begin with; runs/LANG by default."),
+    Path | None, Option("--from", help="Run folder of the student to begin with; runs/LANG by default.")
 ]
 TableImages = Annotated[
-    Path | None, typer.Option("--images", help="Folder of a table's images; by default the table's folder.")
+    Path | None, Option("--images", help="Folder of a table's images; by default the table's folder.")
 ]

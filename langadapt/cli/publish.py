@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
-from langadapt.cli.options import AsJson, new_folder
+from langadapt.cli import options as opt
 from langadapt.cli.progress import console, shown
 from langadapt.errors import ModelError, PublishError
 
@@ -25,21 +26,20 @@ Examples:
 
 
 def publish_command(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished and scored run.")],
-    repo: Annotated[str | None, typer.Option(metavar="ORG/NAME", help="Repository on the Hub.")] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository private.")] = False,
+    run: Annotated[Path, Argument(metavar="RUN", help="Folder of a finished and scored run.")],
+    repo: Annotated[str | None, Option(metavar="ORG/NAME", help="Repository on the Hub.")] = None,
+    private: Annotated[bool, Option("--private", help="Make a new repository private.")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Stage and check, upload nothing; needs no network.")
+        bool, Option("--dry-run", help="Stage and check, upload nothing; needs no network.")
     ] = False,
-    out: Annotated[Path | None, new_folder("Write the folder here instead of uploading it.")] = None,
+    out: Annotated[Path | None, opt.new_folder("Write the folder here instead of uploading it.")] = None,
     permission: Annotated[
-        str | None,
-        typer.Option(metavar="TEXT", help="Who allowed what a licence forbids; it goes into the card."),
+        str | None, Option(metavar="TEXT", help="Who allowed what a licence forbids; it goes into the card.")
     ] = None,
     local_base_models: Annotated[
-        bool, typer.Option("--local-base-models", help="Publish even if a base model is a local folder.")
+        bool, Option("--local-base-models", help="Publish even if a base model is a local folder.")
     ] = False,
-    as_json: AsJson = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     if repo is None and out is None:
         raise PublishError("say where it goes: one of --repo ORG/NAME and --out DIR")

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Option
 
-from langadapt.cli.options import AsJson
+from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_result, progress_report, shown
 from langadapt.errors import RecipeError
 from langadapt.recipes import find_language
@@ -25,10 +26,10 @@ The folder gets ordinary recipes, data and models. After --prepare, these comman
 
 
 def quickstart_command(
-    lang: Annotated[str, typer.Option(help="One of zh, de, sw, ar.")] = "zh",
-    folder: Annotated[Path, typer.Option(help="Folder of the drawn world.")] = Path("quickstart"),
-    prepare: Annotated[bool, typer.Option("--prepare", help="Draw the world only; train nothing.")] = False,
-    as_json: AsJson = False,
+    lang: Annotated[str, Option(help="One of zh, de, sw, ar.")] = "zh",
+    folder: Annotated[Path, Option(help="Folder of the drawn world.")] = Path("quickstart"),
+    prepare: Annotated[bool, Option("--prepare", help="Draw the world only; train nothing.")] = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     from langadapt.quickstart.world import TARGETS, write_world
 

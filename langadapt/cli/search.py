@@ -4,10 +4,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
 from rich.table import Table
+from typer import Argument, Option
 
-from langadapt.cli.options import AsJson, Device, ModelName, new_file
+from langadapt.cli import options as opt
 from langadapt.cli.progress import console, loaded_model, print_json, print_result, progress_report, shown
 from langadapt.errors import DataError, Stopped
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from langadapt.search.nearest import ApproximateFacts
 
 IndexFolder = Annotated[
-    Path | None, typer.Option("--index", metavar="DIR", help="Folder of the index; in the cache by default.")
+    Path | None, Option("--index", metavar="DIR", help="Folder of the index; in the cache by default.")
 ]
-Images = Annotated[Path, typer.Argument(metavar="IMAGES_FOLDER", help="A folder of images, or an index.")]
-Host = Annotated[str, typer.Option("--host", help="Address to listen on.")]
-Port = Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one.")]
-PageImages = Annotated[int, typer.Option("--top-k", min=1, max=500, help="Images per query on the page.")]
+Images = Annotated[Path, Argument(metavar="IMAGES_FOLDER", help="A folder of images, or an index.")]
+Host = Annotated[str, Option("--host", help="Address to listen on.")]
+Port = Annotated[int, Option("--port", min=0, max=65535, help="0 takes a free one.")]
+PageImages = Annotated[int, Option("--top-k", min=1, max=500, help="Images per query on the page.")]
 
 INDEX_HELP = """Encode the images of a folder once; later only new and changed ones.
 
@@ -38,21 +38,18 @@ _MOST_LISTED = 20
 
 
 def index_command(
-    folder: Annotated[Path, typer.Argument(metavar="IMAGES_FOLDER", help="Indexed with all its subfolders.")],
-    model: ModelName,
+    folder: Annotated[Path, Argument(metavar="IMAGES_FOLDER", help="Indexed with all its subfolders.")],
+    model: opt.ModelName,
     index: IndexFolder = None,
     export: Annotated[
-        Path | None, new_file("--export", "Also write the embeddings, .parquet or .npy.")
+        Path | None, opt.new_file("--export", "Also write the embeddings, .parquet or .npy.")
     ] = None,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Replace an existing index.")] = False,
+    rebuild: Annotated[bool, Option("--rebuild", help="Replace an existing index.")] = False,
     approximate_from: Annotated[
-        int,
-        typer.Option(
-            "--approximate-from", min=1, help="Number of images from which a FAISS index is built too."
-        ),
+        int, Option(min=1, help="Number of images from which a FAISS index is built too.")
     ] = 1_000_000,
-    as_json: AsJson = False,
-    device: Device = None,
+    as_json: opt.AsJson = False,
+    device: opt.Device = None,
 ) -> None:
     from langadapt.search.update import scan_images
 
@@ -133,18 +130,17 @@ ahead of time. You can name an index instead of the folder: it is searched as it
 
 def search_command(
     folder: Images,
-    model: ModelName,
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[QUERY]...", help="Texts.")] = None,
+    model: opt.ModelName,
+    texts: Annotated[list[str] | None, Argument(metavar="[QUERY]...", help="Texts.")] = None,
     images: Annotated[
-        list[Path] | None,
-        typer.Option("--image", metavar="FILE", help="Find images that look like this one."),
+        list[Path] | None, Option("--image", metavar="FILE", help="Find images that look like this one.")
     ] = None,
-    count: Annotated[int, typer.Option("--top-k", "--top", min=1, help="How many images per query.")] = 5,
+    count: Annotated[int, Option("--top-k", "--top", min=1, help="How many images per query.")] = 5,
     index: IndexFolder = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare with every image; ignore FAISS.")] = False,
-    page: Annotated[Path | None, new_file("--html", "Write a page with the images found.")] = None,
-    as_json: AsJson = False,
-    device: Device = None,
+    exact: Annotated[bool, Option("--exact", help="Compare with every image; ignore FAISS.")] = False,
+    page: Annotated[Path | None, opt.new_file("--html", "Write a page with the images found.")] = None,
+    as_json: opt.AsJson = False,
+    device: opt.Device = None,
 ) -> None:
     queries: list[str | Path] = [*(texts or []), *(images or [])]
     if not queries:
@@ -232,19 +228,19 @@ unless --host says otherwise.
 
 
 def serve_command(
-    model: ModelName,
+    model: opt.ModelName,
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[IMAGES_FOLDER]", help="A folder of images, or an index.")
+        Path | None, Argument(metavar="[IMAGES_FOLDER]", help="A folder of images, or an index.")
     ] = None,
     host: Host = "127.0.0.1",
     port: Port = 7861,
     index: IndexFolder = None,
-    page: Annotated[bool, typer.Option("--page", help="Serve the demo page at / as well.")] = False,
+    page: Annotated[bool, Option("--page", help="Serve the demo page at / as well.")] = False,
     count: PageImages = 24,
-    queue: Annotated[int, typer.Option("--queue", min=1, help="Requests that may wait.")] = 32,
-    texts: Annotated[int, typer.Option("--most-texts", min=1, help="Texts in one request.")] = 64,
-    body: Annotated[int, typer.Option("--most-bytes", min=100, help="Bytes of one request.")] = 1_000_000,
-    device: Device = None,
+    queue: Annotated[int, Option(min=1, help="Requests that may wait.")] = 32,
+    texts: Annotated[int, Option("--most-texts", min=1, help="Texts in one request.")] = 64,
+    body: Annotated[int, Option("--most-bytes", min=100, help="Bytes of one request.")] = 1_000_000,
+    device: opt.Device = None,
 ) -> None:
     if page and folder is None:
         raise DataError("--page shows images: name their folder")
@@ -270,11 +266,11 @@ def serve_command(
 
 def demo_command(
     folder: Images,
-    model: ModelName,
+    model: opt.ModelName,
     host: Host = "127.0.0.1",
     port: Port = 7860,
     index: IndexFolder = None,
     count: PageImages = 24,
-    device: Device = None,
+    device: opt.Device = None,
 ) -> None:
     serve_command(model, folder, host, port, index, page=True, count=count, device=device)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
-from langadapt.cli.options import AsJson, Device, new_file
+from langadapt.cli import options as opt
 from langadapt.cli.progress import console, progress_report, shown
 from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import ParallelRecipe, data_recipe, dump_recipe
@@ -30,28 +31,24 @@ English side and prints BLEU and chrF++ with their signatures.
 
 def translate_command(
     english: Annotated[
-        str, typer.Argument(metavar="ENGLISH", help="TSV, CSV, JSONL or Parquet, or a parallel recipe.")
+        str, Argument(metavar="ENGLISH", help="TSV, CSV, JSONL or Parquet, or a parallel recipe.")
     ],
-    lang: Annotated[str, typer.Option(help="Code of the target language, for the recipe.")],
-    model: Annotated[str, typer.Option(metavar="MODEL[@REVISION]", help="Translation model: Hub or folder.")],
-    out: Annotated[Path, new_file("--out", "File to write: .tsv or .parquet.")],
-    column: Annotated[str, typer.Option(help="Column of the English texts.")] = "english",
-    target_code: Annotated[
-        str | None, typer.Option(help="Code of the language in the model: swh_Latn.")
-    ] = None,
-    source_code: Annotated[
-        str | None, typer.Option(help="Code of English in the model, if it is unusual.")
-    ] = None,
-    beams: Annotated[int, typer.Option(min=1, help="Width of the beam search; 1 is greedy.")] = 1,
+    lang: Annotated[str, Option(help="Code of the target language, for the recipe.")],
+    model: Annotated[str, Option(metavar="MODEL[@REVISION]", help="Translation model: Hub or folder.")],
+    out: Annotated[Path, opt.new_file("--out", "File to write: .tsv or .parquet.")],
+    column: Annotated[str, Option(help="Column of the English texts.")] = "english",
+    target_code: Annotated[str | None, Option(help="Code of the language in the model: swh_Latn.")] = None,
+    source_code: Annotated[str | None, Option(help="Code of English in the model, if it is unusual.")] = None,
+    beams: Annotated[int, Option(min=1, help="Width of the beam search; 1 is greedy.")] = 1,
     licence: Annotated[
-        str, typer.Option(help="Licence of the English texts; a recipe states its own.")
+        str, Option(help="Licence of the English texts; a recipe states its own.")
     ] = "unknown",
-    model_licence: Annotated[str, typer.Option(help="Licence of the translation model.")] = "unknown",
+    model_licence: Annotated[str, Option(help="Licence of the translation model.")] = "unknown",
     measure: Annotated[
-        str | None, typer.Option(metavar="RECIPE", help="Parallel recipe of human translations.")
+        str | None, Option(metavar="RECIPE", help="Parallel recipe of human translations.")
     ] = None,
-    device: Device = None,
-    as_json: AsJson = False,
+    device: opt.Device = None,
+    as_json: opt.AsJson = False,
 ) -> None:
     recipe_path = out.with_suffix(".yaml")
     _check_names(lang, out, recipe_path)

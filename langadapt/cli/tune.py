@@ -1,27 +1,18 @@
-"""`langadapt tune` and `align`."""
+"""`langadapt tune`, `domain` and `align`."""
 
 import json
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-import typer
+from typer import Option
 
-from langadapt.cli.options import (
-    AsJson,
-    Device,
-    LanguageCode,
-    Overwrite,
-    PairNames,
-    Settings,
-    StageRecipe,
-    StudentRun,
-    TableImages,
-    new_folder,
-)
-from langadapt.cli.progress import console, print_json, progress_report, shown
-from langadapt.errors import RecipeError
+from langadapt.cli import options as opt
+from langadapt.cli.evaluate import available_sets
+from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
+from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import (
     AlignStage,
+    DomainStage,
     LanguageRecipe,
     ModelRef,
     TuneStage,
@@ -50,19 +41,19 @@ repeat the command.
 
 
 def tune_command(
-    lang: LanguageCode = None,
-    recipe: StageRecipe = None,
-    pairs: PairNames = None,
-    images: TableImages = None,
-    start: StudentRun = None,
-    out: Annotated[Path | None, new_folder("Run folder; FROM-tuned by default.")] = None,
-    settings: Settings = None,
+    lang: opt.LanguageCode = None,
+    recipe: opt.StageRecipe = None,
+    pairs: opt.PairNames = None,
+    images: opt.TableImages = None,
+    start: opt.StudentRun = None,
+    out: Annotated[Path | None, opt.new_folder("Run folder; FROM-tuned by default.")] = None,
+    settings: opt.Settings = None,
     fractions: Annotated[
-        str, typer.Option("--pairs-fraction", help="Shares of the images, one run each: 0.1,0.3,1.")
+        str, Option("--pairs-fraction", help="Shares of the images, one run each: 0.1,0.3,1.")
     ] = "1",
-    device: Device = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    device: opt.Device = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     shares = _shares(fractions)
     begin = chosen_student(start, lang)
@@ -170,6 +161,79 @@ def chosen_stage(
     return own.recipe, changed
 
 
+DOMAIN_HELP = """Adapt a student and its image tower to a domain, on images with captions.
+
+Only adapters inside both towers train. The difficulty of each pair is recorded, and
+domain.sampling.strength=1 draws difficult pairs more often (off by default, see docs/domain.md). If no
+epoch is better on held-out images, the result is the student that it started from.
+
+The report shows general test sets before and after (what was forgotten), easy and hard pairs, how often
+each was drawn, and the hardest pairs as pictures: wrong captions are often among them.
+
+Examples:
+  langadapt domain --lang zh --pairs shop.jsonl
+  langadapt domain --from runs/zh-tuned --pairs shop.csv --images photos/ --out runs/zh-shop
+  langadapt domain --lang zh --pairs shop.jsonl --general captions.tsv --general-images other-photos/
+  langadapt domain --lang zh --pairs shop.jsonl --set domain.sampling.strength=1
+  langadapt domain --lang zh --pairs shop.jsonl --set domain.blend=0.7
+
+Without --general, the command scores the test sets of the student's recipe that are on this machine. To
+resume an interrupted run, repeat the command.
+"""
+
+
+def domain_command(
+    pairs: opt.PairNames = None,
+    lang: opt.LanguageCode = None,
+    recipe: opt.StageRecipe = None,
+    images: opt.TableImages = None,
+    start: opt.StudentRun = None,
+    out: Annotated[Path | None, opt.new_folder("Run folder; FROM-domain by default.")] = None,
+    general: Annotated[
+        Path | None, Option(help="Captions outside the domain (columns image, caption).")
+    ] = None,
+    general_images: Annotated[Path | None, Option(help="Folder of their images.")] = None,
+    test: Annotated[
+        Path | None, Option(help="Unseen captions of the domain (columns image, caption).")
+    ] = None,
+    test_images: Annotated[Path | None, Option(help="Folder of their images.")] = None,
+    settings: opt.Settings = None,
+    device: opt.Device = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    for given, folder, name in ((general, general_images, "general"), (test, test_images, "test")):
+        if folder is not None and given is None:
+            raise DataError(f"--{name}-images describes captions: give --{name} FILE too")
+    begin = chosen_student(start, lang)
+    run = out or begin.with_name(begin.name + "-domain")
+
+    from langadapt.data.retrieval import retrieval_from_files
+    from langadapt.evaluation.domain import adapt_to_domain, before_after
+    from langadapt.evaluation.tables import to_terminal
+    from langadapt.models.load import chosen_device
+    from langadapt.training import RunOptions
+
+    own, stage = chosen_stage(DomainStage, begin, recipe or lang, pairs, settings)
+    sets = [] if general else [("general", item) for item in available_sets(own)]
+    for kind, file, folder in (("general", general, general_images), ("domain", test, test_images)):
+        if file is not None:
+            sets.insert(0, (kind, retrieval_from_files(file, folder, language=own.code)))
+    options = RunOptions(device=chosen_device(device), overwrite=overwrite, images=images)
+    with progress_report() as report:
+        rows, facts = adapt_to_domain(begin, run, stage=stage, tests=sets, report=report, options=options)
+    if as_json:
+        print_json(facts)
+        return
+    print_result(to_terminal([before_after(rows)]))
+    if facts["fell_back"]:
+        console.print(
+            "no step was better on the held-out pairs: the result is the student that it began with"
+        )
+    console.print(f"report page: {shown(run / 'report.html')}")
+    console.print(f"hardest pairs: {shown(run / 'hard-pairs.jsonl')}")
+
+
 ALIGN_HELP = """Train a new image-text model from an image encoder, a text encoder and images with captions.
 
 Examples:
@@ -184,15 +248,15 @@ its teacher. To resume an interrupted run, repeat the command.
 
 
 def align_command(
-    image_model: Annotated[str, typer.Option("--image-model", help="Vision encoder: folder, or org/name.")],
-    text_model: Annotated[str, typer.Option("--text-model", help="Text encoder: folder, or org/name.")],
-    pairs: Annotated[list[str], typer.Option("--pairs", help="Table, tar shard or pair recipe.")],
-    out: Annotated[Path, new_folder("Folder of the model.")],
-    images: TableImages = None,
-    settings: Settings = None,
-    device: Device = None,
-    overwrite: Overwrite = False,
-    as_json: AsJson = False,
+    image_model: Annotated[str, Option(help="Vision encoder: folder, or org/name.")],
+    text_model: Annotated[str, Option(help="Text encoder: folder, or org/name.")],
+    pairs: Annotated[list[str], Option(help="Table, tar shard or pair recipe.")],
+    out: Annotated[Path, opt.new_folder("Folder of the model.")],
+    images: opt.TableImages = None,
+    settings: opt.Settings = None,
+    device: opt.Device = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.AsJson = False,
 ) -> None:
     if not pairs:
         raise RecipeError("name your images and captions: --pairs FILE")
