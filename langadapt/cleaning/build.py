@@ -7,7 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,9 +18,9 @@ from langadapt.cleaning.chunks import (
     ChunkCounts,
     Source,
     all_features,
-    chunk_rows,
     chunk_tasks,
     filter_chunks,
+    read_chunk,
     read_counts,
     survey,
 )
@@ -101,9 +100,6 @@ def build_parallel(plan: BuildPlan, out: Path, report: Report) -> BuildReport:
 
     An interrupted build goes on with the chunks that are missing when the same command is given again. The
     bytes of all files depend on rows, rules and test captions only, not on the number of processes.
-
-    Raises:
-        DataError: unreadable data, a folder's name that cannot be a recipe's, nothing left.
     """
     name = out.resolve().name
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
@@ -148,8 +144,8 @@ class _Chunk:
     repeats: NDArray[np.int64]
     """For each row the row that it repeats, counted through all chunks; -1 for none."""
 
-    def columns(self, *names: str) -> dict[str, list[Any]]:
-        return chunk_rows(self.folder, self.number, names)
+    def columns(self, *names: str) -> pa.Table:
+        return read_chunk(self.folder, self.number).select(names)
 
 
 def _final_verdicts(
@@ -176,7 +172,7 @@ def _final_verdicts(
             chunk.verdicts[(chunk.verdicts == 0) & low] = CODES["disagreement"]
             report(Progress(stage="agreement", done=first, total=len(verdicts)))
         if source.weight < 1:
-            name, rows = source.found.recipe.name, chunk.columns("row")["row"]
+            name, rows = source.found.recipe.name, chunk.columns("row")["row"].to_pylist()
             unwritten = np.array([copies(name, row, source.weight) == 0 for row in rows], bool)
             chunk.verdicts[(chunk.verdicts == 0) & unwritten] = CODES["weight"]
     return chunks
@@ -187,10 +183,10 @@ def _agreement(agreement: Agreement, chunk: _Chunk) -> NDArray[np.float32]:
     path = chunk.folder / f"agreement-{chunk.number:06d}.npy"
     if path.exists():
         return np.asarray(np.load(path, allow_pickle=False), np.float32)
-    columns, alive = chunk.columns("english", "target"), np.flatnonzero(chunk.verdicts == 0)
+    alive = np.flatnonzero(chunk.verdicts == 0)
     values = np.ones(len(chunk.verdicts), np.float32)
     if len(alive):
-        english, target = ([columns[side][row] for row in alive.tolist()] for side in ("english", "target"))
+        english, target = (side.to_pylist() for side in chunk.columns("english", "target").take(alive))
         values[alive] = agreement(english, target)
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)
@@ -201,9 +197,7 @@ def _check(plan: BuildPlan, tests: Sequence[Captions], chunks: Sequence[_Chunk])
     sets: Counter[str] = Counter()
     for item in tests:
         sets[item.set_name] += len(item.texts)
-    kept = sum(
-        int((np.array(chunk.columns("leak")["leak"], bool) & (chunk.verdicts == 0)).sum()) for chunk in chunks
-    )
+    kept = sum(int(chunk.columns("leak")["leak"].to_numpy()[chunk.verdicts == 0].sum()) for chunk in chunks)
     found = sum(chunk.counts.leaks for chunk in chunks)
     return ContaminationCheck(sets=dict(sets), found=found, kept=kept, missing=plan.missing_tests)
 
@@ -231,30 +225,22 @@ def _write_pairs(out: Path, chunks: Sequence[_Chunk], check: ContaminationCheck 
 
 def _kept_rows(chunk: _Chunk) -> pa.Table:
     recipe, weight = chunk.source.found.recipe, chunk.source.weight
-    columns = chunk.columns(*_TEXTS)
-    rows = [
-        row
-        for row in np.flatnonzero(chunk.verdicts == 0).tolist()
-        for _ in range(copies(recipe.name, columns["row"][row], weight))
-    ]
-    english, target, source_row = ([columns[name][row] for row in rows] for name in _TEXTS)
-    names, licences, weights = ([value] * len(rows) for value in (recipe.name, recipe.licence, weight))
-    return pa.table([english, target, names, licences, source_row, weights], schema=_SCHEMA)
+    alive = np.flatnonzero(chunk.verdicts == 0)
+    living = chunk.columns(*_TEXTS).take(alive)
+    times = [copies(recipe.name, row, weight) for row in living["row"].to_pylist()]
+    table = living.take(np.repeat(np.arange(len(alive)), times))
+    names, licences, weights = ([value] * len(table) for value in (recipe.name, recipe.licence, weight))
+    return pa.table([*table.columns[:2], names, licences, table["row"], weights], schema=_SCHEMA)
 
 
 def _examples(chunks: Sequence[_Chunk], chunk: _Chunk, rule: str, most: int) -> list[Example]:
     """Return the first rows of a chunk that a late rule dropped."""
-    dropped = np.flatnonzero(chunk.verdicts == CODES[rule])[:most].tolist()
-    columns = chunk.columns(*_TEXTS) if dropped else {}
+    dropped = np.flatnonzero(chunk.verdicts == CODES[rule])[:most]
+    rows = chunk.columns(*_TEXTS).take(dropped).to_pylist()
+    name, origins = chunk.source.found.recipe.name, map(int, chunk.repeats[dropped])
     return [
-        Example.cut(
-            chunk.source.found.recipe.name,
-            columns["row"][row],
-            columns["english"][row],
-            columns["target"][row],
-            repeats=_source_row(chunks, int(chunk.repeats[row])),
-        )
-        for row in dropped
+        Example.cut(name, **row, repeats=_source_row(chunks, origin))
+        for row, origin in zip(rows, origins, strict=True)
     ]
 
 
@@ -262,20 +248,13 @@ def _source_row(chunks: Sequence[_Chunk], row: int) -> str:
     """Name a living row, counted through all chunks, by its source and number; empty for -1."""
     for chunk in chunks if row >= 0 else ():
         if row < chunk.counts.alive:
-            return f"{chunk.source.found.recipe.name} {chunk.columns('row')['row'][row]}"
+            return f"{chunk.source.found.recipe.name} {chunk.columns('row')['row'][row].as_py()}"
         row -= chunk.counts.alive
     return ""
 
 
 def copies(source: str, row: int, weight: float) -> int:
-    """Return how often a row is written: the weight's whole part, and once more by lot for its fraction.
-
-    Example:
-        >>> copies("news", 1, 2.0)
-        2
-        >>> sum(copies("news", row, 0.5) for row in range(10_000)) in range(4800, 5200)
-        True
-    """
+    """Return how often a row is written: the weight's whole part, and once more by lot for its fraction."""
     whole = int(weight)
     if whole == weight:
         return whole

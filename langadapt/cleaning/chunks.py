@@ -1,7 +1,6 @@
 """Chunks of rows: read from the sources, filtered by worker processes, kept on disk until the build ends."""
 
 import hashlib
-import json
 import multiprocessing
 import os
 import signal
@@ -9,7 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from pydantic import TypeAdapter
 
 from langadapt.cleaning.duplicates import PARTS, PairFeatures, pair_features
 from langadapt.cleaning.profile import Sample, SampleRow
@@ -28,7 +28,6 @@ from langadapt.data.parallel import parallel_rows
 from langadapt.data.readers import check_count
 from langadapt.errors import DataError, Progress, Report
 from langadapt.files.atomic import replacing
-from langadapt.files.json import parse_json
 from langadapt.files.temporary import temporary_array
 from langadapt.recipes.data import ParallelRecipe
 from langadapt.recipes.find import RecipeFile
@@ -90,13 +89,11 @@ class ChunkCounts:
     examples: Mapping[str, Sequence[Example]]
 
 
-def survey(sources: Sequence[Source], report: Report) -> Survey:
-    """Read all rows once.
+_COUNTS = TypeAdapter(ChunkCounts)
 
-    Raises:
-        DataError: unreadable data, a value that is no text, another number of rows than a recipe's
-            `expected_rows`.
-    """
+
+def survey(sources: Sequence[Source], report: Report) -> Survey:
+    """Read all rows once; raise a DataError for a value that is no text, or a wrong number of rows."""
     sample, digest, counts = Sample(), hashlib.blake2b(digest_size=16), []
     for number, source in enumerate(sources):
         count = 0
@@ -163,7 +160,7 @@ def write_chunk(folder: Path, task: ChunkTask, filtered: FilteredRows) -> None:
                 for side, tokens in zip(_SIDES, (features.english, features.target), strict=True)
             },
         }
-    ).replace_schema_metadata({"counts": json.dumps(asdict(_counts(task, filtered)), ensure_ascii=False)})
+    ).replace_schema_metadata({"counts": _COUNTS.dump_json(_counts(task, filtered))})
     with (
         replacing(_path(folder, task.number)) as temporary,
         pa.ipc.new_file(str(temporary), table.schema) as writer,
@@ -196,18 +193,11 @@ def _counts(task: ChunkTask, filtered: FilteredRows) -> ChunkCounts:
 def read_counts(folder: Path, number: int) -> ChunkCounts:
     """Read the counts of a chunk."""
     with pa.memory_map(str(_path(folder, number))) as file:
-        counts = parse_json(pa.ipc.open_file(file).schema.metadata[b"counts"])
-    examples = {rule: [Example(**item) for item in items] for rule, items in counts.pop("examples").items()}
-    return ChunkCounts(**counts, examples=examples)
+        return _COUNTS.validate_json(pa.ipc.open_file(file).schema.metadata[b"counts"])
 
 
-def chunk_rows(folder: Path, number: int, names: Sequence[str]) -> dict[str, list[Any]]:
-    """Read columns of a chunk's living rows: `english`, `target`, `row`, `leak`."""
-    rows: dict[str, list[Any]] = _read(folder, number).select(names).to_pydict()
-    return rows
-
-
-def _read(folder: Path, number: int) -> pa.Table:
+def read_chunk(folder: Path, number: int) -> pa.Table:
+    """Read a chunk's living rows: `english`, `target`, `row`, `leak` and their features."""
     return pa.ipc.open_file(pa.memory_map(str(_path(folder, number)))).read_all()
 
 
@@ -220,7 +210,7 @@ def all_features(folder: Path, alive: Sequence[int]) -> PairFeatures:
     bags = np.memmap(folder / "bags.bin", np.uint64, "w+", shape=(4, max(rows, 1)))[:, :rows]
     first = 0
     for number, count in enumerate(alive):
-        chunk, here = _read(folder, number), slice(first, first + count)
+        chunk, here = read_chunk(folder, number), slice(first, first + count)
         keys[here] = chunk["key"].to_numpy()
         for name, out in (("parts", parts), ("bags", bags)):
             out[:, here] = _flat(chunk[name]).reshape(count, len(out)).T
@@ -230,7 +220,7 @@ def all_features(folder: Path, alive: Sequence[int]) -> PairFeatures:
 
 
 def _all_tokens(folder: Path, column: str, chunks: int) -> TokenRows:
-    lists = (_read(folder, number)[column] for number in range(chunks))
+    lists = (read_chunk(folder, number)[column] for number in range(chunks))
     lengths: list[NDArray[np.int64]] = []
 
     def ids() -> Iterator[NDArray[np.uint32]]:
@@ -249,21 +239,14 @@ def _flat(column: pa.ChunkedArray) -> NDArray[Any]:
 def filter_chunks(
     tasks: Iterator[ChunkTask], row_filter: RowFilter, folder: Path, *, workers: int
 ) -> Iterator[int]:
-    """Filter all chunks that the folder does not hold yet, in this process (`workers` 1) or in new ones.
+    """Filter the chunks that the folder does not hold yet, in this process (`workers` 1) or in new ones.
 
-    Yields:
-        Rows of each chunk that is complete, as it completes.
-
-    Raises:
-        DataError: a process died, most often for want of memory.
+    Yield the rows of each chunk as it completes. Raise a DataError where a process dies.
     """
     if workers == 1:
         for task in tasks:
-            yield (
-                len(task.english)
-                if _path(folder, task.number).exists()
-                else _filter(task, folder, row_filter)
-            )
+            known = _path(folder, task.number).exists()
+            yield len(task.english) if known else _filter(task, folder, row_filter)
         return
     # Fresh processes: a fork of one that runs threads may hang, and would copy all that this one has loaded.
     fresh = multiprocessing.get_context("spawn")

@@ -107,11 +107,10 @@ def nearest_caption(index: SideIndex, rows: TokenRows, most_share: float) -> NDA
 
 
 def _sorted_parts(rows: TokenRows) -> Iterator[tuple[U64, I64]]:
-    cut = segments(rows, thirds=True)
-    for variant in range(2):
-        captions = np.flatnonzero(cut.valid[variant])
+    for parts in segments(rows, thirds=True):
+        captions = np.flatnonzero(parts[0])
         for part in range(3):
-            keys = mix(cut.parts[variant, part][captions] + np.uint64(part))
+            keys = mix(parts[part][captions] + np.uint64(part))
             order = np.argsort(keys, kind="stable")
             yield keys[order], captions[order]
 
@@ -142,11 +141,7 @@ def test_captions(language: RecipeFile[LanguageRecipe]) -> tuple[list[Captions],
 
 
 def captions_of(recipe: RecipeFile[RetrievalRecipe]) -> list[Captions]:
-    """Read both sides of a test set, or one where it has no English or is itself English.
-
-    Raises:
-        DataError: it is not here, or unreadable.
-    """
+    """Read both sides of a test set, or one where it has no English or is itself English."""
     texts, english = load_captions(recipe)
     is_english = recipe.recipe.language == "en"
     sides = [Captions(set_name=recipe.recipe.name, english=is_english, texts=texts)]
@@ -170,12 +165,9 @@ def difference_hash(image: Image.Image) -> int:
 def leaked_images(
     train: Mapping[Key, ImageFile], test: Mapping[str, ImageFile], report: Report
 ) -> dict[Key, str]:
-    """Find training images that are test images, whatever their names.
+    """Find training images that are test images, whatever their names, and the test image that each is.
 
     An image that cannot be read is no other's copy.
-
-    Returns:
-        The test image of each such training image, in the order of the training images.
     """
     if not test:
         return {}
@@ -246,8 +238,7 @@ def without_test_images(
 ) -> CheckedPairs:
     """Compare the images of pairs with those of test sets, and drop the test images, or keep and count them.
 
-    Raises:
-        DataError: every image is a test image.
+    Raise a DataError where every image is a test image.
     """
     if not tests:
         return CheckedPairs(pairs=pairs, contamination="unchecked")

@@ -76,13 +76,8 @@ class Duplicates:
 
 def pair_features(english: Side, target: Side) -> PairFeatures:
     """Compute the features of some rows."""
-    parts = []
-    for side in (english, target):
-        for thirds in (False, True):
-            cut = segments(side.tokens, thirds=thirds)
-            # 0 says that this variant has no such part.
-            shown = np.where(cut.valid[:, None, :], np.maximum(cut.parts, np.uint64(1)), np.uint64(0))
-            parts.append(shown.reshape(shown.shape[0] * shown.shape[1], len(side)))
+    sides = [(side.tokens, thirds) for side in (english, target) for thirds in (False, True)]
+    parts = [variant for tokens, thirds in sides for variant in segments(tokens, thirds=thirds)]
     words = zip(english.words, target.words, strict=True)
     keys = [hash64("".join(own) + "\t" + "".join(other)) for own, other in words]
     return PairFeatures(
@@ -187,20 +182,12 @@ def _shares(keys: U64) -> Iterator[I64]:
         yield np.flatnonzero(keys % np.uint64(shares) == share) if shares > 1 else np.arange(len(keys))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Segments:
-    """Hashes of one side's parts: `parts [variants, parts, R]` uint64 and `valid [variants, R]` bool.
+def segments(rows: TokenRows, *, thirds: bool) -> U64:
+    """Cut texts into first and last half, or into first, second and last third: hashes `[2, parts, R]`.
 
-    Two texts of nearly equal length share at least one variant, in which their parts are cut at the same
-    places.
+    Two texts of nearly equal length share at least one of the two variants, in which their parts are cut at
+    the same places. 0 says that a variant has no such part.
     """
-
-    parts: U64
-    valid: NDArray[np.bool_]
-
-
-def segments(rows: TokenRows, *, thirds: bool) -> Segments:
-    """Cut texts into first and last half, or into first, second and last third."""
     lengths = rows.lengths
     share = 3 if thirds else 2
     powers = _powers(int(lengths.max(initial=1)) + 1)
@@ -219,10 +206,8 @@ def segments(rows: TokenRows, *, thirds: bool) -> Segments:
     for size in sizes:
         own = [part(np.zeros_like(size), size), part(lengths - size, size)]
         parts.append([own[0], part(size, size), own[1]] if thirds else own)
-    return Segments(
-        parts=np.array(parts, np.uint64),
-        valid=np.array([sizes[0] > 0, (sizes[1] > 0) & (sizes[1] != sizes[0])]),
-    )
+    valid = np.array([sizes[0] > 0, (sizes[1] > 0) & (sizes[1] != sizes[0])])
+    return np.where(valid[:, None], np.maximum(np.array(parts, np.uint64), np.uint64(1)), np.uint64(0))
 
 
 def _equal_pairs(keys: U64) -> Iterator[tuple[I64, I64]]:

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import ftfy
@@ -18,18 +18,25 @@ from langadapt.errors import DataError
 _MOST_WORDS_KEPT = 400_000
 
 
-class _Fold(dict[int, str]):
-    """Code point -> itself, a space for what is no letter, mark or digit, or itself between spaces."""
+class _Characters(dict[int, str]):
+    """Code point -> what stands for it; filled as characters are met."""
+
+    def __init__(self, stand_in: Callable[[str], str]) -> None:
+        self._stand_in = stand_in
 
     def __missing__(self, code: int) -> str:
-        character = chr(code)
-        plain = unicodedata.category(character)[0] in "LMN"
-        alone = plain and script_name(character) in UNSEGMENTED
-        self[code] = found = f" {character} " if alone else character if plain else " "
+        self[code] = found = self._stand_in(chr(code))
         return found
 
 
-_FOLD = _Fold()
+def _folded(character: str) -> str:
+    """A space for what is no letter, mark or digit; spaces around what is a token alone."""
+    if unicodedata.category(character)[0] not in "LMN":
+        return " "
+    return f" {character} " if script_name(character) in UNSEGMENTED else character
+
+
+_FOLD = _Characters(_folded)
 
 
 def fold_tokens(text: str) -> list[str]:
@@ -47,12 +54,7 @@ def fold_tokens(text: str) -> list[str]:
 
 
 def fold_key(words: Sequence[str]) -> int:
-    """Return a 64-bit number that is equal for texts which differ in case, punctuation and white space only.
-
-    Example:
-        >>> fold_key(fold_tokens("A dog's life.")) == fold_key(fold_tokens("a DOGS life"))
-        True
-    """
+    """Hash words to 64 bits: equal for texts that differ in case, punctuation and white space only."""
     return hash64("".join(words))
 
 
@@ -203,29 +205,13 @@ _CONTROL = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u061c\u180e\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff]"
 )
 
-
-def without_control(text: str) -> str:
-    """Remove characters that nobody sees and no tokenizer expects."""
-    # Nearly all texts are printable: one look at all characters in C is faster than the pattern.
-    return text if text.isprintable() else _CONTROL.sub("", text)
-
-
-def composed(text: str) -> str:
-    """Convert to Unicode's composed form NFC: one code for each accented letter."""
-    return text if text.isascii() else unicodedata.normalize("NFC", text)
-
-
-def single_spaces(text: str) -> str:
-    """Make each run of white space one space, and strip the ends."""
-    return " ".join(text.split())
-
-
-NORMALISERS = {
+NORMALISERS: dict[str, Callable[[str], str]] = {
     "html_entities": without_entities,
     "mojibake": decoded,
-    "control_characters": without_control,
-    "unicode_nfc": composed,
-    "white_space": single_spaces,
+    # Nearly all texts are printable: one look at all characters in C is faster than the pattern.
+    "control_characters": lambda text: text if text.isprintable() else _CONTROL.sub("", text),
+    "unicode_nfc": lambda text: text if text.isascii() else unicodedata.normalize("NFC", text),
+    "white_space": lambda text: " ".join(text.split()),
 }
 """Normalising rules, in the order in which they run."""
 
@@ -266,22 +252,15 @@ class ScriptShare:
         unknown = [code for code in scripts if code not in _NAMES]
         if unknown:
             raise DataError(f"script {unknown[0]} is not known to the cleaning; known: {', '.join(_NAMES)}")
-        self._table = _Classes()
-        self._table.names = {name for code in scripts for name in _NAMES[code].split()}
+        names = {name for code in scripts for name in _NAMES[code].split()}
+        # `a`: own script, `b`: another one
+        classes = {True: "a", False: "b"}
+        self._table = _Characters(
+            lambda letter: classes[name in names] if (name := script_name(letter)) else " "
+        )
 
     def __call__(self, words: Sequence[str]) -> float:
         """Return the share, 0 to 1, for the words of `fold_tokens`; 1 for words without letters."""
         classes = "".join([word[0] for word in words]).translate(self._table)
         own, other = classes.count("a"), classes.count("b")
         return own / (own + other) if own + other else 1.0
-
-
-class _Classes(dict[int, str]):
-    """Code point -> `a` own script, `b` another one, space for no letter; filled as characters are met."""
-
-    names: set[str]
-
-    def __missing__(self, code: int) -> str:
-        name = script_name(chr(code))
-        self[code] = found = " " if not name else "a" if name in self.names else "b"
-        return found
