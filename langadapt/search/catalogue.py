@@ -85,11 +85,7 @@ class ImageFile:
 
 
 class Catalogue:
-    """An open index, in its folder and SQLite database. Only one process at a time may change it.
-
-    Raises:
-        DataError: the metadata is damaged, or written by another version of langadapt.
-    """
+    """An open index, in its folder and SQLite database. Only one process at a time may change it."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
@@ -112,11 +108,7 @@ class Catalogue:
         return self.path / f"rows-{self.metadata.generation}.bin"
 
     def rows(self) -> Rows:
-        """Map the rows into memory, `[end, dim]` float32, read-only.
-
-        Raises:
-            DataError: the file of rows is missing or shorter than the catalogue says.
-        """
+        """Map the rows into memory, `[end, dim]` float32, read-only; they may be cut off."""
         shape = (self.metadata.end, self.metadata.dim)
         if not self.metadata.end:
             return np.zeros(shape, np.float32)
@@ -126,11 +118,7 @@ class Catalogue:
         return np.memmap(self.rows_path, dtype=np.float32, mode="r", shape=shape)
 
     def check(self) -> None:
-        """Check the database and compare every row with its checksum.
-
-        Raises:
-            DataError: the index is not what was written.
-        """
+        """Check the database and compare every row with its checksum."""
         (verdict,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise damaged(self.path, verdict)
@@ -223,11 +211,7 @@ class Catalogue:
         return [ImageFile(name, reason=reason) for name, reason in rows]
 
     def images(self) -> Iterator[tuple[bytes, int]]:
-        """List names and slots of the files with an embedding, sorted by name.
-
-        Raises:
-            DataError: a name leads out of the folder, or belongs to another image or row.
-        """
+        """List names and slots of the files with an embedding, sorted by name; check their checksums."""
         query = (
             "SELECT name, images.slot, images.crc, sha256, rows.crc FROM images"
             " LEFT JOIN rows ON rows.slot = images.slot WHERE images.slot IS NOT NULL ORDER BY name"
@@ -258,11 +242,7 @@ class Catalogue:
 
 
 def create_catalogue(path: Path, metadata: Metadata) -> None:
-    """Create an empty index in a folder; it appears whole or not at all.
-
-    Raises:
-        DataError: there is no room for it.
-    """
+    """Create an empty index in a folder; it appears whole or not at all."""
     (path / f"{CATALOGUE}-journal").unlink(missing_ok=True)  # SQLite would apply it to the new database
     with (
         _explain_errors(path),
@@ -278,8 +258,7 @@ def create_catalogue(path: Path, metadata: Metadata) -> None:
 def open_catalogue(path: Path, *, write: bool = False) -> Iterator[Catalogue]:
     """Open the index in a folder. A reader sees one state from beginning to end.
 
-    Raises:
-        DataError: no index there, a damaged one, or one that cannot be written.
+    Raise a DataError for no index, a damaged one, one of another version, or one that cannot be written.
     """
     file = path / CATALOGUE
     if not file.is_file():
@@ -312,11 +291,7 @@ def damaged(path: Path, problem: str) -> DataError:
 
 
 def check_row(path: Path, rows: Rows, slot: int, crc: int) -> None:
-    """Compare one row with its checksum.
-
-    Raises:
-        DataError: it is not what was written.
-    """
+    """Compare one row with its checksum; raise a DataError where it is not what was written."""
     if slot >= len(rows) or row_checksum(rows[slot]) != crc:
         raise damaged(path, f"row {slot} is not the row that was written")
 

@@ -85,19 +85,18 @@ class ImageIndex:
     def row(self, number: int) -> Rows:
         """Return the embedding of an image, `[1, D]`."""
         slot = int(self.slot_of_image[number])
-        check_row(self.index, self.rows, slot, int(self.checksums[slot]))
+        self.check(slot)
         return np.array(self.rows[slot][None])
 
+    def check(self, slot: int) -> None:
+        """Compare a row with its checksum; raise a DataError where it is not what was written."""
+        check_row(self.index, self.rows, slot, int(self.checksums[slot]))
+
     def search(self, queries: Rows, *, count: int, approximate: bool = True) -> list[list[Hit]]:
-        """Find the best images for some queries, best first, equal scores by name.
+        """Find the best images for normalised `queries [Q, D]`, float32: best first, equal scores by name.
 
-        Args:
-            queries: `[Q, D]` float32 normalised embeddings.
-            count: images per query; fewer are returned where the index has fewer.
-            approximate: use the FAISS index where there is one that is up to date.
-
-        Raises:
-            DataError: the index is damaged.
+        Of each query at most `count`; `approximate` uses the FAISS index where there is one that is up to
+        date.
         """
         if approximate and self.approximate is not None:
             faiss_index = self.approximate.faiss_index
@@ -115,7 +114,7 @@ class ImageIndex:
     def _hits(self, nearest: Nearest, count: int) -> list[Hit]:
         found: list[tuple[float, int]] = []
         for slot, score in zip(nearest.slots.tolist(), nearest.scores.tolist(), strict=True):
-            check_row(self.index, self.rows, slot, int(self.checksums[slot]))
+            self.check(slot)
             images = self.images_by_slot[self.starts[slot] : self.starts[slot + 1]]
             found += [(-score, number) for number in images.tolist()]
         return [
@@ -127,8 +126,7 @@ class ImageIndex:
 def open_index(index: Path, tower: ImageTower | None) -> ImageIndex:
     """Open an index for searching; without the image tower of the queries' model it is not compared.
 
-    Raises:
-        DataError: no index there, a damaged one, one of another image tower, or without any image.
+    Raise a DataError for no index, a damaged one, one of another image tower, or one without any image.
     """
     with open_catalogue(index) as catalogue:
         metadata = catalogue.metadata
@@ -185,20 +183,12 @@ class SearchSession:
     index: ImageIndex
 
     def by_text(self, texts: Sequence[str], *, count: int, approximate: bool = True) -> list[list[Hit]]:
-        """Find the best images for texts of the language.
-
-        Raises:
-            DataError: a text is empty, or the index is damaged.
-        """
+        """Find the best images for texts of the language."""
         rows = self.model.encode_text(list(texts)).numpy()
         return self.index.search(rows, count=count, approximate=approximate)
 
     def by_image(self, path: Path, *, count: int, approximate: bool = True) -> list[Hit]:
-        """Find the images that look most like an image file.
-
-        Raises:
-            DataError: the file cannot be read, or the index is damaged.
-        """
+        """Find the images that look most like an image file."""
         rows = self.model.encode_images([open_image(path)]).numpy()
         return self.index.search(rows, count=count, approximate=approximate)[0]
 
@@ -218,14 +208,7 @@ def open_session(
 ) -> SearchSession:
     """Bring the index of a folder of images up to date and open it, or open an index as it is.
 
-    Args:
-        folder: of images, or of an index.
-        model: embeds the queries.
-        report: receives progress.
-        index: where the index of a folder of images lies; in the cache if None.
-
-    Raises:
-        DataError: no images, a damaged index, or one of another image tower.
+    `index` is where the index of a folder of images lies, in the cache if None; `model` embeds the queries.
     """
     tower = image_tower(model)
     if (folder / CATALOGUE).is_file():
@@ -252,7 +235,7 @@ def export_index(index: ImageIndex, path: Path) -> None:
     float32; the paths of its rows lie beside it in `FILE.paths.json`. Paths are relative to the image folder.
     """
     for slot in index.slot_of_image.tolist():
-        check_row(index.index, index.rows, slot, int(index.checksums[slot]))
+        index.check(slot)
     names = [display_name(name) for name in index.names]
     _write(path, names, index.rows, index.slot_of_image, column="path")
     if path.suffix == ".npy":

@@ -50,14 +50,8 @@ def search_exact(queries: Rows, rows: Rows, rank: Slots, *, count: int) -> list[
     The float32 products only choose candidates, with a margin for all of their rounding. These are scored
     again exactly, so that equal rows tie and the order depends neither on chunks nor on the machine.
 
-    Args:
-        queries: `[Q, D]` float32 normalised embeddings.
-        rows: `[N, D]` float32 normalised embeddings, memory-mapped.
-        rank: `[N]` order among equal scores; -1 leaves a row out.
-        count: most rows per query.
-
-    Raises:
-        DataError: a row is not finite.
+    `queries [Q, D]` and `rows [N, D]` are float32 normalised embeddings, the latter memory-mapped. `rank [N]`
+    orders equal scores; -1 leaves a row out. At most `count` rows are found for each query.
     """
     best = [_NOTHING for _ in queries]
     slack = np.float32(2 * rows.shape[1] * _ROUNDING)
@@ -148,11 +142,7 @@ def has_faiss() -> bool:
 
 
 def open_approximate(index: Path, metadata: Metadata) -> Approximate | None:
-    """Open the FAISS index beside the rows; None where there is none, a stale one, or no FAISS.
-
-    Raises:
-        DataError: it is damaged.
-    """
+    """Open the FAISS index beside the rows; None where there is none, a stale one, or no FAISS."""
     if not (index / APPROXIMATE_FACTS).is_file() or not has_faiss():
         return None
     import faiss
@@ -173,15 +163,8 @@ def build_approximate(
 ) -> ApproximateFacts:
     """Build a FAISS index, choose how many lists a search reads, and write both beside the rows.
 
-    Args:
-        index: folder of the index.
-        metadata: of the index.
-        rows: `[N, D]`, memory-mapped; memory holds 8-bit codes of them.
-        rank: `[N]`, as in `search_exact`.
-        texts: `[Q, D]` embedded texts to measure on, harder to answer than images; may be empty.
-
-    Raises:
-        DataError: FAISS is not installed.
+    Memory holds 8-bit codes of `rows [N, D]`; `rank [N]` is as in `search_exact`. Recall is measured on some
+    of the images and on embedded `texts [Q, D]`, which are harder to answer; there may be none.
     """
     if not has_faiss():
         raise DataError("approximate search needs FAISS: install it with `pip install 'langadapt[faiss]'`")

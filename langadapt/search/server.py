@@ -118,11 +118,8 @@ def _check_limit(what: str, number: int, most: int) -> None:
 def create_app(service: Service, *, private: bool = True, page_images: int = 0) -> FastAPI:
     """Create the web application.
 
-    Args:
-        service: answers.
-        private: answer only requests that name this machine, so that no website can read the images through a
-            host name that it points here.
-        page_images: images per query of the demo page; 0 serves no page.
+    `private` answers only requests that name this machine, so that no website can read the images through a
+    host name that it points here. `page_images` per query are shown by the demo page; 0 serves no page.
     """
     app = FastAPI(title="langadapt", docs_url=None, redoc_url=None)
 
@@ -317,11 +314,7 @@ class Listener:
 
 @contextmanager
 def listen(host: str, port: int) -> Iterator[Listener]:
-    """Bind an address; port 0 takes a free one.
-
-    Raises:
-        DataError: the address is in use or not one of this machine.
-    """
+    """Bind an address; port 0 takes a free one. Raise a DataError where that is not possible."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

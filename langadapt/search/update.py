@@ -94,16 +94,10 @@ def update_index(
 ) -> Update:
     """Create or update an index. An interrupted update continues where it stopped.
 
-    Args:
-        folder: of images; nothing is written into it.
-        tower: encodes them.
-        report: receives progress.
-        index: folder of the index; one in the cache if None.
-        rebuild: replace an existing index.
-        verify: first compare the stored rows with their checksums.
+    Nothing is written into the `folder` of images. The `index` is a folder of its own, in the cache if None;
+    `rebuild` replaces an existing one, `verify` first compares the stored rows with their checksums.
 
-    Raises:
-        DataError: no images, an index of another image tower or folder, a damaged index, a full disk.
+    Raise a DataError for no images, an index of another tower or folder, a damaged one, or a full disk.
     """
     skipped: Counter[str] = Counter()
     files = scan_images(folder, skipped)
@@ -203,12 +197,7 @@ def check_tower(metadata: Metadata, index: Path, tower: ImageTower) -> None:
 def scan_images(folder: Path, skipped: Counter[str] | None = None) -> list[ImageFile]:
     """List the images of a folder and its subfolders; those that cannot be read have a reason.
 
-    Args:
-        folder: links to folders in it are not followed.
-        skipped: receives the numbers of other files.
-
-    Raises:
-        DataError: no such folder, or nothing in it that is named like an image.
+    Links to folders are not followed. `skipped` receives the numbers of other files.
     """
     unlisted: list[OSError] = []
     others: Counter[str] = Counter() if skipped is None else skipped
