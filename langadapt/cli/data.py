@@ -1,8 +1,6 @@
 """`langadapt data`: build, check, fetch; `translate` has its own module."""
 
-import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -13,7 +11,7 @@ from typer import Argument, Option
 
 from langadapt.cli import options as opt
 from langadapt.cli import translate
-from langadapt.cli.progress import console, print_result, progress_report, shown
+from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
 from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.recipes import (
     LanguageRecipe,
@@ -22,6 +20,7 @@ from langadapt.recipes import (
     RetrievalRecipe,
     data_recipe,
     find_language,
+    with_absolute_paths,
 )
 from langadapt.recipes.find import RecipeFile
 
@@ -112,7 +111,7 @@ def build_command(
     with progress_report() as report:
         result = build_parallel(plan, folder, report)
     if as_json:
-        typer.echo(json.dumps(asdict(result), ensure_ascii=False))
+        print_json(asdict(result))
         return
     _print(result)
     console.print(f"report: {shown(folder / 'report.md')}")
@@ -137,10 +136,8 @@ def _sources(language: RecipeFile[LanguageRecipe], corpora: list[str], weights: 
 
 
 def _corpora(language: RecipeFile[LanguageRecipe], names: list[str]) -> list[RecipeFile[ParallelRecipe]]:
-    found = [data_recipe(ParallelRecipe, name) for name in names]
-    if not names:
-        own = language.recipe.distill.data
-        found = [data_recipe(ParallelRecipe, name, folder=language.folder) for name in own]
+    own = with_absolute_paths(language).distill.data
+    found = [data_recipe(ParallelRecipe, name) for name in names or own]
     for item in found:
         if item.recipe.language not in (language.recipe.code, language.recipe.iso639_3):
             raise RecipeError(
@@ -211,7 +208,7 @@ def check_command(
         "test_images": {str(found.images[number]): test for number, test in leaked.items()},
     }
     if as_json:
-        typer.echo(json.dumps(facts, ensure_ascii=False, indent=2))
+        print_json(facts, indent=2)
     else:
         for item in broken:
             typer.echo(item.reason)
@@ -244,27 +241,25 @@ def fetch_command(
     from langadapt.data.parallel import parallel_rows
     from langadapt.data.retrieval import load_retrieval
 
-    language = find_language(lang)
-    work: list[tuple[str, Callable[[], object]]] = []
+    language = with_absolute_paths(find_language(lang))
+    files: list[RecipeFile[Any]] = []
     if only != "eval":
-        for name in language.recipe.distill.data:
-            corpus = data_recipe(ParallelRecipe, name, folder=language.folder)
-            work.append((name, lambda corpus=corpus: next(iter(parallel_rows(corpus)))))  # type: ignore[misc]
+        files += [data_recipe(ParallelRecipe, name) for name in language.distill.data]
     if only != "train":
-        for name in language.recipe.evaluate:
-            test = data_recipe(RetrievalRecipe, name, folder=language.folder)
-            work.append((name, lambda test=test: load_retrieval(test)))  # type: ignore[misc]
+        files += [data_recipe(RetrievalRecipe, name) for name in language.evaluate]
     missing = 0
-    for name, fetch in work:
+    for file in files:
         try:
-            fetch()
+            if isinstance(file.recipe, RetrievalRecipe):
+                load_retrieval(file)
+            else:
+                next(iter(parallel_rows(file)))
+            console.print(f"here: {file.recipe.name}")
         except MissingDataError as error:
             missing += 1
             console.print(f"not here: {error}")
-        else:
-            console.print(f"here: {name}")
-    if missing == len(work):
-        raise DataError(f"{language.recipe.code}: none of {missing} could be fetched")
+    if missing == len(files):
+        raise DataError(f"{language.code}: none of {missing} could be fetched")
 
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")

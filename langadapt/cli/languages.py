@@ -12,7 +12,7 @@ from rich.table import Table
 from typer import Argument, Option
 
 from langadapt.cli import options as opt
-from langadapt.cli.progress import console, print_result, progress_report, shown
+from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
 from langadapt.errors import Progress, RecipeError
 from langadapt.recipes import (
     DataCard,
@@ -24,6 +24,7 @@ from langadapt.recipes import (
     dump_recipe,
     find_language,
     shipped_languages,
+    with_absolute_paths,
 )
 from langadapt.recipes.authoring import Available, available
 from langadapt.recipes.data import DATA_KINDS
@@ -66,15 +67,14 @@ def list_command(
         and (data.has_images or not images)
     ]
     if as_json:
-        typer.echo(json.dumps([_row(*item) for item in chosen], ensure_ascii=False, indent=2))
+        print_json([_row(*item) for item in chosen], indent=2)
         return
     heads = ("recipe", "name", "native", "script", "text model", "tier", "counted rows", "tests")
     table = Table(*heads, box=None)
     for name, recipe, data in chosen:
         scripts, model = ", ".join(recipe.scripts), recipe.text_model.repo.rpartition("/")[2]
-        tests = "images" if data.has_images else "sentences"
-        rows = f"{data.counted_rows:,}"
-        table.add_row(name, recipe.name, recipe.native_name, scripts, model, data.tier, rows, tests)
+        counts = (data.tier, f"{data.counted_rows:,}", "images" if data.has_images else "sentences")
+        table.add_row(name, recipe.name, recipe.native_name, scripts, model, *counts)
     print_result(table)
     console.print(
         f"{len(chosen)} of {len(every)} recipes; `langadapt languages list --help` explains the tiers"
@@ -88,17 +88,12 @@ def _check_asked(flag: str, asked: str | None, known: Iterable[str]) -> None:
 
 
 def _row(name: str, recipe: LanguageRecipe, data: Available) -> dict[str, Any]:
+    plain = {"code", "name", "native_name", "iso639_3", "scripts", "direction", "evaluate"}
     return {
         "recipe": name,
-        "code": recipe.code,
-        "name": recipe.name,
-        "native_name": recipe.native_name,
-        "iso639_3": recipe.iso639_3,
-        "scripts": list(recipe.scripts),
-        "direction": recipe.direction,
+        **recipe.model_dump(include=plain),
         "text_model": recipe.text_model.repo,
-        "data": list(recipe.distill.data),
-        "evaluate": list(recipe.evaluate),
+        "data": recipe.distill.data,
         "tier": data.tier,
         "counted_rows": data.counted_rows,
         "parallel": {corpus.name: corpus.expected_rows for corpus in data.parallel},
@@ -173,17 +168,17 @@ def schema_command(
 
     if (kind is None) == (out is None):
         raise RecipeError("give one of --kind, to print a schema, and --out, to write all into a folder")
+    _check_asked("--kind", kind, KINDS)
     if kind is not None:
-        if kind not in KINDS:
-            raise RecipeError(f"--kind {kind}: there are {', '.join(KINDS)}")
-        typer.echo(json.dumps(recipe_schema(kind), indent=2))
+        print_json(recipe_schema(kind), indent=2)
         return
 
     from langadapt.files.atomic import write_text
 
+    folder = out or Path()
     for name in KINDS:
-        write_text(Path(out or ".") / f"{name}.schema.json", json.dumps(recipe_schema(name), indent=2) + "\n")
-    console.print(f"{len(KINDS)} schemas in {shown(Path(out or '.'))}")
+        write_text(folder / f"{name}.schema.json", json.dumps(recipe_schema(name), indent=2) + "\n")
+    console.print(f"{len(KINDS)} schemas in {shown(folder)}")
 
 
 _CHECK_HELP = """Compare recipes with the Hub: ids, revisions, configs, splits, columns, rows and licences.
@@ -222,7 +217,8 @@ def check_command(
             report(Progress(stage="recipes", done=number, total=len(checks)))
 
     if as_json:
-        typer.echo(json.dumps([_check_row(item) for item in checked], ensure_ascii=False, indent=2))
+        own = [{"path": str(item.path), "mark_can_go": item.mark_can_go} for item in checked]
+        print_json([asdict(item) | more for item, more in zip(checked, own, strict=True)], indent=2)
     for item in checked:
         for fact in item.wrong:
             console.print(f"{shown(item.path)}: {item.name}: {fact.key}: says {fact.says}; {fact.hub}")
@@ -244,21 +240,10 @@ def _data_of(
     """Return every shipped data recipe, or those that the given languages name."""
     if not names:
         return [file for schema in DATA_KINDS.values() for file in all_data_recipes(schema)]
-    asked: dict[tuple[str, str], RecipeFile[DataCard]] = {}
-    for language in languages:
-        folder = None if language.shipped else language.folder
-        for name in language.recipe.distill.data:
-            asked["parallel", f"{folder}/{name}"] = data_recipe(ParallelRecipe, name, folder=folder)
-        for name in language.recipe.evaluate:
-            asked["retrieval", f"{folder}/{name}"] = data_recipe(RetrievalRecipe, name, folder=folder)
+    asked: dict[tuple[type[DataCard], str], RecipeFile[DataCard]] = {}
+    for recipe in map(with_absolute_paths, languages):
+        for name in recipe.distill.data:
+            asked[ParallelRecipe, name] = data_recipe(ParallelRecipe, name)
+        for name in recipe.evaluate:
+            asked[RetrievalRecipe, name] = data_recipe(RetrievalRecipe, name)
     return list(asked.values())
-
-
-def _check_row(item: Any) -> dict[str, Any]:
-    return {
-        "name": item.name,
-        "path": str(item.path),
-        "unverified": item.unverified,
-        "mark_can_go": item.mark_can_go,
-        "facts": [asdict(fact) for fact in item.facts],
-    }

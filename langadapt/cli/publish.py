@@ -1,14 +1,12 @@
 """`langadapt publish`."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from typer import Argument, Option
 
 from langadapt.cli import options as opt
-from langadapt.cli.progress import console, shown
+from langadapt.cli.progress import console, print_json, shown
 from langadapt.errors import ModelError, PublishError
 
 HELP = """Publish an adapter on the Hugging Face Hub, with a card made from its artifact.
@@ -58,15 +56,14 @@ def publish_command(
     done = publish(run, options=options, out=out, private=private, send=not dry_run)
     licences = done.licences
     if as_json:
-        result = {
+        facts = {
             "repo": repo,
             "commit": done.commit,
             "folder": str(out) if out else None,
             "files": done.sizes,
-            "licence": licences.name or licences.licence,
-            "largest_difference": done.largest_difference,
         }
-        typer.echo(json.dumps(result, ensure_ascii=False))
+        licence = licences.name or licences.licence
+        print_json({**facts, "licence": licence, "largest_difference": done.largest_difference})
         return
     for name, size in done.sizes.items():
         console.print(f"  {name}  {size:,} bytes")

@@ -5,11 +5,10 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-import typer
 from typer import Argument, Option
 
 from langadapt.cli import options as opt
-from langadapt.cli.progress import console, progress_report, shown
+from langadapt.cli.progress import console, print_json, progress_report, shown
 from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import ParallelRecipe, data_recipe, dump_recipe
 from langadapt.recipes.data import TableFiles
@@ -94,7 +93,7 @@ def translate_command(
     blank = sum(not text.strip() for text in target)
     if as_json:
         found = {"out": str(out), "recipe": str(recipe_path), "rows": len(target) - blank, "blank": blank}
-        typer.echo(json.dumps({**found, "scores": scores.to_dict() if scores else None}, ensure_ascii=False))
+        print_json({**found, "scores": scores.to_dict() if scores else None})
         return
     left_out = f", {blank} blank translations left out" if blank else ""
     console.print(f"{len(target) - blank} rows in {shown(out)}{left_out}; recipe {shown(recipe_path)}")

@@ -50,17 +50,14 @@ def align(
     sources = (resolve_model(image_model), resolve_model(text_model))
     pairs = join_pairs([load_pairs(name, images=run.options.images) for name in stage.pairs])
     key = fingerprint(stage.model_dump_json(), *(item.revision for item in sources), pairs.fingerprint)
-    if run.finished_before(key):
+    if not run.claim(key):
         found: dict[str, Any] = read_json(out / FACTS)
         return found
-    run.claim(key)
     device = run.accelerator.device
-    dual = new_dual_encoder(
-        *sources, dim=stage.dim, max_tokens=stage.max_tokens, seed=stage.seed, device=device
-    )
-    locked = is_locked(stage)
-    text = make_trainable(dual.text_tower(), _methods(stage.text), seed=stage.seed)
-    image = make_trainable(dual.image_tower(), _methods(stage.image), seed=stage.seed + 1)
+    locked, seed = is_locked(stage), stage.seed
+    dual = new_dual_encoder(*sources, dim=stage.dim, max_tokens=stage.max_tokens, seed=seed, device=device)
+    text = make_trainable(dual.text_tower(), _methods(stage.text), seed=seed)
+    image = make_trainable(dual.image_tower(), _methods(stage.image), seed=seed + 1)
     module: Any = dual.teacher.module
     head = module.visual_projection if locked else None
     model = contrast_model(text, image, stage, device=device, head=head)

@@ -92,12 +92,10 @@ class ContrastData:
         `order` yields the pair indices of these batches, each when the batch before it is handed out. None:
         each training pair once.
         """
-        train, stage = self.split.train, self.stage
         if order is None:
+            train, size, seed = self.split.train, self.stage.batch_size, self.stage.seed
             lengths = self.tokens.lengths[train]
-            ordinary = epoch_batches(
-                lengths, batch_size=stage.batch_size, seed=stage.seed, epoch=epoch, first=first
-            )
+            ordinary = epoch_batches(lengths, batch_size=size, seed=seed, epoch=epoch, first=first)
             order = (train[rows] for rows in ordinary)
 
         def make(numbered: tuple[int, NDArray[np.int64]]) -> ContrastBatch:
@@ -113,6 +111,7 @@ class ContrastData:
         order = np.concatenate([rows[part :: share.count] for part in range(share.count)])
         own = rows[share.index :: share.count]
         images, index = np.unique(self.pairs.image_of_text[own], return_inverse=True)
+        pool = self.pool
         return ContrastBatch(
             text=self.tokens.batch(own),
             images=self.images(images, epoch=epoch),
@@ -120,9 +119,7 @@ class ContrastData:
             image_ids=torch.from_numpy(self.image_ids[order]),
             caption_ids=torch.from_numpy(self.caption_ids[order]),
             pairs=order,
-            parallel=None
-            if self.pool is None
-            else self.pool.batch(seed=self.stage.seed, step=step, share=share),
+            parallel=None if pool is None else pool.batch(seed=self.stage.seed, step=step, share=share),
         )
 
     def images(self, numbers: NDArray[np.int64], *, epoch: int | None) -> dict[str, Tensor]:
@@ -246,11 +243,7 @@ def _ranks(text: Tensor, image: Tensor, owners: Tensor) -> Ranks:
 
 
 def validate_pairs(model: nn.Module, data: ContrastData, *, step: int) -> Validation:
-    """mR6 of the held-out captions and images, and their contrastive loss.
-
-    Raises:
-        TrainingError: an embedding is not finite.
-    """
+    """mR6 of the held-out captions and images, and their contrastive loss; both must be finite."""
     assert isinstance(model, ContrastModel)
     text, image, owners = _held_out_embeddings(model, data, step=step)
     ranks, cutoffs = _ranks(text, image, owners), torch.tensor(CUTOFFS)

@@ -87,9 +87,8 @@ def distill(
         *([] if start is None else [start.digest]),
         *([] if bits == 16 else [f"states of {bits} bits"]),
     )
-    if run.finished_before(key):
+    if not run.claim(key):
         return read_artifact(out)
-    run.claim(key)
     teacher = load_teacher(sources[0], device=device)
     encoder = load_text_model(sources[1], recipe.text_model, max_tokens=stage.max_tokens, device=device)
     recipe = settled_adapter(encoder, recipe, corpora[: len(pairs)], start, run)

@@ -38,13 +38,8 @@ class FitPlan:
         cls, spec: DistillStage | ContrastStage | FewShotStage, *, epochs: int, steps_per_epoch: int
     ) -> Self:
         """The plan of a recipe's stage."""
-        return cls(
-            steps_per_epoch=steps_per_epoch,
-            epochs=epochs,
-            warmup_fraction=spec.warmup_fraction,
-            gradient_clip_norm=spec.gradient_clip_norm,
-            seed=spec.seed,
-        )
+        own = {name: getattr(spec, name) for name in ("warmup_fraction", "gradient_clip_norm", "seed")}
+        return cls(steps_per_epoch=steps_per_epoch, epochs=epochs, **own)
 
     @property
     def steps(self) -> int:
@@ -155,11 +150,7 @@ class StepLog:
 
 
 def log_entries(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
-    """Entries of a run's log: of kind `step`, `held_out` or `sampling`.
-
-    Raises:
-        TrainingError: a line of it is damaged.
-    """
+    """Entries of a run's log, of kind `step`, `held_out` or `sampling`; a damaged line is a TrainingError."""
     path = folder / "log.jsonl"
     for number, line in enumerate(path.read_bytes().splitlines(), start=1):
         try:

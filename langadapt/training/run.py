@@ -83,8 +83,11 @@ class Run:
         # The same process may claim a folder again; the system frees the lock of a killed one.
         return FileLock(self.folder / "checkpoint" / "lock", is_singleton=True)
 
-    def claim(self, key: str) -> None:
-        """Take the folder, or resume in it; all processes call this.
+    def claim(self, key: str) -> bool:
+        """Take the folder, or resume in it; False where it holds this very run, finished.
+
+        All processes call this. A finished run is accepted with `reuse_finished`, or where a process was
+        killed at its end: what it left is removed.
 
         Args:
             key: fingerprint of recipe, data and models.
@@ -92,9 +95,12 @@ class Run:
         Raises:
             TrainingError: another process works in it, or it holds something else.
         """
+        if self._is_finished(key):
+            return False
         if self.is_main:
             self._claim(key)
         self.accelerator.wait_for_everyone()
+        return True
 
     def _claim(self, key: str) -> None:
         mark = self.folder / "checkpoint" / "run.json"
@@ -138,11 +144,7 @@ class Run:
             elif path.name != "lock":
                 path.unlink()
 
-    def finished_before(self, key: str) -> bool:
-        """Return whether the folder holds this very run, finished; all processes call this.
-
-        Asked for by `reuse_finished`, or where a process was killed at its end: what it left is removed.
-        """
+    def _is_finished(self, key: str) -> bool:
         left = self.folder / "checkpoint"
         if self.options.overwrite or not (self.options.reuse_finished or left.exists()):
             return False

@@ -96,9 +96,8 @@ def tune(
         pairs_fraction,
         *(test.name for test in tests),
     )
-    if run.finished_before(key):
+    if not run.claim(key):
         return read_artifact(out)
-    run.claim(key)
     keep = stage.keep_contaminated
     parts = [without_test_images(part, tests, keep=keep, report=run.report) for part in found]
     loaded = load(start, device=run.accelerator.device)
@@ -165,10 +164,9 @@ def _prepare(
     )
     if not stage.distill_weight:
         return data
-    english, target = [], []
-    if data.pairs.english is not None:
-        english = [data.pairs.english[row] for row in data.split.train]
-        target = [data.pairs.texts[row] for row in data.split.train]
+    sides, train = data.pairs.english, data.split.train
+    english = [] if sides is None else [sides[row] for row in train]
+    target = [] if sides is None else [data.pairs.texts[row] for row in train]
     for name in stage.distill_data:
         corpus = load_parallel(data_recipe(ParallelRecipe, name))
         english += corpus.english
@@ -194,9 +192,8 @@ def train_contrast(
 ) -> dict[str, Any]:
     """Train both towers and leave the best weights in them; return the facts of the run, as `train` does."""
     counts = trained_facts(model, "both towers", run.report)
-    facts = train(run, contrast_stage(model, data, run, sampler))
     return {
-        **facts,
+        **train(run, contrast_stage(model, data, run, sampler)),
         **counts,
         "rows": len(data.split.train),
         "images": len({*data.image_ids[data.split.train].tolist()}),
@@ -287,11 +284,8 @@ def _changes(
         blend_changes(model.text, stage.blend)
         blend_changes(model.image, stage.blend)
         facts["held_out_recall"] = validate_pairs(model, data, step=facts["best_step"]).recall
-    scale = model.temperature.state_dict()
-    return {
-        **stage_changes(stage.name, model.text, model.image),
-        **{f"{stage.name}.temperature.{key}": value.cpu() for key, value in scale.items()},
-    }
+    scale = {f"{stage.name}.temperature.{k}": v.cpu() for k, v in model.temperature.state_dict().items()}
+    return stage_changes(stage.name, model.text, model.image) | scale
 
 
 def _source(name: str, part: "CheckedPairs", language: str) -> DataSource:
