@@ -86,11 +86,7 @@ def stops_at_once() -> AbstractContextManager[None]:
 
 @contextmanager
 def stops_between_steps() -> Iterator[Callable[[], int]]:
-    """Only note a first signal while inside; a second one raises `Stopped`.
-
-    Yields:
-        A function that returns the number of the noted signal, 0 for none.
-    """
+    """Note a first signal while inside, a second raises `Stopped`; yield what returns the noted one, or 0."""
     noted = 0
 
     def note(number: int, frame: FrameType | None) -> None:

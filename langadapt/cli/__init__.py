@@ -69,10 +69,7 @@ _BEGINS_ANEW = ("--overwrite", "--rebuild")
 
 
 def way_on(arguments: Sequence[str]) -> str:
-    """What to say of a stopped command: how to go on, or nothing where nothing is left of it.
-
-    Args:
-        arguments: of the command line, without the program.
+    """How to go on after a command of these arguments was stopped; empty where nothing is left of it.
 
     Example:
         >>> way_on(["distill", "--lang", "zh", "--overwrite"])

@@ -133,9 +133,6 @@ def chosen_stage(
     """Return the student's recipe, and the stage with the pairs and settings of the command line.
 
     The stage is that of the recipe `named`, or of the student's own recipe.
-
-    Raises:
-        RecipeError: no pairs, a recipe of another language, a setting of another stage.
     """
     from langadapt.models import read_artifact
 

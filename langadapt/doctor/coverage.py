@@ -25,11 +25,7 @@ def examine_candidates(
 ) -> list[Candidate]:
     """Measure the recipe's own text model first, then those of the shipped languages, the most used first.
 
-    Args:
-        own: as the recipe names it.
-        model: where it lies, or why it is missing.
-        target: sentences of the language, not empty.
-        english: their English sides, if known.
+    `model` is where the own one lies, or why it is missing; `target` sentences are not empty.
     """
 
     def measured(ref: TextModelRef, model: ResolvedModel | str) -> Candidate:

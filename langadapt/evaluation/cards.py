@@ -152,11 +152,7 @@ def score_json(cards: Sequence[ScoreCard]) -> str:
 
 
 def read_score_cards(path: Path) -> list[ScoreCard]:
-    """Read what `score_json` wrote.
-
-    Raises:
-        DataError: it is damaged, or was changed after it was written.
-    """
+    """Read what `score_json` wrote; a file that is damaged, or was changed since, is a DataError."""
     try:
         content = read_json(path)
         cards = [ScoreCard.from_dict(card) for card in content["cards"]]

@@ -70,10 +70,7 @@ class ClassificationCard:
         )
 
     def class_table(self, *, most: int | None = None) -> ScoreTable:
-        """Recall, images and most frequent wrong choice of each class, worst first.
-
-        Of the first row's scores; classes without images are left out.
-        """
+        """Recall, images and most frequent mistake of each class with images, worst first."""
         scores = self.rows[0][1]
         order = sorted((recall, index) for index, recall in enumerate(scores.per_class) if recall is not None)
         rows = []

@@ -78,20 +78,12 @@ class Page:
 
 
 def write_page(path: Path, page: Page) -> None:
-    """Write the page atomically.
-
-    Raises:
-        DataError: an image cannot be read.
-    """
+    """Write the page atomically."""
     write_text(path, page_html(page))
 
 
 def page_html(page: Page) -> str:
-    """Render the whole document; every text in it is escaped.
-
-    Raises:
-        DataError: an image cannot be read.
-    """
+    """Render the whole document, every text escaped; an image that cannot be read is a DataError."""
     template = templates(escape_html=True).get_template("page.html")
     return template.render(
         page=page,
@@ -105,21 +97,13 @@ def page_html(page: Page) -> str:
 
 
 def data_uri(path: ImageFile) -> str:
-    """Return the image, at most 320 pixels wide and high, as a JPEG data URI.
-
-    Raises:
-        DataError: the file is missing or is no image.
-    """
+    """Return the image, at most 320 pixels wide and high, as a JPEG data URI."""
     raw = small_jpeg(path, long_side_pixels=320)
     return f"data:image/jpeg;base64,{base64.b64encode(raw).decode()}"
 
 
 def small_jpeg(path: ImageFile, *, long_side_pixels: int) -> bytes:
-    """Return the image as a JPEG file of at most that size, without its file's other content.
-
-    Raises:
-        DataError: the file is missing or is no image.
-    """
+    """Return the image as a JPEG file of at most that size, without its file's other content."""
     image = open_image(path)
     image.thumbnail((long_side_pixels, long_side_pixels))
     raw = io.BytesIO()

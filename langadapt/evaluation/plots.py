@@ -48,11 +48,7 @@ def training_curve(run: Path) -> list[CurvePoint]:
 
 
 def curve_panels(points: Sequence[CurvePoint]) -> list[str]:
-    """Draw the loss and, where it was measured, the held-out recall against the step, each as `<svg>`.
-
-    Raises:
-        DataError: there are no points.
-    """
+    """Draw the loss and, where measured, the held-out recall against the step, each as `<svg>`."""
     if not points:
         raise DataError("training curve: there is no step to draw")
     losses = _thin([(float(point.step), point.loss) for point in points])
@@ -73,23 +69,14 @@ def save_svg(path: Path, points: Sequence[CurvePoint]) -> None:
 
 
 def save_learning_curve(path: Path, points: Sequence[tuple[float, float]], *, start: float) -> None:
-    """Write held-out recall against the number of training captions; the first point is no training at all.
-
-    `points` are captions and recall in percent, in the order of captions; `start` is the first recall.
-
-    Raises:
-        DataError: there are no points, or one is not finite.
-    """
+    """Write held-out recall in percent against the number of training captions; `start` is at none."""
     if not points or not all(math.isfinite(number) for point in points for number in point):
         raise DataError("learning curve: there is no point to draw, or one is not finite")
     write_text(path, _recall_curve([(0.0, start), *points], across="captions", alone=True))
 
 
 def draws_panel(sampling: Sequence[Mapping[str, Any]]) -> str:
-    """Draw the share of the draws by quarter of difficulty as `<svg>`, one bar per epoch.
-
-    Of each epoch `drawn` holds four fractions, the easiest quarter first.
-    """
+    """Draw `drawn` of each epoch, the shares of the quarters of difficulty, as `<svg>` with bars."""
     return _svg(
         "draws.svg",
         "Draws by quarter of difficulty (%)",

@@ -97,11 +97,7 @@ class HubUnreachableError(LangadaptError):
 
 
 def check_language(file: RecipeFile[LanguageRecipe], look: Lookup) -> tuple[Checked, ...]:
-    """Check the two base models of a language recipe.
-
-    Raises:
-        HubUnreachableError: nothing can be checked.
-    """
+    """Check the two base models of a language recipe."""
     recipe = file.recipe
     models = {"teacher": recipe.teacher, "text_model": recipe.text_model}
     return tuple(
@@ -116,11 +112,7 @@ def check_language(file: RecipeFile[LanguageRecipe], look: Lookup) -> tuple[Chec
 
 
 def check_data(file: RecipeFile[DataCard], look: Lookup) -> tuple[Checked, ...]:
-    """Check a data recipe; only what lies on the Hub can be compared.
-
-    Raises:
-        HubUnreachableError: nothing can be checked.
-    """
+    """Check a data recipe; only what lies on the Hub can be compared."""
     card = file.recipe
     facts = tuple(_data_facts(card, file.folder, look))
     return (Checked(name=card.name, path=file.path, unverified=card.unverified, facts=facts),)
@@ -232,8 +224,7 @@ def _some(names: Iterable[str]) -> str:
 def hub_lookup(api: HfApi) -> Lookup:
     """Return a function that asks the Hub once for each repository and revision.
 
-    Raises (when it is called):
-        HubUnreachableError: no connection, offline mode, or an answer that says nothing about the repository.
+    It raises HubUnreachableError: no connection, offline mode, or an answer without the repository's facts.
     """
 
     @cache

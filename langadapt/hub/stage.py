@@ -59,17 +59,12 @@ class Publication:
 def publish(
     run: Path, *, options: StageOptions, out: Path | None = None, private: bool = False, send: bool = True
 ) -> Publication:
-    """Publish a finished and scored run.
+    """Publish a finished and scored run; raises as `stage` and `upload` do.
 
     Args:
-        run: its folder.
-        options: repository, and what the publisher states.
         out: write the folder here instead of uploading it; it must not exist, or be empty.
         private: whether a new repository is private.
         send: False stages and checks only.
-
-    Raises:
-        LangadaptError: see `stage` and `upload`.
     """
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise PublishError(f"--out {out}: exists and is not an empty folder; choose another one")
@@ -125,11 +120,7 @@ def stage(run: Path, folder: Path, options: StageOptions) -> Publication:
 
 
 def read_scores(run: Path, artifact: Artifact) -> list[ScoreCard]:
-    """Read the score cards of a run.
-
-    Raises:
-        PublishError: there are none, or they belong to other weights than the artifact's.
-    """
+    """Read the score cards of a run; a PublishError without any, or if they belong to other weights."""
     path, command = run / SCORES, f"langadapt eval {run}"
     if not path.is_file():
         raise PublishError(f"{run}: no {SCORES} in it; score the adapter first: {command}")
@@ -169,8 +160,7 @@ def portable(artifact: Artifact) -> Artifact:
 def reloaded(folder: Path, original: Artifact) -> tuple[LanguageModel, float]:
     """Load a staged artifact; return it with the largest difference between its samples' numbers.
 
-    Raises:
-        PublishError: there are no samples, or the model does not reproduce them.
+    A PublishError without samples, or where the model does not reproduce them.
     """
     if original.samples is None:
         raise PublishError(
@@ -227,7 +217,7 @@ def _name(recipe: str) -> str:
 
 
 def module_files(folder: Path, model: LanguageModel) -> tuple[str, ...]:
-    """Write the sentence-transformers module after checking that it embeds as the model does; list its files.
+    """Write the sentence-transformers module, checked against the model; list its files.
 
     There are none where a base model is a local folder, which nobody could fetch.
     """

@@ -15,11 +15,7 @@ def upload(folder: Path, files: Sequence[str], *, repo: str, private: bool, mark
     """Upload files of a folder in one commit and return its hash, or the last one's if nothing has changed.
 
     A repository that does not exist is created; one without the file `marker`, which only an adapter's has,
-    is left alone. After an interruption, the same call completes the upload.
-
-    Raises:
-        PublishError: the token is missing, wrong or without permission; the repository holds something else;
-            there is no connection.
+    is left alone. After an interruption, the same call completes the upload. Every failure is a PublishError.
     """
     if constants.HF_HUB_OFFLINE:
         raise PublishError("HF_HUB_OFFLINE is set: go online to publish, or write the folder with --out")

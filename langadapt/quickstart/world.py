@@ -52,14 +52,9 @@ def parallel_rows(language: str, count: int) -> Iterator[tuple[str, str]]:
 
 
 def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> Path:
-    """Write everything that an ordinary recipe needs; does nothing if the folder is already complete.
+    """Write what ordinary recipes need, `parallel` pairs a language; a complete folder is left alone.
 
     Files appear under their final names only when whole, the manifest `world.json` last.
-
-    Args:
-        folder: created if missing, and returned.
-        parallel: rows of parallel text per language.
-        tests: number of test pictures.
     """
     manifest = {"version": VERSION, "parallel": parallel, "tests": tests}
     path = folder / _MANIFEST

@@ -43,10 +43,9 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ParallelPool:
-    """Sentences of the distillation term.
+    """Sentences of the distillation term, `batch_size` of them a step in all processes together.
 
-    `targets [N, D]` float32 normalised embeddings, one for each text; `batch_size` sentences a step, all
-    processes together; `weight` of the term.
+    `targets [N, D]` are their float32 normalised embeddings; the term counts with `weight`.
     """
 
     tokens: Tokens
@@ -211,11 +210,7 @@ def _ids(values: Sequence[str]) -> NDArray[np.int64]:
 def _held_out_embeddings(
     model: ContrastModel, data: ContrastData, *, step: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Embed the held-out pairs, in eval mode.
-
-    Returns:
-        On the CPU: normalised captions `[T, D]` and distinct images `[I, D]`; each caption's image `[T]`.
-    """
+    """Held-out captions `[T, D]` and distinct images `[I, D]`, normalised; each caption's image `[T]`."""
     model.eval()
     rows = data.split.held_out
     # Copies of an image are one candidate: the first file stands for all.

@@ -58,9 +58,7 @@ _STATED = {"licence", "licence_source"}
 def distill(
     recipe_file: RecipeFile[LanguageRecipe], out: Path, *, report: Report, options: RunOptions | None = None
 ) -> Artifact:
-    """Train an adapter and write its artifact.
-
-    An interrupted run resumes from its checkpoint when it is started again with the same recipe and folder.
+    """Train an adapter and write its artifact; the same recipe and folder resume an interrupted run.
 
     Raises:
         LangadaptError: bad data or models, a loss that is not finite, another run in the folder.
@@ -249,10 +247,8 @@ def distill_loss(
 def validate_texts(model: Student, data: DistillData, *, step: int) -> Validation:
     """Mean of recall@1, 5 and 10 of the held-out texts, and their mean cosine distance from the teacher.
 
-    They are looked for among the teacher's embeddings of the held-out English and of `data.rivals`.
-
-    Raises:
-        TrainingError: an embedding is not finite.
+    They are looked for among the teacher's embeddings of the held-out English and of `data.rivals`; a
+    TrainingError where an embedding is not finite.
     """
     examples = data.held_out
     out = torch.zeros(len(examples), data.targets.dim)

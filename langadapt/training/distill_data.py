@@ -62,10 +62,7 @@ class FrozenStates:
 
 @dataclass(frozen=True, kw_only=True)
 class DistillData:
-    """Distinct texts, normalised `targets` of distinct English texts, and the examples that connect them.
-
-    `states` of the text model, where it is frozen and they are stored.
-    """
+    """Distinct texts, normalised `targets` of distinct English texts, the examples that join them."""
 
     tokens: Tokens
     targets: SharedRows
@@ -246,13 +243,7 @@ _GROUP = 64
 
 
 def frozen_states(tokens: Tokens, student: Student, cache: Cache, report: Report) -> FrozenStates | None:
-    """Compute the adapter's input for every text, or find it in the cache.
-
-    Report why there is none: the hidden states change in training, or do not fit.
-
-    Raises:
-        DataError: the disk is full or not writable.
-    """
+    """Compute the adapter's input for every text, or find it in the cache; report why there is none."""
     if not student.states_are_fixed:
         report(Progress(stage="text model: something of it trains, so its states are computed in each step"))
         return None

@@ -20,12 +20,9 @@ ALIGNED_PERCENT = 50.0
 
 @torch.no_grad()
 def alignment(encoder: TextModel, english: Sequence[str], target: Sequence[str]) -> float:
-    """Measure whether a text model knows translations before any training.
+    """R@1 in percent of translations among English sentences, before any training.
 
     Up to 300 pairs of distinct English sentences are embedded by the mean of their last hidden states.
-
-    Returns:
-        R@1 of translations among the English sentences, in percent.
     """
     rows = distinct(" ".join(text.casefold().split()) for text in english).first
     rows = rows[:: -(-len(rows) // _ALIGNMENT_PAIRS)]
@@ -71,11 +68,7 @@ def settled_adapter(
 def start_from(
     start: Artifact, student: Student, recipe: LanguageRecipe, sources: Sequence[ResolvedModel]
 ) -> None:
-    """Load the adapter of another run.
-
-    Raises:
-        RecipeError: it belongs to other models, to another shape, or trains more than the adapter.
-    """
+    """Load the adapter of another run; refuse one of other models or shapes, or with more than an adapter."""
     own = student.adapter.state_dict()
     weights = {name.removeprefix("adapter."): value for name, value in start.weights.items()}
     wrong = [

@@ -115,11 +115,7 @@ def _train_classifier(module: nn.Module, shots: Shots, spec: FewShotStage, repor
 
 
 def new_learner(tower: TextTower, texts: PromptTexts, spec: FewShotStage, shots: Shots) -> PromptLearner:
-    """Untrained contexts for some classes: with them every prompt is its template.
-
-    Raises:
-        RecipeError: no context is on, images have no patches, or the template has too few tokens.
-    """
+    """Untrained contexts for some classes: with them every prompt is its template."""
     if not (spec.general or spec.domain or spec.instance):
         raise RecipeError("few_shot: general, domain and instance are all false; nothing would be learned")
     if spec.instance and shots.patches is None:
@@ -226,10 +222,7 @@ class Learned:
 
 
 def learn(task: FewShotTask, methods: Sequence[str], *, report: Report) -> Iterator[Learned]:
-    """Learn methods of `SHOWN` one after another, from the shots alone.
-
-    `prompts` has the contexts that the task's own spec has on.
-    """
+    """Learn methods of `SHOWN` one after another; `prompts` has the contexts of the task's own spec."""
     for name in methods:
         started = time.perf_counter()
 

@@ -62,21 +62,13 @@ class DifficultyBank:
             self.limit = float(kept.sum()) / _BINS
 
     def update(self, rows: NDArray[np.int64], measured: NDArray[np.float32]) -> None:
-        """Move the difficulty of `rows`, int64 `[B]`, none twice, towards what was just measured.
-
-        Raises:
-            DataError: a value outside [0, 1], as after a loss that is not finite.
-        """
+        """Move the difficulty of `rows`, int64 `[B]`, none twice, towards what was measured in [0, 1]."""
         _check(measured)
         momentum = self.rule.momentum
         self.values[rows] = momentum * self.values[rows] + (1.0 - momentum) * measured
 
     def draw(self, count: int, *, seed: int, step: int) -> NDArray[np.int64]:
-        """Draw `count` different pairs, int64; seed, step and the bank's values determine the draw.
-
-        Raises:
-            DataError: fewer pairs than that.
-        """
+        """Draw `count` different pairs, int64; seed, step and the bank's values determine the draw."""
         if count > len(self.values):
             raise DataError(f"a batch of {count} cannot be drawn from {len(self.values)} pairs")
         generator = np.random.default_rng([seed, step])
@@ -214,10 +206,7 @@ class HardSampler:
 
 
 def start_record(model: ContrastModel, data: ContrastData, stage: DomainStage, run: Run) -> "DomainRecord":
-    """Measure training and held-out pairs before the first step.
-
-    Process 0 measures for all; a resumed run takes the difficulties of its checkpoint.
-    """
+    """Measure all pairs before the first step, in process 0; a resumed run reads its checkpoint."""
     device = run.accelerator.device
     start = torch.zeros(len(data.split.train), device=device)
     if run.is_main and not run.checkpoint.is_file():

@@ -320,11 +320,7 @@ def save_checkpoint(path: Path, state: FitState[Batch], extra: dict[str, Any]) -
 
 
 def load_checkpoint(path: Path, state: FitState[Batch]) -> dict[str, Any]:
-    """Restore a checkpoint into a state that `start_fit` made from the same recipe; return its plain values.
-
-    Raises:
-        TrainingError: the file is damaged or from another model.
-    """
+    """Restore a checkpoint of the same recipe into what `start_fit` made; return its plain values."""
     module, sampler = state.accelerator.unwrap_model(state.model), state.stage.sampler
     moments: dict[int, dict[str, Tensor]] = {}
     try:

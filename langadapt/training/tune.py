@@ -271,10 +271,7 @@ def _weights(model: ContrastModel, stage: ContrastStage) -> Iterator[tuple[nn.Pa
 def _changes(
     model: ContrastModel, data: ContrastData, facts: dict[str, Any], report: Report
 ) -> dict[str, Tensor]:
-    """Return the changes by their names in an artifact; none if no step was better than the start.
-
-    A blend below 1 changes the towers and updates the recall in `facts`.
-    """
+    """Changes by their names in an artifact, after the blend; none if no step was better than the start."""
     stage = data.stage
     assert isinstance(stage, TuneStage)
     if facts["best_step"] == 0:
