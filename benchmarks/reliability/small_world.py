@@ -121,7 +121,7 @@ def small_prompts(folder: Path) -> Path:
     save_file({"general": torch.zeros(2, 4)}, folder / "prompts.safetensors")
     weights = (folder / "prompts.safetensors").read_bytes()
     said = {
-        "format_version": 1,
+        "format_version": 2,
         "template": "una foto de {label}",
         "classes": [{"folder": "cat", "names": ["gato"], "english": ["cat"]}],
         "tower": "student",
@@ -130,7 +130,7 @@ def small_prompts(folder: Path) -> Path:
         "run": "runs/es",
         "training": {"shots": 1},
         "spec": FewShotStage().model_dump(mode="json"),
-        "weights_sha256": sha256(weights).hexdigest(),
+        "files": {"prompts.safetensors": sha256(weights).hexdigest()},
     }
     (folder / "prompts.json").write_text(json.dumps(sealed(said)), encoding="utf-8")
     return folder

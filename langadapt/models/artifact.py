@@ -4,6 +4,7 @@ import hashlib
 import json
 import platform
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
@@ -187,17 +188,15 @@ def write_artifact(folder: Path, artifact: Artifact) -> None:
         write_text(folder / VOCABULARY, artifact.vocabulary.to_json())
         names.append(VOCABULARY)
     facts = {
-        "format_version": FORMAT_VERSION,
         "teacher": asdict(artifact.teacher),
         "text_model": asdict(artifact.text_model),
         "target_dim": artifact.target_dim,
         "data": [asdict(source) for source in artifact.data],
         "samples": list(artifact.samples.texts) if artifact.samples else [],
-        "files": {name: file_hash(folder / name) for name in names},
         "training": artifact.training,
         "environment": artifact.environment,
     }
-    write_text(folder / FACTS, json.dumps(sealed(facts), indent=2, ensure_ascii=False) + "\n")
+    write_sealed(folder / FACTS, facts, version=FORMAT_VERSION, files=names)
 
 
 def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> Artifact:
@@ -207,25 +206,18 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
         ModelError: it is not there, incomplete, damaged, changed by hand, or of another format.
     """
     folder = _artifact_folder(str(path_or_repo), revision)
-    _check_files(folder)
+    check_folder(folder, (FACTS, RECIPE, WEIGHTS), "an artifact is the folder that `langadapt distill` wrote")
     try:
-        facts = read_json(folder / FACTS)
-        if facts["format_version"] > FORMAT_VERSION:
-            update = "update with `pip install -U langadapt`"
-            raise ModelError(f"{folder}: written by a newer langadapt; {update}")
-        if facts["format_version"] < FORMAT_VERSION:
-            raise ModelError(f"{folder}: written by an older langadapt, whose weights differ; train it again")
-        _check_unchanged(folder, facts)
+        again = "fetch or train the artifact again"
+        facts = read_sealed(folder / FACTS, version=FORMAT_VERSION, files={WEIGHTS, RECIPE}, again=again)
         files = facts["files"]
-        weights = load_file(folder / WEIGHTS)
-        check_finite(weights, folder / WEIGHTS)
         vocabulary = (folder / VOCABULARY).read_text(encoding="utf-8") if VOCABULARY in files else None
         return Artifact(
             recipe=parse(LanguageRecipe, read_yaml(folder / RECIPE), where=str(folder / RECIPE)),
             teacher=BaseModel(**facts["teacher"]),
             text_model=BaseModel(**facts["text_model"]),
             target_dim=facts["target_dim"],
-            weights={k: v.float() if v.is_floating_point() else v for k, v in weights.items()},
+            weights=read_weights(folder / WEIGHTS),
             data=tuple(DataSource(**source) for source in facts["data"]),
             samples=_samples(folder, facts) if SAMPLES in files else None,
             training=facts["training"],
@@ -278,51 +270,62 @@ def _artifact_folder(path_or_repo: str, revision: str | None) -> Path:
     raise ModelError(f"{path_or_repo}: {problem}")
 
 
-def _check_files(folder: Path) -> None:
+def check_folder(folder: Path, names: Iterable[str], what: str) -> None:
     """Refuse a folder that lacks a file, or holds a pickled one or one outside of the folder."""
-    for name in (FACTS, RECIPE, WEIGHTS):
+    for name in names:
         if not (folder / name).is_file():
-            raise ModelError(
-                f"{folder}: no {name} in it; an artifact is the folder that `langadapt distill` wrote"
-            )
+            raise ModelError(f"{folder}: no {name} in it; {what}")
     root = folder.resolve()
     # The Hub's cache keeps the files of all revisions in one folder and links to them.
     blobs = root.parents[1] / "blobs" if root.parent.name == "snapshots" else root
     for path in sorted(folder.iterdir()):
         target = path.resolve()
         if not (target.is_relative_to(root) or target.is_relative_to(blobs)):
-            raise ModelError(
-                f"{folder}: {path.name} leads out of the folder, to {target}; put the file itself there"
-            )
+            leads = f"{path.name} leads out of the folder, to {target}"
+            raise ModelError(f"{folder}: {leads}; put the file itself there")
         if path.suffix.lower() in _PICKLED:
             raise ModelError(
                 f"{folder}: {path.name} may be pickled, and such a file can run anything when it is opened; "
-                "an artifact has none: remove it, or fetch the artifact again"
+                "remove it, or fetch the folder again"
             )
 
 
-def check_finite(weights: dict[str, Tensor], path: Path) -> None:
-    """Raise ModelError for weights that hold NaN or infinity."""
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read weights, floating ones as float32; raise a ModelError where one holds NaN or infinity."""
+    weights = {name: v.float() if v.is_floating_point() else v for name, v in load_file(path).items()}
     for name, value in weights.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
+        if not torch.isfinite(value).all():
             raise ModelError(f"{path}: '{name}' holds numbers that are not finite; train or fetch it again")
+    return weights
 
 
-def _check_unchanged(folder: Path, facts: dict[str, Any]) -> None:
-    """Compare facts and files with the sums that were taken when they were written."""
-    again = "fetch or train the artifact again"
-    files = facts["files"]
+def write_sealed(path: Path, facts: dict[str, Any], *, version: int, files: Iterable[str]) -> None:
+    """Write facts with the sums of files beside them, sealed: a change by hand is noticed."""
+    sums = {name: file_hash(path.with_name(name)) for name in files}
+    content = sealed({"format_version": version, **facts, "files": sums})
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_sealed(path: Path, *, version: int, files: set[str], again: str) -> dict[str, Any]:
+    """Read what `write_sealed` wrote; refuse another format, a change, or no sums of `files`."""
+    folder, facts = path.parent, read_json(path)
+    if facts["format_version"] > version:
+        raise ModelError(f"{folder}: written by a newer langadapt; update with `pip install -U langadapt`")
+    if facts["format_version"] < version:
+        raise ModelError(f"{folder}: written by an older langadapt, whose weights differ; {again}")
+    sums = facts["files"]
     if not is_sealed(facts):
-        raise ModelError(f"{folder}: {FACTS} was changed after it was written; {again}")
-    if not {WEIGHTS, RECIPE} <= files.keys():
-        raise ModelError(f"{folder}: {FACTS} has no sums of {WEIGHTS} and {RECIPE}; {again}")
-    for name, written in files.items():
+        raise ModelError(f"{folder}: {path.name} was changed after it was written; {again}")
+    if not files <= sums.keys():
+        raise ModelError(f"{folder}: {path.name} has no sums of {' and '.join(sorted(files))}; {again}")
+    for name, written in sums.items():
         if Path(name).name != name:
-            raise ModelError(f"{folder}: {FACTS} names a file outside the folder: {name}")
+            raise ModelError(f"{folder}: {path.name} names a file outside the folder: {name}")
         if not (folder / name).is_file():
-            raise ModelError(f"{folder}: no {name} in it, which {FACTS} names; {again}")
+            raise ModelError(f"{folder}: no {name} in it, which {path.name} names; {again}")
         if file_hash(folder / name) != written:
             raise ModelError(f"{folder}: {name} is not the file that was written; {again}")
+    return dict(facts)
 
 
 def file_hash(path: Path) -> str:

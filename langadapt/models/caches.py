@@ -35,11 +35,7 @@ def image_embeddings(
 def stored_images(
     teacher: Teacher, images: Sequence[ImageFile], *, progress: ImageProgress | None = None
 ) -> Tensor:
-    """Image embeddings `[len(images), D]`, from the store where the same files were embedded before.
-
-    Raises:
-        DataError: an image cannot be read.
-    """
+    """Image embeddings `[len(images), D]`, from the store where the same files were embedded before."""
     key = _key(teacher, images, version=_IMAGE_VERSION)
     spec = StoreSpec(kind="images", fingerprint=key, rows=len(images), dim=teacher.dim)
 
@@ -58,11 +54,8 @@ def patch_states(teacher: Teacher, images: Sequence[ImageFile]) -> Iterator[Tens
     """Last hidden states of the image tower, chunk by chunk: `[<= 64, P, V]` float32 on the CPU.
 
     Of a vision Transformer P counts its tokens, a class token included where it has one; of a convolutional
-    tower the positions of its last feature map.
-
-    Raises:
-        DataError: an image cannot be read.
-        ModelError: the tower keeps its states to itself.
+    tower the positions of its last feature map. Raise a ModelError for a tower that keeps its states to
+    itself.
     """
     for start in range(0, len(images), _BATCH):
         opened = [open_image(path) for path in images[start : start + _BATCH]]

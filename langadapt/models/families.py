@@ -82,9 +82,7 @@ def family_of(config: Any) -> TextFamily:
     return _FAMILIES.get(config.model_type, _PADDED)
 
 
-_QUICK = 1.702
-
-_ROWS = 2048
+_QUICK, _ROWS = 1.702, 2048
 
 Activation = Callable[[Tensor], Tensor]
 
@@ -97,13 +95,10 @@ class HalfLayers(nn.Module):
         self.layers, self.heads, self.norm_first = layers, heads, norm_first
 
     def forward(self, x: Tensor, mask: Tensor, *, only: Tensor | None = None) -> list[Tensor]:
-        """States `[R * W, H]` behind each layer.
+        """States `[R * W, H]` behind each layer of `x [R, W, H]`, both bfloat16.
 
-        Args:
-            x: `[R, W, H]` bfloat16, what goes into the first layer.
-            mask: `[R, 1, W, W]` bfloat16, added to the scores.
-            only: int64 `[B]`, places counted through all rows: what follows the last layer's attention runs
-                for them alone, and its states are `[B, H]`.
+        `mask [R, 1, W, W]` bfloat16 is added to the scores. `only`, int64 `[B]`, counts places through all
+        rows: what follows the last layer's attention runs for them alone, and its states are `[B, H]`.
         """
         shape = (*x.shape[:2], 3, self.heads, x.shape[2] // self.heads)
         x = x.flatten(0, 1)

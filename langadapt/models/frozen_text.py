@@ -87,13 +87,8 @@ class FrozenText:
     def embed(self, texts: Sequence[str], *, exact: bool = False, batch_tokens: int = BATCH_TOKENS) -> Tensor:
         """Embed texts in their order: `[len(texts), D]` float32, normalised, on the CPU.
 
-        Args:
-            texts: any number, none empty.
-            exact: float32 throughout.
-            batch_tokens: tokens per forward pass.
-
-        Raises:
-            DataError: an empty or whitespace text, with its row number.
+        No text may be empty; the DataError says its row. `exact`: float32 throughout. A forward pass has
+        `batch_tokens` tokens.
         """
         tokens = self.tokenize(texts)
         out = torch.zeros(len(texts), self.dim)
@@ -116,15 +111,12 @@ _WORKERS = 8
 def map_batches_threaded(
     work: Callable[[Item], Result], items: Iterable[Item], device: torch.device
 ) -> Iterator[Result]:
-    """Results of `work` in the order of the items.
+    """Results of `work` in the order of the items, which are taken as they are needed, a few ahead.
 
     A core that has a batch for itself waits for nobody. Cores that share every operation wait for one another
-    at its end, the longer the more another program disturbs one of them.
-
-    Args:
-        work: sets by itself what belongs to a thread (inference mode).
-        items: taken as they are needed, a few ahead. The first one, and few ones, run on all cores.
-        device: where `work` computes; elsewhere than on a CPU one item runs after the other.
+    at its end, the longer the more another program disturbs one of them. The first item, and few ones, run on
+    all cores; elsewhere than on a CPU one item runs after the other. `work` sets by itself what belongs to a
+    thread (inference mode).
     """
     threads = torch.get_num_threads()
     each = -(-threads // _WORKERS)

@@ -158,11 +158,7 @@ def _same_model(base: BaseModel, override: str | None, *, role: str) -> Resolved
 class LanguageSet:
     """Models of several languages in one space; the language is said per call, or told from the text.
 
-    Args:
-        models: at least one, each of another language, all of one teacher.
-
-    Raises:
-        ModelError: two of one language, or of different teachers.
+    There is at least one model, each of another language, all of one teacher; else a ModelError is raised.
     """
 
     def __init__(self, *, models: Sequence[LanguageModel]) -> None:
@@ -222,11 +218,7 @@ class LanguageSet:
         return self.models[self.languages[0]].encode_images(images, batch_size=batch_size)
 
     def detect(self, texts: Sequence[str]) -> list[str]:
-        """The language of each text, of those in the set.
-
-        Raises:
-            DataError: an empty text, or one whose language cannot be told.
-        """
+        """The language of each text, of those in the set; see `detect` of this module."""
         require_text(texts)
         if len(self.models) == 1:
             return [self.languages[0]] * len(texts)

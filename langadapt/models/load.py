@@ -105,13 +105,11 @@ def _download(ref: ModelRef) -> Path:
 def folder_hash(folder: Path) -> str:
     """Content hash of a local model folder's configuration, tokenizer and weights."""
     digest = hashlib.sha256()
-    files = sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
-    for path in files:
+    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
         digest.update(path.name.encode())
         digest.update(path.stat().st_size.to_bytes(8, "little"))
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+            hashlib.file_digest(file, lambda: digest)
     return f"sha256:{digest.hexdigest()[:16]}"
 
 
@@ -128,7 +126,6 @@ _BROKEN = (
     TypeError,
     ValueError,
 )
-
 """What transformers raises where a file of a model is not what it should be."""
 
 
@@ -155,10 +152,7 @@ def load_config(model: ResolvedModel) -> Any:
 
 
 def load_module(model: ResolvedModel, config: Any, *, auto: Any = AutoModel) -> nn.Module:
-    """The model in float32, in eval mode, from safetensors only.
-
-    `auto` is the class of transformers that knows which class the model has.
-    """
+    """The model in float32, in eval mode, from safetensors only; `auto` knows which class it has."""
     keep_freed_memory()
     with Refusing(f"{model.repo}: cannot load its weights"):
         module, missing = read_module(model.path, config, auto=auto)
@@ -199,11 +193,7 @@ def load_image_processor(model: ResolvedModel) -> Any:
 def tokenize_texts(
     tokenizer: Any, texts: Sequence[str], *, max_tokens: int, prepare: Callable[[str], str] = str
 ) -> Tokens:
-    """Return ids of prepared texts with special tokens, cut at `max_tokens`.
-
-    Raises:
-        DataError: an empty or whitespace text, with its row number.
-    """
+    """Return ids of prepared texts with special tokens, cut at `max_tokens`; no text may be empty."""
 
     def encode(some: list[str]) -> list[list[int]]:
         given = [prepare(text) for text in some]
@@ -232,11 +222,7 @@ def keep_freed_memory() -> None:
 
 
 def chosen_device(name: str | None) -> torch.device:
-    """The device of that name, or the best one.
-
-    Raises:
-        ModelError: no such device on this machine.
-    """
+    """The device of that name, which must be on this machine, or the best one."""
     if name is None:
         return best_device()
     try:
@@ -267,9 +253,6 @@ def uses_bf16(device: torch.device) -> bool:
     """Whether models compute in bfloat16 there: where it runs in hardware; elsewhere float32 is faster.
 
     `LANGADAPT_PRECISION`, `float32` or `bfloat16`, decides instead where it is set.
-
-    Raises:
-        ModelError: the variable says something else.
     """
     chosen = os.environ.get("LANGADAPT_PRECISION")
     if chosen:

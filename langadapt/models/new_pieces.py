@@ -38,11 +38,8 @@ def learn_vocabulary(
 
     Letters that the tokenizer does not know come first, the most frequent ones foremost; then merges, the
     most frequent foremost. A merge that occurs in an English word is left out, so that the English texts keep
-    their pieces.
-
-    Raises:
-        ModelError: the tokenizer is of a kind that cannot be extended.
-        DataError: the texts hold nothing that could be a new piece.
+    their pieces. Raise a DataError where nothing is left, a ModelError where the tokenizer cannot be
+    extended.
     """
     backend = backend_of(text_model)
     kind, model = kind_of(backend), json.loads(backend.to_str())["model"]
@@ -161,9 +158,6 @@ def extend_text_model(text_model: TextModel, vocabulary: Vocabulary, *, seed: in
 
     A piece made of known pieces starts at the mean of their rows; one with a letter that the tokenizer did
     not know starts at the mean of all rows, moved at random (`seed`) by their spread.
-
-    Raises:
-        ModelError: the pieces belong to another tokenizer.
     """
     encoder: Any = text_model.encoder
     table = encoder.get_input_embeddings()
@@ -175,11 +169,7 @@ def extend_text_model(text_model: TextModel, vocabulary: Vocabulary, *, seed: in
 
 
 def backend_of(text_model: TextModel) -> Tokenizer:
-    """The tokenizer of the `tokenizers` library behind transformers' one.
-
-    Raises:
-        ModelError: it has none, or one of a kind that cannot be extended.
-    """
+    """The tokenizer of the `tokenizers` library behind transformers' one; of a kind that can be extended."""
     backend = getattr(text_model.tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer) or kind_of(backend) not in KINDS:
         kind = kind_of(backend) if isinstance(backend, Tokenizer) else type(text_model.tokenizer).__name__

@@ -72,12 +72,7 @@ class PromptTexts:
 
 
 def prompt_texts(tower: TextTower, template: str, labels: Sequence[str]) -> PromptTexts:
-    """Tokenise a template with each class name in it and finds the template's tokens.
-
-    Raises:
-        ModelError: the tokenizer cannot say where in a text its tokens lie.
-        DataError: an empty name, or a prompt that is longer than the tower's limit.
-    """
+    """Tokenise a template with each class name in it and find the template's tokens."""
     require_text(labels)
     if not tower.tokenizer.is_fast:
         raise ModelError(f"{tower.label}: learned prompts need a tokenizer that knows its tokens' offsets")

@@ -8,20 +8,18 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from langadapt.data.classification import ClassNames
 from langadapt.errors import ModelError
-from langadapt.files.atomic import is_sealed, sealed, write_tensors, write_text
+from langadapt.files.atomic import write_tensors
 from langadapt.files.fetch import one_line
-from langadapt.files.json import parse_json
-from langadapt.models.artifact import check_finite, file_hash
+from langadapt.models.artifact import check_folder, read_sealed, read_weights, write_sealed
 from langadapt.models.language_model import LanguageModel
 from langadapt.models.prompts import PromptClassifier, TowerName, prompt_texts, text_tower
 from langadapt.nn.prompts import PromptLearner
 from langadapt.recipes.stages import FewShotStage
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 WEIGHTS, FACTS = "prompts.safetensors", "prompts.json"
 
 
@@ -49,11 +47,7 @@ class PromptFacts:
 
 
 def prompt_labels(classes: tuple[ClassNames, ...], tower: TowerName) -> list[str]:
-    """The first name of each class: in the language for the student, in English for the teacher.
-
-    Raises:
-        ModelError: the teacher is asked for and a class has no English name.
-    """
+    """The first name of each class: in the language for the student, in English for the teacher."""
     if tower == "student":
         return [item.shown for item in classes]
     without = [item.folder for item in classes if not item.english]
@@ -72,45 +66,23 @@ def write_prompts(folder: Path, classifier: PromptClassifier, facts: PromptFacts
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: value.half() for name, value in classifier.learner.state_dict().items()}
     write_tensors(folder / WEIGHTS, weights)
-    content = {
-        "format_version": FORMAT_VERSION,
-        **_FACTS.dump_python(facts, mode="json"),
-        "weights_sha256": file_hash(folder / WEIGHTS),
-    }
-    write_text(folder / FACTS, json.dumps(sealed(content), indent=2, ensure_ascii=False) + "\n")
+    facts_json = _FACTS.dump_python(facts, mode="json")
+    write_sealed(folder / FACTS, facts_json, version=FORMAT_VERSION, files=[WEIGHTS])
 
 
 def read_facts(folder: Path) -> PromptFacts:
-    """Read what `write_prompts` wrote beside the weights, and check the weights' sum.
-
-    Raises:
-        ModelError: not there, incomplete, damaged, or of a newer format.
-    """
-    for name in (FACTS, WEIGHTS):
-        if not (folder / name).is_file():
-            raise ModelError(f"{folder}: no {name} in it; it is the folder that `langadapt prompts` wrote")
+    """Read what `write_prompts` wrote beside the weights; refuse what is incomplete, damaged or changed."""
+    check_folder(folder, (FACTS, WEIGHTS), "it is the folder that `langadapt prompts` wrote")
     try:
-        text = (folder / FACTS).read_text(encoding="utf-8")
-        said = parse_json(text)
-        if not is_sealed(said):
-            raise ModelError(f"{folder}: {FACTS} was changed after it was written; learn the prompts again")
-        if said["format_version"] > FORMAT_VERSION:
-            raise ModelError(
-                f"{folder}: written by a newer langadapt; update with `pip install -U langadapt`"
-            )
-        if said["weights_sha256"] != file_hash(folder / WEIGHTS):
-            raise ModelError(f"{folder}: {WEIGHTS} is not the file that was written; learn the prompts again")
-        return _FACTS.validate_json(text)
-    except (ValueError, KeyError, TypeError) as error:
+        again = "learn the prompts again"
+        facts = read_sealed(folder / FACTS, version=FORMAT_VERSION, files={WEIGHTS}, again=again)
+        return _FACTS.validate_json(json.dumps(facts))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{folder}: damaged prompts: {one_line(error)}") from error
 
 
 def load_prompts(folder: Path, model: LanguageModel) -> PromptClassifier:
-    """Put learned prompts on the models that they were learned with.
-
-    Raises:
-        ModelError: not there or damaged, or learned with another language model or teacher.
-    """
+    """Put learned prompts on the models that they were learned with; refuse others."""
     facts = read_facts(folder)
     tower = text_tower(model, facts.tower)
     for name, wanted, here in (
@@ -123,7 +95,7 @@ def load_prompts(folder: Path, model: LanguageModel) -> PromptClassifier:
             )
     texts = prompt_texts(tower, facts.template, facts.labels)
     try:
-        weights = {name: value.float() for name, value in load_file(folder / WEIGHTS).items()}
+        weights = read_weights(folder / WEIGHTS)
         learner = PromptLearner(
             spec=facts.spec,
             slots=texts.slots,
@@ -131,7 +103,6 @@ def load_prompts(folder: Path, model: LanguageModel) -> PromptClassifier:
             table=tower.embedding,
             patch_dim=weights["instance.key.weight"].shape[1] if facts.spec.instance else 0,
         )
-        check_finite(weights, folder / WEIGHTS)
         learner.load_state_dict(weights)
     except (RuntimeError, LookupError, SafetensorError) as error:
         raise ModelError(f"{folder}: damaged prompts: {one_line(error)}") from error

@@ -97,11 +97,7 @@ class TextModel(nn.Module):
         return torch.stack([state.flatten(0, 1).index_select(0, index) for state in chosen], dim=1)
 
     def check_layers(self, layers: Layers) -> int:
-        """Number of states that `layers` means for this model.
-
-        Raises:
-            RecipeError: an index that the model does not have.
-        """
+        """Number of states that `layers` means for this model; a RecipeError for an index that it lacks."""
         if isinstance(layers, int):
             return len(spread(layers, self.state_count))
         if layers in ("last", "all"):
@@ -124,15 +120,8 @@ def load_text_model(
 ) -> TextModel:
     """Load a text encoder, frozen: XLM-R, BERT, LaBSE, E5, MiniLM, ModernBERT, the encoder of NLLB/M2M.
 
-    Args:
-        source: where it lies.
-        ref: its prefix and tokenizer language.
-        max_tokens: longer texts are cut, at the model's own limit if that is lower.
-        device: where it runs; the CPU unless said.
-        beside: the same model, loaded already: its weights are shared.
-
-    Raises:
-        ModelError: no encoder in it, no padding token, or it cannot be loaded.
+    `ref` gives prefix and tokenizer language; texts are cut at `max_tokens`, or the model's own limit if that
+    is lower. `beside` is the same model, loaded already: its weights are shared.
     """
     config = load_config(source)
     module: Any = load_module(source, config) if beside is None else beside.encoder

@@ -114,11 +114,7 @@ class Teacher:
 
 
 def learned_temperature(teacher: Teacher) -> float:
-    """What the teacher's cosines were divided by when it was trained.
-
-    Raises:
-        ModelError: it does not say.
-    """
+    """What the teacher's cosines were divided by when it was trained."""
     scale = getattr(teacher.module, "logit_scale", None)
     if not isinstance(scale, Tensor):
         raise ModelError(f"{teacher.source.repo} keeps no temperature; set few_shot.temperature")
@@ -212,16 +208,11 @@ class DualEncoder:
 def new_dual_encoder(
     image: ResolvedModel, text: ResolvedModel, *, dim: int, max_tokens: int, seed: int, device: torch.device
 ) -> DualEncoder:
-    """Put two encoders under one roof, with new projections into a shared space.
+    """Put two encoders under one roof, with new projections into a shared space of `dim` numbers.
 
-    Args:
-        image: any vision encoder of transformers whose output is pooled (ViT, MobileNet, ResNet, Swin, CLIP).
-        text: any text encoder of transformers with a pooler (BERT and its kin).
-        dim: D, width of the shared space.
-        max_tokens: longer captions are cut here.
-
-    Raises:
-        ModelError: a model cannot be loaded or pools nothing, or weights other than a pooler's are missing.
+    `image` is any vision encoder of transformers whose output is pooled (ViT, MobileNet, ResNet, Swin, CLIP),
+    `text` any text encoder with a pooler (BERT and its kin). Weights other than a pooler's may not be
+    missing. Captions are cut at `max_tokens`.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -37,18 +37,11 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def read_module(folder: Path, config: Any, *, auto: Any = AutoModel) -> tuple[nn.Module, list[str]]:
-    """Read a model in float32 from safetensors, frozen and in eval mode.
+    """Read a model in float32 from safetensors, frozen and in eval mode; also the names of missing weights.
 
-    A random pooler is never made: where the class can leave it out, it is left out.
-
-    `config` is what `AutoConfig` read from the folder, `auto` the class of transformers that knows which
-    class the model has.
-
-    Returns:
-        The model and the sorted names of weights that are missing from the file.
-
-    Raises:
-        OSError, ValueError, RuntimeError, SafetensorError: the files do not hold a model that is known.
+    A random pooler is never made: where the class can leave it out, it is left out. `config` is what
+    `AutoConfig` read from the folder, `auto` the class of transformers that knows which class the model has.
+    Files that do not hold a known model raise OSError, ValueError, RuntimeError or SafetensorError.
     """
     options: dict[str, Any] = {"dtype": torch.float32, "use_safetensors": True, "config": config}
     if type(config) not in auto._model_mapping:

@@ -101,11 +101,8 @@ def make_trainable(
     """Put methods into a frozen tower; its outputs do not change.
 
     `new` weights, which no file had, train whatever the methods are, and are kept whole; all others are
-    frozen before. `seed` draws the added weights.
-
-    Raises:
-        ModelError: the tower has nothing that a method needs (a convolutional network has no Transformer
-            layers), or fewer layers than asked for.
+    frozen before. `seed` draws the added weights. Raise a ModelError where the tower has nothing that a
+    method needs: a convolutional network has no Transformer layers.
     """
     untrained = {id(value) for value in new}
     before = tower.weights().keys() - untrained
@@ -178,8 +175,7 @@ def finish_training(trainable: TrainableTower) -> dict[str, Tensor]:
 def restore_changes(trainable: TrainableTower, changes: dict[str, Tensor]) -> None:
     """Put changes on top of the tower's starting weights and freeze it; LoRA becomes part of them.
 
-    Raises:
-        ModelError: names or shapes do not fit the tower.
+    Raise a ModelError for names or shapes that do not fit the tower.
     """
     trained, label = trainable.trained(), trainable.tower.label
     expected = {_plain_name(name) for name in trained if name != trainable.table}

@@ -51,11 +51,7 @@ class Translator:
 
     @torch.inference_mode()
     def translate(self, texts: Sequence[str], *, batch_tokens: int = 4096) -> list[str]:
-        """Translate texts in their order, in batches of like length.
-
-        Raises:
-            DataError: an empty or whitespace text, with its row number.
-        """
+        """Translate texts, none empty, in their order, in batches of like length."""
         limit = min(_LONGEST, int(self.tokenizer.model_max_length))
         tokens = tokenize_texts(self.tokenizer, texts, max_tokens=limit, prepare=self.prefix.__add__)
         out = [""] * len(texts)
@@ -86,16 +82,9 @@ def load_translator(
 ) -> Translator:
     """Load a translation model for one direction.
 
-    Args:
-        source: where it lies.
-        source_code: the texts' language as the model calls it (NLLB `eng_Latn`, M2M100 `en`); English unless
-            said.
-        target_code: likewise of the translations (also MADLAD `sw`, a many-language Marian `swh`).
-        beams: hypotheses kept while searching; 1 is greedy.
-        device: the CPU unless said.
-
-    Raises:
-        ModelError: no translation model, or it does not know the code.
+    `source_code` is the texts' language as the model calls it (NLLB `eng_Latn`, M2M100 `en`), `target_code`
+    that of the translations (also MADLAD `sw`, a many-language Marian `swh`); English unless said. `beams`
+    hypotheses are kept while searching; 1 is greedy.
     """
     config = load_config(source)
     kind = config.model_type
@@ -154,9 +143,6 @@ def load_agreement(name: str) -> Agreement:
 
     Texts are embedded by the mean of the last layer's states, as is usual for E5 and the MiniLM family.
     `name` is a local folder, or `org/name@revision` on the Hub.
-
-    Raises:
-        ModelError: no such model.
     """
     repo, _, revision = name.partition("@")
     reference = TextModelRef(repo=repo, revision=revision or None, unverified=not revision)

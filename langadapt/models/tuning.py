@@ -55,11 +55,7 @@ def changes_text_model(names: Iterable[str], trains: tuple[Method, ...]) -> bool
 
 
 def trainable_student(student: Student, trains: tuple[Method, ...], *, seed: int) -> TrainableTower:
-    """A new student for the distillation: adapter and rows of new pieces train, and what `trains` says.
-
-    Raises:
-        ModelError: a method does not fit the text model.
-    """
+    """A new student for the distillation: adapter and rows of new pieces train, and what `trains` says."""
     rows = new_rows(student.text_model)
     new = [*student.adapter.parameters(), *([] if rows is None else [rows])]
     return make_trainable(student_tower(student), trains, seed=seed, new=new)
@@ -68,11 +64,7 @@ def trainable_student(student: Student, trains: tuple[Method, ...], *, seed: int
 def trainable_towers(
     student: Student, teacher: Teacher, stage: ContrastStage
 ) -> tuple[TrainableTower, TrainableTower]:
-    """Put a stage's methods into the student, as the stage before left it, and the teacher's image tower.
-
-    Raises:
-        ModelError: a method does not fit a tower.
-    """
+    """Put a stage's methods into the student, as the stage before left it, and the teacher's image tower."""
     student.requires_grad_(False)
     text = make_trainable(student_tower(student), stage.text, seed=stage.seed)
     return text, make_trainable(image_tower(teacher), stage.image, seed=stage.seed + 1)
@@ -93,12 +85,8 @@ def restore_stages(
 ) -> Teacher:
     """Put all weights of an artifact into freshly loaded towers, stage by stage.
 
-    Returns:
-        The teacher; with tuned images its revision says so, because stored embeddings of the old tower are
-        not the new one's.
-
-    Raises:
-        ModelError: the weights do not fit the models.
+    Return the teacher: with tuned images its revision says so, because stored embeddings of the old tower are
+    not the new one's. Raise a ModelError where the weights do not fit the models.
     """
     distilled = {k: v for k, v in weights.items() if k.startswith(("adapter.", "text_model."))}
     restore_changes(trainable_student(student, recipe.text_model.trains, seed=0), distilled)

@@ -44,20 +44,17 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, text: str) -> "Vocabulary":
-        """Undo `to_json`.
-
-        Raises:
-            ValueError, KeyError, TypeError: the text is not what `to_json` wrote.
-        """
+        """Undo `to_json`; raise a ValueError, KeyError or TypeError for what it did not write."""
         said = parse_json(text)
-        pieces = []
-        for piece in said["pieces"]:
-            left, right = piece["merge"] or (None, None)
-            merge = None if left is None else (str(left), str(right))
-            parts = tuple(map(int, piece["parts"]))
-            pieces.append(
-                NewPiece(text=str(piece["text"]), merge=merge, score=float(piece["score"]), parts=parts)
+        pieces = (
+            NewPiece(
+                text=str(piece["text"]),
+                merge=(str(merge[0]), str(merge[1])) if (merge := piece["merge"]) else None,
+                score=float(piece["score"]),
+                parts=tuple(map(int, piece["parts"])),
             )
+            for piece in said["pieces"]
+        )
         return cls(kind=str(said["kind"]), first_id=int(said["first_id"]), pieces=tuple(pieces))
 
     @property
