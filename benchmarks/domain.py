@@ -38,7 +38,7 @@ from langadapt.metrics.retrieval import retrieval_scores
 from langadapt.models import LanguageModel, load
 from langadapt.models.caches import stored_images
 from langadapt.quickstart.drawing import draw
-from langadapt.quickstart.shapes import RELATIONS, SIZES, Scene, Shape, Thing
+from langadapt.quickstart.shapes import Scene, Shape, Thing
 from langadapt.quickstart.world import write_world
 from langadapt.recipes import DomainStage, TuneStage, find_language
 from langadapt.recipes.stages import HardSampling
@@ -48,7 +48,7 @@ from langadapt.training.hard_sampling import DifficultyBank, HardSampler
 from tools.embedded_world.attributes import splits_of
 from tools.embedded_world.captions import CAPTIONS
 from tools.embedded_world.plans import Plan, sample_plan
-from tools.embedded_world.sampling import training_scenes
+from tools.embedded_world.sampling import RELATIONS, SIZES, training_scenes
 
 SHOP: tuple[Shape, ...] = ("cup", "hat", "book", "bell")
 ADAPTER = {"text": "adapters", "image": "adapters", "learning_rate": 2e-3}

@@ -24,27 +24,27 @@ def main() -> None:
         with stops_at_once(), warnings.catch_warnings():
             _plain_warnings()
             app()
-    except LangadaptError as error:
-        sys.stderr.write(f"langadapt: {error}\n")
-        sys.exit(2)
-    except OSError as error:
-        # A full disk, a read-only folder: the user can mend it. Anything else of the system is a bug here.
-        if error.errno not in _MENDABLE:
+    except (LangadaptError, OSError, RuntimeError) as error:
+        line = _mendable(error)
+        if line is None:
             raise
-        sys.stderr.write(
-            f"langadapt: {error.filename or 'output'}: {error.strerror}; nothing was overwritten\n"
-        )
-        sys.exit(2)
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not imported here
-            raise
-        first = str(error).partition(". ")[0]
-        sys.stderr.write(f"langadapt: {first}; lower the batch size, or choose another --device\n")
+        sys.stderr.write(f"langadapt: {line}\n")
         sys.exit(2)
     except Stopped as stop:
         parts = (f"stopped by {stop.name}", stop.note, way_on(sys.argv[1:]))
         sys.stderr.write(f"\nlangadapt: {'; '.join(part for part in parts if part)}\n")
         sys.exit(128 + stop.number)
+
+
+def _mendable(error: Exception) -> str | None:
+    """Say what the user can mend, and how; None for a bug."""
+    if isinstance(error, LangadaptError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in _MENDABLE:  # a full disk, a read-only folder
+        return f"{error.filename or 'output'}: {error.strerror}; nothing was overwritten"
+    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
+        return f"{str(error).partition('. ')[0]}; lower the batch size, or choose another --device"
+    return None
 
 
 def _plain_warnings() -> None:
@@ -62,9 +62,6 @@ def _plain_warnings() -> None:
 
 
 _RESUMABLE = ("distill", "tune", "align", "domain", "index", "quickstart", "data build", "data translate")
-
-_FROM_THE_START = ("prompts",)
-
 _BEGINS_ANEW = ("--overwrite", "--rebuild")
 
 
@@ -79,6 +76,6 @@ def way_on(arguments: Sequence[str]) -> str:
     again = shlex.join(["langadapt", *(word for word in arguments if word not in _BEGINS_ANEW)])
     if words.startswith(_RESUMABLE):
         return f"go on with: {again}"
-    if words.startswith(_FROM_THE_START):
+    if words.startswith("prompts"):
         return f"nothing was written; start again with: {again}"
     return ""

@@ -54,7 +54,7 @@ def distill_command(
     budget = parse_bytes(state_cache)
     folder = out or Path("runs") / recipe_file.path.stem
 
-    from langadapt.evaluation.plots import save_svg, training_curve
+    from langadapt.evaluation.plots import save_curve
     from langadapt.models.load import chosen_device
     from langadapt.training import RunOptions, distill
 
@@ -67,7 +67,7 @@ def distill_command(
     )
     with progress_report() as report:
         artifact = distill(recipe_file, folder, report=report, options=options)
-    save_svg(folder / "curve.svg", training_curve(folder))
+    save_curve(folder)
     if as_json:
         print_json({"run": str(folder), **artifact.training})
         return

@@ -44,7 +44,7 @@ def quickstart_command(
 
     from langadapt.cli.evaluate import available_sets, score
     from langadapt.evaluation.cards import score_json, score_report
-    from langadapt.evaluation.plots import save_svg, training_curve
+    from langadapt.evaluation.plots import save_curve
     from langadapt.models import load
     from langadapt.training import RunOptions, distill
 
@@ -53,7 +53,7 @@ def quickstart_command(
         console.print(f"langadapt distill --recipe {shown(folder)}/{lang} --out {shown(run)}")
         with progress_report() as report:
             distill(recipe_file, run, report=report, options=RunOptions(reuse_finished=True))
-        save_svg(run / "curve.svg", training_curve(run))
+        save_curve(run)
     console.print(f"langadapt eval {shown(run)}")
     model = load(run)
     cards = score(model, available_sets(model.artifact.recipe), run=str(run))

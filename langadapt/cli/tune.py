@@ -59,7 +59,7 @@ def tune_command(
     begin = chosen_student(start, lang)
     folder = out or begin.with_name(begin.name + "-tuned")
 
-    from langadapt.evaluation.plots import save_svg, training_curve
+    from langadapt.evaluation.plots import save_curve
     from langadapt.models.load import chosen_device
     from langadapt.training import RunOptions, tune
 
@@ -78,7 +78,7 @@ def tune_command(
             run = folder / f"pairs-{share:g}" if several else folder
             made = tune(begin, run, stage=stage, report=report, options=options, pairs_fraction=share)
             rows.append({"pairs_fraction": share, **made.training})
-            save_svg(run / "curve.svg", training_curve(run))
+            save_curve(run)
     if several:
         _learning_curve(folder, rows)
     if as_json:

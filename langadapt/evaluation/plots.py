@@ -15,14 +15,11 @@ from langadapt.training.loop import read_log
 _BOX = {"width": 480, "height": 280, "left": 58, "right": 20, "top": 36, "bottom": 44}
 """Size of a panel and its margins, in pixels."""
 
+CURVE = "curve.svg"
 _MOST_POINTS = 400
-
 _LOSS_COLOUR, _RECALL_COLOUR = "#3b82d6", "#d9772b"
-
 QUARTER_NAMES = ("easiest", "easy", "hard", "hardest")
-
 _QUARTER_COLOURS = ("#9db7d5", "#5f93c9", "#d9a15b", "#c4542d")
-
 _CONFUSION_SIDE, _MOST_NAMES, _LONGEST_NAME = 480, 40, 14
 
 
@@ -57,15 +54,11 @@ def curve_panels(points: Sequence[CurvePoint]) -> list[str]:
     return [*panels, _recall_curve(recalls)] if recalls else panels
 
 
-def save_svg(path: Path, points: Sequence[CurvePoint]) -> None:
-    """Write the panels of `curve_panels` side by side into one SVG file.
-
-    Raises:
-        DataError: there are no points.
-    """
-    panels = curve_panels(points)
+def save_curve(run: Path) -> None:
+    """Write the panels of a run's training curve side by side into its `curve.svg`."""
+    panels = curve_panels(training_curve(run))
     width = _BOX["width"] * len(panels)
-    write_text(path, _svg("curves.svg", "Training curve", alone=True, width=width, panels=panels))
+    write_text(run / CURVE, _svg("curves.svg", "Training curve", alone=True, width=width, panels=panels))
 
 
 def save_learning_curve(path: Path, points: Sequence[tuple[float, float]], *, start: float) -> None:

@@ -16,14 +16,12 @@ from langadapt.hub.card import CardFacts, model_card
 from langadapt.hub.licences import LicenceSum, changed_models, objections
 from langadapt.hub.upload import upload
 from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
-from langadapt.models.artifact import FACTS, FILES, SCORES, WEIGHTS, BaseModel
+from langadapt.models.artifact import FACTS, FILES, SCORES, WEIGHTS
+from langadapt.recipes.find import with_paths
 
 CARD = "README.md"
-
 PUBLISHED = {*FILES, SCORES, CARD}
-
 TOLERANCE = 1e-5
-
 # What the commands write into a run folder beside the artifact.
 _REPORTS = {
     "log.jsonl", "curve.svg", "report.html", "classification.json", "classification.html", "confusion.svg",
@@ -142,18 +140,12 @@ def read_scores(run: Path, artifact: Artifact) -> list[ScoreCard]:
 
 def portable(artifact: Artifact) -> Artifact:
     """Remove this machine's paths from an artifact: only the names of folders and recipe files stay."""
-    recipe = artifact.recipe
-    teacher, text_model = (_portable_model(model) for model in (artifact.teacher, artifact.text_model))
-    bare = recipe.model_copy(
-        update={
-            "teacher": recipe.teacher.model_copy(update={"repo": teacher.repo}),
-            "text_model": recipe.text_model.model_copy(update={"repo": text_model.repo}),
-            "distill": recipe.distill.with_paths(_name, _name),
-            "tune": recipe.tune and recipe.tune.with_paths(_name),
-            "domain": recipe.domain and recipe.domain.with_paths(_name),
-            "evaluate": tuple(map(_name, recipe.evaluate)),
-        }
+    recipe, models = artifact.recipe, (artifact.teacher, artifact.text_model)
+    teacher, text_model = (
+        replace(model, repo=Path(model.repo).name) if model.local else model for model in models
     )
+    names = {recipe.teacher.repo: teacher.repo, recipe.text_model.repo: text_model.repo}
+    bare = with_paths(recipe, _name, lambda name: names.get(name) or _name(name))
     return replace(artifact, recipe=bare, teacher=teacher, text_model=text_model)
 
 
@@ -206,10 +198,6 @@ def _file_names(folder: Path, *, allowed: set[str]) -> tuple[str, ...]:
             "not published"
         )
     return tuple(found)
-
-
-def _portable_model(model: BaseModel) -> BaseModel:
-    return replace(model, repo=Path(model.repo).name) if model.local else model
 
 
 def _name(recipe: str) -> str:

@@ -4,12 +4,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal
 
 from PIL import Image, ImageDraw, ImageFilter
 
 Rgb = tuple[int, int, int]
-
 Colour = Literal["red", "blue", "green", "yellow", "purple", "orange", "white", "black"]
 
 PALETTE: dict[Colour, Rgb] = {
@@ -24,13 +23,9 @@ PALETTE: dict[Colour, Rgb] = {
 }
 
 INK: Rgb = (52, 50, 58)
-
 PAPER: Rgb = (255, 255, 250)
-
 WOOD: Rgb = (126, 84, 50)
-
 _OVERSAMPLING = 4
-
 _MARGIN_UNITS = 8
 
 
@@ -262,24 +257,9 @@ DRAWINGS: dict[Shape, Callable[[Pen], None]] = {
 }
 
 Size = Literal["small", "large"]
-
 Relation = Literal["left", "above"]
-
 Place = Literal["top", "bottom", "left", "right"]
-
 Background = Literal["meadow", "sea", "desert", "night", "snow", "sunset", "mountains", "city"]
-
-SHAPES: tuple[Shape, ...] = get_args(Shape)
-
-COLOURS: tuple[Colour, ...] = get_args(Colour)
-
-SIZES: tuple[Size, ...] = get_args(Size)
-
-RELATIONS: tuple[Relation, ...] = get_args(Relation)
-
-BACKGROUNDS: tuple[Background, ...] = get_args(Background)
-
-PLACES: dict[Relation, tuple[Place, ...]] = {"left": ("top", "bottom"), "above": ("left", "right")}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -199,14 +199,21 @@ def with_absolute_paths(recipe_file: RecipeFile[LanguageRecipe]) -> LanguageReci
         local = folder / Path(repo).expanduser()
         return str(local) if local.is_dir() or repo.startswith(("./", "../", "~")) else repo
 
+    return with_paths(recipe, data_path, model_path)
+
+
+def with_paths(
+    recipe: LanguageRecipe, data: Callable[[str], str], model: Callable[[str], str]
+) -> LanguageRecipe:
+    """Return the recipe with the names of all data and of all models replaced."""
     return recipe.model_copy(
         update={
-            "teacher": recipe.teacher.model_copy(update={"repo": model_path(recipe.teacher.repo)}),
-            "text_model": recipe.text_model.model_copy(update={"repo": model_path(recipe.text_model.repo)}),
-            "distill": recipe.distill.with_paths(data_path, model_path),
-            "tune": recipe.tune and recipe.tune.with_paths(data_path),
-            "domain": recipe.domain and recipe.domain.with_paths(data_path),
-            "evaluate": tuple(map(data_path, recipe.evaluate)),
+            "teacher": recipe.teacher.model_copy(update={"repo": model(recipe.teacher.repo)}),
+            "text_model": recipe.text_model.model_copy(update={"repo": model(recipe.text_model.repo)}),
+            "distill": recipe.distill.with_paths(data, model),
+            "tune": recipe.tune and recipe.tune.with_paths(data),
+            "domain": recipe.domain and recipe.domain.with_paths(data),
+            "evaluate": tuple(map(data, recipe.evaluate)),
         }
     )
 

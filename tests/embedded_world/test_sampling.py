@@ -4,8 +4,8 @@ import itertools
 import random
 from itertools import islice
 
-from langadapt.quickstart.shapes import BACKGROUNDS, COLOURS, SHAPES, Scene
-from tools.embedded_world.sampling import held_out_scenes, training_scenes
+from langadapt.quickstart.shapes import Scene
+from tools.embedded_world.sampling import BACKGROUNDS, COLOURS, SHAPES, held_out_scenes, training_scenes
 
 Items = list[tuple[str, str]]
 

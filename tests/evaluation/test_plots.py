@@ -1,12 +1,13 @@
 """The training curve is well-formed, inside its box and honest about its numbers."""
 
+import json
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 
 from langadapt.errors import DataError
-from langadapt.evaluation.plots import CurvePoint, curve_panels, save_svg
+from langadapt.evaluation.plots import CurvePoint, curve_panels, save_curve
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -68,10 +69,13 @@ def test_no_points_are_an_error() -> None:
 
 
 def test_file_is_one_svg_with_both_panels(tmp_path: Path) -> None:
-    path = tmp_path / "new" / "curve.svg"
-    save_svg(path, [CurvePoint(step=s, loss=1.0 / (s + 1), recall=float(s)) for s in range(3)])
-    root = ElementTree.parse(path).getroot()
+    step = {"epoch": 0, "learning_rate": 0.1, "examples_per_second": 1.0}
+    lines = [{"kind": "step", "step": s, "loss": 1.0 / (s + 1), **step} for s in range(3)]
+    lines += [{"kind": "held_out", "step": s, "recall": float(s)} for s in range(3)]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    save_curve(tmp_path)
+    root = ElementTree.parse(tmp_path / "curve.svg").getroot()
     assert root.tag == f"{SVG}svg"
     assert root.attrib["viewBox"] == "0 0 960 280"
     assert len(list(root.iter(f"{SVG}polyline"))) == 2
-    assert [item.name for item in path.parent.iterdir()] == ["curve.svg"]
+    assert {item.name for item in tmp_path.iterdir()} == {"curve.svg", "log.jsonl"}

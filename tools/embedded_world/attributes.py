@@ -10,8 +10,9 @@ from typing import Literal
 
 from langadapt.files.atomic import write_text
 from langadapt.quickstart.drawing import draw
-from langadapt.quickstart.shapes import BACKGROUNDS, COLOURS, SHAPES, Scene, Shape, Size, Thing
+from langadapt.quickstart.shapes import Scene, Shape, Size, Thing
 from tools.embedded_world.captions import chinese, english
+from tools.embedded_world.sampling import BACKGROUNDS, COLOURS, SHAPES
 
 Split = Literal["train", "test", "dev-train", "dev-test"]
 """Both `dev` parts are halves of `train`: choices are made there, with a shift as large as that to `test`."""

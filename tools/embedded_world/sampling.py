@@ -5,20 +5,16 @@ import itertools
 import random
 from collections.abc import Iterator
 from functools import cache
+from typing import get_args
 
-from langadapt.quickstart.shapes import (
-    BACKGROUNDS,
-    COLOURS,
-    PLACES,
-    RELATIONS,
-    SHAPES,
-    SIZES,
-    Colour,
-    Scene,
-    Shape,
-    Thing,
-)
+from langadapt.quickstart.shapes import Background, Colour, Place, Relation, Scene, Shape, Size, Thing
 
+SHAPES: tuple[Shape, ...] = get_args(Shape)
+COLOURS: tuple[Colour, ...] = get_args(Colour)
+SIZES: tuple[Size, ...] = get_args(Size)
+RELATIONS: tuple[Relation, ...] = get_args(Relation)
+BACKGROUNDS: tuple[Background, ...] = get_args(Background)
+PLACES: dict[Relation, tuple[Place, ...]] = {"left": ("top", "bottom"), "above": ("left", "right")}
 _HELD_OUT_ONE_IN = 8
 Pair = tuple[tuple[Shape, Colour], tuple[Shape, Colour]]
 

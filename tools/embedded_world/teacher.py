@@ -17,11 +17,11 @@ from torch.nn import functional
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel, PreTrainedTokenizerFast
 
 from langadapt.quickstart.drawing import draw
-from langadapt.quickstart.shapes import BACKGROUNDS, Scene
+from langadapt.quickstart.shapes import Scene
 from tools.embedded_world.captions import english
 from tools.embedded_world.optimizers import Descent
 from tools.embedded_world.plans import sample_plan
-from tools.embedded_world.sampling import training_scenes
+from tools.embedded_world.sampling import BACKGROUNDS, training_scenes
 from tools.embedded_world.storing import save_half
 
 IMAGE_PIXELS = 64
