@@ -1,7 +1,6 @@
 """Draw a scene: a landscape, and the objects on it."""
 
 import random
-from collections.abc import Callable
 from functools import lru_cache
 
 from PIL import Image, ImageDraw
@@ -61,119 +60,106 @@ def _place(image: Image.Image, thing: Thing, x: int, y: int, rng: random.Random)
 def _landscape(background: Background, variant: int) -> Image.Image:
     """Draw a variant of a background, 0 to `_VARIANTS` - 1; cached, so it must not be changed."""
     image = Image.new("RGB", (_SIDE, _SIDE))
-    _LANDSCAPES[background](ImageDraw.Draw(image), random.Random(f"{background}-{variant}"))
+    getattr(_Landscape(image, random.Random(f"{background}-{variant}")), background)()
     return image.resize((SIZE_PIXELS, SIZE_PIXELS), Image.Resampling.BOX)
 
 
-def _fade(draw: ImageDraw.ImageDraw, top: int, bottom: int, above: Rgb, below: Rgb) -> None:
-    for y in range(top, bottom):
-        part = (y - top) / max(1, bottom - top - 1)
-        draw.line((0, y, _SIDE, y), fill=mix(above, below, part))
+class _Landscape(ImageDraw.ImageDraw):
+    """A background, drawn by the method of its name; `rng` places its details."""
 
+    def __init__(self, image: Image.Image, rng: random.Random) -> None:
+        super().__init__(image)
+        self.rng = rng
 
-def _cloud(draw: ImageDraw.ImageDraw, x: float, y: float) -> None:
-    for dx, dy, radius in ((0, 0, 14), (16, -6, 18), (34, 0, 13)):
-        _disc(draw, x + dx, y + dy, radius, (250, 252, 255))
+    def _fade(self, top: int, bottom: int, above: Rgb, below: Rgb) -> None:
+        for y in range(top, bottom):
+            part = (y - top) / max(1, bottom - top - 1)
+            self.line((0, y, _SIDE, y), fill=mix(above, below, part))
 
+    def _cloud(self, x: float, y: float) -> None:
+        for dx, dy, radius in ((0, 0, 14), (16, -6, 18), (34, 0, 13)):
+            self._disc(x + dx, y + dy, radius, (250, 252, 255))
 
-def _disc(draw: ImageDraw.ImageDraw, x: float, y: float, radius: int, fill: Rgb) -> None:
-    draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
+    def _disc(self, x: float, y: float, radius: int, fill: Rgb) -> None:
+        self.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
 
+    def meadow(self) -> None:
+        self._fade(0, 170, (150, 206, 244), (214, 238, 250))
+        self._cloud(self.rng.randint(10, 200), self.rng.randint(24, 50))
+        x = self.rng.randint(-40, 40)
+        self.ellipse((x - 120, 110, x + 200, 320), fill=(136, 196, 92))
+        self.ellipse((x + 60, 120, x + 420, 340), fill=(122, 184, 82))
+        self.rectangle((0, 170, _SIDE, _SIDE), fill=(112, 176, 76))
+        for _ in range(30):
+            x, y = self.rng.randint(0, _SIDE), self.rng.randint(176, _SIDE)
+            self.line((x, y, x + self.rng.randint(-4, 4), y - 10), fill=(84, 148, 58), width=3)
 
-def _meadow(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
-    _fade(draw, 0, 170, (150, 206, 244), (214, 238, 250))
-    _cloud(draw, rng.randint(10, 200), rng.randint(24, 50))
-    x = rng.randint(-40, 40)
-    draw.ellipse((x - 120, 110, x + 200, 320), fill=(136, 196, 92))
-    draw.ellipse((x + 60, 120, x + 420, 340), fill=(122, 184, 82))
-    draw.rectangle((0, 170, _SIDE, _SIDE), fill=(112, 176, 76))
-    for _ in range(30):
-        x, y = rng.randint(0, _SIDE), rng.randint(176, _SIDE)
-        draw.line((x, y, x + rng.randint(-4, 4), y - 10), fill=(84, 148, 58), width=3)
+    def sea(self) -> None:
+        self._fade(0, 100, (176, 222, 246), (232, 246, 252))
+        self._fade(100, _SIDE, (74, 164, 206), (22, 94, 152))
+        self._cloud(self.rng.randint(10, 200), self.rng.randint(24, 50))
+        for _ in range(26):
+            x, y = self.rng.randint(-10, _SIDE), self.rng.randint(110, _SIDE)
+            self.arc((x, y, x + 22, y + 10), 180, 360, fill=(168, 218, 238), width=3)
 
+    def desert(self) -> None:
+        self._fade(0, 170, (166, 208, 232), (250, 232, 196))
+        x = self.rng.randint(-40, 40)
+        self.ellipse((x - 160, 96, x + 180, 330), fill=(232, 196, 130))
+        self.ellipse((x + 60, 110, x + 460, 330), fill=(222, 182, 112))
+        self.rectangle((0, 170, _SIDE, _SIDE), fill=(212, 170, 100))
+        for _ in range(14):
+            x, y = self.rng.randint(-20, _SIDE), self.rng.randint(176, _SIDE)
+            self.arc((x, y, x + 50, y + 12), 190, 350, fill=(190, 146, 80), width=3)
 
-def _sea(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
-    _fade(draw, 0, 100, (176, 222, 246), (232, 246, 252))
-    _fade(draw, 100, _SIDE, (74, 164, 206), (22, 94, 152))
-    _cloud(draw, rng.randint(10, 200), rng.randint(24, 50))
-    for _ in range(26):
-        x, y = rng.randint(-10, _SIDE), rng.randint(110, _SIDE)
-        draw.arc((x, y, x + 22, y + 10), 180, 360, fill=(168, 218, 238), width=3)
+    def night(self) -> None:
+        self._fade(0, _SIDE, (12, 16, 48), (44, 50, 104))
+        for _ in range(60):
+            x, y, radius = self.rng.randint(0, _SIDE), self.rng.randint(0, 210), self.rng.choice((1, 1, 2))
+            self._disc(x, y, radius, (226, 228, 250))
+        x, y = self.rng.randint(40, 216), self.rng.randint(28, 50)
+        self._disc(x, y, 20, (238, 234, 206))
+        self.ellipse((x - 10, y - 26, x + 28, y + 12), fill=(20, 24, 60))
+        self.rectangle((0, 222, _SIDE, _SIDE), fill=(20, 26, 44))
 
+    def snow(self) -> None:
+        self._fade(0, 186, (176, 190, 210), (216, 224, 236))
+        x = self.rng.randint(-40, 40)
+        self.ellipse((x - 100, 120, x + 240, 320), fill=(232, 238, 246))
+        self.ellipse((x + 80, 130, x + 440, 330), fill=(224, 232, 242))
+        self.rectangle((0, 186, _SIDE, _SIDE), fill=(238, 243, 250))
+        for _ in range(60):
+            x, y, radius = self.rng.randint(0, _SIDE), self.rng.randint(0, _SIDE), self.rng.choice((2, 3, 4))
+            self._disc(x, y, radius, (255, 255, 255))
 
-def _desert(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
-    _fade(draw, 0, 170, (166, 208, 232), (250, 232, 196))
-    x = rng.randint(-40, 40)
-    draw.ellipse((x - 160, 96, x + 180, 330), fill=(232, 196, 130))
-    draw.ellipse((x + 60, 110, x + 460, 330), fill=(222, 182, 112))
-    draw.rectangle((0, 170, _SIDE, _SIDE), fill=(212, 170, 100))
-    for _ in range(14):
-        x, y = rng.randint(-20, _SIDE), rng.randint(176, _SIDE)
-        draw.arc((x, y, x + 50, y + 12), 190, 350, fill=(190, 146, 80), width=3)
+    def sunset(self) -> None:
+        self._fade(0, 180, (128, 70, 138), (255, 176, 96))
+        x = self.rng.randint(60, 196)
+        self.ellipse((x - 38, 140, x + 38, 216), fill=(255, 226, 130))
+        self.rectangle((0, 180, _SIDE, _SIDE), fill=(92, 52, 76))
+        for _ in range(10):
+            x, y = self.rng.randint(-20, _SIDE), self.rng.randint(190, _SIDE)
+            self.line((x, y, x + self.rng.randint(20, 50), y), fill=(190, 106, 92), width=3)
 
+    def mountains(self) -> None:
+        self._fade(0, 190, (160, 196, 224), (226, 236, 242))
+        for left, width, grey in ((-70, 210, 138), (60, 240, 118), (-10, 190, 102)):
+            x, y = left + self.rng.randint(-16, 16), self.rng.randint(44, 80)
+            mid = x + width // 2
+            self.polygon(((x, 204), (mid, y), (x + width, 204)), fill=(grey, grey + 6, grey + 18))
+            self.polygon(
+                ((mid - 22, y + 36), (mid, y), (mid + 22, y + 36), (mid, y + 26)), fill=(248, 250, 252)
+            )
+        self.rectangle((0, 200, _SIDE, _SIDE), fill=(128, 142, 122))
 
-def _night(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
-    _fade(draw, 0, _SIDE, (12, 16, 48), (44, 50, 104))
-    for _ in range(60):
-        x, y, radius = rng.randint(0, _SIDE), rng.randint(0, 210), rng.choice((1, 1, 2))
-        _disc(draw, x, y, radius, (226, 228, 250))
-    x, y = rng.randint(40, 216), rng.randint(28, 50)
-    _disc(draw, x, y, 20, (238, 234, 206))
-    draw.ellipse((x - 10, y - 26, x + 28, y + 12), fill=(20, 24, 60))
-    draw.rectangle((0, 222, _SIDE, _SIDE), fill=(20, 26, 44))
-
-
-def _snow(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
-    _fade(draw, 0, 186, (176, 190, 210), (216, 224, 236))
-    x = rng.randint(-40, 40)
-    draw.ellipse((x - 100, 120, x + 240, 320), fill=(232, 238, 246))
-    draw.ellipse((x + 80, 130, x + 440, 330), fill=(224, 232, 242))
-    draw.rectangle((0, 186, _SIDE, _SIDE), fill=(238, 243, 250))
-    for _ in range(60):
-        x, y, radius = rng.randint(0, _SIDE), rng.randint(0, _SIDE), rng.choice((2, 3, 4))
-        _disc(draw, x, y, radius, (255, 255, 255))
-
-
-def _sunset(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
-    _fade(draw, 0, 180, (128, 70, 138), (255, 176, 96))
-    x = rng.randint(60, 196)
-    draw.ellipse((x - 38, 140, x + 38, 216), fill=(255, 226, 130))
-    draw.rectangle((0, 180, _SIDE, _SIDE), fill=(92, 52, 76))
-    for _ in range(10):
-        x, y = rng.randint(-20, _SIDE), rng.randint(190, _SIDE)
-        draw.line((x, y, x + rng.randint(20, 50), y), fill=(190, 106, 92), width=3)
-
-
-def _mountains(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
-    _fade(draw, 0, 190, (160, 196, 224), (226, 236, 242))
-    for left, width, grey in ((-70, 210, 138), (60, 240, 118), (-10, 190, 102)):
-        x, y = left + rng.randint(-16, 16), rng.randint(44, 80)
-        mid = x + width // 2
-        draw.polygon(((x, 204), (mid, y), (x + width, 204)), fill=(grey, grey + 6, grey + 18))
-        draw.polygon(((mid - 22, y + 36), (mid, y), (mid + 22, y + 36), (mid, y + 26)), fill=(248, 250, 252))
-    draw.rectangle((0, 200, _SIDE, _SIDE), fill=(128, 142, 122))
-
-
-def _city(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
-    _fade(draw, 0, 220, (196, 200, 220), (244, 226, 216))
-    x = -rng.randint(0, 30)
-    while x < _SIDE:
-        width, top, grey = rng.randint(34, 52), rng.randint(40, 120), rng.randint(120, 156)
-        draw.rectangle((x, top, x + width, 226), fill=(grey, grey - 4, grey + 10))
-        for window_y in range(top + 10, 210, 20):
-            for window_x in range(x + 7, x + width - 10, 14):
-                draw.rectangle((window_x, window_y, window_x + 6, window_y + 9), fill=(250, 236, 190))
-        x += width + 4
-    draw.rectangle((0, 222, _SIDE, _SIDE), fill=(92, 92, 100))
-
-
-_LANDSCAPES: dict[Background, Callable[[ImageDraw.ImageDraw, random.Random], None]] = {
-    "meadow": _meadow,
-    "sea": _sea,
-    "desert": _desert,
-    "night": _night,
-    "snow": _snow,
-    "sunset": _sunset,
-    "mountains": _mountains,
-    "city": _city,
-}
+    def city(self) -> None:
+        self._fade(0, 220, (196, 200, 220), (244, 226, 216))
+        x = -self.rng.randint(0, 30)
+        while x < _SIDE:
+            width, top, grey = self.rng.randint(34, 52), self.rng.randint(40, 120), self.rng.randint(120, 156)
+            self.rectangle((x, top, x + width, 226), fill=(grey, grey - 4, grey + 10))
+            for window_y in range(top + 10, 210, 20):
+                for window_x in range(x + 7, x + width - 10, 14):
+                    self.rectangle((window_x, window_y, window_x + 6, window_y + 9), fill=(250, 236, 190))
+            x += width + 4
+        self.rectangle((0, 222, _SIDE, _SIDE), fill=(92, 92, 100))

@@ -1,7 +1,6 @@
 """How each object is drawn: flat, sticker-like shapes in a box of 100 by 100 units."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -72,13 +71,141 @@ Shape = Literal[
 ]  # fmt: skip
 
 
+class Drawing(Pen):
+    """What a shape looks like: the method of its name."""
+
+    def ball(self) -> None:
+        self.ellipse(self.fill, 4, 4, 96, 96)
+        self.slice(self.shade, 4, 4, 96, 96, start=60, end=120)
+        self.slice(self.shade, 4, 4, 96, 96, start=180, end=240)
+        self.slice(self.shade, 4, 4, 96, 96, start=300, end=360)
+        self.ellipse(self.tint, 40, 40, 60, 60)
+
+    def star(self) -> None:
+        points = [_around(50, 54, 54 if i % 2 == 0 else 23, -90 + 36 * i) for i in range(10)]
+        self.polygon(self.fill, *points)
+
+    def house(self) -> None:
+        self.box(self.shade, 70, 8, 82, 40)
+        self.box(self.fill, 14, 46, 86, 98)
+        self.polygon(self.shade, (50, 2), (100, 50), (0, 50))
+        self.box(INK, 42, 66, 60, 98)
+        self.box(PAPER, 22, 58, 36, 74)
+        self.box(PAPER, 66, 58, 80, 74)
+
+    def car(self) -> None:
+        self.polygon(self.fill, (20, 48), (32, 20), (70, 20), (84, 48))
+        self.box(self.fill, 0, 44, 100, 76, radius=10)
+        self.polygon(PAPER, (29, 46), (37, 27), (49, 27), (49, 46))
+        self.polygon(PAPER, (54, 46), (54, 27), (66, 27), (75, 46))
+        for x in (12, 64):
+            self.ellipse(INK, x, 62, x + 24, 86)
+            self.ellipse(PAPER, x + 8, 70, x + 16, 78)
+
+    def boat(self) -> None:
+        self.line(WOOD, (48, 2), (48, 70), width=5)
+        self.polygon(self.tint, (54, 6), (92, 60), (54, 60))
+        self.polygon(self.fill, (43, 18), (43, 60), (12, 60))
+        self.polygon(self.fill, (0, 66), (100, 66), (80, 96), (20, 96))
+        self.polygon(self.shade, (0, 66), (100, 66), (95, 74), (5, 74))
+
+    def cup(self) -> None:
+        self.arc(self.fill, 54, 34, 98, 76, start=-100, end=110, width=10)
+        self.box(self.fill, 10, 24, 72, 84, radius=12)
+        self.ellipse(self.shade, 10, 16, 72, 34)
+        self.box(self.shade, 4, 88, 82, 96, radius=4)
+
+    def fish(self) -> None:
+        self.polygon(self.shade, (62, 50), (100, 20), (92, 50), (100, 82))
+        self.polygon(self.shade, (30, 30), (54, 12), (60, 34))
+        self.ellipse(self.fill, 0, 24, 78, 78)
+        self.ellipse(PAPER, 12, 38, 28, 54)
+        self.ellipse(INK, 16, 42, 24, 50)
+        self.arc(self.shade, 20, 30, 46, 72, start=-60, end=60, width=4)
+
+    def flower(self) -> None:
+        stem: Rgb = (44, 110, 52)
+        self.line(stem, (50, 40), (50, 100), width=6)
+        self.ellipse(stem, 52, 74, 80, 88)
+        for degrees in range(0, 360, 60):
+            x, y = _around(50, 36, 23, degrees - 90)
+            self.ellipse(self.fill, x - 15, y - 15, x + 15, y + 15)
+        self.ellipse(self.shade, 38, 24, 62, 48)
+
+    def tree(self) -> None:
+        self.polygon(WOOD, (43, 60), (57, 60), (62, 100), (38, 100))
+        self.ellipse(self.shade, 6, 30, 56, 76)
+        self.ellipse(self.shade, 44, 30, 94, 76)
+        self.ellipse(self.fill, 18, 0, 82, 62)
+
+    def umbrella(self) -> None:
+        self.line(WOOD, (50, 10), (50, 90), width=6)
+        self.arc(WOOD, 50, 80, 70, 100, start=0, end=180, width=6)
+        self.slice(self.fill, 0, 6, 100, 106, start=180, end=360)
+        self.slice(self.shade, 32, 6, 68, 106, start=180, end=360)
+        self.line(self.fill, (50, 0), (50, 10), width=6)
+
+    def hat(self) -> None:
+        self.box(self.fill, 22, 8, 78, 78, radius=4)
+        self.box(self.tint, 22, 54, 78, 68)
+        self.box(self.fill, 0, 72, 100, 90, radius=9)
+
+    def book(self) -> None:
+        self.box(PAPER, 18, 10, 88, 96, radius=3)
+        self.box(self.fill, 12, 2, 86, 84, radius=3)
+        self.box(self.shade, 12, 2, 26, 98, radius=3)
+        self.box(self.shade, 12, 92, 86, 98, radius=3)
+        self.box(PAPER, 38, 18, 74, 26)
+        self.box(PAPER, 38, 34, 64, 42)
+
+    def bell(self) -> None:
+        self.ellipse(self.shade, 40, 0, 60, 20)
+        self.ellipse(self.shade, 38, 74, 62, 98)
+        self.slice(self.fill, 20, 8, 80, 68, start=180, end=360)
+        self.polygon(self.fill, (20, 36), (80, 36), (88, 74), (12, 74))
+        self.box(self.shade, 4, 72, 96, 84, radius=6)
+
+    def chair(self) -> None:
+        for x in (22, 70):
+            self.box(self.shade, x, 0, x + 9, 60)
+            self.box(self.shade, x - 8 if x < 50 else x + 8, 60, x + 1 if x < 50 else x + 17, 100)
+        self.box(self.fill, 22, 4, 79, 18)
+        self.box(self.fill, 22, 26, 79, 38)
+        self.polygon(self.fill, (20, 52), (80, 52), (92, 68), (8, 68))
+
+    def butterfly(self) -> None:
+        for left in (True, False):
+            for colour, box in (
+                (self.fill, (0, 6, 50, 56)),
+                (self.fill, (10, 48, 48, 94)),
+                (self.tint, (12, 20, 32, 40)),
+                (self.shade, (22, 62, 36, 78)),
+            ):
+                x0, y0, x1, y1 = box
+                self.ellipse(colour, *(box if left else (100 - x1, y0, 100 - x0, y1)))
+        self.line(INK, (50, 24), (36, 2), width=3)
+        self.line(INK, (50, 24), (64, 2), width=3)
+        self.ellipse(INK, 45, 16, 55, 90)
+
+    def cat(self) -> None:
+        self.polygon(self.fill, (8, 52), (10, 0), (48, 28))
+        self.polygon(self.fill, (92, 52), (90, 0), (52, 28))
+        self.ellipse(self.fill, 4, 18, 96, 96)
+        for x in (32, 68):
+            self.ellipse(PAPER, x - 11, 40, x + 11, 62)
+            self.ellipse(INK, x - 4, 41, x + 4, 61)
+        self.polygon(self.shade, (43, 66), (57, 66), (50, 74))
+        self.arc(self.shade, 36, 68, 50, 82, start=0, end=140, width=4)
+        self.arc(self.shade, 50, 68, 64, 82, start=40, end=180, width=4)
+
+
 @lru_cache(maxsize=4096)
 def sprite(shape: Shape, colour: Colour, size_pixels: int) -> Image.Image:
     """Draw one antialiased object with a rim on a transparent RGBA square; cached, so do not change it."""
     side = size_pixels * _OVERSAMPLING
     image = Image.new("RGBA", (side, side))
     scale = side / (100 + 2 * _MARGIN_UNITS)
-    DRAWINGS[shape](Pen(draw=ImageDraw.Draw(image), scale=scale, fill=PALETTE[colour]))
+    getattr(Drawing(draw=ImageDraw.Draw(image), scale=scale, fill=PALETTE[colour]), shape)()
     rim = image.getchannel("A").filter(ImageFilter.MaxFilter(2 * _OVERSAMPLING - 1))
     sticker = Image.new("RGBA", image.size, mix(INK, PAPER, 0.35) if colour == "white" else PAPER)
     sticker.putalpha(rim)
@@ -96,165 +223,6 @@ def _around(x: float, y: float, radius: float, degrees: float) -> tuple[float, f
     angle = math.radians(degrees)
     return x + radius * math.cos(angle), y + radius * math.sin(angle)
 
-
-def _ball(pen: Pen) -> None:
-    pen.ellipse(pen.fill, 4, 4, 96, 96)
-    pen.slice(pen.shade, 4, 4, 96, 96, start=60, end=120)
-    pen.slice(pen.shade, 4, 4, 96, 96, start=180, end=240)
-    pen.slice(pen.shade, 4, 4, 96, 96, start=300, end=360)
-    pen.ellipse(pen.tint, 40, 40, 60, 60)
-
-
-def _star(pen: Pen) -> None:
-    points = [_around(50, 54, 54 if i % 2 == 0 else 23, -90 + 36 * i) for i in range(10)]
-    pen.polygon(pen.fill, *points)
-
-
-def _house(pen: Pen) -> None:
-    pen.box(pen.shade, 70, 8, 82, 40)
-    pen.box(pen.fill, 14, 46, 86, 98)
-    pen.polygon(pen.shade, (50, 2), (100, 50), (0, 50))
-    pen.box(INK, 42, 66, 60, 98)
-    pen.box(PAPER, 22, 58, 36, 74)
-    pen.box(PAPER, 66, 58, 80, 74)
-
-
-def _car(pen: Pen) -> None:
-    pen.polygon(pen.fill, (20, 48), (32, 20), (70, 20), (84, 48))
-    pen.box(pen.fill, 0, 44, 100, 76, radius=10)
-    pen.polygon(PAPER, (29, 46), (37, 27), (49, 27), (49, 46))
-    pen.polygon(PAPER, (54, 46), (54, 27), (66, 27), (75, 46))
-    for x in (12, 64):
-        pen.ellipse(INK, x, 62, x + 24, 86)
-        pen.ellipse(PAPER, x + 8, 70, x + 16, 78)
-
-
-def _boat(pen: Pen) -> None:
-    pen.line(WOOD, (48, 2), (48, 70), width=5)
-    pen.polygon(pen.tint, (54, 6), (92, 60), (54, 60))
-    pen.polygon(pen.fill, (43, 18), (43, 60), (12, 60))
-    pen.polygon(pen.fill, (0, 66), (100, 66), (80, 96), (20, 96))
-    pen.polygon(pen.shade, (0, 66), (100, 66), (95, 74), (5, 74))
-
-
-def _cup(pen: Pen) -> None:
-    pen.arc(pen.fill, 54, 34, 98, 76, start=-100, end=110, width=10)
-    pen.box(pen.fill, 10, 24, 72, 84, radius=12)
-    pen.ellipse(pen.shade, 10, 16, 72, 34)
-    pen.box(pen.shade, 4, 88, 82, 96, radius=4)
-
-
-def _fish(pen: Pen) -> None:
-    pen.polygon(pen.shade, (62, 50), (100, 20), (92, 50), (100, 82))
-    pen.polygon(pen.shade, (30, 30), (54, 12), (60, 34))
-    pen.ellipse(pen.fill, 0, 24, 78, 78)
-    pen.ellipse(PAPER, 12, 38, 28, 54)
-    pen.ellipse(INK, 16, 42, 24, 50)
-    pen.arc(pen.shade, 20, 30, 46, 72, start=-60, end=60, width=4)
-
-
-def _flower(pen: Pen) -> None:
-    stem: Rgb = (44, 110, 52)
-    pen.line(stem, (50, 40), (50, 100), width=6)
-    pen.ellipse(stem, 52, 74, 80, 88)
-    for degrees in range(0, 360, 60):
-        x, y = _around(50, 36, 23, degrees - 90)
-        pen.ellipse(pen.fill, x - 15, y - 15, x + 15, y + 15)
-    pen.ellipse(pen.shade, 38, 24, 62, 48)
-
-
-def _tree(pen: Pen) -> None:
-    pen.polygon(WOOD, (43, 60), (57, 60), (62, 100), (38, 100))
-    pen.ellipse(pen.shade, 6, 30, 56, 76)
-    pen.ellipse(pen.shade, 44, 30, 94, 76)
-    pen.ellipse(pen.fill, 18, 0, 82, 62)
-
-
-def _umbrella(pen: Pen) -> None:
-    pen.line(WOOD, (50, 10), (50, 90), width=6)
-    pen.arc(WOOD, 50, 80, 70, 100, start=0, end=180, width=6)
-    pen.slice(pen.fill, 0, 6, 100, 106, start=180, end=360)
-    pen.slice(pen.shade, 32, 6, 68, 106, start=180, end=360)
-    pen.line(pen.fill, (50, 0), (50, 10), width=6)
-
-
-def _hat(pen: Pen) -> None:
-    pen.box(pen.fill, 22, 8, 78, 78, radius=4)
-    pen.box(pen.tint, 22, 54, 78, 68)
-    pen.box(pen.fill, 0, 72, 100, 90, radius=9)
-
-
-def _book(pen: Pen) -> None:
-    pen.box(PAPER, 18, 10, 88, 96, radius=3)
-    pen.box(pen.fill, 12, 2, 86, 84, radius=3)
-    pen.box(pen.shade, 12, 2, 26, 98, radius=3)
-    pen.box(pen.shade, 12, 92, 86, 98, radius=3)
-    pen.box(PAPER, 38, 18, 74, 26)
-    pen.box(PAPER, 38, 34, 64, 42)
-
-
-def _bell(pen: Pen) -> None:
-    pen.ellipse(pen.shade, 40, 0, 60, 20)
-    pen.ellipse(pen.shade, 38, 74, 62, 98)
-    pen.slice(pen.fill, 20, 8, 80, 68, start=180, end=360)
-    pen.polygon(pen.fill, (20, 36), (80, 36), (88, 74), (12, 74))
-    pen.box(pen.shade, 4, 72, 96, 84, radius=6)
-
-
-def _chair(pen: Pen) -> None:
-    for x in (22, 70):
-        pen.box(pen.shade, x, 0, x + 9, 60)
-        pen.box(pen.shade, x - 8 if x < 50 else x + 8, 60, x + 1 if x < 50 else x + 17, 100)
-    pen.box(pen.fill, 22, 4, 79, 18)
-    pen.box(pen.fill, 22, 26, 79, 38)
-    pen.polygon(pen.fill, (20, 52), (80, 52), (92, 68), (8, 68))
-
-
-def _butterfly(pen: Pen) -> None:
-    for left in (True, False):
-        for colour, box in (
-            (pen.fill, (0, 6, 50, 56)),
-            (pen.fill, (10, 48, 48, 94)),
-            (pen.tint, (12, 20, 32, 40)),
-            (pen.shade, (22, 62, 36, 78)),
-        ):
-            x0, y0, x1, y1 = box
-            pen.ellipse(colour, *(box if left else (100 - x1, y0, 100 - x0, y1)))
-    pen.line(INK, (50, 24), (36, 2), width=3)
-    pen.line(INK, (50, 24), (64, 2), width=3)
-    pen.ellipse(INK, 45, 16, 55, 90)
-
-
-def _cat(pen: Pen) -> None:
-    pen.polygon(pen.fill, (8, 52), (10, 0), (48, 28))
-    pen.polygon(pen.fill, (92, 52), (90, 0), (52, 28))
-    pen.ellipse(pen.fill, 4, 18, 96, 96)
-    for x in (32, 68):
-        pen.ellipse(PAPER, x - 11, 40, x + 11, 62)
-        pen.ellipse(INK, x - 4, 41, x + 4, 61)
-    pen.polygon(pen.shade, (43, 66), (57, 66), (50, 74))
-    pen.arc(pen.shade, 36, 68, 50, 82, start=0, end=140, width=4)
-    pen.arc(pen.shade, 50, 68, 64, 82, start=40, end=180, width=4)
-
-
-DRAWINGS: dict[Shape, Callable[[Pen], None]] = {
-    "ball": _ball,
-    "star": _star,
-    "house": _house,
-    "car": _car,
-    "boat": _boat,
-    "cup": _cup,
-    "fish": _fish,
-    "flower": _flower,
-    "tree": _tree,
-    "umbrella": _umbrella,
-    "hat": _hat,
-    "book": _book,
-    "bell": _bell,
-    "chair": _chair,
-    "butterfly": _butterfly,
-    "cat": _cat,
-}
 
 Size = Literal["small", "large"]
 Relation = Literal["left", "above"]
