@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 from fuzz import Reader
 from PIL import Image
 from small_world import small_artifact, small_index, small_prompts, small_teacher, small_text_model
@@ -51,6 +50,12 @@ def readers(models: Path) -> list[Reader]:
     return [*_tables(), *_recipes(), *_captions(), *_images(), *_pairs(), *_models(models)]
 
 
+def zstd(raw: bytes) -> bytes:
+    """Pack bytes as one zstd frame."""
+    packed: bytes = pa.compress(raw, "zstd", asbytes=True)
+    return packed
+
+
 def _delimited(separator: str, *header: str) -> bytes:
     lines = [header, *_ROWS]
     quoted = (
@@ -77,7 +82,7 @@ def _tables() -> Iterator[Reader]:
     columns = ("english", "target")
     plain = {"tsv": _delimited("\t", *columns), "csv": _delimited(",", *columns), "jsonl": _jsonl()}
     for kind, content in plain.items():
-        packings = {"": content, ".gz": gzip.compress(content), ".zst": zstandard.compress(content)}
+        packings = {"": content, ".gz": gzip.compress(content), ".zst": zstd(content)}
         for ending, packed in packings.items():
             name = f"rows.{kind}{ending}"
             yield Reader(
@@ -100,7 +105,7 @@ def _tables() -> Iterator[Reader]:
         files=sides,
         read=lambda folder: list(read_aligned(folder / "a.en", folder / "a.es")),
     )
-    packed = {"a.en.gz": gzip.compress(sides["a.en"]), "a.es.zst": zstandard.compress(sides["a.es"])}
+    packed = {"a.en.gz": gzip.compress(sides["a.en"]), "a.es.zst": zstd(sides["a.es"])}
     yield Reader(
         name="moses gz zst",
         files=packed,

@@ -27,22 +27,12 @@ def epoch_batches(
     first: int = 0,
     pool_batches: int = 50,
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield the row numbers of one epoch in batches, of like length unless `pool_batches` is 1.
+    """Yield the row numbers of one epoch in batches, int64, of like length unless `pool_batches` is 1.
 
-    Rows are shuffled, sorted by length inside pools of `pool_batches` batches, and the batches are shuffled
-    again. The order depends on seed and epoch alone. Rows that fill no batch are left out, other ones in each
-    epoch; fewer rows than a batch are one batch.
-
-    Args:
-        lengths: tokens per row, int64 `[rows]`.
-        batch_size: rows per batch.
-        seed: of the run.
-        epoch: counted from 0.
-        first: batches to pass over, for a resumed run.
-        pool_batches: batches that share one sorting.
-
-    Yields:
-        int64 `[min(batch_size, rows)]`.
+    Rows, whose tokens `lengths [rows]` counts, are shuffled, sorted by length inside pools of `pool_batches`
+    batches, and the batches are shuffled again. The order depends on seed and epoch alone. Rows that fill no
+    batch are left out, other ones in each epoch; fewer rows than a batch are one batch. A resumed run passes
+    over the `first` batches.
     """
     generator = torch.Generator().manual_seed(seed * 1_000_003 + epoch)
     order = torch.randperm(len(lengths), generator=generator).numpy()

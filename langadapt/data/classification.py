@@ -71,11 +71,7 @@ class ClassificationSet:
 
 
 def load_classification(found: RecipeFile[ClassificationRecipe], *, language: str) -> ClassificationSet:
-    """Read a recipe's set in one language.
-
-    Raises:
-        DataError: data not there (says how to get them), unreadable, or they do not fit each other.
-    """
+    """Read a recipe's set in one language; a DataError says how to get what is not there."""
     recipe = found.recipe
     if recipe.language not in (None, language):
         raise DataError(f"{recipe.name}: is in '{recipe.language}', the model's language is '{language}'")
@@ -104,17 +100,11 @@ def classification_from_folder(
     split: Split = "test",
     name: str | None = None,
 ) -> ClassificationSet:
-    """Read your own set: one folder of images per class.
+    """Read your own set: one folder of images per class, perhaps inside `train/` and `test/` (or `val/`).
 
-    Args:
-        folder: the class folders, or `train/` and `test/` (or `val/`) with the class folders inside.
-        classes: for `read_class_names`, `.json` for `read_label_list`; None takes the folders' names.
-        language: of the class names.
-        split: where `folder` has both.
-        name: None is the folder's name.
-
-    Raises:
-        DataError: no class folders, a class without folder or images, a folder that is no class.
+    `classes` is a file for `read_class_names`, or `.json` for `read_label_list`; None takes the folders'
+    names. `split` says which part to read where the folder has both; the set's `name` is the folder's if
+    None.
     """
     place = folder
     if has_splits(folder):
@@ -176,14 +166,11 @@ def _class_folders(place: Path) -> list[str]:
 
 
 def read_class_names(path: Path) -> tuple[ClassNames, ...]:
-    """Read a user's own list of classes.
+    """Read a user's own list of classes; refuse one without classes, a class twice, and empty names.
 
     A text file has one class per line: folder, names and English names, divided by tabs; synonyms are divided
     by `|`, and a folder alone is the name. YAML maps a folder to a name, to a list of names, or to
-    `{names: [...], english: [...]}`.
-
-    Raises:
-        DataError: unreadable, no class, a class twice, an empty name, English names of some classes only.
+    `{names: [...], english: [...]}`. English names are given for all classes or for none.
     """
     kind = path.suffix.lower()
     classes = _from_yaml(path) if kind in (".yaml", ".yml") else _from_lines(path)
@@ -207,9 +194,6 @@ def read_label_list(path: Path, language: str, folders: Sequence[str]) -> tuple[
 
     The JSON file maps an upper-case code to two lists: class numbers and their labels. A class number
     counts the sorted `folders` from 0, so all of them must be there, also those that the language lacks.
-
-    Raises:
-        DataError: unreadable, no such language, numbers that do not fit the folders, an empty label.
     """
     lists = _read_label_lists(path)
     code = language.upper()
@@ -287,11 +271,7 @@ def _synonyms(cell: str) -> tuple[str, ...]:
 
 
 def draw_shots(data: ClassificationSet, shots: int, *, seed: int) -> NDArray[np.int64]:
-    """Draw `shots` images of each class; return their rows. Of one seed the shots of 4 are among those of 8.
-
-    Raises:
-        DataError: a class has fewer images.
-    """
+    """Draw `shots` images of each class; return their rows; of one seed 4 shots are among 8."""
     rows = _shuffled_classes(data, seed)
     for item, own in zip(data.classes, rows, strict=True):
         if len(own) < shots:
@@ -303,11 +283,7 @@ def draw_shots(data: ClassificationSet, shots: int, *, seed: int) -> NDArray[np.
 def divided(
     data: ClassificationSet, *, test_fraction: float, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Draw a share of every class to test on; return the other rows, to draw shots from, and the drawn ones.
-
-    Raises:
-        DataError: a class has a single image.
-    """
+    """Draw a share of every class to test on; return the other rows, for shots, and the drawn ones."""
     train, test = [], []
     for item, own in zip(data.classes, _shuffled_classes(data, seed), strict=True):
         if len(own) < 2:

@@ -100,8 +100,7 @@ ImageFile = Path | PackedImage | ParquetImage
 def open_image(source: ImageFile | Image.Image | bytes | str) -> Image.Image:
     """Read an image completely, upright by its EXIF orientation, as RGB; of an animation the first frame.
 
-    Raises:
-        DataError: no such file, or what `read_image` refuses; the line names the file.
+    A DataError names a file that is not there, or that `read_image` refuses.
     """
     if isinstance(source, str):
         source = Path(source)
@@ -130,13 +129,8 @@ def list_images(
 ) -> list[Path]:
     """Return all images below a folder, sorted by path; hidden files are left out.
 
-    Args:
-        folder: searched with its subfolders; links to folders are not followed.
-        on_error: told about subfolders that cannot be listed.
-        on_skip: told about files of other names, and links to folders.
-
-    Raises:
-        DataError: no such folder, or no image in it.
+    Links to folders are not followed. `on_error` is told about subfolders that cannot be listed, `on_skip`
+    about files of other names and links to folders.
     """
     if not folder.is_dir():
         problem = "is not a folder" if folder.exists() else "no such folder"

@@ -2,7 +2,7 @@
 
 import tarfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -60,8 +60,8 @@ class Pairs:
         bad = np.isin(np.arange(len(self.images)), broken)
         kept = np.flatnonzero(~bad[self.image_of_text])
         number = np.cumsum(~bad) - 1
-        return Pairs(
-            name=self.name,
+        return replace(
+            self,
             images=tuple(image for image, gone in zip(self.images, bad, strict=True) if not gone),
             texts=tuple(self.texts[i] for i in kept),
             image_of_text=number[self.image_of_text[kept]],
@@ -72,15 +72,10 @@ class Pairs:
 def load_pairs(name: str, *, language: str | None = None, images: Path | None = None) -> Pairs:
     """Read pairs by the name or path of a recipe, or straight from a table or a tar shard.
 
-    Args:
-        name: a recipe's name or path, or a .tsv, .csv, .jsonl, .parquet or .tar with columns `image`,
-            `caption` and perhaps `english`.
-        language: accepted codes of a recipe's language, joined by spaces; None accepts all.
-        images: folder at which a table's image paths start; None is the table's own.
-
-    Raises:
-        DataError: not there, unreadable, a blank caption, another language, another number of rows than the
-            recipe's `expected_rows`, image files missing.
+    A table (.tsv, .csv, .jsonl, .parquet) has columns `image`, `caption` and perhaps `english`; its image
+    paths start at the folder `images`, or at its own. `language` lists accepted codes of a recipe's language,
+    divided by spaces; None accepts all. A DataError says what is missing, blank, or not as the recipe
+    expects.
     """
     found = pairs_recipe(name)
     if found is None:
@@ -183,11 +178,7 @@ def read_shard(path: Path, columns: CaptionColumns | None = None) -> Iterator[Ro
 
     A sample is a run of members whose names differ only behind the first dot: `0001.jpg` with `0001.json`,
     whose keys are the columns, or with `0001.txt` (the caption) and perhaps `0001.en.txt` (its English side).
-
     `columns` are those of `.json` members; None takes `caption`, and `english` where the first sample has it.
-
-    Raises:
-        DataError: unreadable or compressed file, a sample without image or caption, no samples.
     """
     sample = None
     for sample in _samples(path):

@@ -64,12 +64,7 @@ class ParallelSentences:
 
 
 def load_parallel(found: RecipeFile[ParallelRecipe]) -> ParallelSentences:
-    """Read a recipe's sentences into a temporary file of the cache.
-
-    Raises:
-        DataError: data not there (says how to get them), unreadable, or another number of rows than the
-            recipe's `expected_rows`.
-    """
+    """Read a recipe's sentences into a temporary file of the cache; a DataError says how to get them."""
     recipe = found.recipe
     columns = (recipe.columns.english, recipe.columns.target)
     skipped = 0
@@ -103,11 +98,7 @@ def load_parallel(found: RecipeFile[ParallelRecipe]) -> ParallelSentences:
 def english_text(name: str) -> RecipeFile[ParallelRecipe]:
     """Return English text as pairs of each sentence with itself, in the language `en`.
 
-    Args:
-        name: a table with a column `english` or `caption`, or a parallel recipe, whose English side is taken.
-
-    Raises:
-        DataError: no such table, or none of these columns in it.
+    `name` is a table with a column `english` or `caption`, or a parallel recipe, whose English side is taken.
     """
     if not name.endswith(TABLES):
         found = data_recipe(ParallelRecipe, name)
@@ -204,12 +195,7 @@ def split_by_english(
     """Hold out `held_out` distinct English sentences, at most a tenth, with all their translations.
 
     Sentences are compared without case and spacing; they are drawn among those of the `first` rows, or all.
-
-    Returns:
-        Row numbers; of each held-out English sentence the first row.
-
-    Raises:
-        DataError: fewer than 20 distinct English sentences.
+    `Split.held_out` has the first row of each. Raise a DataError for fewer than 20 distinct sentences.
     """
     same = distinct(" ".join(text.casefold().split()) for text in english)
     count = len(same.first) if first is None else int(np.searchsorted(same.first, first))
@@ -221,15 +207,10 @@ def split_by_english(
 
 
 def split_by_image(image_of_text: NDArray[np.int64], *, fraction: float, generator: torch.Generator) -> Split:
-    """Hold out some images with all their captions.
+    """Hold out a fraction of the images, at least two, with all their captions.
 
-    Args:
-        image_of_text: int64 `[pairs]`, number of each caption's image.
-        fraction: share of the images; at least two are held out.
-        generator: draws them.
-
-    Raises:
-        DataError: fewer than 10 images.
+    `image_of_text`, int64 `[pairs]`, numbers each caption's image. Raise a DataError for fewer than 10
+    images.
     """
     images = np.unique(image_of_text)
     if len(images) < 10:
@@ -258,9 +239,6 @@ def write_translated(
         key: names model and settings; chunks of another key are not taken.
         progress: told how many of how many rows are done.
         finish: writes what stands beside the table, before the chunks are removed.
-
-    Raises:
-        DataError: another kind of file, a finished file is there, or all translations are blank.
     """
     if out.suffix not in (".tsv", ".parquet"):
         raise DataError(f"{out}: expected a file that ends in .tsv or .parquet")

@@ -35,19 +35,11 @@ class ImageError(ValueError):
 
 
 def read_image(source: Image.Image | bytes | str | Path) -> Image.Image:
-    """Read an image completely: the same pixels from a file's path, its bytes, or what Pillow opened.
+    """Read an image completely, as RGB, upright by its EXIF orientation: the same pixels from any source.
 
-    Args:
-        source: of an animation the first frame counts; transparency is left out.
-
-    Returns:
-        RGB, upright by the EXIF orientation.
-
-    Raises:
-        ImageError: not an image, damaged or cut off, more than 89 million pixels, sides too long or too
-            unequal, or numbers whose range nobody states.
-        OSError: the path cannot be read.
-        TypeError: the source is of another kind.
+    Of an animation the first frame counts; transparency is left out. Raise an ImageError for what is not an
+    image, damaged or cut off, larger than 89 million pixels, too long or too oblong, or of unknown range; an
+    OSError for a path that cannot be read; a TypeError for another kind of source.
     """
     if not isinstance(source, Image.Image | bytes | str | Path):
         raise TypeError(f"{type(source).__name__}: expected PIL images, paths or bytes of image files")

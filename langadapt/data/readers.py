@@ -39,14 +39,9 @@ _SHOWN = 5
 def read_table(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
     """Stream text columns of a table; every value is a text that is not blank.
 
-    Args:
-        path: .tsv (tabs, no quoting at all), .csv (standard quoting), .jsonl, each also .gz, .bz2 or .zst, or
-            .parquet. TSV and CSV start with a line of column names.
-        columns: names; in JSON Lines and Parquet a dotted name reaches into nested values.
-
-    Raises:
-        DataError: unreadable file, unknown kind, wrong column, ragged row, broken JSON, blank or non-text
-            value, no rows.
+    A table is .tsv (tabs, no quoting at all), .csv (standard quoting) or .jsonl, each also .gz, .bz2 or .zst,
+    or .parquet. TSV and CSV start with a line of column names; in JSON Lines and Parquet a dotted name
+    reaches into nested values. A DataError names the line that is ragged, broken, blank or no text.
     """
     for row in read_values(path, columns):
         yield check_texts(row, columns)
@@ -64,11 +59,7 @@ def read_values(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
 
 
 def column_names(path: SourceFile) -> list[str]:
-    """Return the names of a table's columns; of JSON Lines those of its first row.
-
-    Raises:
-        DataError: unreadable file or unknown kind.
-    """
+    """Return the names of a table's columns; of JSON Lines those of its first row."""
     kind = _kind(path)
     if kind == ".parquet":
         with opened_parquet(path) as file:
@@ -153,12 +144,9 @@ def _records(path: SourceFile) -> Iterator[tuple[int, dict[str, Any]]]:
 def read_source(
     files: Iterable[SourceFile], columns: Sequence[str], rows: Rows, *, image: str | None = None
 ) -> Iterator[Row]:
-    """Stream the rows of tables that a source keeps, with values of any type.
+    """Stream the rows of tables that a source keeps, with values of any type; refuse a source without any.
 
     Images in a column `image` of Parquet files stay where they are: rows start with a `ParquetImage`.
-
-    Raises:
-        DataError: as `read_values`; no row is kept; the column holds no images.
     """
     kept = 0
     for file in files:
@@ -208,11 +196,7 @@ def extracted(found: RecipeFile[ParallelRecipe], files: Sequence[SourceFile], ro
 
 
 def check_count(found: RecipeFile[Any], what: str, count: int, note: str = "") -> None:
-    """Compare a number of `what` in the data with the recipe's `expected_<what>`.
-
-    Raises:
-        DataError: they differ; `note` says how they were counted.
-    """
+    """Compare a number of `what` in the data with the recipe's `expected_<what>`; `note` says how."""
     expected = getattr(found.recipe, f"expected_{what}")
     if expected not in (None, count):
         problem = f"expected_{what} is {expected}, the data hold {count}{note}"
@@ -238,8 +222,7 @@ def file_title(path: Path) -> str:
 def inside(folder: Path, name: str, where: str) -> Path:
     """Return a file that a data file, perhaps a stranger's, names below a folder; `where` starts the error.
 
-    Raises:
-        DataError: it leads out of the folder, or no file system has such a name.
+    Raise a DataError where it leads out of the folder, or no file system has such a name.
     """
     path = folder / name
     if "\0" in name or max(len(os.fsencode(part)) for part in path.parts) > _LONGEST_NAME:

@@ -69,14 +69,10 @@ class RetrievalSet:
 
 
 def load_retrieval(found: RecipeFile[RetrievalRecipe]) -> RetrievalSet:
-    """Read a recipe's captions and look for its images.
+    """Read a recipe's captions and look for its images; a DataError says how to get what is missing.
 
     The ceiling comes from the recipe's `english` files, else from the English side of each caption. One
     caption file and one English file of the same lines also give each caption its English side.
-
-    Raises:
-        DataError: data not there (says how to get them), unreadable, images missing, or other numbers of
-            scored images and captions than the recipe expects.
     """
     recipe = found.recipe
     if recipe.image_names is not None and recipe.format not in _WITH_NAMES:
@@ -122,11 +118,7 @@ def _in_split(image: str) -> str:
 
 
 def load_captions(found: RecipeFile[RetrievalRecipe]) -> tuple[list[str], list[str]]:
-    """Read all of a recipe's captions, and all English ones, without looking for images.
-
-    Raises:
-        DataError: data not there (says how to get them) or unreadable.
-    """
+    """Read all of a recipe's captions, and all English ones, without looking for images."""
     files = _caption_files(found)
     captions = list(READERS[found.recipe.format](files))
     english = [item.text for item in _english_captions(found, files) or ()]
@@ -155,17 +147,10 @@ def retrieval_from_files(
     which_captions: Literal["all", "first"] = "all",
     image_free: bool = False,
 ) -> RetrievalSet:
-    """Read your own test set: a table of image paths and captions.
+    """Read your own test set: a table with columns `image`, `caption` (or lists `captions`), `english`.
 
-    Args:
-        captions: table with columns `image`, `caption` (or lists `captions`) and perhaps `english`.
-        images: folder at which the image paths start; None is the folder of `captions`.
-        language: of the captions.
-        which_captions: all, or each image's first one.
-        image_free: search the captions' English sides instead of images.
-
-    Raises:
-        DataError: unreadable file, wrong column, images missing.
+    The column `english` may be missing. Image paths start at the folder `images`, or at that of `captions`.
+    An image-free set searches the captions' English sides instead.
     """
     names = column_names(captions)
     own = "captions" if "caption" not in names and "captions" in names else "caption"

@@ -42,10 +42,6 @@ def read_captions_by_line(files: CaptionFiles) -> Iterator[Caption]:
     `test_2016_flickr.de.gz` beside `image_splits/test_2016_flickr.txt`; the list of `test_2017_mscoco` has
     `#id` behind each name. Task 2 `test_2016.1.de.gz` to `.5.de.gz`, five captions of each image: the
     repository holds no list of names for them; WMT16's own archive has one, which was not verified.
-
-    Raises:
-        DataError: unreadable file, a blank line, another number of captions than of names, or no names where
-            the set is not image-free.
     """
     columns = [
         [check_text(text, f"{path}: line {number}").strip() for number, text in read_lines(path)]
@@ -73,10 +69,8 @@ def read_keyed_captions(files: CaptionFiles) -> Iterator[Caption]:
     splits in one file, with split files of ids without `.jpg` (read from the repository). Flickr30k-CNA
     `id<tab>caption` and `id#0<tab>caption` (read from the publisher's page and public loaders).
 
-    Images come in the order of the split file where there is one, and captions outside of it are left out.
-
-    Raises:
-        DataError: unreadable file, a line without a caption, an id of the split without captions.
+    Images come in the order of the split file where there is one; captions outside of it are left out, and
+    each id in it needs one.
     """
     captions: dict[str, list[Caption]] = {}
     if files.image_names is not None:
@@ -139,9 +133,6 @@ def read_crossmodal_captions(files: CaptionFiles) -> Iterator[Caption]:
 
     Layout, read from public loaders: `{"image/key": "...", "image/locale": "...", "de": {"caption": [...],
     "caption/tokenized": [...]}, ...}`. The language's code is the file's (`fil`, `quz`, `no`).
-
-    Raises:
-        DataError: unreadable file, no such language, an image without captions in it.
     """
     for path in files.captions:
         codes = [name for name in column_names(path) if "/" not in name]

@@ -1,9 +1,8 @@
 """One row of a file: streamed with its position for errors, and checks of its values."""
 
-import bz2
 import codecs
 import difflib
-import gzip
+import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,11 +11,10 @@ from functools import lru_cache
 from itertools import zip_longest
 from json import JSONDecodeError
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zstandard
 
 from langadapt.data.sources import SourceFile
 from langadapt.errors import DataError
@@ -40,9 +38,8 @@ class BlankTextError(DataError):
 def check_text(value: object, where: str) -> str:
     """Return the value if it is a text that is not blank.
 
-    Raises:
-        BlankTextError: nothing, or nothing but white space.
-        DataError: not a text, or half a surrogate pair (which no tokenizer can encode).
+    Raise a BlankTextError for nothing, or nothing but white space; a DataError for another value, or half a
+    surrogate pair, which no tokenizer can encode.
     """
     if value is None:
         raise BlankTextError(f"{where}: expected text, got nothing; correct or remove this row")
@@ -70,9 +67,6 @@ def caption_pairs(row: Row, captions: str, english: str | None) -> list[tuple[st
     """Return the captions of a row's second value, each with its English side from the third.
 
     Both are texts, or lists of as many texts. `captions` and `english` name the columns in errors.
-
-    Raises:
-        DataError: not a text, a blank one, an empty list, or different numbers of captions and English sides.
     """
     own = _texts(row, 1, captions)
     if english is None:
@@ -116,10 +110,7 @@ def json_object(text: str, where: str) -> dict[str, Any]:
 def reach(record: Mapping[str, Any], column: str, where: str) -> Any:
     """Return the value of a column; a dotted name that is no column itself reaches into nested mappings.
 
-    In a list of [key, text] pairs it finds the key's text, or None.
-
-    Raises:
-        DataError: no such column; those that exist are listed.
+    In a list of [key, text] pairs it finds the key's text, or None. A DataError lists the columns that exist.
     """
     if column in record:
         return record[column]
@@ -140,11 +131,7 @@ def missing_column(column: str, known: Sequence[str], where: str) -> DataError:
 
 
 def root_columns(columns: Sequence[str], known: Sequence[str], where: str) -> list[str]:
-    """Return the outermost columns that some names, dotted or not, need.
-
-    Raises:
-        DataError: no such column; those that exist are listed.
-    """
+    """Return the outermost columns that some names, dotted or not, need; a DataError for an unknown one."""
     roots = [column if column in known else column.partition(".")[0] for column in columns]
     for column, root in zip(columns, roots, strict=True):
         if root not in known:
@@ -152,7 +139,8 @@ def root_columns(columns: Sequence[str], known: Sequence[str], where: str) -> li
     return list(dict.fromkeys(roots))
 
 
-_PACKED_BYTES = 1 << 16
+# Arrow's own reader of zstd refuses a file that is cut off; not every library does.
+_COMPRESSION = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _SIGNATURES = {
     b"\x1f\x8b": "it is gzip data: let its name end in .gz",
     b"\x28\xb5\x2f\xfd": "it is zstd data: let its name end in .zst",
@@ -162,27 +150,23 @@ _SIGNATURES = {
 
 
 def read_lines(path: SourceFile) -> Iterator[tuple[int, str]]:
-    """Stream the lines of a text file, without line feeds, each with its number from 1.
+    """Stream the lines of a text file, also .gz, .bz2 or .zst: number from 1, and text without line feed.
 
     A byte order mark and the carriage return of CRLF are removed. Only line feeds end a line: an aligned file
-    that is cut at U+2028, U+0085 or vertical tabs loses its alignment.
-
-    Args:
-        path: text file, also .gz, .bz2 or .zst.
-
-    Raises:
-        DataError: no such file, a folder, no permission, damaged compression, a byte that is not UTF-8.
+    that is cut at U+2028, U+0085 or vertical tabs loses its alignment. Raise a DataError for a file that
+    cannot be read, damaged compression, and a byte that is not UTF-8.
     """
+    packing = _COMPRESSION.get(path.suffix.lower())
     try:
-        for number, raw in enumerate(_raw_lines(path), start=1):
-            yield number, _decode(path, number, raw)
-    except (gzip.BadGzipFile, zlib.error, EOFError, zstandard.ZstdError) as error:
+        with path.open("rb") as file:
+            lines = io.BufferedReader(pa.input_stream(file, compression=packing)) if packing else file
+            for number, raw in enumerate(lines, start=1):
+                yield number, _decode(path, number, raw)
+    except (OSError, EOFError, zlib.error) as error:
+        if isinstance(error, OSError) and not (packing and error.errno is None):
+            raise unreadable(path, error) from error
         problem = f"compressed data are damaged or cut off ({error})"
         raise DataError(f"{path}: {problem}; fetch it again") from error
-    except OSError as error:
-        if path.suffix.lower() == ".bz2" and error.errno is None:
-            raise DataError(f"{path}: compressed data are damaged ({error}); fetch it again") from error
-        raise unreadable(path, error) from error
 
 
 def unreadable(path: object, error: OSError) -> DataError:
@@ -194,37 +178,6 @@ def unreadable(path: object, error: OSError) -> DataError:
     if isinstance(error, PermissionError):
         return DataError(f"{path}: may not be read; change its permissions")
     return DataError(f"{path}: cannot be read: {error.strerror or error}; check the disk and the name")
-
-
-def _raw_lines(path: SourceFile) -> Iterator[bytes]:
-    suffix = path.suffix.lower()
-    with path.open("rb") as packed:
-        if suffix in (".gz", ".bz2"):
-            with (gzip.open if suffix == ".gz" else bz2.open)(packed) as unpacked:
-                yield from unpacked
-        elif suffix == ".zst":
-            rest = b""
-            for piece in _unzstd(packed):
-                *whole, rest = (rest + piece).split(b"\n")
-                yield from (line + b"\n" for line in whole)
-            if rest:
-                yield rest
-        else:
-            yield from packed
-
-
-def _unzstd(packed: IO[bytes]) -> Iterator[bytes]:
-    """Unpack zstd frames. The library's own stream reader takes a cut-off file for a complete one."""
-    unpacker = None
-    while raw := packed.read(_PACKED_BYTES):
-        while raw:
-            unpacker = unpacker or zstandard.ZstdDecompressor().decompressobj()
-            yield unpacker.decompress(raw)
-            raw = unpacker.unused_data
-            if unpacker.eof:
-                unpacker = None
-    if unpacker is not None:
-        raise EOFError("ends inside a zstd frame")
 
 
 def _decode(path: SourceFile, number: int, raw: bytes) -> str:
@@ -247,11 +200,7 @@ def check_same_count(path: object, lines: int, beside: object, count: int) -> No
 
 
 def read_aligned(english: SourceFile, target: SourceFile, *, blank_lines: bool = False) -> Iterator[Row]:
-    """Stream line pairs of two files, English first; `blank_lines` are rows, too.
-
-    Raises:
-        DataError: unreadable file, a blank line on either side, different numbers of lines, no lines.
-    """
+    """Stream line pairs of two files, English first; `blank_lines` are rows, too, else refused."""
     number = 0
     for left, right in zip_longest(read_lines(english), read_lines(target)):
         if left is None or right is None:
@@ -272,11 +221,7 @@ CONTAMINATION_KEY = b"langadapt.contamination"
 
 
 def contamination_metadata(path: Path) -> dict[str, Any] | None:
-    """Read the result of a check for test captions from a file: `sets`, `found`, `kept`; None without one.
-
-    Raises:
-        DataError: unreadable file, or something else under that name.
-    """
+    """Read the result of a check for test captions from a file: `sets`, `found`, `kept`; None without one."""
     with opened_parquet(path) as file:
         written = (file.schema_arrow.metadata or {}).get(CONTAMINATION_KEY)
     if written is None:

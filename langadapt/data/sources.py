@@ -92,8 +92,7 @@ def source_files(
 ) -> list[SourceFile]:
     """Return the local files of `names`, or of the source's own names, downloaded where they are missing.
 
-    Raises:
-        MissingDataError: they are not here and cannot be downloaded; says why, or how to get them.
+    A MissingDataError says why they cannot be downloaded, or how to get them.
     """
     if isinstance(source, HubSource):
         return list(_hub_files(found, source, source.files if names is None else names))
@@ -207,20 +206,15 @@ def _downloaded(found: RecipeFile[D], source: DownloadSource, name: str) -> Sour
         _check_online(found.recipe.name)
         file = url.removeprefix(source.base).strip("/") or path.name
         sums = {line.split(maxsplit=1)[1]: line.split()[0] for line in source.sha256}
-        announce = cache(
-            lambda size: _announce(found.recipe, url, size)
-        )  # a resumed download is announced once
+        # A resumed download is announced once.
+        announce = cache(lambda size: _announce(found.recipe, url, size))
         with _faults(f"{found.recipe.name}: {url}", VARIABLE, _download_problem):
             download(url, path, sha256=sums.get(file), announce=announce)
     return ArchiveMember(path, name) if packed else path
 
 
 def fetch_photos(found: RecipeFile[D], base: str, names: Sequence[str]) -> Path:
-    """Download missing photos, of `names` below the URL `base`; return their folder.
-
-    Raises:
-        MissingDataError: one cannot be downloaded; those that came stay.
-    """
+    """Download missing photos, of `names` below the URL `base`; return their folder. Those that came stay."""
     folder = _place(base.rstrip("/") + "/x").parent
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
@@ -264,13 +258,10 @@ def _announce(card: DataCard, where: str, size: int) -> None:
 
 
 def local_path(found: RecipeFile[D], name: str) -> Path:
-    """Return the file or folder that a recipe names.
+    """Return the file or folder that a recipe names; a MissingDataError says how to get it.
 
     A relative name starts at the recipe's folder, for a shipped recipe at `$LANGADAPT_DATA/<recipe name>`;
     `../other/file` shares the files of another recipe.
-
-    Raises:
-        MissingDataError: it is not there; says how to get it.
     """
     try:
         written = Path(name).expanduser()

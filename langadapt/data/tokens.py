@@ -144,11 +144,7 @@ class Tokens:
 
 
 def tokenize(texts: Sequence[str], encode: Callable[[list[str]], list[list[int]]], *, pad_id: int) -> Tokens:
-    """Tokenise texts once; `encode` is a tokenizer's batch call, texts to ids with special tokens.
-
-    Raises:
-        DataError: an empty or whitespace text, with its row number.
-    """
+    """Tokenise texts, none empty, once; `encode` is a tokenizer's batch call: ids with special tokens."""
     require_text(texts)
     offsets = np.zeros(len(texts) + 1, dtype=np.int64)
 
