@@ -12,9 +12,10 @@ from pydantic import ConfigDict, NonNegativeInt, TypeAdapter, ValidationError
 
 from langadapt.data.images import ImageFile, file_identity, list_images
 from langadapt.data.readers import read_source
-from langadapt.data.rows import first_of_each, label_names, read_lines, unreadable
-from langadapt.data.sources import local_path, source_files
+from langadapt.data.rows import first_of_each, label_names, read_lines
+from langadapt.data.sources import local_path, source_files, unreadable
 from langadapt.errors import DataError
+from langadapt.files.json import read_bytes
 from langadapt.recipes import read_yaml
 from langadapt.recipes.data import ClassificationRecipe, Rows
 from langadapt.recipes.find import RecipeFile
@@ -218,7 +219,7 @@ def read_label_list(path: Path, language: str, folders: Sequence[str]) -> tuple[
 
 def _read_label_lists(path: Path) -> dict[str, tuple[list[int], list[str]]]:
     try:
-        lists = _LABEL_LISTS.validate_json(path.read_bytes())
+        lists = _LABEL_LISTS.validate_json(read_bytes(path))
     except OSError as error:
         raise unreadable(path, error) from error
     except ValidationError as error:

@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from PIL import Image, ImageOps
 
-from langadapt.data.pixels import SUFFIXES, ImageError, read_image
-from langadapt.data.rows import opened_parquet, root_columns, unreadable
+from langadapt.data.pixels import MOST_IMAGE_BYTES, SUFFIXES, ImageError, read_image
+from langadapt.data.rows import opened_parquet, root_columns
+from langadapt.data.sources import unreadable
 from langadapt.errors import DataError
 from langadapt.files.atomic import write_text
-from langadapt.files.json import read_json
+from langadapt.files.json import read_bytes, read_json
 from langadapt.files.store import cache_folder
 
 _WORKERS = 4
@@ -41,6 +42,8 @@ class PackedImage:
 
     def read_bytes(self) -> bytes:
         """The image's own bytes."""
+        if self.size > MOST_IMAGE_BYTES:
+            raise DataError(f"{self}: {self.size:,} bytes are no image; take it out of the archive")
         with self.path.open("rb") as file:
             file.seek(self.offset)
             return file.read(self.size)
@@ -97,6 +100,16 @@ def _group_cells(path: Path, column: str, group: int) -> Any:
 ImageFile = Path | PackedImage | ParquetImage
 
 
+def image_bytes(image: ImageFile) -> bytes:
+    """Return the bytes of an image; raise a DataError that names it where they cannot be read."""
+    try:
+        if isinstance(image, Path):
+            return read_bytes(image, most_bytes=MOST_IMAGE_BYTES)
+        return image.read_bytes()
+    except OSError as error:
+        raise unreadable(image, error) from error
+
+
 def open_image(source: ImageFile | Image.Image | bytes | str) -> Image.Image:
     """Read an image completely, upright by its EXIF orientation, as RGB; of an animation the first frame.
 
@@ -106,11 +119,9 @@ def open_image(source: ImageFile | Image.Image | bytes | str) -> Image.Image:
         source = Path(source)
     name = getattr(source, "filename", "") or "image" if isinstance(source, Image.Image | bytes) else source
     try:
-        return read_image(source.read_bytes() if isinstance(source, ImageFile) else source)
+        return read_image(image_bytes(source) if isinstance(source, ImageFile) else source)
     except ImageError as error:
         raise DataError(f"{name}: {error}") from error
-    except OSError as error:
-        raise unreadable(Path(str(name)), error) from error
 
 
 def file_identity(path: Path) -> object:

@@ -1,6 +1,5 @@
 """Images with captions to train on: from a table beside a folder, tar shards, or the Hub."""
 
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.data.images import ImageFile, PackedImage, ParquetImage, file_identity
+from langadapt.data.images import ImageFile, PackedImage, ParquetImage, file_identity, image_bytes
 from langadapt.data.pixels import SUFFIXES
 from langadapt.data.readers import (
     check_count,
@@ -21,8 +20,8 @@ from langadapt.data.readers import (
     read_source,
     read_values,
 )
-from langadapt.data.rows import Row, caption_pairs, check_text, json_object, reach, unreadable
-from langadapt.data.sources import local_path, source_files
+from langadapt.data.rows import MOST_LINE_BYTES, Row, caption_pairs, check_text, json_object, reach
+from langadapt.data.sources import local_path, source_files, tar_members
 from langadapt.errors import DataError
 from langadapt.files.store import fingerprint_of
 from langadapt.recipes.data import CaptionColumns, PairsRecipe, TableFiles, TarShards
@@ -50,10 +49,7 @@ class Pairs:
     @cached_property
     def image_digests(self) -> tuple[str, ...]:
         """SHA-256 of each image's bytes, as hex digits."""
-        try:
-            return tuple(sha256(image.read_bytes()).hexdigest() for image in self.images)
-        except OSError as error:
-            raise DataError(f"{error.filename}: cannot be read: {error.strerror}") from error
+        return tuple(sha256(image_bytes(image)).hexdigest() for image in self.images)
 
     def without(self, broken: Sequence[int]) -> "Pairs":
         """Return the pairs whose images are not among the numbers in `broken`."""
@@ -196,26 +192,20 @@ def _usual_columns(members: dict[str, PackedImage]) -> CaptionColumns:
 
 
 def _samples(path: Path) -> Iterator[tuple[str, dict[str, PackedImage]]]:
-    try:
-        with tarfile.open(path, "r:") as tar:
-            key, members = "", dict[str, PackedImage]()
-            for member in tar:
-                folder, _, name = member.name.rpartition("/")
-                if not member.isfile() or name.startswith("."):
-                    continue
-                stem, _, kind = name.partition(".")
-                own = f"{folder}/{stem}" if folder else stem
-                if own != key and members:
-                    yield key, members
-                    members = {}
-                key = own
-                members[kind.lower()] = PackedImage(path, member.name, member.offset_data, member.size)
-            if members:
-                yield key, members
-    except tarfile.TarError as error:
-        raise DataError(f"{path}: not a plain tar file ({error}); unpack compressed shards") from error
-    except OSError as error:
-        raise unreadable(path, error) from error
+    key, members = "", dict[str, PackedImage]()
+    for _, member in tar_members(path, "r:"):
+        folder, _, name = member.name.rpartition("/")
+        if name.startswith("."):
+            continue
+        stem, _, kind = name.partition(".")
+        own = f"{folder}/{stem}" if folder else stem
+        if own != key and members:
+            yield key, members
+            members = {}
+        key = own
+        members[kind.lower()] = PackedImage(path, member.name, member.offset_data, member.size)
+    if members:
+        yield key, members
 
 
 def _row(path: Path, key: str, members: dict[str, PackedImage], columns: CaptionColumns) -> Row:
@@ -239,6 +229,8 @@ def _row(path: Path, key: str, members: dict[str, PackedImage], columns: Caption
 
 
 def _text(member: PackedImage) -> str:
+    if member.size > MOST_LINE_BYTES:
+        raise DataError(f"{member}: {member.size:,} bytes are no caption; correct the shard")
     try:
         return member.read_bytes().decode("utf-8").strip()
     except UnicodeDecodeError as error:

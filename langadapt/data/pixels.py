@@ -1,6 +1,6 @@
 """The one way to read an image: upright by its EXIF orientation, in 8 bits, RGB.
 
-Exports carry the text of this file, so it imports nothing of langadapt.
+Exports carry the text of this file, behind that of `files/json.py`.
 """
 
 import io
@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from langadapt.files.json import read_bytes
+
 # EPS is left out on purpose: opening one starts Ghostscript.
 # MPO has a suffix of its own, and JPEG's reader; the newer formats are not in every Pillow.
 _KNOWN = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "DIB", "GIF", "TIFF", "AVIF", "JPEG2000", "PPM")
 SUFFIXES = tuple(sorted(name for name, kind in Image.registered_extensions().items() if kind in _KNOWN))
 _FORMATS = tuple(kind for kind in _KNOWN if kind in Image.OPEN)
 
+MOST_IMAGE_BYTES = 1 << 29
 _MOST_PIXELS = 89_478_485
 _LONGEST_SIDE = 65_535
 # Image processors scale the short side to a few hundred pixels: one by ten thousand would fill the memory.
@@ -39,11 +42,12 @@ def read_image(source: Image.Image | bytes | str | Path) -> Image.Image:
 
     Of an animation the first frame counts; transparency is left out. Raise an ImageError for what is not an
     image, damaged or cut off, larger than 89 million pixels, too long or too oblong, or of unknown range; an
-    OSError for a path that cannot be read; a TypeError for another kind of source.
+    OSError for a path that cannot be read, is no regular file or has more than 512 MB; a TypeError for another
+    kind of source.
     """
     if not isinstance(source, Image.Image | bytes | str | Path):
         raise TypeError(f"{type(source).__name__}: expected PIL images, paths or bytes of image files")
-    raw = Path(source).read_bytes() if isinstance(source, str | Path) else source
+    raw = read_bytes(Path(source), most_bytes=MOST_IMAGE_BYTES) if isinstance(source, str | Path) else source
     try:
         image = raw if isinstance(raw, Image.Image) else Image.open(io.BytesIO(raw), formats=_FORMATS)
         short, long = sorted(image.size)

@@ -5,7 +5,7 @@ import difflib
 import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from langadapt.data.sources import SourceFile
+from langadapt.data.sources import SourceFile, open_source, unreadable
 from langadapt.errors import DataError
 from langadapt.files.json import parse_json
 
@@ -141,6 +141,8 @@ def root_columns(columns: Sequence[str], known: Sequence[str], where: str) -> li
 
 # Arrow's own reader of zstd refuses a file that is cut off; not every library does.
 _COMPRESSION = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
+MOST_LINE_BYTES = 1 << 24
+_ROWS_AT_ONCE, _MOST_RATIO, _MOST_UNPACKED_BYTES = 1024, 50, 1 << 28
 _SIGNATURES = {
     b"\x1f\x8b": "it is gzip data: let its name end in .gz",
     b"\x28\xb5\x2f\xfd": "it is zstd data: let its name end in .zst",
@@ -154,30 +156,22 @@ def read_lines(path: SourceFile) -> Iterator[tuple[int, str]]:
 
     A byte order mark and the carriage return of CRLF are removed. Only line feeds end a line: an aligned file
     that is cut at U+2028, U+0085 or vertical tabs loses its alignment. Raise a DataError for a file that
-    cannot be read, damaged compression, and a byte that is not UTF-8.
+    cannot be read, damaged compression, a byte that is not UTF-8, and a line of more than 16 MB.
     """
     packing = _COMPRESSION.get(path.suffix.lower())
     try:
-        with path.open("rb") as file:
+        with open_source(path) as file:
             lines = io.BufferedReader(pa.input_stream(file, compression=packing)) if packing else file
-            for number, raw in enumerate(lines, start=1):
+            for number, raw in enumerate(iter(lambda: lines.readline(MOST_LINE_BYTES + 1), b""), start=1):
+                if len(raw) > MOST_LINE_BYTES:
+                    problem = f"line {number} has more than {MOST_LINE_BYTES:,} bytes"
+                    raise DataError(f"{path}: {problem}; is it a table of texts?")
                 yield number, _decode(path, number, raw)
     except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, OSError) and not (packing and error.errno is None):
             raise unreadable(path, error) from error
         problem = f"compressed data are damaged or cut off ({error})"
         raise DataError(f"{path}: {problem}; fetch it again") from error
-
-
-def unreadable(path: object, error: OSError) -> DataError:
-    """Make the error for a file that the system does not hand out."""
-    if isinstance(error, FileNotFoundError):
-        return DataError(f"{path}: no such file; check the name and the folder")
-    if isinstance(error, IsADirectoryError):
-        return DataError(f"{path}: is a folder; name a file inside it")
-    if isinstance(error, PermissionError):
-        return DataError(f"{path}: may not be read; change its permissions")
-    return DataError(f"{path}: cannot be read: {error.strerror or error}; check the disk and the name")
 
 
 def _decode(path: SourceFile, number: int, raw: bytes) -> str:
@@ -250,7 +244,7 @@ def read_parquet(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
     with opened_parquet(path) as file:
         names = [str(name) for name in file.schema_arrow.names]
         roots = root_columns(columns, names, str(path))
-        batches = file.iter_batches(batch_size=1024, columns=roots)
+        batches = file.iter_batches(batch_size=_rows_at_once(file, roots, path), columns=roots)
         for number, record in enumerate(
             (record for batch in batches for record in batch.to_pylist()), start=1
         ):
@@ -258,14 +252,29 @@ def read_parquet(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
             yield Row(where, tuple(reach(record, column, where) for column in columns))
 
 
+def _rows_at_once(file: pq.ParquetFile, roots: Sequence[str], path: SourceFile) -> int:
+    """Return how many rows to unpack at once: few where a column is so packed that each may be huge."""
+    rows = _ROWS_AT_ONCE
+    for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
+            if column.path_in_schema.partition(".")[0] not in roots or unpacked <= _MOST_RATIO * packed:
+                continue
+            if unpacked > _MOST_UNPACKED_BYTES:
+                problem = f"column {column.path_in_schema} unpacks from {packed:,} to {unpacked:,} bytes"
+                raise DataError(f"{path}: {problem}; is it a table of texts?")
+            rows = min(rows, 1 + _MOST_UNPACKED_BYTES // unpacked)
+    return rows
+
+
 @contextmanager
 def opened_parquet(path: SourceFile) -> Iterator[pq.ParquetFile]:
     """Open a Parquet file; raise a DataError where it is unreadable or damaged."""
-    try:
-        raw = path.open("rb")
-    except OSError as error:
-        raise unreadable(path, error) from error
-    with raw:
+    with ExitStack() as opened:
+        try:
+            raw = opened.enter_context(open_source(path))
+        except OSError as error:
+            raise unreadable(path, error) from error
         try:
             yield pq.ParquetFile(raw)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

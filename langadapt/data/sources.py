@@ -8,12 +8,12 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from functools import cache, partial
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
@@ -38,7 +38,7 @@ from langadapt.files.fetch import (
     one_line,
     with_backoff,
 )
-from langadapt.files.json import read_json
+from langadapt.files.json import open_regular, read_json
 from langadapt.files.store import cache_folder, fingerprint
 from langadapt.recipes.data import DataCard, DownloadSource, HubSource, Source, TableFiles
 from langadapt.recipes.find import RecipeFile
@@ -48,6 +48,7 @@ VARIABLE = "LANGADAPT_DATA"
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2")
 _TABLES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _PHOTO_WORKERS = 8
+_MOST_HEADER_BYTES, _MOST_MEMBER_BYTES = 1 << 20, 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +66,21 @@ class ArchiveMember:
         return Path(self.name).suffix
 
     @contextmanager
-    def open(self, mode: str = "rb") -> Iterator[IO[bytes]]:
+    def open(self) -> Iterator[IO[bytes]]:
         """Open for reading; a DataError where the archive is damaged or has no such member."""
         try:
             if self.archive.suffix == ".zip":
-                with zipfile.ZipFile(self.archive) as packed, packed.open(self.name) as file:
+                with (
+                    open_regular(self.archive) as raw,
+                    zipfile.ZipFile(raw) as packed,
+                    packed.open(self.name) as file,
+                ):
                     yield file
                 return
-            with tarfile.open(self.archive, "r|*") as tar:
-                for member in tar:
-                    if member.name.removeprefix("./") == self.name and (found := tar.extractfile(member)):
-                        yield found
-                        return
+            for tar, member in tar_members(self.archive, "r|*"):
+                if member.name.removeprefix("./") == self.name and (found := tar.extractfile(member)):
+                    yield found
+                    return
         except (zipfile.BadZipFile, tarfile.TarError) as error:
             raise DataError(f"{self.archive}: damaged archive ({error}); remove it and run again") from error
         except KeyError:
@@ -85,6 +89,58 @@ class ArchiveMember:
 
 
 SourceFile = Path | ArchiveMember
+
+
+def open_source(path: SourceFile) -> AbstractContextManager[IO[bytes]]:
+    """Open a file, which must be a regular one, or an archive's member."""
+    return open_regular(path) if isinstance(path, Path) else path.open()
+
+
+def unreadable(path: object, error: OSError) -> DataError:
+    """Make the error for a file that the system does not hand out."""
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{path}: no such file; check the name and the folder")
+    if isinstance(error, IsADirectoryError):
+        return DataError(f"{path}: is a folder; name a file inside it")
+    if isinstance(error, PermissionError):
+        return DataError(f"{path}: may not be read; change its permissions")
+    return DataError(f"{path}: cannot be read: {error.strerror or error}; check the disk and the name")
+
+
+class _Header(tarfile.TarInfo):
+    """Refuses what `tarfile` would follow: sizes below zero, and names or attributes of megabytes."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        try:
+            header = super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if buf.strip(b"\0"):  # or the end; in the midst of an archive the library ends silently, too
+                raise tarfile.ReadError(str(error)) from error
+            raise
+        if header.size < 0 or (header.type not in tarfile.REGULAR_TYPES and header.size > _MOST_HEADER_BYTES):
+            raise tarfile.ReadError(f"a header of {header.size:,} bytes")
+        return header
+
+
+def tar_members(path: Path, mode: Literal["r:", "r|*"]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
+    """Stream the regular files of a tar archive; raise a DataError where it is damaged or unreadable."""
+    try:
+        with (
+            open_regular(path) as file,
+            tarfile.open(fileobj=file, mode=mode, tarinfo=_Header) as tar,
+        ):
+            for member in tar:
+                # Attributes may overwrite the size after the header was read.
+                if not 0 <= member.size < _MOST_MEMBER_BYTES:
+                    raise tarfile.ReadError(f"{member.name}: {member.size:,} bytes")
+                if member.isfile():
+                    yield tar, member
+    except tarfile.TarError as error:
+        way_out = "unpack compressed shards, or fetch it again" if mode == "r:" else "fetch it again"
+        raise DataError(f"{path}: not a plain tar file, or damaged ({error}); {way_out}") from error
+    except OSError as error:
+        raise unreadable(path, error) from error
 
 
 def source_files(

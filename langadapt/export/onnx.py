@@ -88,7 +88,7 @@ def export_onnx(
         check_tokenizer(folder, module, probes.texts)
         module.image_processor.save_pretrained(folder)
         write_text(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
-        write_text(folder / IMAGES_FILE, source_text("data/pixels.py"))
+        write_text(folder / IMAGES_FILE, source_text("files/json.py") + source_text("data/pixels.py"))
         write_text(folder / "README.md", onnx_readme(model, facts))
     return facts
 

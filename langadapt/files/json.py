@@ -1,12 +1,38 @@
-"""Read JSON that may be damaged or hostile: whatever is wrong with it is a ValueError.
+"""Read files that may be damaged or hostile: regular ones, of bounded size; faulty JSON is a ValueError.
 
 Exports carry the text of this file.
 """
 
+import errno
 import json
 import math
+import stat
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+_MOST_BYTES = 1 << 26
+
+
+def read_bytes(path: Path, *, most_bytes: int = _MOST_BYTES) -> bytes:
+    """Read a regular file of at most `most_bytes`, 64 MB; raise as `open_regular`."""
+    with open_regular(path, most_bytes=most_bytes) as file:
+        return file.read()
+
+
+def open_regular(path: Path, *, most_bytes: int | None = None) -> IO[bytes]:
+    """Open a regular file for reading.
+
+    Raises:
+        OSError: as the system says; a folder, pipe or device, which might never end; more than `most_bytes`.
+    """
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is a pipe or a device, not a regular file", str(path))
+    if most_bytes is not None and status.st_size > most_bytes:
+        raise OSError(errno.EFBIG, f"has {status.st_size:,} bytes, {most_bytes:,} are allowed", str(path))
+    return path.open("rb")
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -22,8 +48,8 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Parse a file of UTF-8; raise as `parse_json`, or OSError."""
-    return parse_json(path.read_text(encoding="utf-8"))
+    """Parse a file of UTF-8; raise as `parse_json` and `read_bytes`."""
+    return parse_json(read_bytes(path).decode())
 
 
 def _number(text: str) -> float:

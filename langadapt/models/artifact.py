@@ -21,7 +21,7 @@ from torch import Tensor
 from langadapt.errors import ModelError
 from langadapt.files.atomic import is_sealed, sealed, write_tensors, write_text
 from langadapt.files.fetch import WrongHashError, fetch_verified, one_line
-from langadapt.files.json import read_json
+from langadapt.files.json import read_bytes, read_json
 from langadapt.models.load import ResolvedModel, device_name
 from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import (
@@ -211,7 +211,7 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
         again = "fetch or train the artifact again"
         facts = read_sealed(folder / FACTS, version=FORMAT_VERSION, files={WEIGHTS, RECIPE}, again=again)
         files = facts["files"]
-        vocabulary = (folder / VOCABULARY).read_text(encoding="utf-8") if VOCABULARY in files else None
+        vocabulary = read_bytes(folder / VOCABULARY).decode() if VOCABULARY in files else None
         return Artifact(
             recipe=parse(LanguageRecipe, read_yaml(folder / RECIPE), where=str(folder / RECIPE)),
             teacher=BaseModel(**facts["teacher"]),

@@ -10,8 +10,7 @@ import transformers
 from PIL.Image import Image
 from torch import Tensor
 
-from langadapt.data.images import ImageFile, open_image
-from langadapt.data.rows import unreadable
+from langadapt.data.images import ImageFile, image_bytes, open_image
 from langadapt.errors import ModelError
 from langadapt.files.store import StoreSpec, cache_folder, fingerprint, stored_rows
 from langadapt.models.teacher import Teacher
@@ -87,9 +86,6 @@ def stored_patches(teacher: Teacher, images: Sequence[ImageFile]) -> Tensor:
 def _key(teacher: Teacher, images: Sequence[ImageFile], *, version: int) -> str:
     digest = hashlib.sha256()
     for path in images:
-        try:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        except OSError as error:
-            raise unreadable(path, error) from error
+        digest.update(hashlib.sha256(image_bytes(path)).digest())
     versions = (version, transformers.__version__, PIL.__version__)
     return fingerprint(*versions, teacher.device.type, teacher.source.revision, digest.hexdigest())

@@ -29,6 +29,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenize
 from langadapt.data.tokens import Tokens, tokenize
 from langadapt.errors import ModelError
 from langadapt.files.fetch import fetch_verified, one_line
+from langadapt.files.json import open_regular
 from langadapt.models.towers import MODEL_FILES, read_module
 from langadapt.recipes import ModelRef
 from langadapt.recipes.find import is_local_name
@@ -66,7 +67,13 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
                 f"{ref.repo}: no safetensors weights in it, and other formats are never opened; save the "
                 "model again with save_pretrained"
             )
-        return ResolvedModel(repo=str(local.resolve()), revision=folder_hash(local), path=local.resolve())
+        try:
+            revision = folder_hash(local)
+        except OSError as error:
+            raise ModelError(
+                f"{ref.repo}: {error.filename}: {error.strerror}; save the model again"
+            ) from error
+        return ResolvedModel(repo=str(local.resolve()), revision=revision, path=local.resolve())
     if is_local_name(ref.repo) and ref.revision is None:
         raise ModelError(f"{ref.repo}: no such model folder; give a revision where it is on the Hub")
     path = _download(ref)
@@ -102,13 +109,17 @@ def _download(ref: ModelRef) -> Path:
     raise ModelError(problem)
 
 
+_MOST_TEXT_BYTES = 1 << 28
+
+
 def folder_hash(folder: Path) -> str:
     """Content hash of a local model folder's configuration, tokenizer and weights."""
     digest = hashlib.sha256()
     for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
         digest.update(path.name.encode())
         digest.update(path.stat().st_size.to_bytes(8, "little"))
-        with path.open("rb") as file:
+        most = None if path.suffix == ".safetensors" else _MOST_TEXT_BYTES
+        with open_regular(path, most_bytes=most) as file:
             hashlib.file_digest(file, lambda: digest)
     return f"sha256:{digest.hexdigest()[:16]}"
 

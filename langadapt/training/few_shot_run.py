@@ -17,6 +17,7 @@ from langadapt.data.classification import (
     draw_shots,
     has_splits,
 )
+from langadapt.data.images import image_bytes
 from langadapt.errors import DataError, RecipeError, Report, counted
 from langadapt.files.store import fingerprint
 from langadapt.metrics.classification import ClassificationScores, classification_scores
@@ -109,10 +110,10 @@ def run_few_shot(model: LanguageModel, run: FewShotRun, *, report: Report) -> Fe
         train, test = map(data.rows, divided(data, test_fraction=_TEST_FRACTION, seed=seed))
     prompt_labels(train.classes, run.tower)
     train = train.rows(draw_shots(train, run.shots, seed=seed))
-    known = {path.read_bytes(): path for path in train.images}
-    for path in test.images:
-        if (same := known.get(path.read_bytes())) is not None:
-            raise DataError(f"{path}: the same image as {same}, which is learned from; remove one of them")
+    known = {image_bytes(image): image for image in train.images}
+    for image in test.images:
+        if (same := known.get(image_bytes(image))) is not None:
+            raise DataError(f"{image}: the same image as {same}, which is learned from; remove one of them")
     parts = {"all": list(range(len(train.classes)))}
     if run.novel:
         parts = dict(zip(("base", "novel"), base_and_novel(len(train.classes)), strict=True))
@@ -140,7 +141,7 @@ def _write(
     model: LanguageModel, run: FewShotRun, task: FewShotTask, data: ClassificationSet, learned: Learned
 ) -> None:
     assert learned.classifier is not None
-    images = fingerprint(*(path.read_bytes() for path in data.images))
+    images = fingerprint(*map(image_bytes, data.images))
     facts = PromptFacts(
         spec=task.spec,
         template=task.template,

@@ -115,7 +115,7 @@ def test_faults_are_one_line(folder: Path) -> None:
     cases["silent.tar"] = "sample 7: no caption in it; expected 7.txt or 7.json"
     with tarfile.open(folder / "packed.tar", "w:gz") as tar:
         add(tar, "7.png", picture("a"))
-    cases["packed.tar"] = "not a plain tar file .*unpack compressed shards"
+    cases["packed.tar"] = "not a plain tar file.*unpack compressed shards"
     for name, words in cases.items():
         with pytest.raises(DataError, match=words) as error:
             load_pairs(str(folder / name), images=folder / "photos")

@@ -1,0 +1,232 @@
+"""Files that never end, or are much larger inside: refused at once, in one line, in bounded memory."""
+
+import bz2
+import gzip
+import io
+import os
+import resource
+import signal
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from small_world import small_teacher
+
+from langadapt.data.classification import classification_from_folder, read_class_names, read_label_list
+from langadapt.data.images import open_image
+from langadapt.data.pairs import load_pairs, read_shard
+from langadapt.data.readers import read_table
+from langadapt.data.sources import ArchiveMember
+from langadapt.errors import DataError, LangadaptError, ModelError
+from langadapt.export.sentence_transformers import source_text
+from langadapt.files.json import read_json
+from langadapt.models.load import resolve_model
+from langadapt.recipes import ModelRef, read_yaml
+
+
+@contextmanager
+def bounds(*, seconds: int = 10, memory_bytes: int = 500_000_000) -> Iterator[None]:
+    """A reader that waits, or swells, is stopped by the system."""
+
+    def stop(number: int, frame: object) -> None:
+        raise AssertionError(f"took more than {seconds} s")
+
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    before = signal.signal(signal.SIGALRM, stop)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * os.sysconf("SC_PAGE_SIZE") + memory_bytes, hard))
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def table(path: Path) -> None:
+    list(read_table(path, ("english", "target")))
+
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "a.yaml": read_yaml,
+    "a.json": read_json,
+    "a.tsv": table,
+    "a.jsonl.gz": table,
+    "a.csv.zst": table,
+    "a.parquet": table,
+    "a.tar": lambda path: list(read_shard(path)),
+    "a.jpg": open_image,
+    "classes.txt": read_class_names,
+    "labels.json": lambda path: read_label_list(path, "es", ["a"]),
+    "b.zip": lambda path: ArchiveMember(path, "x").open().__enter__(),
+    "b.tar.gz": lambda path: ArchiveMember(path, "x").open().__enter__(),
+}
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_pipe_or_device_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / name)
+    with bounds(), pytest.raises((LangadaptError, OSError), match="a pipe or a device") as caught:
+        READERS[name](tmp_path / name)
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("/dev/zero")
+    with bounds(), pytest.raises((LangadaptError, OSError), match="a pipe or a device"):
+        READERS[name](tmp_path / name)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_sparse_file_of_six_gigabytes(tmp_path: Path, name: str) -> None:
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(6_000_000_000)
+    with bounds(), pytest.raises((LangadaptError, OSError)):
+        READERS[name](tmp_path / name)
+
+
+def test_a_pipe_in_a_class_folder(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+    os.mkfifo(tmp_path / "cat" / "1.png")
+    os.mkfifo(tmp_path / "dog" / "1.png")
+    with bounds():
+        data = classification_from_folder(tmp_path, None, language="es")
+        with pytest.raises(DataError, match="a pipe or a device"):
+            open_image(data.images[0])
+
+
+PACKERS = {
+    "": bytes,
+    ".gz": gzip.compress,
+    ".bz2": bz2.compress,
+    ".zst": lambda raw: pa.compress(raw, "zstd", asbytes=True),
+}
+
+
+@pytest.mark.parametrize("packing", PACKERS)
+@pytest.mark.parametrize("kind", ["tsv", "csv", "jsonl"])
+def test_one_line_without_end(tmp_path: Path, kind: str, packing: str) -> None:
+    """Four gigabytes in a file of kilobytes; here as much as tells the bound from its absence."""
+    start = (
+        b'{"english": "'
+        if kind == "jsonl"
+        else b"english,target\n".replace(b",", b"\t" if kind == "tsv" else b",")
+    )
+    path = tmp_path / f"a.{kind}{packing}"
+    path.write_bytes(PACKERS[packing](start + b"x" * (17 << 20)))
+    if packing == ".zst":  # Arrow's one-shot compressor writes one frame; 128 more follow
+        path.write_bytes(path.read_bytes() + PACKERS[packing](b"x" * (17 << 20)) * 256)
+    with bounds(), pytest.raises(DataError, match="a line has more than 16,777,216 bytes"):
+        table(path)
+
+
+def test_a_huge_text_in_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("langadapt.data.rows._MOST_UNPACKED_BYTES", 1 << 24)
+    path = tmp_path / "a.parquet"
+    long = "x" * (1 << 23)
+    texts = pa.table({"english": ["a"] * 3, "target": [long, long + "y", long + "z"]})
+    pq.write_table(texts, path, compression="zstd")
+    assert path.stat().st_size < 10_000
+    with bounds(), pytest.raises(DataError, match=r"column target unpacks from .* to 25,.* bytes"):
+        table(path)
+    # One text many times, stored once: a thousand of them at once would be a gigabyte.
+    once = pa.DictionaryArray.from_arrays(pa.array([0] * 1024, pa.int32()), pa.array(["x" * (1 << 20)]))
+    texts = pa.table({"english": ["a"] * 1024, "target": once})
+    pq.write_table(texts, path, compression="zstd", store_schema=False)
+    with bounds():
+        assert len(next(iter(read_table(path, ("english", "target")))).values[1]) == 1 << 20
+
+
+def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def pax(size: str) -> bytes:
+    info = tarfile.TarInfo("1.jpg")
+    info.pax_headers = {"size": size}
+    return info.tobuf(tarfile.PAX_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        header("1.jpg", -512),
+        header("1.jpg", -512, tarfile.GNUTYPE_LONGNAME),
+        header("1.jpg", -1, tarfile.XHDTYPE),
+        header("1.jpg", 1 << 33, tarfile.XHDTYPE),
+        header("1.jpg", 1 << 40, tarfile.GNUTYPE_LONGNAME),
+        pax("-512"),
+        pax("9" * 30),
+        pax("1e30"),
+    ],
+    ids=range(8),
+)
+def test_sizes_in_tar_headers(tmp_path: Path, raw: bytes) -> None:
+    """The standard library follows them: for ever, or for as many bytes as the file has."""
+    path = tmp_path / "a.tar"
+    path.write_bytes(raw + bytes(1024))
+    with path.open("r+b") as file:
+        file.truncate(3_000_000_000)
+    with bounds(), pytest.raises(DataError, match=r"a\.tar: "):
+        load_pairs(str(path))
+    with bounds(), pytest.raises(DataError, match=r"a\.tar: "), ArchiveMember(path, "2").open():
+        pass
+
+
+def test_a_damaged_header_in_the_midst_of_a_tar(tmp_path: Path) -> None:
+    """The standard library takes it for the end: half of the samples were lost without a word."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for number in range(4):
+            for kind in ("jpg", "txt"):
+                info = tarfile.TarInfo(f"{number}.{kind}")
+                info.size = 4
+                tar.addfile(info, io.BytesIO(b"text"))
+    raw = bytearray(out.getvalue())
+    (tmp_path / "a.tar").write_bytes(raw)
+    assert len(load_pairs(str(tmp_path / "a.tar")).texts) == 4
+    raw[4 * 1024 + 148 : 4 * 1024 + 156] = b"7777777\0"
+    (tmp_path / "a.tar").write_bytes(raw)
+    with pytest.raises(DataError, match="bad checksum"):
+        load_pairs(str(tmp_path / "a.tar"))
+
+
+def test_yaml_that_takes_the_processor(tmp_path: Path) -> None:
+    chain = "x: &a0 {k: 1}\n" + "".join(f"a{i}: &a{i} {{<<: [*a{i - 1}, *a{i - 1}]}}\n" for i in range(1, 31))
+    (tmp_path / "a.yaml").write_text(chain)
+    with bounds(), pytest.raises(LangadaptError, match="line 11 not valid YAML: merge keys"):
+        read_yaml(tmp_path / "a.yaml")
+    (tmp_path / "a.yaml").write_text("a: {<<: &b {k: 1, l: 2}, k: 3}\n")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": {"k": 3, "l": 2}}
+    (tmp_path / "a.yaml").write_text("a: [" + "a," * 1_000_000 + "]")
+    with bounds(seconds=1), pytest.raises(LangadaptError, match="has 2,000,005 bytes, 1,200,000 are allowed"):
+        read_yaml(tmp_path / "a.yaml")
+
+
+def test_the_images_file_of_onnx_exports_reads_by_itself(tmp_path: Path) -> None:
+    space: dict[str, object] = {}
+    exec(source_text("files/json.py") + source_text("data/pixels.py"), space)  # noqa: S102 - as its users do
+    os.mkfifo(tmp_path / "a.jpg")
+    with bounds(), pytest.raises(OSError, match="a pipe or a device"):
+        space["read_image"](tmp_path / "a.jpg")  # type: ignore[operator]
+
+
+def test_a_pipe_or_a_giant_in_a_model_folder(tmp_path: Path) -> None:
+    folder = small_teacher(tmp_path / "teacher")
+    resolve_model(ModelRef(repo=str(folder)))
+    (folder / "config.json").rename(tmp_path / "config.json")
+    os.mkfifo(folder / "config.json")
+    with bounds(), pytest.raises(ModelError, match=r"config\.json: is a pipe or a device"):
+        resolve_model(ModelRef(repo=str(folder)))
+    (folder / "config.json").unlink()
+    with (folder / "config.json").open("wb") as file:
+        file.truncate(6_000_000_000)
+    with bounds(), pytest.raises(ModelError, match=r"config\.json: has 6,000,000,000 bytes"):
+        resolve_model(ModelRef(repo=str(folder)))
