@@ -7,8 +7,9 @@ import errno
 import json
 import math
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 _MOST_BYTES = 1 << 26
 
@@ -19,7 +20,7 @@ def read_bytes(path: Path, *, most_bytes: int = _MOST_BYTES) -> bytes:
         return file.read()
 
 
-def open_regular(path: Path, *, most_bytes: int | None = None) -> IO[bytes]:
+def open_regular(path: Path, *, most_bytes: int | None = None) -> BufferedReader:
     """Open a regular file for reading.
 
     Raises:
