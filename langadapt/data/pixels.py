@@ -42,8 +42,7 @@ def read_image(source: Image.Image | bytes | str | Path) -> Image.Image:
 
     Of an animation the first frame counts; transparency is left out. Raise an ImageError for what is not an
     image, damaged or cut off, larger than 89 million pixels, too long or too oblong, or of unknown range; an
-    OSError for a path that cannot be read, is no regular file or has more than 512 MB; a TypeError for another
-    kind of source.
+    OSError for a path that cannot be read, no regular file, or over 512 MB; a TypeError for another source.
     """
     if not isinstance(source, Image.Image | bytes | str | Path):
         raise TypeError(f"{type(source).__name__}: expected PIL images, paths or bytes of image files")
