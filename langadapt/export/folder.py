@@ -23,8 +23,7 @@ from langadapt.models.artifact import BaseModel
 def whole_folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
     """A folder beside `out` that takes its name when everything in it is written.
 
-    Raises:
-        ModelError: `out` exists and is not empty, and may not be replaced.
+    Refuse an `out` that is not empty, but for `overwrite`.
     """
     if out.exists() and not out.is_dir():
         raise ModelError(f"{out}: is a file; choose another --out")
@@ -55,16 +54,13 @@ class Probes:
 def check_rows(
     model: LanguageModel, probes: Probes, texts: Tensor, images: Tensor, *, tolerance: float, what: str
 ) -> dict[str, Any]:
-    """Compare an export's unit rows of the probes with the model's.
+    """Compare an export's unit rows of the probes with the model's; refuse differences above the tolerance.
 
     `texts` and `images` are the export's rows `[N, D]` float32 of N texts and of the images, or several such
     sets one after another; `what` names the export in the error.
 
-    Returns:
-        `text_difference` and `image_difference`, the largest found, and the numbers of `texts` and `images`.
-
-    Raises:
-        ModelError: a difference is larger than the tolerance, or is not a number.
+    Return `text_difference` and `image_difference`, the largest found, and the numbers of `texts` and
+    `images`.
     """
     facts: dict[str, Any] = {"texts": len(probes.texts), "images": len(probes.images)}
     expected = model.encode_text(probes.texts, exact=True), model.encode_images(probes.images)
@@ -80,11 +76,7 @@ def check_rows(
 
 
 def check_tokenizer(folder: Path, module: Any, texts: list[str], **options: str) -> None:
-    """Read a module's tokenizer that was just written, and compare the ids of some texts.
-
-    Raises:
-        ModelError: they differ.
-    """
+    """Read a module's tokenizer that was just written; refuse it if it gives some texts other ids."""
     again = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **options)
     cut = {"truncation": True, "max_length": module.max_seq_length}
     if again(texts, **cut)["input_ids"] != module.tokenizer(texts, **cut)["input_ids"]:

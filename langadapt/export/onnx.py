@@ -53,11 +53,7 @@ def export_onnx(
     `out` appears when it is whole; `overwrite` replaces a folder that is not empty. On the probes onnxruntime
     must agree with torch. `int8` also writes the text tower with 8-bit weights, and measures their cost.
 
-    Returns:
-        What `onnx.json` holds.
-
-    Raises:
-        ModelError: the extra `onnx` is not installed, the folder is in use, or a tower does not agree.
+    Return what `onnx.json` holds.
     """
     try:
         import onnx  # noqa: F401

@@ -55,13 +55,8 @@ def export_sentence_transformers(
 ) -> dict[str, Any]:
     """Write a folder that needs no other: both base models, the adapter, and the code that joins them.
 
-    `out` appears when it is whole; `overwrite` replaces a folder that is not empty.
-
-    Returns:
-        `agreement`: what was compared and how far it differed at most.
-
-    Raises:
-        ModelError: the folder is in use, or the export does not embed the probes as the model does.
+    `out` appears when it is whole; `overwrite` replaces a folder that is not empty. The export must embed the
+    probes as the model does. Return `agreement`: what was compared and how far it differed at most.
     """
     module = merged_module(model)
     found = check_module(model, module, probes)
@@ -76,11 +71,7 @@ def export_sentence_transformers(
 
 
 def check_module(model: LanguageModel, module: LanguageAndImages, probes: Probes) -> dict[str, Any]:
-    """Compare a module's rows of the probes with the model's; see `check_rows`.
-
-    Raises:
-        ModelError: a value differs by more than 1e-5.
-    """
+    """Compare a module's rows of the probes with the model's, up to 1e-5; see `check_rows`."""
     with torch.inference_mode():
         texts, images = (
             module({k: v.to(model.teacher.device) for k, v in module.preprocess(items).items()})[

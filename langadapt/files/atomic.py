@@ -59,15 +59,10 @@ def write_text(path: Path, text: str) -> None:
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file atomically.
+    """Write a safetensors file atomically, from tensors on any device.
 
-    Args:
-        path: its folder is made.
-        tensors: on any device.
-        metadata: stored with a checksum over all; None stores neither, and equal tensors make equal bytes.
-
-    Raises:
-        OSError: as the system says: a full disk, no permission.
+    `metadata` is stored with a checksum over all; None stores neither, and equal tensors make equal bytes. An
+    OSError says what the system said: a full disk, no permission.
     """
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     header = {"format": "pt", **(metadata or {})}
@@ -85,9 +80,7 @@ def write_tensors(
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read tensors and metadata that `write_tensors` wrote.
 
-    Raises:
-        ValueError: the file is cut off, or a byte of it is not what was written.
-        OSError: the system does not hand it out.
+    Raise a ValueError where the file is cut off, or a byte of it is not what was written.
     """
     try:
         with safe_open(path, framework="pt") as file:

@@ -64,11 +64,8 @@ def download(
     The file gets its name when it is complete and has its checksum. Two processes do not fetch it at once.
     `announce` is told the number of bytes, 0 where the server does not say, before the first one is read.
 
-    Raises:
-        HTTPError: the server refuses it, or the connection was cut each time.
-        WrongHashError: it is not the file that the checksum names; nothing of it is kept.
-        NotTheFileError: a page in HTML came instead of it.
-        OSError: as the system says: a full disk, no permission.
+    Raise an HTTPError where the server refuses it or the connection was cut each time, a WrongHashError for
+    another file than the checksum's (nothing of it is kept), a NotTheFileError for a page in HTML instead.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.part")
@@ -156,8 +153,7 @@ def with_backoff(call: Callable[[], T], *, what: str) -> T:
 def fetch_verified(download: Callable[[], str], *, what: str) -> Path:
     """Download a snapshot, or one file of it, and verify it by its hashes; retry as `with_backoff`.
 
-    Raises:
-        WrongHashError: a file was wrong each time.
+    Raise a WrongHashError where a file was wrong each time.
     """
 
     def fetch() -> Path:

@@ -37,11 +37,7 @@ def open_regular(path: Path, *, most_bytes: int | None = None) -> BufferedReader
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON.
-
-    Raises:
-        ValueError: not JSON, nested too deeply, or a number that float64 cannot hold.
-    """
+    """Parse JSON; a ValueError for what is no JSON, nested too deeply, or no number of float64."""
     try:
         return json.loads(text, parse_float=_number, parse_constant=_number)
     except RecursionError:

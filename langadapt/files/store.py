@@ -99,18 +99,10 @@ def cache_folder() -> Path:
 
 
 def stored_rows(root: Path, spec: StoreSpec, compute: Fill) -> Tensor:
-    """Open a store; compute what is missing first.
+    """Open a store: memory-mapped `[spec.rows, spec.dim]` in the spec's dtype, read only.
 
-    Args:
-        root: folder of all stores.
-        spec: name and shape.
-        compute: yields chunks of missing rows; each is written while the next one is computed.
-
-    Returns:
-        Memory-mapped `[spec.rows, spec.dim]` in the spec's dtype; read only.
-
-    Raises:
-        DataError: the disk is full or not writable.
+    What is missing is computed first: `compute` yields chunks, and each is written while the next one is
+    computed. `root` is the folder of all stores. Raise a DataError where the disk is full or not writable.
     """
     folder = root / spec.kind / spec.fingerprint
     final = folder / "rows.bin"
@@ -137,11 +129,8 @@ def disk_errors(folder: Path, what: str, *, bytes_needed: int = 0) -> Iterator[N
     except OSError as error:
         problem = f"cannot write {what} ({error.strerror})"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            problem = (
-                f"the disk is full, {what} needs {bytes_needed / 1e9:.2f} GB"
-                if bytes_needed
-                else "the disk is full"
-            )
+            needs = f", {what} needs {bytes_needed / 1e9:.2f} GB" if bytes_needed else ""
+            problem = f"the disk is full{needs}"
         again = " and run the same command: it goes on where it stopped" if bytes_needed else ""
         way_out = "free some space or set LANGADAPT_CACHE to a larger disk"
         raise DataError(f"{folder}: {problem}; {way_out}{again}") from error
@@ -260,17 +249,12 @@ class SharedRows:
 
 
 def shared_rows(folder: Path, texts: Sequence[str], *, dim: int, compute: Compute) -> SharedRows:
-    """Look up the rows of texts; compute the missing ones as new parts, one process at a time.
+    """Look up the rows of distinct texts; compute the missing ones as new parts, one process at a time.
 
-    Args:
-        folder: of everything that is computed in the same way.
-        texts: distinct texts.
-        dim: width of a row.
-        compute: given the numbers of some missing texts (int64) and how many are missing, these included,
-            returns the order in which it computes them, and a function as `stored_rows` wants it.
-
-    Raises:
-        DataError: the disk is full or not writable.
+    `folder` holds everything that is computed in the same way, `dim` is the width of a row. `compute`, given
+    the numbers of some missing texts (int64) and how many are missing, these included, returns the order in
+    which it computes them, and a function as `stored_rows` wants it. Raise a DataError where the disk is
+    full.
     """
     wanted = digests(texts)
     index, parts = _look_up(folder, wanted, dim)

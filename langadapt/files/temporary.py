@@ -23,11 +23,7 @@ _TEXTS_AT_ONCE = 16384
 
 @contextlib.contextmanager
 def temporary_file() -> Iterator[Path]:
-    """Make a file in the cache that loses its name at the end; who has mapped it keeps its content.
-
-    Raises:
-        DataError: the disk is full or not writable.
-    """
+    """Make a file in the cache that loses its name at the end; who has mapped it keeps its content."""
     folder = cache_folder()
     with disk_errors(folder, "a temporary file"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,11 +94,7 @@ class Texts(Sequence[str]):
 
 
 def temporary_texts(rows: Iterable[Sequence[str]], *, columns: int) -> list[Texts]:
-    """Write rows of `columns` texts to a temporary file; return each column, mapped from it.
-
-    Raises:
-        DataError: the disk is full or not writable.
-    """
+    """Write rows of `columns` texts to a temporary file; return each column, mapped from it."""
     schema = pa.schema([(str(number), pa.large_string()) for number in range(columns)])
     with temporary_file() as path:
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:

@@ -36,17 +36,9 @@ class ClassificationScores:
 
 
 def class_similarities(image: Tensor, classes: Tensor) -> Tensor:
-    """Compute the cosines of images and classes, summed exactly, so that equal rows tie.
+    """Compute the cosines of images and classes, `[N, C]` float32, summed exactly, so that equal rows tie.
 
-    Args:
-        image: `[N, D]` floating point; rows need not be normalised.
-        classes: `[C, D]` floating point; rows need not be normalised.
-
-    Returns:
-        `[N, C]` float32.
-
-    Raises:
-        DataError: widths differ, a row is zero or not finite.
+    Rows of `image [N, D]` and `classes [C, D]`, floating point, need not be normalised; none may be zero.
     """
     if image.ndim == classes.ndim == 2 and image.shape[1] != classes.shape[1]:
         raise DataError(f"image embeddings are {image.shape[1]} wide, class embeddings {classes.shape[1]}")
@@ -55,21 +47,14 @@ def class_similarities(image: Tensor, classes: Tensor) -> Tensor:
 
 
 def classification_scores(scores: Tensor, labels: Tensor, *, signature: str) -> ClassificationScores:
-    """Score a classifier.
+    """Score a classifier: percentages with a 95 % bootstrap interval of top1 over images.
 
     The rank of an image's own class is 1 + the number of other classes that score at least as high: ties
     count against the model, and the class that it is said to have chosen is then a wrong one.
 
-    Args:
-        scores: `[N, C]` floating point, higher is better; only their order within a row matters.
-        labels: `[N]` int64 in [0, C).
-        signature: states the conditions, see `langadapt.metrics.signature`.
-
-    Returns:
-        Percentages with a 95 % bootstrap interval of top1 over images.
-
-    Raises:
-        DataError: shapes do not fit, a score is NaN or infinite, a label is out of range.
+    In `scores [N, C]`, floating point, only the order within a row matters, higher is better; `labels [N]`
+    are int64 in [0, C); `signature` states the conditions, see `langadapt.metrics.signature`. Raise a
+    DataError for shapes that do not fit, a score that is NaN or infinite, or a label out of range.
     """
     _check(scores, labels)
     count = scores.shape[1]

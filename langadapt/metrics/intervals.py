@@ -9,7 +9,6 @@ LEVEL = 0.95
 """Fraction of the resamples inside an interval."""
 
 _RESAMPLES = 1000
-
 _DRAWS_AT_ONCE = 4_000_000
 
 
@@ -27,18 +26,11 @@ class Interval:
 
 
 def recall_interval(text_hits: Tensor, image_hits: Tensor, image_of_text: Tensor) -> Interval:
-    """Bootstrap the mean of all recalls; images are resampled together with their captions.
+    """Bootstrap the mean of all recalls, in percent; images are resampled together with their captions.
 
     Captions of one image succeed and fail together, so the image is the unit that is drawn. Ranks stay those
-    of the full pool.
-
-    Args:
-        text_hits: `[T, K]` bool, text t has a positive among its best k for each of K values of k.
-        image_hits: `[I, K]` bool, the same for images.
-        image_of_text: `[T]` int64 in [0, I).
-
-    Returns:
-        Interval in percent.
+    of the full pool. `text_hits [T, K]` and `image_hits [I, K]`, bool, say whether a positive is among the
+    best k, for each of K values of k; `image_of_text [T]` is int64 in [0, I).
     """
     images = len(image_hits)
     owner = image_of_text.cpu()

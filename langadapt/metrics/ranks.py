@@ -37,15 +37,9 @@ def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives) -> Rank
     The rank is 1 + the number of other candidates that score at least as high as the best positive: ties
     count against the model, the query's other positives are left out. Scores are cosines, summed exactly and
     rounded to float32 (in effect, see `_Tile`), so equal rows tie and neither tile size nor row order moves a
-    rank.
+    rank. Rows of `text [T, D]` and `image [I, D]` are floating point, of any length, on the CPU.
 
-    Args:
-        text: `[T, D]` floating point on the CPU, any length of rows.
-        image: `[I, D]`, likewise.
-        positives: every text and every image occurs at least once.
-
-    Raises:
-        DataError: widths differ, a row is zero or not finite, a text or an image has no positive.
+    Raise a DataError where widths differ, a row is zero or not finite, a text or an image has no positive.
     """
     if text.ndim == image.ndim == 2 and text.shape[1] != image.shape[1]:
         raise DataError(f"text embeddings are {text.shape[1]} wide, image embeddings {image.shape[1]}")
@@ -79,15 +73,11 @@ def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives) -> Rank
 
 
 class _Tile:
-    """Scores of some texts with all images, compared exactly.
+    """Scores of some texts with all images, `[t, D]` and `[I, D]` as of `exact_unit_rows`, compared exactly.
 
     A float32 product decides almost every comparison: it differs from the exact score by less than a known
     margin. The pairs that come nearer to their bound are summed exactly; where they are many (a model that
     says the same of everything) the whole tile is.
-
-    Args:
-        text: `[t, D]` rows on the grid of `exact_unit_rows`.
-        image: `[I, D]`, likewise.
     """
 
     def __init__(self, *, text: Tensor, image: Tensor) -> None:
@@ -158,22 +148,14 @@ def _check_pairs(positives: Positives, texts: int, images: int) -> None:
 # sum exceeds about 1: all fit into the 53 bits of float64. The sum is then the same in whatever order and in
 # whatever tile it is taken. The grid moves a score by about 1e-8, less than float32 can show near 1.
 _GRID = 2.0**25
-
 _ROWS = 4096
 
 
 def exact_unit_rows(rows: Tensor, name: str) -> Tensor:
-    """Rows of length 1 whose dot products float64 computes without any rounding.
+    """Rows `[N, D]` float32 of length 1 whose dot products float64 computes without any rounding.
 
-    Args:
-        rows: `[N, D]` floating point, finite, no zero row; not necessarily normalised.
-        name: what the rows are, for the error.
-
-    Returns:
-        `[N, D]` float32, each component a multiple of 2^-25.
-
-    Raises:
-        DataError: not a matrix of floats, no row, NaN or inf, a row of zeros.
+    Each component is a multiple of 2^-25. `rows` are floating point, of any length; `name` says what they
+    are. Raise a DataError for anything but a matrix of finite floats without a row of zeros.
     """
     if rows.ndim != 2 or not rows.is_floating_point() or rows.numel() == 0:
         raise DataError(

@@ -80,19 +80,13 @@ class RetrievalScores:
 def retrieval_scores(
     text: Tensor, image: Tensor, image_of_text: Tensor, *, signature: str
 ) -> RetrievalScores:
-    """Score both directions of a retrieval set.
+    """Score both directions of a retrieval set: recalls in percent, with a 95 % interval of mR6.
 
-    Args:
-        text: `[T, D]` floating point; rows need not be normalised.
-        image: `[I, D]` floating point; rows need not be normalised.
-        image_of_text: `[T]` int64 in [0, I), the one image a text was written for; no image without a text.
-        signature: states the conditions, see `langadapt.metrics.signature`.
+    In a pool of k candidates or fewer, R@k is 100. Rows of `text [T, D]` and `image [I, D]`, floating point,
+    need not be normalised. `image_of_text [T]`, int64, is the one image a text was written for; no image is
+    without a text. `signature` states the conditions, see `langadapt.metrics.signature`.
 
-    Returns:
-        Recalls in percent with a 95 % interval of mR6. In a pool of k candidates or fewer, R@k is 100.
-
-    Raises:
-        DataError: shapes do not fit, a row is zero or not finite, a text or an image has no positive.
+    Raise a DataError where shapes do not fit, a row is zero or not finite, an image has no text.
     """
     if image_of_text.shape != text.shape[:1] or image_of_text.dtype != torch.int64:
         got = f"{image_of_text.dtype} {list(image_of_text.shape)}"
@@ -115,9 +109,6 @@ def mean_recall_text(student: Tensor, teacher: Tensor, others: Tensor | None = N
     Row n of the teacher is what row n of the student should be. Teacher rows that are equal bit for bit (an
     English sentence that occurs twice) are one candidate: finding either is right. Normalised rows `[M, D]`
     of other sentences are wrong for every student row.
-
-    Raises:
-        DataError: shapes differ, a row is zero or not finite.
     """
     if student.shape != teacher.shape:
         raise DataError(f"student rows {list(student.shape)} and teacher rows {list(teacher.shape)} differ")

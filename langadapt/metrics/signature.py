@@ -18,11 +18,7 @@ class _Line:
         str(self)
 
     def __str__(self) -> str:
-        """Return the line.
-
-        Raises:
-            DataError: a value is empty, or holds a separator or a line break.
-        """
+        """Return the line; raise a DataError for a value that is empty, or holds a separator."""
         items = [(field.name, str(getattr(self, field.name))) for field in fields(self)]  # type: ignore[arg-type]
         items = [item for item in items if item not in (("precision", ""), ("contaminated", ""))]
         for name, value in items:
@@ -86,20 +82,13 @@ def comparable(a: str, b: str) -> list[str]:
     """List the keys, other than the text model, in which two signatures differ; none: scores may be compared.
 
     Keys come in the order of `a`, then those only in `b`. Each may be of any version of the metric.
-
-    Raises:
-        DataError: a line is no signature.
     """
     left, right = signature_values(a), signature_values(b)
     return [key for key in {**left, **right} if key != "text" and left.get(key) != right.get(key)]
 
 
 def signature_values(line: str) -> dict[str, str]:
-    """Read a signature's keys and values.
-
-    Raises:
-        DataError: the line is no signature.
-    """
+    """Read a signature's keys and values; raise a DataError for a line that is none."""
     values: dict[str, str] = {}
     for part in line.split("|"):
         key, colon, value = part.partition(":")

@@ -38,16 +38,9 @@ def translation_scores(
 ) -> TranslationScores:
     """Score translations against one human translation each, row by row.
 
-    Args:
-        translations: N texts.
-        references: N texts.
-        language: code of the texts' language. It decides what a word is to BLEU; its signature says so.
+    `language`, the code of the texts' language, decides what a word is to BLEU; its signature says so.
 
-    Raises:
-        DataError: the numbers of texts differ, or there are none.
-
-    Source:
-        Post (2018), A Call for Clarity in Reporting BLEU Scores; Popović (2017), chrF++.
+    Source: Post (2018), A Call for Clarity in Reporting BLEU Scores; Popović (2017), chrF++.
     """
     if len(translations) != len(references) or not references:
         raise DataError(

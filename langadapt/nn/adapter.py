@@ -19,14 +19,11 @@ def normed(states: Tensor) -> Tensor:
 class Adapter(nn.Module):
     """Maps a text model's token states into the teacher's embedding space.
 
-    Args:
-        spec: widths, depth, pooling; from the recipe.
-        state_dim: H, width of the text model's states.
-        state_count: L, how many layers' states come in.
-        target_dim: D, width of the teacher's embedding.
+    `spec` gives widths, depth and pooling; `state_dim` is H, width of the text model's states, `state_count`
+    L, how many layers' states come in, `target_dim` D, width of the teacher's embedding.
 
-    Source: the Down, Transformer layers, Up design of the language-adaptation talk; the learned mix of
-        layers is ELMo's (Peters et al., 2018, eq. 1).
+    Source: the Down, Transformer layers, Up design of the language-adaptation talk; the learned mix of layers
+    is ELMo's (Peters et al., 2018, eq. 1).
     """
 
     def __init__(self, *, spec: AdapterSpec, state_dim: int, state_count: int, target_dim: int) -> None:
@@ -57,9 +54,8 @@ class Adapter(nn.Module):
     def forward(self, states: Tensor, mask: Tensor) -> Tensor:
         """Embed texts: `[B, D]` float32, not normalised.
 
-        Args:
-            states: `[B, T, L, H]` floating, `normed`; what stands behind the mask does not matter.
-            mask: `[B, T]` bool, True at tokens; no row all False.
+        `states [B, T, L, H]` are floating, `normed`; what stands behind `mask [B, T]` (bool, True at tokens,
+        no row all False) does not matter.
         """
         return self.pool_out(self.encode(self.project_in(states), mask), mask)
 

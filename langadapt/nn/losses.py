@@ -9,13 +9,10 @@ from torch.nn import functional as F
 
 
 def distillation_distance(student: Tensor, targets: Tensor, distance: Literal["cosine", "mse"]) -> Tensor:
-    """Mean distance between student and teacher rows, a scalar.
+    """Mean distance between student rows and the teacher's unit rows, both `[B, D]` float32: a scalar.
 
-    Args:
-        student: `[B, D]` float32, not normalised.
-        targets: `[B, D]` float32 unit rows.
-        distance: `cosine` is 1 - cos; `mse` is the squared distance of the unit rows divided by D. On unit
-            rows mse is 2 (1 - cos) / D: the two differ in scale only.
+    `cosine` is 1 - cos; `mse` is the squared distance of the unit rows divided by D. On unit rows mse is
+    2 (1 - cos) / D: the two differ in scale only.
     """
     cosine = (F.normalize(student, dim=-1) * targets).sum(dim=-1)
     scale = 1.0 if distance == "cosine" else 2.0 / targets.shape[-1]
@@ -23,11 +20,10 @@ def distillation_distance(student: Tensor, targets: Tensor, distance: Literal["c
 
 
 def info_nce(student: Tensor, targets: Tensor, temperature: float) -> Tensor:
-    """Contrastive loss between student and teacher rows of a batch, both directions; a scalar.
+    """Contrastive loss between student and teacher rows `[B, D]` float32, both directions; a scalar.
 
-    Rows whose targets are equal (the same English sentence twice) are never each other's negatives.
-
-    `student [B, D]` float32 is not normalised, `targets [B, D]` float32 are unit rows.
+    Rows whose targets, unit rows, are equal (the same English sentence twice) are never each other's
+    negatives.
 
     Source: van den Oord et al., 2018; symmetric as in Radford et al., 2021.
     """
@@ -70,10 +66,9 @@ def duplicates(images: Tensor, captions: Tensor) -> Tensor:
 def softmax_contrast(logits: Tensor, ignored: Tensor, weights: Tensor | None = None) -> Tensor:
     """Symmetric InfoNCE of a batch, a scalar.
 
-    Args:
-        logits: `[B, B]`, text i against image j; the diagonal holds the pairs.
-        ignored: `[B, B]` bool, neither positive nor negative.
-        weights: `[B]`, of each pair's own terms, 1 on average; None: all alike.
+    In `logits [B, B]`, text i against image j, the diagonal holds the pairs; what is `ignored`, `[B, B]`
+    bool, is neither positive nor negative. `weights [B]` are of each pair's own terms, 1 on average; None:
+    all alike.
 
     Source: Radford et al., 2021.
     """
@@ -100,11 +95,8 @@ def sigmoid_contrast(logits: Tensor, ignored: Tensor, weights: Tensor | None = N
 def difficulty(logits: Tensor, ignored: Tensor, by: Literal["rank", "chance"]) -> Tensor:
     """How far each pair of a batch is from being found, 0 to 1: `[B]` float32, mean of both directions.
 
-    Args:
-        logits: `[B, B]`, text i against image j; the diagonal holds the pairs.
-        ignored: `[B, B]` bool, not counted.
-        by: `rank`: one minus the reciprocal rank, of equal ones the last; `chance`: one minus the softmax
-            probability.
+    Arguments as in `softmax_contrast`. `rank`: one minus the reciprocal rank, of equal ones the last;
+    `chance`: one minus the softmax probability.
     """
     logits = logits.masked_fill(ignored, float("-inf"))
     own = logits.diagonal()[:, None]

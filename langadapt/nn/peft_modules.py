@@ -57,13 +57,11 @@ class TopLayer(nn.Module):
             nn.init.zeros_(linear.bias)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Map `x [B, T, dim]` to `[B, T, dim]`.
+        """Map hidden states `x [B, T, dim]` to `[B, T, dim]`.
 
-        Args:
-            x: hidden states.
-            mask: that of the layer in front, as transformers or this package passes it: bool or added to
-                scores, `[B, T]`, `[B, T, T]`, or `[B, 1, T, T]` with dimensions of 1 for what is the same
-                everywhere. None: every token counts.
+        `mask` is that of the layer in front, as transformers or this package passes it: bool or added to
+        scores, `[B, T]`, `[B, T, T]`, or `[B, 1, T, T]` with dimensions of 1 for what is the same everywhere.
+        None: every token counts.
         """
         if mask is None:
             mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
@@ -197,16 +195,14 @@ _ADDED: dict[str, tuple[Any, str]] = {
 
 @torch.no_grad()
 def put_changes(model: nn.Module, changes: dict[str, Tensor]) -> None:
-    """Add what training changed to a model's weights, and make the modules that it added.
+    """Add what training changed to a tower's weights, and make the modules that it added.
 
-    Args:
-        model: a tower, or a part of it, as it was before the training.
-        changes: differences by the weights' names; whole weights of modules that the model lacks. Of a table
-            `NAME.changed_rows` and `NAME.changed_values`; of a linear map `NAME.lora_A [rank, in]` and
-            `NAME.lora_B [out, rank]`, whose product is the difference.
+    `changes` are differences by the weights' names, and whole weights of modules that the model lacks. Of a
+    table they are `NAME.changed_rows` and `NAME.changed_values`; of a linear map `NAME.lora_A [rank, in]` and
+    `NAME.lora_B [out, rank]`, whose product is the difference.
 
-    Raises:
-        KeyError, AttributeError, RuntimeError, IndexError: the model has no such weight, or of other shape.
+    Raise a KeyError, AttributeError, RuntimeError or IndexError for a weight that the model lacks, or of
+    other shape.
     """
     _add_modules(model, changes)
     weights = dict(model.named_parameters())

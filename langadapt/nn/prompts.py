@@ -38,28 +38,17 @@ class PromptLearner(nn.Module):
     offset of zero is the template exactly, weight decay pulls towards the template, and classes whose
     template is cut into other tokens share what can be shared.
 
-    A slot is a place of the template: slot 0 stands right before the class name, slot 1 before slot 0, and
-    so on; the slots behind the name follow.
-
-    Args:
-        spec: which contexts, and their layout; from the recipe.
-        slots: S, before and behind the class name.
-        classes: C, classes that are trained.
-        table: token embeddings of width H; offsets are learned in units of their standard deviation.
-        patch_dim: V, width of the patch states.
+    A slot is a place of the template, S `slots` in all: slot 0 stands right before the class name, slot 1
+    before slot 0, and so on; the slots behind the name follow. C `classes` are trained. Offsets are learned
+    in units of the standard deviation of `table`, the token embeddings of width H. `patch_dim` is V, width of
+    patch states.
 
     Source: general context after CoOp (Zhou et al., 2022); the three parts are the structured prompts of the
-        language-adaptation talk.
+    language-adaptation talk.
     """
 
     def __init__(
-        self,
-        *,
-        spec: FewShotStage,
-        slots: int,
-        classes: int,
-        table: nn.Embedding,
-        patch_dim: int,
+        self, *, spec: FewShotStage, slots: int, classes: int, table: nn.Embedding, patch_dim: int
     ) -> None:
         super().__init__()
         instance = domain = general = range(slots)
@@ -82,9 +71,8 @@ class PromptLearner(nn.Module):
     def forward(self, classes: Tensor, patches: Tensor | None) -> Tensor:
         """Offsets of the slots, `[K, S, H]` or `[B, K, S, H]` float32.
 
-        Args:
-            classes: `[K]` or `[B, K]` int64, which trained class each is; -1 is one that was not trained.
-            patches: `[B, P, V]` of B images for the instance context; None leaves it out.
+        `classes [K]` or `[B, K]`, int64, say which trained class each is; -1 is one that was not trained.
+        `patches [B, P, V]` of B images are for the instance context; None leaves it out.
         """
         offsets = self._of_classes(classes)
         if self.instance is not None and patches is not None:
