@@ -169,16 +169,9 @@ class Distinct:
 def distinct(texts: Iterable[str]) -> Distinct:
     """Number texts so that equal ones share a number; texts of equal 128-bit digest count as equal."""
     keys = digests(texts)
-    order = np.lexsort((keys["low"], keys["high"]))  # stable: of equal texts the first one stands first
-    ordered = keys[order]
-    new = np.ones(len(keys), np.bool_)
-    new[1:] = ordered[1:] != ordered[:-1]
-    first = order[new]
-    number = np.empty(len(first), np.int64)
-    number[np.argsort(first)] = np.arange(len(first))
-    index = np.empty(len(keys), np.int64)
-    index[order] = number[np.cumsum(new) - 1]
-    return Distinct(first=np.sort(first), index=index)
+    column = pa.Array.from_buffers(pa.binary(16), len(keys), [None, pa.py_buffer(keys.tobytes())])
+    index = column.dictionary_encode().indices.to_numpy().astype(np.int64)
+    return Distinct(first=np.unique(index, return_index=True)[1], index=index)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,14 +17,7 @@ from typing import IO, Any, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 from huggingface_hub import HfApi, constants, hf_hub_download, try_to_load_from_cache
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    HTTPError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import HFValidationError, HTTPError
 from huggingface_hub.utils import tqdm
 
 from langadapt.errors import DataError, MissingDataError
@@ -34,6 +27,7 @@ from langadapt.files.fetch import (
     download_small,
     fetch_verified,
     http_status,
+    hub_problem,
     is_offline,
     one_line,
     with_backoff,
@@ -181,7 +175,7 @@ def _hub_files(found: RecipeFile[D], source: HubSource, globs: Sequence[str]) ->
         where = f"{len(missing)} files of https://huggingface.co/datasets/{source.repo}"
         _announce(found.recipe, where, sum(sizes[name] for name in missing))
     for name in chosen:
-        with _faults(source.repo, "HF_HOME", partial(_hub_problem, source=source)):
+        with _hub_faults(source):
             yield fetch_verified(
                 lambda name=name: hf_hub_download(filename=name, **place),  # type: ignore[misc]
                 what=f"{source.repo}: {name}",
@@ -209,7 +203,7 @@ def _listed(source: HubSource) -> tuple[str, dict[str, int]]:
         facts = read_json(known)
     else:
         _check_online(source.repo)
-        with _faults(source.repo, "HF_HOME", partial(_hub_problem, source=source)):
+        with _hub_faults(source):
             info = with_backoff(
                 lambda: HfApi().dataset_info(source.repo, revision=source.revision, files_metadata=True),
                 what=source.repo,
@@ -218,19 +212,6 @@ def _listed(source: HubSource) -> tuple[str, dict[str, int]]:
         facts = {"commit": info.sha, "files": files}
         write_text(known, json.dumps(facts))
     return facts["commit"], facts["files"]
-
-
-def _hub_problem(error: Exception, source: HubSource) -> str:
-    page = f"https://huggingface.co/datasets/{source.repo}"
-    if isinstance(error, RevisionNotFoundError):
-        return f"no revision {source.revision}; {page}/commits/main lists them"
-    unknown = isinstance(error, RepositoryNotFoundError | HFValidationError)
-    if unknown and not isinstance(error, GatedRepoError):
-        return f"not on the Hub, or private; check the name at {page}, for a private one run `hf auth login`"
-    if http_status(error) in (401, 403):
-        return f"access is restricted; accept its terms at {page}, then run `hf auth login`"
-    problem = f"the Hub is out of reach ({one_line(error):.120}) and no copy is in the cache"
-    return f"{problem}; check the connection, HF_ENDPOINT and HF_HUB_OFFLINE"
 
 
 def _download_problem(error: Exception) -> str:
@@ -247,11 +228,16 @@ def _faults(what: str, variable: str, problem: Callable[[Exception], str]) -> It
     """Turn a fault of a download into one line; `variable` moves downloads to another disk."""
     try:
         yield
-    except (HTTPError, OfflineModeIsEnabled, HFValidationError, OSError) as error:
+    except (HTTPError, HFValidationError, OSError) as error:
         line = problem(error)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             line = f"the disk is full; set {variable} to a larger one; the next run goes on"
         raise MissingDataError(f"{what}: {line}") from error
+
+
+def _hub_faults(source: HubSource) -> AbstractContextManager[None]:
+    problem = partial(hub_problem, repo=source.repo, revision=source.revision, kind="datasets/")
+    return _faults(source.repo, "HF_HOME", problem)
 
 
 def _downloaded(found: RecipeFile[D], source: DownloadSource, name: str) -> SourceFile:

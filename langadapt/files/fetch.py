@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock
-from huggingface_hub import constants, get_session, get_token
+from huggingface_hub import constants, errors, get_session, get_token
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from huggingface_hub.utils import tqdm
 
@@ -170,6 +170,22 @@ def one_line(error: BaseException) -> str:
     """Return an error in one line without the user's token: a server may send back what it was sent."""
     text, token = " ".join(str(error).split()) or type(error).__name__, get_token()
     return (text.replace(token, "***") if token else text)[:300]
+
+
+def hub_problem(error: Exception, repo: str, revision: str | None, *, kind: str = "") -> str:
+    """Say why nothing of a repository came, and the way out; `kind` is `datasets/`, or empty for models."""
+    page = f"https://huggingface.co/{kind}{repo}"
+    if isinstance(error, WrongHashError):
+        return f"{error}; try again later"
+    if isinstance(error, errors.RevisionNotFoundError):
+        return f"no revision {revision}; {page}/commits/main lists them"
+    unknown = isinstance(error, errors.RepositoryNotFoundError | errors.HFValidationError)
+    if unknown and not isinstance(error, errors.GatedRepoError):
+        return f"not on the Hub, or private; check the name at {page}, for a private one run `hf auth login`"
+    if http_status(error) in (401, 403):
+        return f"access is restricted; accept its terms at {page}, then run `hf auth login`"
+    problem = f"the Hub is out of reach ({one_line(error):.120}) and no copy is in the cache"
+    return f"{problem}; check the connection, HF_ENDPOINT and HF_HUB_OFFLINE"
 
 
 def http_status(error: BaseException) -> int | None:

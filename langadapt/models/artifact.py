@@ -13,14 +13,14 @@ from typing import Any, Literal
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HFValidationError, HTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from langadapt.errors import ModelError
 from langadapt.files.atomic import is_sealed, sealed, write_tensors, write_text
-from langadapt.files.fetch import WrongHashError, fetch_verified, one_line
+from langadapt.files.fetch import fetch_verified, hub_problem
 from langadapt.files.json import read_bytes, read_json
 from langadapt.models.load import ResolvedModel, device_name
 from langadapt.models.vocabulary import Vocabulary
@@ -261,13 +261,9 @@ def _artifact_folder(path_or_repo: str, revision: str | None) -> Path:
     download = partial(snapshot_download, path_or_repo, revision=revision, allow_patterns=list(FILES))
     try:
         return fetch_verified(download, what=path_or_repo)
-    except LocalEntryNotFoundError:
-        problem = "no such folder here, and the Hub cannot be reached for an artifact of that name"
-    except WrongHashError as error:
-        problem = f"{error}; try again later"
-    except (HfHubHTTPError, HFValidationError, HTTPError) as error:
-        problem = f"no such folder here, no such artifact on the Hub: {one_line(error)}"
-    raise ModelError(f"{path_or_repo}: {problem}")
+    except (HTTPError, HFValidationError, OSError) as error:
+        problem = hub_problem(error, path_or_repo, revision)
+        raise ModelError(f"{path_or_repo}: no such folder here; {problem}") from None
 
 
 def check_folder(folder: Path, names: Iterable[str], what: str) -> None:

@@ -1,34 +1,25 @@
 """From a model reference to a module on a device: where it lies, its revision, its files, the precision."""
 
 import ctypes
-import functools
 import hashlib
 import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    HTTPError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-    StrictDataclassError,
-)
+from huggingface_hub.errors import HFValidationError, HTTPError, StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from langadapt.data.tokens import Tokens, tokenize
 from langadapt.errors import ModelError
-from langadapt.files.fetch import fetch_verified, one_line
+from langadapt.files.fetch import fetch_verified, hub_problem
 from langadapt.files.json import open_regular
 from langadapt.models.towers import MODEL_FILES, read_module
 from langadapt.recipes import ModelRef
@@ -76,7 +67,14 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
         return ResolvedModel(repo=str(local.resolve()), revision=revision, path=local.resolve())
     if is_local_name(ref.repo) and ref.revision is None:
         raise ModelError(f"{ref.repo}: no such model folder; give a revision where it is on the Hub")
-    path = _download(ref)
+    where = f"{ref.repo} at revision {ref.revision or 'main'}"
+    download = partial(snapshot_download, ref.repo, revision=ref.revision, allow_patterns=MODEL_FILES)
+    try:
+        path = fetch_verified(download, what=where)
+    except (HTTPError, HFValidationError, OSError) as error:
+        # No cause: a traceback of the HTTP library may show the request with its headers.
+        problem = hub_problem(error, ref.repo, ref.revision)
+        raise ModelError(f"{where}: no such folder here; {problem}") from None
     if not any(path.glob("*.safetensors")):
         raise ModelError(
             f"{ref.repo} at {ref.revision or 'main'} has no safetensors weights, and other formats are never "
@@ -84,29 +82,6 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
             "or convert it into a local folder"
         )
     return ResolvedModel(repo=ref.repo, revision=path.name, path=path)
-
-
-def _download(ref: ModelRef) -> Path:
-    where = f"{ref.repo} at revision {ref.revision or 'main'}"
-    try:
-        return fetch_verified(
-            lambda: snapshot_download(ref.repo, revision=ref.revision, allow_patterns=MODEL_FILES), what=where
-        )
-    except GatedRepoError:
-        terms = f"accept its terms at https://huggingface.co/{ref.repo} and run `hf auth login`"
-        problem = f"{where} is gated: {terms}"
-    except RevisionNotFoundError:
-        problem = f"{where}: the Hub has no such revision; see its history on the Hub"
-    except (RepositoryNotFoundError, HFValidationError):
-        lacks = "no such model on the Hub and no folder of that name here"
-        problem = f"{where}: {lacks}; if it is private run `hf auth login`"
-    except LocalEntryNotFoundError:
-        lacks = "the Hub cannot be reached and the model is not in the local cache"
-        problem = f"{where}: {lacks}; go online once, or give a local folder as repo"
-    except (HfHubHTTPError, HTTPError, OSError) as error:
-        problem = f"{where}: download failed: {one_line(error)}"
-    # No cause: a traceback of the HTTP library may show the request with its headers.
-    raise ModelError(problem)
 
 
 _MOST_TEXT_BYTES = 1 << 28
@@ -219,7 +194,7 @@ def tokenize_texts(
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
-@functools.cache
+@cache
 def keep_freed_memory() -> None:
     """Let the C library keep what is freed, up to 512 MB, for what is asked for next.
 
