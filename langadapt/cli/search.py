@@ -247,17 +247,17 @@ def serve_command(
     from langadapt.search.server import Limits, Service, create_app, is_loopback, listen, web_server
 
     limits = Limits(queue=queue, batch_texts=texts, body_bytes=body)
-    with listen(host, port) as listener:  # report a port in use before the model loads
+    with listen(host, port) as (bound, url):  # report a port in use before the model loads
         loaded = loaded_model(model, device)
         session = None if folder is None else _open_session(folder, loaded, index)
         service = Service(loaded, session, limits)
         images = "" if session is None else f", {len(session.index):,} images"
-        console.print(f"{loaded.label}{images} at {listener.url} (Ctrl-C stops)")
+        console.print(f"{loaded.label}{images} at {url} (Ctrl-C stops)")
         if not is_loopback(host):
             console.print(f"everybody who reaches {host} on the network can ask; there are no passwords")
         app = create_app(service, private=is_loopback(host), page_images=count if page else 0)
         try:
-            web_server(app, limits).run(sockets=[listener.socket])
+            web_server(app, limits).run(sockets=[bound])
         except Stopped:
             console.print("stopped; running requests were answered")
         finally:

@@ -106,6 +106,7 @@ def small_jpeg(path: ImageFile, *, long_side_pixels: int) -> bytes:
     """Return the image as a JPEG file of at most that size, without its file's other content."""
     image = open_image(path)
     image.thumbnail((long_side_pixels, long_side_pixels))
+    image.info.clear()  # Pillow would write comments and XMP again
     raw = io.BytesIO()
     image.save(raw, "JPEG", quality=82, optimize=True)
     return raw.getvalue()

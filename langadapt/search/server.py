@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import uvicorn
@@ -121,7 +121,11 @@ def create_app(service: Service, *, private: bool = True, page_images: int = 0) 
     `private` answers only requests that name this machine, so that no website can read the images through a
     host name that it points here. `page_images` per query are shown by the demo page; 0 serves no page.
     """
-    app = FastAPI(title="langadapt", docs_url=None, redoc_url=None)
+    handlers: Any = {
+        LangadaptError: lambda request, error: _error(400, str(error)),
+        HTTPException: lambda request, error: _error(error.status_code, str(error.detail), error.headers),
+    }
+    app = FastAPI(title="langadapt", docs_url=None, redoc_url=None, exception_handlers=handlers)
 
     @app.middleware("http")
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
@@ -137,14 +141,6 @@ def create_app(service: Service, *, private: bool = True, page_images: int = 0) 
             path = route.path if isinstance(route, APIRoute) else "other"
             service.requests.labels(path, str(status)).inc()
             service.seconds.observe(time.perf_counter() - started)
-
-    @app.exception_handler(LangadaptError)
-    async def on_user_error(request: Request, error: LangadaptError) -> JSONResponse:
-        return _error(400, str(error))
-
-    @app.exception_handler(HTTPException)
-    async def on_http_error(request: Request, error: HTTPException) -> JSONResponse:
-        return _error(error.status_code, str(error.detail), error.headers)
 
     @app.exception_handler(RequestValidationError)
     async def on_invalid(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -304,28 +300,19 @@ def _page(service: Service, session: SearchSession, count: int) -> APIRouter:
     return router
 
 
-@dataclass(frozen=True, kw_only=True)
-class Listener:
-    """A bound socket and its URL."""
-
-    socket: socket.socket
-    url: str
-
-
 @contextmanager
-def listen(host: str, port: int) -> Iterator[Listener]:
-    """Bind an address; port 0 takes a free one. Raise a DataError where that is not possible."""
+def listen(host: str, port: int) -> Iterator[tuple[socket.socket, str]]:
+    """Bind an address, port 0 a free one; yield socket and URL. Raise a DataError where that fails."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             bound.bind((host, port))
         except (OSError, OverflowError) as error:
-            raise DataError(
-                f"{host}:{port}: cannot listen there ({error}); choose another --port or --host"
-            ) from error
+            problem = f"{host}:{port}: cannot listen there ({error})"
+            raise DataError(f"{problem}; choose another --port or --host") from error
         name = f"[{host}]" if ":" in host else host
-        yield Listener(socket=bound, url=f"http://{name}:{bound.getsockname()[1]}/")
+        yield bound, f"http://{name}:{bound.getsockname()[1]}/"
 
 
 def web_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
@@ -339,5 +326,25 @@ def web_server(app: FastAPI, limits: Limits) -> uvicorn.Server:
         timeout_keep_alive=5,
         timeout_graceful_shutdown=20,
         limit_concurrency=limits.queue + 1000,  # the queue answers better, this is the last resort
+        ws="none",
     )
-    return uvicorn.Server(config)
+    return _Server(config, limits.body_seconds)
+
+
+class _Server(uvicorn.Server):
+    """Closes connections that wait too long: for a header, or for a client that does not read its answer."""
+
+    def __init__(self, config: uvicorn.Config, seconds: float) -> None:
+        super().__init__(config)
+        self._seconds, self._since = seconds, dict[Any, float]()
+
+    async def on_tick(self, counter: int) -> bool:
+        now, waiting = time.monotonic(), dict[Any, float]()
+        for each in cast(set[Any], self.server_state.connections):
+            if each.cycle is None or each.cycle.response_complete or each.flow.write_paused:
+                waiting[each, each.cycle] = self._since.get((each, each.cycle), now)
+        self._since = waiting
+        for (each, _), began in waiting.items():
+            if now - began > self._seconds:
+                each.transport.abort()
+        return await super().on_tick(counter)

@@ -147,6 +147,13 @@ def test_a_language_cannot_leave_its_attribute() -> None:
     assert EVIL in [attributes.get("lang") for _, attributes in reader.elements]
 
 
+def test_small_jpegs_hold_nothing_else_of_their_file(tmp_path: Path) -> None:
+    options = {"comment": b"SECRET", "xmp": b"SECRET", "icc_profile": b"SECRET", "exif": b"Exif\0\0SECRET"}
+    Image.new("RGB", (64, 48)).save(tmp_path / "a.jpg", **options)
+    assert (tmp_path / "a.jpg").read_bytes().count(b"SECRET") == 4
+    assert b"SECRET" not in small_jpeg(tmp_path / "a.jpg", long_side_pixels=32)
+
+
 def test_images_are_small_jpegs(picture: Path) -> None:
     source = re.search(r"data:image/jpeg;base64,([^\"]+)", page_html(full_page(picture, "q")))
     assert source

@@ -69,10 +69,10 @@ def serve() -> Iterator[object]:
     with ExitStack() as stack:
 
         def start(session: SearchSession, count: int = 6) -> str:
-            listener = stack.enter_context(listen("127.0.0.1", 0))
+            bound, url = stack.enter_context(listen("127.0.0.1", 0))
             service = Service(session.model, session, Limits())
             server = web_server(create_app(service, page_images=count), service.limits)
-            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener.socket]})
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
             thread.start()
 
             def stop() -> None:
@@ -84,7 +84,7 @@ def serve() -> Iterator[object]:
             while not server.started:
                 assert thread.is_alive()
                 time.sleep(0.01)
-            return listener.url
+            return url
 
         yield start
 
