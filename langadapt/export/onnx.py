@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from langadapt.errors import ModelError
-from langadapt.export.folder import Probes, check_rows, check_tokenizer, onnx_readme, whole_folder
+from langadapt.export.folder import Probes, check_rows, check_tokenizer, readme, whole_folder
 from langadapt.export.module import LanguageAndImages
 from langadapt.export.sentence_transformers import merged_module, source_text
 from langadapt.files.atomic import write_text
@@ -85,7 +85,7 @@ def export_onnx(
         module.image_processor.save_pretrained(folder)
         write_text(folder / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
         write_text(folder / IMAGES_FILE, source_text("files/json.py") + source_text("data/pixels.py"))
-        write_text(folder / "README.md", onnx_readme(model, facts))
+        write_text(folder / "README.md", readme(model, "onnx", **facts))
     return facts
 
 

@@ -12,13 +12,7 @@ import torch
 from PIL import Image
 
 from langadapt import __version__
-from langadapt.export.folder import (
-    Probes,
-    check_rows,
-    check_tokenizer,
-    sentence_transformers_readme,
-    whole_folder,
-)
+from langadapt.export.folder import Probes, check_rows, check_tokenizer, readme, whole_folder
 from langadapt.export.module import CONFIG, WEIGHTS, LanguageAndImages
 from langadapt.files.atomic import write_text
 from langadapt.models import LanguageModel
@@ -66,7 +60,7 @@ def export_sentence_transformers(
             options = module.config_dict["tokenizer_options"]
             check_tokenizer(folder / "text_model", module, probes.texts, **options)
         _write_frame(folder)
-        write_text(folder / "README.md", sentence_transformers_readme(model))
+        write_text(folder / "README.md", readme(model, "sentence_transformers"))
     return {"agreement": found}
 
 
