@@ -117,8 +117,9 @@ def build_parallel(plan: BuildPlan, out: Path, report: Report) -> BuildReport:
             profile=learn_profile(read.sample, plan.scripts, plan.rules),
             tests=None if plan.tests is None else index_captions(plan.tests),
         )
+        workers = plan.workers if read.chunks > 1 else 1  # a new process takes seconds to start
         done = 0
-        for count in filter_chunks(chunk_tasks(plan.sources), row_filter, work, workers=plan.workers):
+        for count in filter_chunks(chunk_tasks(plan.sources), row_filter, work, workers=workers):
             done += count
             report(Progress(stage="rules", done=done, total=sum(read.rows)))
         chunks = _final_verdicts(plan, work, [read_counts(work, n) for n in range(read.chunks)], report)

@@ -4,7 +4,8 @@ import functools
 import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import ftfy
@@ -239,6 +240,13 @@ def script_name(character: str) -> str:
         return ""
     words = unicodedata.name(character, "").removeprefix("FULLWIDTH ").removeprefix("HALFWIDTH ").split()
     return words[0] if words and words[0] != "COMBINING" else ""
+
+
+def main_script(texts: Iterable[str]) -> str:
+    """Return the ISO 15924 code of the script of most letters; `Latn` where there is no known one."""
+    counts = Counter(script_name(character) for text in texts for character in text)
+    names = {words.split()[0]: code for code, words in reversed(_NAMES.items())}
+    return next((names[name] for name, _ in counts.most_common() if name in names), "Latn")
 
 
 class ScriptShare:

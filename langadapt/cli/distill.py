@@ -3,15 +3,19 @@
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
 from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_json, progress_report, shown
-from langadapt.errors import RecipeError
-from langadapt.recipes import LanguageRecipe, find_language, override
-from langadapt.recipes.find import RecipeFile
+from langadapt.errors import DataError, RecipeError, Report
+from langadapt.recipes import LanguageRecipe, TableFiles, find_language, override, shipped_languages
+from langadapt.recipes.authoring import UNDETERMINED, new_language
+from langadapt.recipes.find import RecipeFile, names_of_languages
+
+if TYPE_CHECKING:
+    from langadapt.training import RunOptions
 
 HELP = """Train an adapter on parallel sentences: a translation is embedded as CLIP embeds its English side.
 
@@ -19,6 +23,12 @@ Examples:
   langadapt distill --lang zh
   langadapt distill --recipe my/zh.yaml --out runs/zh-mine
   langadapt distill --lang sw --set distill.epochs=3 --set "text_model.trains={last: 2}"
+  langadapt distill --lang sw --data my.csv
+  langadapt distill --lang dje --name Zarma --data news.en --data news.dje
+
+With --data, your sentences (TSV, CSV, JSONL, Parquet, or two files whose lines correspond) replace those of
+the recipe: cleaned, with a report, and a tenth held out, on which `langadapt eval` scores the run. Their
+recipes lie in the run folder, so recipe.yaml repeats the run.
 
 The run folder gets adapter.safetensors, recipe.yaml, artifact.json, log.jsonl and curve.svg. To resume
 an interrupted run, repeat the command.
@@ -32,6 +42,14 @@ def distill_command(
     recipe: opt.RecipePath = None,
     out: Annotated[Path | None, opt.new_folder("Run folder; runs/RECIPE by default.")] = None,
     settings: opt.Settings = None,
+    data: Annotated[
+        list[Path] | None,
+        Option(metavar="FILE", help="Your sentences: tables, or ENGLISH and TARGET file."),
+    ] = None,
+    columns: opt.Columns = None,
+    name: Annotated[
+        str | None, Option(help="Name of a language without a recipe; --lang is its code.")
+    ] = None,
     english: Annotated[
         list[Path] | None, Option(help="Table of English text: identity rows beside the pairs.")
     ] = None,
@@ -50,7 +68,10 @@ def distill_command(
     if start is not None:
         local = Path(start).expanduser()
         given.append(f"distill.start={json.dumps(str(local.resolve()) if local.is_dir() else start)}")
-    recipe_file = override(chosen_recipe(lang, recipe), [*(settings or []), *given])
+    if data is None and (columns or name):
+        raise DataError("--column and --name belong to your own sentences: give --data FILE too")
+    chosen = chosen_recipe(lang, recipe) if name is None else named_language(name, lang, recipe)
+    recipe_file = override(chosen, [*(settings or []), *given])
     budget = parse_bytes(state_cache)
     folder = out or Path("runs") / recipe_file.path.stem
 
@@ -65,7 +86,9 @@ def distill_command(
         overwrite=overwrite,
         reuse_finished=not (folder / "curve.svg").is_file(),
     )
-    with progress_report() as report:
+    with progress_report() as report, opt.refused_data_removed(folder):
+        if data:
+            recipe_file = _own_data(data, opt.parsed_columns(columns), recipe_file, folder, options, report)
         artifact = distill(recipe_file, folder, report=report, options=options)
     save_curve(folder)
     if as_json:
@@ -88,6 +111,43 @@ def chosen_recipe(lang: str | None, recipe: str | None) -> RecipeFile[LanguageRe
             "give one of --lang CODE and --recipe PATH; `langadapt languages list` shows the codes"
         )
     return find_language(recipe if recipe and "/" in recipe else f"./{recipe}" if recipe else name)
+
+
+def named_language(name: str, lang: str | None, recipe: str | None) -> RecipeFile[LanguageRecipe]:
+    """Return the shipped recipe of a language's name, else a new one for the code `lang`."""
+    shipped = names_of_languages().get(name.casefold())
+    if recipe or (lang or shipped or "") in shipped_languages():
+        if recipe or (lang and lang != shipped):
+            raise RecipeError(f"--name {name} is for a language without a recipe; leave it out")
+        return find_language(str(shipped))
+    stem = lang or re.sub(r"\W+", "-", name.casefold()).strip("-")
+    return RecipeFile(recipe=new_language(lang or UNDETERMINED, name), path=Path(stem), shipped=True)
+
+
+def _own_data(
+    paths: list[Path],
+    columns: dict[str, str],
+    language: RecipeFile[LanguageRecipe],
+    folder: Path,
+    options: "RunOptions",
+    report: Report,
+) -> RecipeFile[LanguageRecipe]:
+    """Clean the user's sentences into the run folder and say what was done; return the recipe to train."""
+    from langadapt.cleaning.own import prepare_sentences
+    from langadapt.data.own import own_sentences
+    from langadapt.models.artifact import FACTS
+
+    if (folder / FACTS).is_file() and not options.overwrite:
+        raise DataError(f"{folder} holds a finished run; choose another --out, or --overwrite")
+    found = own_sentences(paths, language.recipe, columns)
+    if isinstance(found.recipe.source, TableFiles):
+        sides = found.recipe.columns
+        console.print(f"columns: English '{sides.english}', {language.recipe.name} '{sides.target}'")
+    own = prepare_sentences(found, language, folder / "data", report=report, overwrite=options.overwrite)
+    where = shown(folder / "data" / found.recipe.name)
+    console.print(f"{own.report.summary()}; report: {where}/report.md")
+    console.print(f"{own.tests:,} sentences are held out for `langadapt eval`: {where}/test.parquet")
+    return own.language
 
 
 def parse_bytes(text: str) -> int:

@@ -46,9 +46,10 @@ def eval_command(
         list[str] | None, Option(help="Retrieval recipe, name or path; by default the recipe's own.")
     ] = None,
     captions: Annotated[
-        Path | None, Option(help="Your TSV, CSV or JSONL (columns image, caption, english).")
+        Path | None, Option(help="Your table: images and captions; --image-free: English and captions.")
     ] = None,
     images: Annotated[Path | None, Option(help="Folder of your images.")] = None,
+    columns: opt.Columns = None,
     image_free: Annotated[
         bool, Option("--image-free", help="Captions against their English sides, without images.")
     ] = False,
@@ -78,13 +79,17 @@ def eval_command(
         return
     if classes is not None or prompts is not None:
         raise DataError("--classes and --prompts belong to a classification set: give --classify FOLDER too")
-    if captions is None and (images is not None or image_free):
-        raise DataError("--images and --image-free describe your own captions: give --captions FILE too")
+    if captions is None and (images is not None or image_free or columns):
+        others = "--images, --image-free and --column"
+        raise DataError(f"{others} describe your own captions: give --captions FILE too")
+    if captions is not None and not captions.is_file():
+        raise DataError(f"--captions {captions}: no such file")
     if source_code is not None and translate_with is None:
         raise DataError("--source-code belongs to --translate-with MODEL: give that too")
     if captions is not None and on:
         raise DataError("give one of --on and --captions")
 
+    from langadapt.data.own import caption_columns, language_names
     from langadapt.data.retrieval import load_retrieval, retrieval_from_files
     from langadapt.evaluation.cards import score_json, score_report
     from langadapt.models import load, resolve_model
@@ -98,7 +103,11 @@ def eval_command(
     model = load(run, device=where)
     recipe = model.artifact.recipe
     if captions is not None:
-        sets = [retrieval_from_files(captions, images, language=recipe.code, image_free=image_free)]
+        given = opt.parsed_columns(columns)
+        holds = caption_columns(captions, language_names(recipe), given, image_free=image_free)
+        sets = [
+            retrieval_from_files(captions, images, language=recipe.code, image_free=image_free, columns=holds)
+        ]
     elif on:
         sets = [load_retrieval(data_recipe(RetrievalRecipe, name)) for name in on]
     else:

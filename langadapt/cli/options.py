@@ -1,5 +1,6 @@
 """Options that several commands have, so that they read alike everywhere."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -41,9 +42,31 @@ def _place_of_file(path: Path | None) -> Path | None:
     return path
 
 
+def parsed_columns(settings: list[str] | None) -> dict[str, str]:
+    """Return column by role, as `--column ROLE=NAME` says."""
+    columns = {}
+    for setting in settings or []:
+        role, equals, name = setting.partition("=")
+        if not (role and equals and name):
+            raise DataError(f"--column {setting}: expected ROLE=NAME, for example english=source")
+        columns[role] = name
+    return columns
+
+
+def refused_data_removed(folder: Path) -> AbstractContextManager[None]:
+    """Remove what a command wrote into `folder`/data where the run is refused before its first checkpoint."""
+    from langadapt.files.atomic import removed_if_refused
+
+    return removed_if_refused(folder / "data", unless="../checkpoint/state.safetensors")
+
+
 AsJson = Annotated[bool, Option("--json", help="Print the result as JSON.")]
 ClassNames = Annotated[
     Path | None, Option("--classes", metavar="FILE", help="Class names: .txt, .yaml, or a .json label list.")
+]
+Columns = Annotated[
+    list[str] | None,
+    Option("--column", metavar="ROLE=NAME", help="Which column holds what; guessed by default."),
 ]
 Device = Annotated[str | None, Option("--device", help="cpu, cuda, cuda:1, mps; the best by default.")]
 JsonFile = Annotated[Path | None, new_file("--json", "Also write the scores here; - prints them.")]

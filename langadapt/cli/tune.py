@@ -1,6 +1,8 @@
 """`langadapt tune`, `domain` and `align`."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -16,12 +18,14 @@ from langadapt.recipes import (
     LanguageRecipe,
     ModelRef,
     TuneStage,
+    dump_recipe,
     find_language,
     override,
     with_absolute_paths,
     with_values,
 )
-from langadapt.recipes.find import RecipeFile
+from langadapt.recipes.authoring import UNDETERMINED
+from langadapt.recipes.find import TABLES, RecipeFile
 
 S = TypeVar("S", bound=TuneStage)
 
@@ -35,8 +39,8 @@ Examples:
   langadapt tune --from runs/sw --pairs shard-0.tar --set "tune.text=[bitfit, projection]"
   langadapt tune --from runs/sw --pairs captions.tsv --pairs-fraction 0.1,0.3,1
 
-The table has the columns image and caption, and english if you have it. To resume an interrupted run,
-repeat the command.
+The table has columns for image and caption, and the English side if you have it; their names are guessed.
+To resume an interrupted run, repeat the command.
 """
 
 
@@ -45,6 +49,7 @@ def tune_command(
     recipe: opt.StageRecipe = None,
     pairs: opt.PairNames = None,
     images: opt.TableImages = None,
+    columns: opt.Columns = None,
     start: opt.StudentRun = None,
     out: Annotated[Path | None, opt.new_folder("Run folder; FROM-tuned by default.")] = None,
     settings: opt.Settings = None,
@@ -63,7 +68,7 @@ def tune_command(
     from langadapt.models.load import chosen_device
     from langadapt.training import RunOptions, tune
 
-    _, stage = chosen_stage(TuneStage, begin, recipe or lang, pairs, settings)
+    given = GivenPairs.of(pairs, images, columns, folder=folder, overwrite=overwrite)
     several = len(shares) > 1
     drawn = (folder / "curve.svg").is_file()
     options = RunOptions(
@@ -73,7 +78,8 @@ def tune_command(
         images=images,
     )
     rows = []
-    with progress_report() as report:
+    with progress_report() as report, opt.refused_data_removed(folder):
+        _, stage = chosen_stage(TuneStage, begin, recipe or lang, given, settings)
         for share in shares:
             run = folder / f"pairs-{share:g}" if several else folder
             made = tune(begin, run, stage=stage, report=report, options=options, pairs_fraction=share)
@@ -122,18 +128,54 @@ def chosen_student(start: Path | None, lang: str | None) -> Path:
     return start or Path("runs") / str(lang)
 
 
-def named_pairs(pairs: list[str]) -> tuple[str, ...]:
-    """The pairs of the command line, those that are files as absolute paths."""
-    return tuple(str(Path(name).resolve()) if Path(name).exists() else name for name in pairs)
+@dataclass(frozen=True, kw_only=True)
+class GivenPairs:
+    """The pairs of the command line; a table gets a recipe in the run folder, which repeats the run."""
+
+    names: tuple[str, ...]
+    images: Path | None
+    columns: dict[str, str]
+    folder: Path
+    overwrite: bool
+
+    @classmethod
+    def of(
+        cls, names: list[str] | None, images: Path | None, columns: list[str] | None, **more: Any
+    ) -> "GivenPairs":
+        """Check the options that belong together."""
+        if columns and not names:
+            raise DataError("--column describes your own table: give --pairs FILE too")
+        for name in names or ():
+            if name.endswith((*TABLES, ".yaml", ".yml")) and not Path(name).expanduser().is_file():
+                raise DataError(f"--pairs {name}: no such file")
+        return cls(names=tuple(names or ()), images=images, columns=opt.parsed_columns(columns), **more)
+
+    def recipes(self, language: Sequence[str]) -> tuple[str, ...]:
+        """Return names and paths of recipes; `language` are the language's code and names."""
+        from langadapt.data.pairs import own_pairs
+        from langadapt.files.atomic import write_text
+
+        paths = []
+        for name in self.names:
+            path = Path(name).expanduser()
+            if path.is_file() and path.suffix not in (".yaml", ".yml"):
+                found = own_pairs(path, language, self.images, self.columns)
+                text, path = dump_recipe(found.recipe), self.folder / "data" / f"{found.recipe.name}.yaml"
+                if path.is_file() and path.read_text(encoding="utf-8") != text and not self.overwrite:
+                    raise DataError(f"{path} was made of other data; choose another --out, or --overwrite")
+                write_text(path, text)
+            paths.append(str(path.resolve()) if path.is_file() else name)
+        return tuple(paths)
 
 
 def chosen_stage(
-    kind: type[S], begin: Path, named: str | None, pairs: list[str] | None, settings: list[str] | None
+    kind: type[S], begin: Path, named: str | None, pairs: GivenPairs, settings: list[str] | None
 ) -> tuple[LanguageRecipe, S]:
     """Return the student's recipe, and the stage with the pairs and settings of the command line.
 
     The stage is that of the recipe `named`, or of the student's own recipe.
     """
+    from langadapt.data.own import language_names
     from langadapt.models import read_artifact
 
     own = RecipeFile(recipe=read_artifact(begin).recipe, path=begin / "recipe.yaml", shipped=True)
@@ -144,8 +186,8 @@ def chosen_stage(
             f"{found.path} is for '{found.recipe.code}', the student speaks '{own.recipe.code}'"
         )
     stage = getattr(base, name)
-    if pairs:
-        names = named_pairs(pairs)
+    if pairs.names:
+        names = pairs.recipes(language_names(own.recipe))
         stage = kind(pairs=names) if stage is None else stage.model_copy(update={"pairs": names})
     if stage is None:
         raise RecipeError(f"{found.path}: has no {name} stage; name your images and captions: --pairs FILE")
@@ -184,23 +226,20 @@ def domain_command(
     lang: opt.LanguageCode = None,
     recipe: opt.StageRecipe = None,
     images: opt.TableImages = None,
+    columns: opt.Columns = None,
     start: opt.StudentRun = None,
     out: Annotated[Path | None, opt.new_folder("Run folder; FROM-domain by default.")] = None,
-    general: Annotated[
-        Path | None, Option(help="Captions outside the domain (columns image, caption).")
-    ] = None,
+    general: Annotated[Path | None, Option(help="Captions outside the domain (image, caption).")] = None,
     general_images: Annotated[Path | None, Option(help="Folder of their images.")] = None,
-    test: Annotated[
-        Path | None, Option(help="Unseen captions of the domain (columns image, caption).")
-    ] = None,
+    test: Annotated[Path | None, Option(help="Unseen captions of the domain (image, caption).")] = None,
     test_images: Annotated[Path | None, Option(help="Folder of their images.")] = None,
     settings: opt.Settings = None,
     device: opt.Device = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    for given, folder, name in ((general, general_images, "general"), (test, test_images, "test")):
-        if folder is not None and given is None:
+    for table, folder, name in ((general, general_images, "general"), (test, test_images, "test")):
+        if folder is not None and table is None:
             raise DataError(f"--{name}-images describes captions: give --{name} FILE too")
     begin = chosen_student(start, lang)
     run = out or begin.with_name(begin.name + "-domain")
@@ -208,16 +247,19 @@ def domain_command(
     from langadapt.data.retrieval import retrieval_from_files
     from langadapt.evaluation.domain import adapt_to_domain, before_after
     from langadapt.evaluation.tables import to_terminal
+    from langadapt.models import read_artifact
     from langadapt.models.load import chosen_device
     from langadapt.training import RunOptions
 
-    own, stage = chosen_stage(DomainStage, begin, recipe or lang, pairs, settings)
+    given = GivenPairs.of(pairs, images, columns, folder=run, overwrite=overwrite)
+    own = read_artifact(begin).recipe
     sets = [] if general else [("general", item) for item in available_sets(own)]
     for kind, file, folder in (("general", general, general_images), ("domain", test, test_images)):
         if file is not None:
             sets.insert(0, (kind, retrieval_from_files(file, folder, language=own.code)))
     options = RunOptions(device=chosen_device(device), overwrite=overwrite, images=images)
-    with progress_report() as report:
+    with progress_report() as report, opt.refused_data_removed(run):
+        _, stage = chosen_stage(DomainStage, begin, recipe or lang, given, settings)
         rows, facts = adapt_to_domain(begin, run, stage=stage, tests=sets, report=report, options=options)
     if as_json:
         print_json(facts)
@@ -250,20 +292,21 @@ def align_command(
     pairs: Annotated[list[str], Option(help="Table, tar shard or pair recipe.")],
     out: Annotated[Path, opt.new_folder("Folder of the model.")],
     images: opt.TableImages = None,
+    columns: opt.Columns = None,
     settings: opt.Settings = None,
     device: opt.Device = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
 ) -> None:
-    if not pairs:
-        raise RecipeError("name your images and captions: --pairs FILE")
-    stage = with_values(AlignStage, AlignStage(pairs=named_pairs(pairs)), settings or [])
+    given = GivenPairs.of(pairs, images, columns, folder=out, overwrite=overwrite)
+    stage = with_values(AlignStage, AlignStage(pairs=given.names), settings or [])
 
     from langadapt.models.load import chosen_device
     from langadapt.training import RunOptions, align
 
     options = RunOptions(device=chosen_device(device), overwrite=overwrite, images=images)
-    with progress_report() as report:
+    with progress_report() as report, opt.refused_data_removed(out):
+        stage = stage.model_copy(update={"pairs": given.recipes((UNDETERMINED,))})
         models = ModelRef(repo=image_model), ModelRef(repo=text_model)
         facts = align(*models, out, stage=stage, report=report, options=options)
     if as_json:

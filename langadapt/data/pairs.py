@@ -1,6 +1,6 @@
 """Images with captions to train on: from a table beside a folder, tar shards, or the Hub."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
@@ -10,20 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langadapt.data.images import ImageFile, PackedImage, ParquetImage, file_identity, image_bytes
+from langadapt.data.own import caption_columns, own_card
 from langadapt.data.pixels import SUFFIXES
 from langadapt.data.readers import (
     check_count,
     check_image_files,
-    column_names,
-    file_title,
     inside,
     read_source,
-    read_values,
 )
 from langadapt.data.rows import MOST_LINE_BYTES, Row, caption_pairs, check_text, json_object, reach
 from langadapt.data.sources import local_path, source_files, tar_members
 from langadapt.errors import DataError
 from langadapt.files.store import fingerprint_of
+from langadapt.recipes.authoring import UNDETERMINED
 from langadapt.recipes.data import CaptionColumns, PairsRecipe, TableFiles, TarShards
 from langadapt.recipes.find import RecipeFile, data_recipe
 
@@ -73,12 +72,9 @@ def load_pairs(name: str, *, language: str | None = None, images: Path | None = 
     divided by spaces; None accepts all. A DataError says what is missing, blank, or not as the recipe
     expects.
     """
-    found = pairs_recipe(name)
-    if found is None:
-        path = Path(name).expanduser()
-        return _from_file(path, images or path.parent)
+    found = pairs_recipe(name, images)
     recipe = found.recipe
-    if language is not None and recipe.language not in language.split():
+    if language is not None and recipe.language not in (*language.split(), UNDETERMINED):
         raise DataError(f"{recipe.name} is in '{recipe.language}', not in '{language.split()[0]}'")
     folder = None if recipe.images is None else local_path(found, recipe.images)
     pairs = _collect(recipe.name, _rows(found), folder)
@@ -86,12 +82,44 @@ def load_pairs(name: str, *, language: str | None = None, images: Path | None = 
     return pairs
 
 
-def pairs_recipe(name: str) -> RecipeFile[PairsRecipe] | None:
-    """Return the recipe that a name means; None where it is a table or a tar shard itself."""
+def pairs_recipe(name: str, images: Path | None = None) -> RecipeFile[PairsRecipe]:
+    """Return the recipe that a name means; for a table or a tar shard one that reads it."""
     path = Path(name).expanduser()
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
-        return None
+        return own_pairs(path, (UNDETERMINED,), images)
     return data_recipe(PairsRecipe, name)
+
+
+def own_pairs(
+    path: Path, names: Sequence[str], images: Path | None, given: Mapping[str, str] | None = None
+) -> RecipeFile[PairsRecipe]:
+    """Make the recipe of a user's images with captions.
+
+    Args:
+        path: table, or tar shard.
+        names: of the captions' language, its code first.
+        images: folder at which the image paths of a table start; None is the table's own.
+        given: column by role (`image`, `caption`, `english`), where it should not be guessed.
+
+    Raises:
+        DataError: columns that cannot be guessed.
+    """
+    card = own_card(path, names[0])
+    file = str(path.resolve())
+    if path.suffix == ".tar":
+        first = next(_samples(path), None)
+        columns = None if first is None else _usual_columns(first[1])
+        recipe = PairsRecipe(
+            **card, source=TarShards(kind="tar", paths=(file,)), columns=columns or CaptionColumns()
+        )
+    else:
+        recipe = PairsRecipe(
+            **card,
+            source=TableFiles(kind="files", paths=(file,)),
+            images=str((images or path.parent).resolve()),
+            columns=caption_columns(path, names, given),
+        )
+    return RecipeFile(recipe=recipe, path=path, shipped=False)
 
 
 def join_pairs(parts: Sequence[Pairs]) -> Pairs:
@@ -110,13 +138,6 @@ def join_pairs(parts: Sequence[Pairs]) -> Pairs:
         image_of_text=np.concatenate(owners),
         english=tuple(text for side in english for text in side) if len(english) == len(parts) else None,
     )
-
-
-def _from_file(path: Path, folder: Path) -> Pairs:
-    if path.suffix == ".tar":
-        return _collect(path.stem, read_shard(path), None)
-    wanted = ["image", "caption", *(["english"] if "english" in column_names(path) else [])]
-    return _collect(file_title(path), read_values(path, wanted), folder)
 
 
 def _rows(found: RecipeFile[PairsRecipe]) -> Iterator[Row]:

@@ -1,10 +1,9 @@
 """Parallel sentences: read from where a recipe says they are, split, or made by translation."""
 
 import json
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -15,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from langadapt.data.readers import check_count, column_names, extracted, read_source
+from langadapt.data.readers import check_count, extracted, read_source
 from langadapt.data.rows import BlankTextError, Row, check_texts, contamination_metadata, read_aligned
 from langadapt.data.sources import local_path, source_files
 from langadapt.errors import DataError
@@ -26,12 +25,11 @@ from langadapt.files.temporary import temporary_texts
 from langadapt.recipes.data import (
     AlignedFiles,
     DownloadSource,
-    ParallelColumns,
     ParallelRecipe,
     Rows,
     TableFiles,
 )
-from langadapt.recipes.find import TABLES, RecipeFile, data_recipe
+from langadapt.recipes.find import RecipeFile
 
 UNCHECKED = "unchecked"
 _CHUNK_ROWS = 256
@@ -93,38 +91,6 @@ def load_parallel(found: RecipeFile[ParallelRecipe]) -> ParallelSentences:
         blank_rows=skipped,
         contamination=_contamination(found),
     )
-
-
-def english_text(name: str) -> RecipeFile[ParallelRecipe]:
-    """Return English text as pairs of each sentence with itself, in the language `en`.
-
-    `name` is a table with a column `english` or `caption`, or a parallel recipe, whose English side is taken.
-    """
-    if not name.endswith(TABLES):
-        found = data_recipe(ParallelRecipe, name)
-        source, column = found.recipe.source, found.recipe.columns.english
-        if isinstance(source, AlignedFiles | DownloadSource) and source.english is not None:
-            source = source.model_copy(update={"target": source.english})
-        both = ParallelColumns(english=column, target=column)
-        changes = {"language": "en", "source": source, "columns": both, "blank_rows": "skip"}
-        return replace(found, recipe=found.recipe.model_copy(update=changes))
-    path = Path(name)
-    if not path.is_file():
-        raise DataError(f"{path}: no such file of English text")
-    columns = column_names(path)
-    column = next((each for each in ("english", "caption") if each in columns), "")
-    if not column:
-        raise DataError(f"{path}: expected a column `english` or `caption`, found {', '.join(columns)}")
-    recipe = ParallelRecipe(
-        name=re.sub("[^a-z0-9]+", "-", path.name.lower()).strip("-") or "english",
-        title=path.name,
-        licence="unknown",
-        language="en",
-        source=TableFiles(kind="files", paths=(str(path.resolve()),)),
-        columns=ParallelColumns(english=column, target=column),
-        blank_rows="skip",
-    )
-    return RecipeFile(recipe=recipe, path=path, shipped=False)
 
 
 def _contamination(found: RecipeFile[ParallelRecipe]) -> str:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langadapt.data.images import ImageFile, file_identity
-from langadapt.data.readers import check_count, check_image_files, column_names, file_title, inside
+from langadapt.data.own import caption_columns
+from langadapt.data.readers import check_count, check_image_files, file_title, inside
 from langadapt.data.retrieval_formats import READERS, Caption, CaptionFiles, inside_images
 from langadapt.data.rows import check_same_count, first_of_each
 from langadapt.data.sources import fetch_photos, local_path, source_files
@@ -146,15 +147,14 @@ def retrieval_from_files(
     language: str,
     which_captions: Literal["all", "first"] = "all",
     image_free: bool = False,
+    columns: CaptionColumns | None = None,
 ) -> RetrievalSet:
     """Read your own test set: a table with columns `image`, `caption` (or lists `captions`), `english`.
 
     The column `english` may be missing. Image paths start at the folder `images`, or at that of `captions`.
-    An image-free set searches the captions' English sides instead.
+    An image-free set searches the captions' English sides instead. `columns` are guessed where there are none.
     """
-    names = column_names(captions)
-    own = "captions" if "caption" not in names and "captions" in names else "caption"
-    columns = CaptionColumns(caption=own, english="english" if "english" in names else None)
+    columns = columns or caption_columns(captions, (language,), image_free=image_free)
     files = CaptionFiles(captions=(captions,), language=language, columns=columns, image_free=image_free)
     return _assemble(
         list(READERS["table"](files)),

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ruamel.yaml import YAML
+
 from langadapt.errors import RecipeError
 from langadapt.recipes.data import DATA_KINDS, ParallelRecipe, RetrievalRecipe
 from langadapt.recipes.find import shipped_folder, shipped_languages
 from langadapt.recipes.language import LanguageRecipe
-from langadapt.recipes.yaml import Spec
+from langadapt.recipes.yaml import Spec, parse
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -32,11 +34,29 @@ def new_recipe_texts(name: str) -> dict[str, str]:
         if source in shipped:
             text = (shipped_folder("languages") / f"{source}.yaml").read_text(encoding="utf-8")
             return {f"{name}.yaml": text}
-    language, parallel = (
-        (_TEMPLATES / f"{kind}.yaml").read_text(encoding="utf-8").replace("{code}", code)
-        for kind in ("language", "parallel")
-    )
+    language, parallel = (_template(kind, code) for kind in ("language", "parallel"))
     return {f"{name}.yaml": language, f"{code}-parallel.yaml": parallel}
+
+
+UNDETERMINED, UNDETERMINED_SCRIPT = "und", "Zyyy"
+"""Codes of ISO 639 and ISO 15924 for what nobody has named."""
+
+
+def new_language(code: str, name: str) -> LanguageRecipe:
+    """Return a recipe with the template's models for a language that has none; its data are to be named.
+
+    Raises:
+        RecipeError: The code is none.
+    """
+    values = YAML(typ="safe", pure=True).load(_template("language", code))
+    known = {key: value for key, value in values.items() if value}
+    known |= {"name": name, "native_name": name, "scripts": [UNDETERMINED_SCRIPT]}
+    known["iso639_3"] = code if len(code) == 3 else UNDETERMINED
+    return parse(LanguageRecipe, known, where=f"--lang {code} --name {name}")
+
+
+def _template(kind: str, code: str) -> str:
+    return (_TEMPLATES / f"{kind}.yaml").read_text(encoding="utf-8").replace("{code}", code)
 
 
 Tier = Literal["captions", "sentences", "scarce"]

@@ -133,7 +133,7 @@ def _near(name: str, known: Iterable[str]) -> str:
 
 
 def _near_language(name: str) -> str:
-    names = _names_of_languages()
+    names = names_of_languages()
     near = difflib.get_close_matches(name.casefold(), names, n=3, cutoff=0.75)
     if near:
         return f"; near: {', '.join(dict.fromkeys(names[item] for item in near))}"
@@ -141,7 +141,7 @@ def _near_language(name: str) -> str:
 
 
 @cache
-def _names_of_languages() -> dict[str, str]:
+def names_of_languages() -> dict[str, str]:
     """Return the shipped recipe's name by what its language is called; the language before its variants."""
     names: dict[str, str] = {}
     for shipped in shipped_languages():

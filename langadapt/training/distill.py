@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from langadapt.data.batches import DistillBatch, Mixture, ahead
-from langadapt.data.parallel import ParallelSentences, english_text, load_parallel
+from langadapt.data.own import english_text
+from langadapt.data.parallel import ParallelSentences, load_parallel
 from langadapt.data.tokens import by_length
 from langadapt.errors import Progress, RecipeError, Report, TrainingError
 from langadapt.files.atomic import leaves_no_trace, write_text

@@ -24,9 +24,7 @@ from langadapt.nn.losses import Temperature, duplicates, gather_rows
 from langadapt.recipes import (
     ContrastStage,
     DomainStage,
-    PairsRecipe,
     ParallelRecipe,
-    TableFiles,
     TuneStage,
     data_recipe,
 )
@@ -286,18 +284,8 @@ def _changes(
 
 
 def _source(name: str, part: "CheckedPairs", language: str) -> DataSource:
-    """Describe pairs; a plain table has no stated licence."""
-    found = pairs_recipe(name)
-    file = Path(name).name
-    table = PairsRecipe(
-        name="own-pairs",
-        title=file,
-        licence="unknown",
-        language=language,
-        source=TableFiles(kind="files", paths=(file,)),
-    )
     return replace(
-        data_source(table if found is None else found.recipe, language=language),
+        data_source(pairs_recipe(name).recipe, language=language),
         rows=len(part.pairs.texts),
         fingerprint=part.pairs.fingerprint,
         contamination=part.contamination,

@@ -178,7 +178,7 @@ def test_own_files_beside_the_captions_or_in_a_folder(folder: Path) -> None:
     assert found.texts == ("eins, zwei",)
     found = retrieval_from_files(folder / "test.tsv", None, language="de", image_free=True)
     assert found.english_gallery == ("a dog", "a cat")
-    with pytest.raises(DataError, match="add a column `english`"):
+    with pytest.raises(DataError, match="--column english=NAME"):
         retrieval_from_files(csv, None, language="de", image_free=True)
 
 
@@ -190,7 +190,7 @@ def test_own_files_beside_the_captions_or_in_a_folder(folder: Path) -> None:
         ({"image": "a.jpg", "captions": ["x", 3]}, "line 1: captions: expected text, got int 3"),
         ({"image": "", "captions": ["x"]}, "line 1: image: text is empty"),
         ({"image": "a.jpg", "captions": ["x", "y"], "english": ["X"]}, "line 1: 2 captions, 1 English ones"),
-        ({"picture": "a.jpg", "captions": ["x"]}, "no column 'image'; there are: picture, captions"),
+        ({"kind": "a", "captions": ["x"]}, "--column image=NAME"),
         ({"image": "c.jpg", "captions": ["x"]}, "1 of 1 image files are missing"),
     ],
 )
