@@ -10,7 +10,7 @@ from langadapt.errors import DataError, ModelError
 from langadapt.recipes.find import is_local_name
 
 
-def _existing(name: str | None) -> str | None:
+def existing(name: str | None) -> str | None:
     """Refuse a run folder that is not there, before torch is imported; `org/name` may be on the Hub."""
     if name is not None and is_local_name(name) and not Path(name).expanduser().is_dir():
         raise ModelError(f"{name}: no such artifact folder")
@@ -73,7 +73,7 @@ JsonFile = Annotated[Path | None, new_file("--json", "Also write the scores here
 LanguageCode = Annotated[
     str | None, Option("--lang", help="Name of a shipped recipe: a language's code, or a variant.")
 ]
-ModelName = Annotated[str, Option("--model", callback=_existing, help="Run folder, or org/name on the Hub.")]
+ModelName = Annotated[str, Option("--model", callback=existing, help="Run folder, or org/name on the Hub.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Start again in a used folder.")]
 PairNames = Annotated[
     list[str] | None, Option("--pairs", help="Table, tar shard or pair recipe; by default the recipe's own.")
@@ -83,7 +83,7 @@ PromptFolder = Annotated[
 ]
 RecipePath = Annotated[str | None, Option("--recipe", help="Path of your own language recipe.")]
 RunName = Annotated[
-    str, Argument(metavar="RUN", callback=_existing, help="Run folder, or org/name on the Hub.")
+    str, Argument(metavar="RUN", callback=existing, help="Run folder, or org/name on the Hub.")
 ]
 Settings = Annotated[
     list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe or stage.")

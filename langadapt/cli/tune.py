@@ -125,7 +125,7 @@ def chosen_student(start: Path | None, lang: str | None) -> Path:
     """The run folder that `--from` names, or the one of `--lang`."""
     if start is None and lang is None:
         raise RecipeError("say which student to begin with: --from RUN, or --lang CODE for runs/CODE")
-    return start or Path("runs") / str(lang)
+    return Path(str(opt.existing(str(start or Path("runs") / str(lang)))))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -152,7 +152,7 @@ def retrieval_from_files(
     """Read your own test set: a table with columns `image`, `caption` (or lists `captions`), `english`.
 
     The column `english` may be missing. Image paths start at the folder `images`, or at that of `captions`.
-    An image-free set searches the captions' English sides instead. `columns` are guessed where there are none.
+    An image-free set searches the captions' English sides instead. `columns` None are guessed.
     """
     columns = columns or caption_columns(captions, (language,), image_free=image_free)
     files = CaptionFiles(captions=(captions,), language=language, columns=columns, image_free=image_free)

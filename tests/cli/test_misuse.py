@@ -236,6 +236,7 @@ def test_what_looks_like_a_path_is_not_sought_on_the_hub(
     refused(langadapt("eval", name), name, "no such artifact folder")
     refused(langadapt("tune", "--from", name, "--pairs", "a.tsv"), "typo" if "typo" in name else name)
     refused(langadapt("classify", tmp_path, "--model", name, "--classes", "a.txt"))
+    (tmp_path / "a.tsv").write_text("image\tcaption\na.jpg\ta dog\n")
     model = (
         "align",
         "--image-model",
