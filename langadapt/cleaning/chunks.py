@@ -45,9 +45,8 @@ class Source:
 
     def __post_init__(self) -> None:
         if not 0 < self.weight <= 100:
-            raise DataError(
-                f"{self.found.recipe.name}: weight must be above 0 and at most 100, got {self.weight:g}"
-            )
+            name = self.found.recipe.name
+            raise DataError(f"{name}: weight must be above 0 and at most 100, got {self.weight:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +130,8 @@ def _texts(source: Source) -> Iterator[tuple[str, str]]:
     for row in parallel_rows(source.found, blank_lines=True):
         english, target = ("" if value is None else value for value in row.values)
         if not isinstance(english, str) or not isinstance(target, str):
-            raise DataError(
-                f"{row.where}: expected two texts, got {row.values!r:.80}; correct or remove this row"
-            )
+            problem = f"expected two texts, got {row.values!r:.80}"
+            raise DataError(f"{row.where}: {problem}; correct or remove this row")
         yield english, target
 
 
@@ -264,10 +262,8 @@ def filter_chunks(
             for item in running:
                 yield item.result()
         except BrokenProcessPool as error:
-            raise DataError(
-                f"{folder}: one of {workers} worker processes died, most often for want of memory; run the "
-                "same command with fewer --workers: it goes on with the chunks that are missing"
-            ) from error
+            died = f"one of {workers} worker processes died, most often for want of memory"
+            raise DataError(f"{folder}: {died}; run it again with fewer --workers: it goes on") from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

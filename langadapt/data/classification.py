@@ -128,10 +128,8 @@ def _listed(
         listed = read_class_names(classes)
     names = [item.folder for item in listed]
     if missing := [name for name in names if name not in folders]:
-        raise DataError(
-            f"{place}: no folder for class '{missing[0]}' ({len(missing)} of {len(listed)} lack one); each "
-            f"class that {classes} names needs a folder of images"
-        )
+        lost = f"no folder for class '{missing[0]}' ({len(missing)} of {len(listed)} lack one)"
+        raise DataError(f"{place}: {lost}; each class that {classes} names needs a folder of images")
     unnamed = sorted(set(folders) - set(names))
     if unnamed and (classes is None or classes.suffix.lower() != ".json"):
         what = f"folder '{unnamed[0]}' is no class of {classes} ({len(unnamed)} are not)"
@@ -202,10 +200,9 @@ def read_label_list(path: Path, language: str, folders: Sequence[str]) -> tuple[
         raise DataError(f"{path}: has no language '{code}'; it has {', '.join(sorted(lists))}")
     highest = max((number for numbers, _ in lists.values() for number in numbers), default=-1)
     if len(folders) != highest + 1:
-        raise DataError(
-            f"{path}: its class numbers run from 0 to {highest}, so {highest + 1} class folders are needed "
-            f"to count them, {len(folders)} are there; put the missing ones there, empty if need be"
-        )
+        needed = f"from 0 to {highest}, so {highest + 1} class folders are needed to count them"
+        there = f"{len(folders)} are there; add the missing ones, empty if need be"
+        raise DataError(f"{path}: its class numbers run {needed}, {there}")
     english = dict(zip(*lists["EN"], strict=True)) if "EN" in lists else {}
     numbers, labels = lists[code]
     if len(set(numbers)) != len(numbers) or not all(label.strip() for label in labels):

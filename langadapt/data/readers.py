@@ -200,9 +200,7 @@ def check_count(found: RecipeFile[Any], what: str, count: int, note: str = "") -
     expected = getattr(found.recipe, f"expected_{what}")
     if expected not in (None, count):
         problem = f"expected_{what} is {expected}, the data hold {count}{note}"
-        raise DataError(
-            f"{found.path}: {problem}; fetch the release that the recipe names or correct the key"
-        )
+        raise DataError(f"{found.path}: {problem}; fetch the release that it names or correct the key")
 
 
 def check_image_files(name: str, images: Sequence[ImageFile]) -> None:

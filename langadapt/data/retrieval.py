@@ -198,10 +198,11 @@ def _assemble(
     """
     if folder is None:
         if any(item.english is None for item in captions):
-            raise DataError(
-                f"{name}: without images each caption needs its English side; name the images' folder, "
-                "or add a column `english` (table) or the English file of the same lines (by line)"
+            lacks = "without images each caption needs its English side"
+            way_out = (
+                "name the images' folder, or add a column `english` (an English file where it is by line)"
             )
+            raise DataError(f"{name}: {lacks}; {way_out}")
         captions, ceiling = [replace(item, image=item.english or "") for item in captions], None
     elif isinstance(folder, Path):
         captions, ceiling = _with_one_name_each(captions, ceiling, folder, name)

@@ -66,10 +66,8 @@ def check_rows(
     for kind, rows, wanted in zip(("text", "image"), (texts, images), expected, strict=True):
         found = float((rows.view(-1, *wanted.shape) - wanted).abs().max())
         if not found <= tolerance:
-            raise ModelError(
-                f"{what} embeds {kind}s otherwise than the model: values differ by up to {found:.1e}, "
-                f"at most {tolerance:.0e} is allowed; nothing was written"
-            )
+            far = f"values differ by up to {found:.1e}, at most {tolerance:.0e} is allowed"
+            raise ModelError(f"{what} embeds {kind}s otherwise than the model: {far}; nothing was written")
         facts[f"{kind}_difference"] = found
     return facts
 

@@ -126,9 +126,7 @@ def _run(path: Path, module: LanguageAndImages, items: list[Any]) -> Tensor:
             rows.append(session.run(None, given)[0])
         except onnxruntime.capi.onnxruntime_pybind11_state.RuntimeException as error:
             reason = str(error).strip().splitlines()[0]
-            raise ModelError(
-                f"{path.name}: onnxruntime cannot run it: {reason}; nothing was written"
-            ) from error
+            raise ModelError(f"{path.name}: onnxruntime cannot run it: {reason}") from error
     return torch.from_numpy(np.concatenate(rows))
 
 

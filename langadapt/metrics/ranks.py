@@ -133,9 +133,8 @@ def _check_pairs(positives: Positives, texts: int, images: int) -> None:
         raise DataError(f"positives: {len(positives.text)} text rows, {len(positives.image)} image rows")
     for name, rows, count in (("text", positives.text, texts), ("image", positives.image, images)):
         if rows.dtype != torch.int64 or rows.ndim != 1 or len(rows) == 0:
-            raise DataError(
-                f"positives: {name} rows must be an int64 vector, got {rows.dtype} {list(rows.shape)}"
-            )
+            got = f"{rows.dtype} {list(rows.shape)}"
+            raise DataError(f"positives: {name} rows must be an int64 vector, got {got}")
         low, high = int(rows.min()), int(rows.max())
         if low < 0 or high >= count:
             raise DataError(f"positives: {name} rows must lie in 0 to {count - 1}, got {low} to {high}")
@@ -158,9 +157,8 @@ def exact_unit_rows(rows: Tensor, name: str) -> Tensor:
     are. Raise a DataError for anything but a matrix of finite floats without a row of zeros.
     """
     if rows.ndim != 2 or not rows.is_floating_point() or rows.numel() == 0:
-        raise DataError(
-            f"{name} embeddings: expected a float matrix with rows, got {rows.dtype} {list(rows.shape)}"
-        )
+        got = f"{rows.dtype} {list(rows.shape)}"
+        raise DataError(f"{name} embeddings: expected a float matrix with rows, got {got}")
     rows = rows.detach()
     blocks = torch.split(rows, _ROWS)  # nothing as large as all rows is made but the answer
     finite = torch.cat([block.isfinite().all(dim=1) for block in blocks])

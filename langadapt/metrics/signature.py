@@ -23,9 +23,7 @@ class _Line:
         items = [item for item in items if item not in (("precision", ""), ("contaminated", ""))]
         for name, value in items:
             if "|" in value or value.splitlines() != [value]:
-                raise DataError(
-                    f"signature: {name} may not be empty or hold '|' or line breaks, got {value!r}"
-                )
+                raise DataError(f"signature: {name} is empty, or holds '|' or line breaks: {value!r}")
         return "|".join(f"{name}:{value}" for name, value in items)
 
 

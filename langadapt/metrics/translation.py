@@ -43,9 +43,8 @@ def translation_scores(
     Source: Post (2018), A Call for Clarity in Reporting BLEU Scores; Popović (2017), chrF++.
     """
     if len(translations) != len(references) or not references:
-        raise DataError(
-            f"{len(translations)} translations beside {len(references)} references; each row needs both"
-        )
+        counts = f"{len(translations)} translations beside {len(references)} references"
+        raise DataError(f"{counts}; each row needs both")
     from sacrebleu.metrics import BLEU, CHRF  # here: most evaluations measure no translation
 
     bleu, chrf = BLEU(tokenize=_tokenizer(language)), CHRF(word_order=2)

@@ -280,10 +280,7 @@ def check_folder(folder: Path, names: Iterable[str], what: str) -> None:
             leads = f"{path.name} leads out of the folder, to {target}"
             raise ModelError(f"{folder}: {leads}; put the file itself there")
         if path.suffix.lower() in _PICKLED:
-            raise ModelError(
-                f"{folder}: {path.name} may be pickled, and such a file can run anything when it is opened; "
-                "remove it, or fetch the folder again"
-            )
+            raise ModelError(f"{folder}: {path.name} may be pickled and run anything when opened; remove it")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

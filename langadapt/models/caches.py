@@ -61,9 +61,7 @@ def patch_states(teacher: Teacher, images: Sequence[ImageFile]) -> Iterator[Tens
         output: Any = teacher.module.get_image_features(**teacher.pixels(opened))  # type: ignore[operator]
         states = getattr(output, "last_hidden_state", None)
         if states is None or states.dim() not in (3, 4):
-            raise ModelError(
-                f"{teacher.source.repo}: its image tower gives no patch states; set few_shot.instance=false"
-            )
+            raise ModelError(f"{teacher.source.repo} gives no patch states; set few_shot.instance=false")
         if states.dim() == 4:
             states = states.flatten(2).transpose(1, 2)
         yield states.float().cpu()

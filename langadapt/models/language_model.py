@@ -142,16 +142,12 @@ def _same(models: Iterable[Loaded], source: ResolvedModel) -> Loaded | None:
 
 def _same_model(base: BaseModel, override: str | None, *, role: str) -> ResolvedModel:
     if base.local and override is None and not Path(base.repo).is_dir():
-        raise ModelError(
-            f"{base.repo}: the {role} of this artifact is not there any more; give its folder: {role}=..."
-        )
+        raise ModelError(f"{base.repo}: the artifact's {role} is gone; give its folder: {role}=...")
     revision = None if base.local else base.revision
     found = resolve_model(ModelRef(repo=override or base.repo, revision=revision))
     if found.revision != base.revision:
-        raise ModelError(
-            f"{found.repo}: the adapter was trained on {role} {base.repo} at {base.revision}, this is "
-            f"{found.revision}; an adapter fits only the weights that it was trained on"
-        )
+        was = f"the adapter was trained on {role} {base.repo} at {base.revision}, this is {found.revision}"
+        raise ModelError(f"{found.repo}: {was}; an adapter fits only the weights that it was trained on")
     return found
 
 
@@ -170,10 +166,8 @@ class LanguageSet:
             first = models[0]
             if model.artifact.teacher.revision != first.artifact.teacher.revision:
                 own, other = model.teacher.source.label, first.teacher.source.label
-                raise ModelError(
-                    f"{code}: its teacher is {own}, that of {first.artifact.recipe.code} is {other}; "
-                    "a set has one space and so one teacher"
-                )
+                teachers = f"its teacher is {own}, that of {first.artifact.recipe.code} is {other}"
+                raise ModelError(f"{code}: {teachers}; a set has one space and so one teacher")
             self.models[code] = model
         if not self.models:
             raise ModelError("a set needs at least one model")
@@ -270,9 +264,8 @@ def detect(texts: Sequence[str], recipes: Sequence[LanguageRecipe]) -> list[str]
             code, certainty = _identifier(frozenset(left)).classify(text)
         if certainty < LEAST_CERTAINTY:
             shown, known = text if len(text) <= 30 else text[:29] + "…", ", ".join(alphabets)
-            raise DataError(
-                f"text {row} ({shown!r}): cannot tell which of {known} it is in; say its language"
-            )
+            unknown = f"text {row} ({shown!r}): cannot tell which of {known} it is in"
+            raise DataError(f"{unknown}; say its language")
         found.append(str(code))
     return found
 
@@ -304,10 +297,8 @@ def _identifier(codes: frozenset[str]) -> Any:
     try:
         from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
-        raise ModelError(
-            "telling languages of one script apart needs py3langid: pip install 'langadapt[languages]', or "
-            "say the language"
-        ) from error
+        install = "pip install 'langadapt[languages]', or say the language"
+        raise ModelError(f"telling languages of one script apart needs py3langid: {install}") from error
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     if unknown := sorted(codes - set(identifier.labels)):
         raise ModelError(f"py3langid does not know {', '.join(unknown)}; say the language of these texts")

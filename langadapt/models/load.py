@@ -54,10 +54,8 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
     local = Path(ref.repo).expanduser()
     if local.is_dir():
         if not any(local.glob("*.safetensors")):
-            raise ModelError(
-                f"{ref.repo}: no safetensors weights in it, and other formats are never opened; save the "
-                "model again with save_pretrained"
-            )
+            lacks = "no safetensors weights in it, and other formats are never opened"
+            raise ModelError(f"{ref.repo}: {lacks}; save the model again with save_pretrained")
         try:
             revision = folder_hash(local)
         except OSError as error:
@@ -76,11 +74,8 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
         problem = hub_problem(error, ref.repo, ref.revision)
         raise ModelError(f"{where}: no such folder here; {problem}") from None
     if not any(path.glob("*.safetensors")):
-        raise ModelError(
-            f"{ref.repo} at {ref.revision or 'main'} has no safetensors weights, and other formats are never "
-            "opened; name a revision that has them (often one of the repository's pull requests) "
-            "or convert it into a local folder"
-        )
+        lacks = "no safetensors weights in it, and other formats are never opened"
+        raise ModelError(f"{where}: {lacks}; name a revision that has them (often a pull request)")
     return ResolvedModel(repo=ref.repo, revision=path.name, path=path)
 
 
@@ -143,10 +138,8 @@ def load_module(model: ResolvedModel, config: Any, *, auto: Any = AutoModel) -> 
     with Refusing(f"{model.repo}: cannot load its weights"):
         module, missing = read_module(model.path, config, auto=auto)
     if missing:
-        raise ModelError(
-            f"{model.repo}: {len(missing)} weights are missing from the file, first '{missing[0]}'; "
-            "a model with random weights is never used"
-        )
+        lost = f"{len(missing)} weights are missing from the file, first '{missing[0]}'"
+        raise ModelError(f"{model.repo}: {lost}; a model with random weights is never used")
     return module
 
 
@@ -215,9 +208,7 @@ def chosen_device(name: str | None) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(
-            f"--device {name}: not on this machine; leave it out to take {best_device()}"
-        ) from error
+        raise ModelError(f"--device {name}: not on this machine; {best_device()} is") from error
     return device
 
 

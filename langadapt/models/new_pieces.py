@@ -24,6 +24,7 @@ from langadapt.models.vocabulary import NewPiece, Vocabulary, extended_model, pu
 from langadapt.nn import ExtendedEmbedding
 
 KINDS = ("BPE", "Unigram", "WordPiece")
+_WAY_OUT = "remove text_model.extend_vocabulary"
 
 _PRIVATE = range(0xF0000, 0xFFFFE), range(0x100000, 0x10FFFE), range(0xE000, 0xF900)
 """Letters that no text means anything by: each stands for one old piece while merging is learnt."""
@@ -44,10 +45,8 @@ def learn_vocabulary(
     backend = backend_of(text_model)
     kind, model = kind_of(backend), json.loads(backend.to_str())["model"]
     if kind == "BPE" and (model["continuing_subword_prefix"] or model["end_of_word_suffix"]):
-        raise ModelError(
-            f"{text_model.source.repo}: a BPE tokenizer that marks the inside or the end of words cannot be "
-            "extended; remove text_model.extend_vocabulary"
-        )
+        marks = "a BPE tokenizer that marks the inside or the end of words cannot be extended"
+        raise ModelError(f"{text_model.source.repo}: {marks}; {_WAY_OUT}")
     mark: str = model["continuing_subword_prefix"] if kind == "WordPiece" else ""
     words = count_words(backend, target)
     letters = [] if model.get("byte_fallback") else _unknown_letters(backend, words, mark=mark)[:pieces]
@@ -78,10 +77,8 @@ def learn_vocabulary(
         elif len(kept) < pieces:
             kept.append(NewPiece(text=text, merge=(left, right), score=score(text), parts=parts[text]))
     if not kept:
-        raise DataError(
-            f"{text_model.source.repo}: the data hold no piece that its tokenizer lacks and English does not "
-            "use; remove text_model.extend_vocabulary"
-        )
+        lacks = "the data hold no piece that its tokenizer lacks and English does not use"
+        raise DataError(f"{text_model.source.repo}: {lacks}; {_WAY_OUT}")
     return Vocabulary(kind=kind, first_id=first_id, pieces=tuple(kept))
 
 
@@ -173,10 +170,8 @@ def backend_of(text_model: TextModel) -> Tokenizer:
     backend = getattr(text_model.tokenizer, "backend_tokenizer", None)
     if not isinstance(backend, Tokenizer) or kind_of(backend) not in KINDS:
         kind = kind_of(backend) if isinstance(backend, Tokenizer) else type(text_model.tokenizer).__name__
-        raise ModelError(
-            f"{text_model.source.repo}: a {kind} tokenizer cannot be extended, only {', '.join(KINDS)}; "
-            "remove text_model.extend_vocabulary"
-        )
+        problem = f"a {kind} tokenizer cannot be extended, only {', '.join(KINDS)}"
+        raise ModelError(f"{text_model.source.repo}: {problem}; {_WAY_OUT}")
     return backend
 
 

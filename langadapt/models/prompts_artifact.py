@@ -52,9 +52,7 @@ def prompt_labels(classes: tuple[ClassNames, ...], tower: TowerName) -> list[str
         return [item.shown for item in classes]
     without = [item.folder for item in classes if not item.english]
     if without:
-        raise ModelError(
-            f"class '{without[0]}' has no English name; the teacher reads no other: add a third column"
-        )
+        raise ModelError(f"class '{without[0]}' has no English name; the teacher reads no other: add one")
     return [item.english[0] for item in classes]
 
 
@@ -90,9 +88,8 @@ def load_prompts(folder: Path, model: LanguageModel) -> PromptClassifier:
         ("teacher", facts.image, model.teacher.source.label),
     ):
         if wanted != here:
-            raise ModelError(
-                f"{folder}: learned with the {name} {wanted}, this one is {here}; name the run with --model"
-            )
+            this = f"learned with the {name} {wanted}, this one is {here}"
+            raise ModelError(f"{folder}: {this}; name the run with --model")
     texts = prompt_texts(tower, facts.template, facts.labels)
     try:
         weights = read_weights(folder / WEIGHTS)

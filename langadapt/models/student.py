@@ -104,9 +104,8 @@ class TextModel(nn.Module):
             return 1 if layers == "last" else self.state_count
         for i in layers:
             if not -self.state_count <= int(i) < self.state_count:
-                raise RecipeError(
-                    f"adapter.states: {self.source.repo} has states 0 to {self.state_count - 1}, got {i}"
-                )
+                known = f"{self.source.repo} has states 0 to {self.state_count - 1}"
+                raise RecipeError(f"adapter.states: {known}, got {i}")
         return len(layers)
 
 

@@ -131,10 +131,8 @@ def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -
     module = load_module(source, config).to(device or torch.device("cpu"))
     lacks = [f"{kind}s" for kind in ("text", "image") if not hasattr(module, f"get_{kind}_features")]
     if lacks:
-        raise ModelError(
-            f"{source.repo} ({config.model_type}) does not embed {' or '.join(lacks)}; a teacher embeds both "
-            "into one space (CLIP, SigLIP, AltCLIP, ChineseCLIP or a VisionTextDualEncoderModel)"
-        )
+        what = f"{source.repo} ({config.model_type}) does not embed {' or '.join(lacks)}"
+        raise ModelError(f"{what}; a teacher embeds both into one space, as CLIP, SigLIP and AltCLIP do")
     tokenizer = load_tokenizer(source)
     positions = position_limit(getattr(config, "text_config", config), getattr(module, "text_model", module))
     limit = min(positions, int(tokenizer.model_max_length))

@@ -89,9 +89,8 @@ def load_translator(
     config = load_config(source)
     kind = config.model_type
     if kind not in ("marian", "m2m_100", "t5"):
-        raise ModelError(
-            f"{source.repo} ({kind}) is no translation model that is known here: Marian, NLLB, M2M100, MADLAD"
-        )
+        known = "Marian, NLLB, M2M100, MADLAD"
+        raise ModelError(f"{source.repo} ({kind}) is no translation model that is known here: {known}")
     module = load_module(source, config, auto=AutoModelForSeq2SeqLM).to(device or torch.device("cpu"))
     tokenizer = load_tokenizer(source)
     prefix, first_token = "", None

@@ -22,9 +22,6 @@ def new_recipe_texts(name: str) -> dict[str, str]:
 
     They are `NAME.yaml`, a copy where the language is shipped, else also `CODE-parallel.yaml`. The name is a
     language's code (ISO 639-1, else ISO 639-3) or a variant of it: `zh-e5`.
-
-    Raises:
-        RecipeError: The name does not begin with a code of two or three lower-case letters.
     """
     match = re.fullmatch(r"([a-z]{2,3})(-[a-z0-9][a-z0-9._-]*)?", name)
     if match is None:

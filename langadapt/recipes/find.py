@@ -47,12 +47,9 @@ def shipped_languages() -> list[str]:
 
 
 def find_language(name: str) -> RecipeFile[LanguageRecipe]:
-    """Find a language recipe.
+    """Find a language recipe; a RecipeError suggests near names, or says what is wrong inside it.
 
     The name is a shipped recipe's (`zh`, `zh-e5`), or a path with or without `.yaml` (`my/zh.yaml`).
-
-    Raises:
-        RecipeError: No such recipe (near names are suggested) or a fault inside it.
     """
     own = _path_of(name)
     path = own or shipped_folder("languages") / f"{name}.yaml"
@@ -66,12 +63,9 @@ def find_language(name: str) -> RecipeFile[LanguageRecipe]:
 
 
 def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> RecipeFile[D]:
-    """Find a data recipe.
+    """Find a data recipe; a RecipeError suggests near names, or says what is wrong inside it.
 
     The name is a shipped one, or a path; a relative path starts at `folder`, or at the current folder.
-
-    Raises:
-        RecipeError: No such recipe (near names are suggested) or a fault inside it.
     """
     kind = _FOLDERS[schema]
     path = _path_of(name, start=folder)
@@ -157,11 +151,7 @@ def override(recipe_file: RecipeFile[LanguageRecipe], settings: Sequence[str]) -
 
 
 def with_values(schema: type[S], recipe: S, settings: Sequence[str]) -> S:
-    """Return a copy with values set: `dotted.key=value`, the value as YAML: `text_model.trains={last: 2}`.
-
-    Raises:
-        RecipeError: No `=`, an unknown key or a value of the wrong type.
-    """
+    """Return a copy with values set: `dotted.key=value`, the value as YAML: `text_model.trains={last: 2}`."""
     values = recipe.model_dump(mode="json")
     for setting in settings:
         key, equals, text = setting.partition("=")

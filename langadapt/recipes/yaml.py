@@ -54,11 +54,7 @@ class _Constructor(SafeConstructor):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read one mapping from a YAML 1.2 file.
-
-    Raises:
-        RecipeError: The file is missing, not UTF-8, not YAML, repeats a key or holds no mapping.
-    """
+    """Read one mapping from a YAML 1.2 file of bounded size, without repeated keys."""
     try:
         text = read_bytes(path, most_bytes=4 * _MOST_CHARACTERS).decode()
     except FileNotFoundError:
@@ -111,8 +107,7 @@ def _check_size(values: object, path: Path) -> None:
 def parse(schema: type[S], values: dict[str, Any], *, where: str) -> S:
     """Turn a mapping of plain YAML or JSON into a frozen recipe object.
 
-    Raises:
-        RecipeError: One line per fault, `file: key: what was expected, what was found`.
+    A RecipeError has one line per fault: `file: key: what was expected, what was found`.
     """
     try:
         # Through JSON, because strict mode then still takes a YAML list for a tuple.

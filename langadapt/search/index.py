@@ -144,9 +144,8 @@ def open_index(index: Path, tower: ImageTower | None) -> ImageIndex:
             raise damaged(index, f"its catalogue: {error}") from error
         failed = len(catalogue.failures())
     if not names:
-        raise DataError(
-            f"{metadata.folder}: none of its {failed} images can be read; `langadapt index` lists why"
-        )
+        problem = f"none of its {failed} images can be read"
+        raise DataError(f"{metadata.folder}: {problem}; `langadapt index` lists why")
     slot_of_image = np.array(slots, np.int64)
     images_by_slot = np.argsort(slot_of_image, kind="stable")
     starts = np.searchsorted(slot_of_image[images_by_slot], np.arange(metadata.end + 1))

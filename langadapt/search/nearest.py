@@ -60,9 +60,7 @@ def search_exact(queries: Rows, rows: Rows, rank: Slots, *, count: int) -> list[
         live = rank[start : start + _CHUNK_ROWS] >= 0
         scores = queries @ chunk.T
         if not np.isfinite(scores).all():
-            raise DataError(
-                "a row of the index is not finite; make it anew: `langadapt index` with --rebuild"
-            )
+            raise DataError("a row of the index is not finite; make it anew: `langadapt index --rebuild`")
         scores[:, ~live] = -np.inf
         for number, query in enumerate(queries):
             floor = _floor(scores[number], best[number], count) - slack

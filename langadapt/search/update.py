@@ -161,10 +161,8 @@ def _lock(index: Path, report: Report) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG):
             raise
-        raise DataError(
-            f"{index}: cannot write the index: {error.strerror}; make room there or name another folder with "
-            "--index and run the same command: it continues where it stopped"
-        ) from error
+        way_out = "make room, or name another --index, and run the same command: it continues"
+        raise DataError(f"{index}: cannot write the index: {error.strerror}; {way_out}") from error
 
 
 def _prepare(folder: Path, index: Path, tower: ImageTower, *, rebuild: bool) -> None:
@@ -187,11 +185,8 @@ def _prepare(folder: Path, index: Path, tower: ImageTower, *, rebuild: bool) -> 
 def check_tower(metadata: Metadata, index: Path, tower: ImageTower) -> None:
     """Raise DataError where an index was made with another image tower."""
     if metadata.fingerprint != tower.fingerprint:
-        raise DataError(
-            f"{index}: made with another image model ({metadata.label}, this one is {tower.label}) or "
-            "another version of its libraries; use that model, give another --index, or make it anew with "
-            "--rebuild"
-        )
+        models = f"made with another image model or library ({metadata.label}, this is {tower.label})"
+        raise DataError(f"{index}: {models}; use that model, or give another --index, or --rebuild")
 
 
 def scan_images(folder: Path, skipped: Counter[str] | None = None) -> list[ImageFile]:
