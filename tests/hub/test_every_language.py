@@ -23,7 +23,7 @@ from tiny_language import sentences
 from web_stand_in import Web, web
 
 from langadapt.cli import main
-from langadapt.recipes import find, find_language
+from langadapt.recipes import DistillStage, find, find_language
 
 pytestmark = [pytest.mark.hub, pytest.mark.allow_hosts(["127.0.0.1"])]
 RAW = "raw.githubusercontent.com"
@@ -175,6 +175,8 @@ def world(
         return found
 
     monkeypatch.setattr(find, "_recipes_in", without_counts)
+    # The 1,500 steps of `min_steps` would take minutes a language and show nothing more.
+    monkeypatch.setattr(DistillStage, "passes", lambda stage, steps: 1)
     with web(monkeypatch) as made:
         made.files |= websites()
         yield own_hub, made
