@@ -55,8 +55,10 @@ def table() -> str:
         "| language | trained on, unless said otherwise | also there | scored on | steps by hand |",
         "|---|---|---|---|---|",
     ]
-    for name in (name for name in shipped_languages() if "-" not in name):  # variants share their data
+    for name in shipped_languages():
         recipe = find_language(name).recipe
+        if name != recipe.code:  # variants share their data
+            continue
         there = available(recipe, parallel, tests)
         default = [
             file_of[card.name] + (f" ({card.expected_rows:,})" if card.expected_rows else "")
@@ -65,11 +67,13 @@ def table() -> str:
         ]
         others = [file_of[card.name] for card in there.parallel if card.name not in recipe.distill.data]
         scored = [
-            file_of[card] + ("\\*" if by_hand(cards[card]) else "" if cards[card].images else " (text)")  # type: ignore[attr-defined]
-            for card in recipe.evaluate
+            file_of[card.name] + ("\\*" if by_hand(card) else "" if card.images else " (text)")
+            for card in there.retrieval
+            if card.name in recipe.evaluate
         ]
         hands = sum(steps(recipe, cards).values()) or "none"
-        cells = (f"{recipe.name} `{name}`", *map(", ".join, (default, others, scored)), str(hands))
+        mark = "" if recipe.prompts else " ¹"
+        cells = (f"{recipe.name} `{name}`{mark}", *map(", ".join, (default, others, scored)), str(hands))
         lines.append(f"| {' | '.join(cells)} |")
     licences = {(file_of[card.name], card.licence) for card in (*parallel, *tests)}
     lines += ["", "| data | licence |", "|---|---|"]

@@ -19,7 +19,7 @@ from langadapt.cli.progress import (
     shown,
     write_report,
 )
-from langadapt.errors import DataError, RecipeError
+from langadapt.errors import DataError
 from langadapt.recipes import ClassificationRecipe, data_recipe, override
 from langadapt.recipes.find import RecipeFile
 
@@ -100,9 +100,7 @@ def _class_scores(
         patches = stored_patches(model.teacher, files) if classifier.sees_images else None
         return read_facts(prompts).labels, classifier.scores(embedded, patches)
     assert classes is not None
-    named, templates = read_class_names(classes), model.artifact.recipe.prompts
-    if not templates:
-        raise RecipeError(f"the recipe of {model.artifact.recipe.code} has no prompts; add templates to it")
+    named, templates = read_class_names(classes), model.artifact.recipe.templates
     rows = class_embeddings([item.names for item in named], templates, model.encode_text)
     return [item.shown for item in named], embedded @ rows.T
 

@@ -40,7 +40,9 @@ Examples:
   langadapt languages list --text-model glot500 --json
 
 Tiers: `captions` have translated captions, `sentences` at least 100,000 counted sentences, `scarce`
-fewer or uncounted ones. Tests: `images`, or translated sentences only.
+fewer or uncounted ones. Recipes: `checked` have prompts and sources that somebody wrote, `derived`
+follow from lists alone and embed class names bare. Tests: `images`, images whose captions a machine
+`translated`, or `sentences` only.
 """
 
 
@@ -69,16 +71,20 @@ def list_command(
     if as_json:
         print_json([_row(*item) for item in chosen], indent=2)
         return
-    heads = ("recipe", "name", "native", "script", "text model", "tier", "counted rows", "tests")
+    heads = ("code", "name", "native", "script", "text model", "tier", "counted rows", "tests", "recipe")
     table = Table(*heads, box=None)
     for name, recipe, data in chosen:
         scripts, model = ", ".join(recipe.scripts), recipe.text_model.repo.rpartition("/")[2]
-        counts = (data.tier, f"{data.counted_rows:,}", "images" if data.has_images else "sentences")
-        table.add_row(name, recipe.name, recipe.native_name, scripts, model, *counts)
+        cells = (recipe.native_name, scripts, model, data.tier, f"{data.counted_rows:,}", data.tests)
+        table.add_row(name, recipe.name, *cells, _looked_at(recipe))
     print_result(table)
     console.print(
         f"{len(chosen)} of {len(every)} recipes; `langadapt languages list --help` explains the tiers"
     )
+
+
+def _looked_at(recipe: LanguageRecipe) -> str:
+    return "checked" if recipe.prompts else "derived"
 
 
 def _check_asked(flag: str, asked: str | None, known: Iterable[str]) -> None:
@@ -99,6 +105,8 @@ def _row(name: str, recipe: LanguageRecipe, data: Available) -> dict[str, Any]:
         "parallel": {corpus.name: corpus.expected_rows for corpus in data.parallel},
         "tests": [test.name for test in data.retrieval],
         "has_images": data.has_images,
+        "scored_on": data.tests,
+        "made": _looked_at(recipe),
     }
 
 
@@ -114,8 +122,8 @@ def show_command(
 _NEW_HELP = """Start a language recipe: a commented file to fill in, and one for its sentences.
 
 Examples:
-  langadapt languages new sn
-  langadapt languages new sn --out my/
+  langadapt languages new tig
+  langadapt languages new tig --out my/
 
 For a shipped language the file is a copy of its recipe. Several recipes of one language may lie in one
 folder: `zh.yaml` and `zh-mine.yaml`, both with `code: zh`.

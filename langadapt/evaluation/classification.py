@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from langadapt.data.classification import ClassificationSet
-from langadapt.errors import RecipeError
 from langadapt.evaluation.tables import Column, Row, ScoreTable
 from langadapt.files.store import fingerprint
 from langadapt.metrics.classification import ClassificationScores, class_similarities, classification_scores
@@ -125,14 +124,10 @@ def evaluate_classification(
     names in the raw templates (floor).
 
     Raises:
-        RecipeError: the recipe has no templates.
         DataError: an image cannot be read.
     """
     recipe, teacher = model.artifact.recipe, model.teacher
-    if not recipe.prompts:
-        raise RecipeError(
-            f"the recipe of {recipe.code} has no prompts; add templates such as 'a photo of {{label}}' in it"
-        )
+    templates = recipe.templates
     images = stored_images(teacher, data.images, progress=progress)
     labels = torch.from_numpy(data.labels)
     names = [item.names for item in data.classes]
@@ -164,17 +159,17 @@ def evaluate_classification(
         found = class_similarities(images, rows)
         return scored(found, prompts_label(templates), text=teacher.source.label, english=english)
 
-    ensemble = student(recipe.prompts)
+    ensemble = student(templates)
     rows = [(item.name, scored(item.scores(data), item.prompts, text=model.label)) for item in learned]
     rows.append((_ENSEMBLE, ensemble))
-    if len(recipe.prompts) > 1:
-        rows.append(("student, first template", student(recipe.prompts[:1])))
+    if len(templates) > 1:
+        rows.append(("student, first template", student(templates[:1])))
     retention = None
     if all(english_names):
         ceiling = of_teacher(recipe.english_prompts, english=True)
         rows.append(("teacher, English names", ceiling))
         retention = ensemble.top1 / ceiling.top1 if ceiling.top1 else None
-    rows.append(("teacher, raw names", of_teacher(recipe.prompts, english=False)))
+    rows.append(("teacher, raw names", of_teacher(templates, english=False)))
     return ClassificationCard(
         name=data.name,
         language=data.language,

@@ -90,7 +90,7 @@ def metadata(facts: CardFacts) -> ModelCardData:
     base = [model.repo for model in (artifact.teacher, artifact.text_model) if not model.local]
     datasets = list(dict.fromkeys(source.hub_repo for source in artifact.data if source.hub_repo))
     return ModelCardData(
-        language=[artifact.recipe.code],
+        language=[artifact.recipe.code.partition("-")[0]],
         license=licences.licence,
         license_name=licences.name,
         license_link="README.md" if licences.name else None,

@@ -284,8 +284,8 @@ def _script(character: str) -> str:
 
 
 def _alphabet(recipe: LanguageRecipe) -> frozenset[str] | None:
-    """Scripts of a language's own words in its recipe; None where it is written in several."""
-    if len(recipe.scripts) > 1:
+    """Scripts of a language's own words in its recipe; None without words, or with several scripts."""
+    if len(recipe.scripts) > 1 or not recipe.examples:
         return None
     return frozenset(
         _script(letter) for text in (recipe.native_name, *recipe.examples) for letter in text

@@ -10,9 +10,9 @@ from ruamel.yaml import YAML
 
 from langadapt.errors import RecipeError
 from langadapt.recipes.data import DATA_KINDS, ParallelRecipe, RetrievalRecipe
-from langadapt.recipes.find import shipped_folder, shipped_languages
+from langadapt.recipes.find import find_language, shipped_languages
 from langadapt.recipes.language import LanguageRecipe
-from langadapt.recipes.yaml import Spec, parse
+from langadapt.recipes.yaml import Spec, dump_recipe, parse
 
 _TEMPLATES = Path(__file__).with_name("templates")
 
@@ -20,17 +20,18 @@ _TEMPLATES = Path(__file__).with_name("templates")
 def new_recipe_texts(name: str) -> dict[str, str]:
     """Return the files with which a new recipe begins, by file name.
 
-    They are `NAME.yaml`, a copy where the language is shipped, else also `CODE-parallel.yaml`. The name is a
-    language's code (ISO 639-1, else ISO 639-3) or a variant of it: `zh-e5`.
+    They are `NAME.yaml`, with all values where the language is shipped, else also `CODE-parallel.yaml`. The
+    name is a language's code (ISO 639-1, else ISO 639-3) or a variant of it: `zh-e5`.
     """
     match = re.fullmatch(r"([a-z]{2,3})(-[a-z0-9][a-z0-9._-]*)?", name)
     if match is None:
         raise RecipeError(f"{name}: expected a code of two or three lower-case letters, ISO 639-1 or 639-3")
     code, shipped = match[1], shipped_languages()
-    for source in (name, code):
+    for source in (name, name.rpartition("-")[0], code):
         if source in shipped:
-            text = (shipped_folder("languages") / f"{source}.yaml").read_text(encoding="utf-8")
-            return {f"{name}.yaml": text}
+            recipe = find_language(source).recipe
+            to_fill = "" if recipe.prompts else _PROMPTS
+            return {f"{name}.yaml": dump_recipe(recipe, defaults=False) + to_fill}
     language, parallel = (_template(kind, code) for kind in ("language", "parallel"))
     return {f"{name}.yaml": language, f"{code}-parallel.yaml": parallel}
 
@@ -56,6 +57,11 @@ def _template(kind: str, code: str) -> str:
     return (_TEMPLATES / f"{kind}.yaml").read_text(encoding="utf-8").replace("{code}", code)
 
 
+_PROMPTS = """# Nobody has written these yet; until then class names are embedded bare.
+prompts: []  # five or more zero-shot templates in the language, like "photo: {label}"
+examples: []  # four or five short search queries
+"""
+
 Tier = Literal["captions", "sentences", "scarce"]
 
 _MANY_ROWS = 100_000
@@ -75,8 +81,16 @@ class Available:
 
     @property
     def has_images(self) -> bool:
-        """Whether some test set has photos; otherwise only sentences can be scored."""
-        return any(recipe.images is not None for recipe in self.retrieval)
+        """Whether some test set has photos with captions that people wrote or translated."""
+        return self.tests == "images"
+
+    @property
+    def tests(self) -> Literal["images", "translated", "sentences"]:
+        """What can be scored: photos; photos whose captions a machine translated; translations alone."""
+        photos = [recipe for recipe in self.retrieval if recipe.images]
+        if all(recipe.machine_translated for recipe in photos):
+            return "translated" if photos else "sentences"
+        return "images"
 
     @property
     def tier(self) -> Tier:
@@ -116,7 +130,9 @@ def recipe_schema(kind: str) -> dict[str, Any]:
         return {**recipe, **schema, "$defs": parts}
     rows = {"type": "array", "minItems": 1, "items": {"type": "object", "minProperties": 1}}
     family = _loose(recipe)
-    family["properties"]["variants"] = {**rows, "description": "One data recipe per row."}
+    shared = {"const": "languages", "description": "One per language of the table that FLORES-200 has."}
+    family["properties"]["variants"] = {"anyOf": [rows, shared], "description": "One data recipe per row."}
+    family["properties"]["without"] = {"type": "array", "items": {"type": "string"}}
     family["required"] = [*family.get("required", ()), "variants"]
     loose = {f"{name}Template": _loose(part) for name, part in parts.items()}
     return {**schema, "oneOf": [recipe, family], "$defs": {**parts, **loose}}

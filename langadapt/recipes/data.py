@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from langadapt.recipes.yaml import CommitHash, Spec
+from langadapt.recipes.yaml import CommitHash, LanguageCode, Spec
 
 
 class Rows(Spec):
@@ -129,7 +129,7 @@ class ParallelColumns(Spec):
 class ParallelRecipe(DataCard):
     """Parallel sentences: English and one other language."""
 
-    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+    language: LanguageCode
     source: Source
     columns: ParallelColumns = ParallelColumns()
     captions: bool = False
@@ -152,7 +152,7 @@ class CaptionColumns(Spec):
 class PairsRecipe(DataCard):
     """Images with captions to train on."""
 
-    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+    language: LanguageCode
     source: Annotated[HubSource | DownloadSource | TableFiles | TarShards, Field(discriminator="kind")]
     images: str | None = None
     """Folder of the images; None where the tables of the Hub or the tar files hold them."""
@@ -163,7 +163,7 @@ class PairsRecipe(DataCard):
 class RetrievalRecipe(DataCard):
     """A retrieval test set in the form in which it is distributed."""
 
-    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
+    language: LanguageCode
     format: Literal["table", "lines", "coco-cn", "flickr-cn", "xtd10", "multi30k", "crossmodal-3600"] = (
         "table"
     )
@@ -180,6 +180,8 @@ class RetrievalRecipe(DataCard):
     english: tuple[str, ...] = ()
     """Caption files in English of the same images, in the same format: they give the ceiling."""
     columns: CaptionColumns = CaptionColumns()
+    machine_translated: bool = False
+    """Whether a machine translated the captions from English."""
     which_captions: Literal["all", "first"] = "all"
     expected_images: Annotated[int, Field(gt=0)] | None = None
     """Images that are scored; not looked at in an image-free set."""
@@ -196,7 +198,7 @@ class LabelColumns(Spec):
 class ClassificationRecipe(DataCard):
     """A zero-shot classification set: a folder of images per class, and the classes' names."""
 
-    language: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")] | None = None
+    language: LanguageCode | None = None
     """None where `classes` holds many languages; the model's own is then taken."""
     images: str
     """Folder with one folder of images per class; or `inside`: Parquet files of the source hold them."""

@@ -1,5 +1,6 @@
 """Find recipes: shipped ones by name, a user's own by path; set values; read data recipe families."""
 
+import csv
 import difflib
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -43,23 +44,86 @@ def shipped_folder(name: Literal["languages", "data_recipes"]) -> Path:
 
 def shipped_languages() -> list[str]:
     """Return the names of all shipped language recipes, sorted: `zh`, or `zh-e5` for a variant of it."""
-    return sorted(path.stem for path in shipped_folder("languages").glob("*.yaml"))
+    files = {path.stem for path in shipped_folder("languages").glob("*.yaml")}
+    return sorted(files | set(language_table(shipped_folder("languages"))))
 
 
 def find_language(name: str) -> RecipeFile[LanguageRecipe]:
     """Find a language recipe; a RecipeError suggests near names, or says what is wrong inside it.
 
-    The name is a shipped recipe's (`zh`, `zh-e5`), or a path with or without `.yaml` (`my/zh.yaml`).
+    The name is a shipped recipe's (`zh`, `zh-e5`), its ISO 639-3 or FLORES-200 code (`zho`, `zho_Hans`), or a
+    path with or without `.yaml` (`my/zh.yaml`).
     """
-    own = _path_of(name)
-    path = own or shipped_folder("languages") / f"{name}.yaml"
-    if own is None and not path.is_file():
-        raise RecipeError(
-            f"no language '{name}'{_near_language(name)}; `langadapt languages list` shows all, "
-            "`langadapt languages new CODE` starts another, and your own recipe is a path: my/zh.yaml"
-        )
-    recipe = parse(LanguageRecipe, read_yaml(path), where=str(path))
-    return RecipeFile(recipe=recipe, path=path, shipped=path.parent == shipped_folder("languages"))
+    if path := _path_of(name):
+        recipe = parse(LanguageRecipe, read_yaml(path), where=str(path))
+        return RecipeFile(recipe=recipe, path=path, shipped=path.parent == shipped_folder("languages"))
+    folder, shipped = shipped_folder("languages"), shipped_languages()
+    if name not in shipped:
+        rows = language_table(folder).values()
+        others = [(row[key][:length], row["code"]) for row in rows for key, length in _OTHER_CODES]
+        codes = {other: code for other, code in reversed(others) if other}
+        if name not in codes:
+            raise RecipeError(
+                f"no language '{name}'{_near_language(name)}; `langadapt languages list` shows all, "
+                "`langadapt languages new CODE` starts another, and your own recipe is a path: my/zh.yaml"
+            )
+        name = codes[name]
+    path = folder / f"{name}.yaml"
+    recipe = parse(LanguageRecipe, shipped_values(name), where=str(path))
+    return RecipeFile(recipe=recipe, path=path, shipped=True)
+
+
+_OTHER_CODES = (("flores", 8), ("flores", 3), ("iso639_3", 3))
+
+
+@cache
+def language_table(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the rows of `table.tsv` by language code, each by column; empty where there is no table."""
+    path = folder / "table.tsv"
+    if not path.is_file():
+        return {}
+    lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#")]
+    return {row["code"]: row for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)}
+
+
+def shipped_values(name: str) -> dict[str, Any]:
+    """Return a shipped language recipe as plain values.
+
+    They follow from the language's row of the table; the file of its name adds to them or changes them; a
+    variant (`zh-e5`) changes those of its language in the same way.
+    """
+    row, (language, dash, _) = language_table(shipped_folder("languages")).get(name), name.rpartition("-")
+    values = _derived(row) if row else shipped_values(language) if dash else {}
+    path = shipped_folder("languages") / f"{name}.yaml"
+    return _merged(values, read_yaml(path)) if path.is_file() else values
+
+
+def _derived(row: dict[str, str]) -> dict[str, Any]:
+    template = _derived_template()
+    seen_by = "xlmr" if row["xlmr"] else "glot500" if row["glot500"] else "unseen"
+    values: dict[str, Any] = _fill({**template["every"], **template[seen_by]}, row)
+    code, scripts = row["code"], row["scripts"].split()
+    return {
+        **values,
+        "scripts": scripts,
+        "direction": "rtl" if scripts[0] in _RIGHT_TO_LEFT else "ltr",
+        "distill": {"data": [f"{family}-en-{code}" for family in row["data"].split()]},
+        "evaluate": [f"{family}-{code}" for family in row["tests"].split()],
+    }
+
+
+_RIGHT_TO_LEFT = ("Arab", "Hebr")
+
+
+@cache
+def _derived_template() -> dict[str, Any]:
+    return read_yaml(Path(__file__).with_name("templates") / "derived.yaml")
+
+
+def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    nested = {key: values[key] for key in changes if isinstance(values.get(key), dict)}
+    both = {key: _merged(value, changes[key]) for key, value in nested.items()}
+    return {**values, **changes, **both}
 
 
 def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> RecipeFile[D]:
@@ -71,13 +135,13 @@ def data_recipe(schema: type[D], name: str, *, folder: Path | None = None) -> Re
     path = _path_of(name, start=folder)
     if path is not None:
         return _recipe_file(schema, path, path.stem, read_yaml(path))
-    known = _shipped(schema)
-    if name not in known:
-        raise RecipeError(
-            f"no {kind} data recipe '{name}'{_near(name, known)}; "
-            f"your own recipe is a path ending in .yaml, seen from {folder or 'this folder'}"
-        )
-    return _recipe_file(schema, known[name], name, _recipes_in(known[name])[name])
+    for path in _shipped_files(schema):
+        if f"{name}-".startswith(f"{path.stem}-") and name in (recipes := _recipes_in(path)):
+            return _recipe_file(schema, path, name, recipes[name])
+    raise RecipeError(
+        f"no {kind} data recipe '{name}'{_near(name, _shipped(schema))}; "
+        f"your own recipe is a path ending in .yaml, seen from {folder or 'this folder'}"
+    )
 
 
 def all_data_recipes(schema: type[D]) -> list[RecipeFile[D]]:
@@ -86,9 +150,12 @@ def all_data_recipes(schema: type[D]) -> list[RecipeFile[D]]:
     return [_recipe_file(schema, path, name, _recipes_in(path)[name]) for name, path in files]
 
 
+def _shipped_files(schema: type[DataCard]) -> list[Path]:
+    return sorted((shipped_folder("data_recipes") / _FOLDERS[schema]).glob("*.yaml"))
+
+
 def _shipped(schema: type[DataCard]) -> dict[str, Path]:
-    files = sorted((shipped_folder("data_recipes") / _FOLDERS[schema]).glob("*.yaml"))
-    return {name: path for path in files for name in _recipes_in(path)}
+    return {name: path for path in _shipped_files(schema) for name in _recipes_in(path)}
 
 
 def _recipe_file(schema: type[D], path: Path, name: str, values: dict[str, Any]) -> RecipeFile[D]:
@@ -105,6 +172,14 @@ def _recipe_file(schema: type[D], path: Path, name: str, values: dict[str, Any])
 def _recipes_in(path: Path) -> dict[str, dict[str, Any]]:
     """Read the data recipes of a file, one or a family, as plain values by name."""
     values = read_yaml(path)
+    if values.get("variants") == "languages":
+        left_out = values.pop("without", ())
+        table = language_table(shipped_folder("languages")).values()
+        values["variants"] = [
+            {"language": row["name"], **{name: row[name] for name in ("code", "flores")}}
+            for row in table
+            if row["flores"] and row["code"] not in left_out
+        ]
     return expand(values, where=str(path)) if "variants" in values else {path.stem: values}
 
 
@@ -139,7 +214,7 @@ def names_of_languages() -> dict[str, str]:
     """Return the shipped recipe's name by what its language is called; the language before its variants."""
     names: dict[str, str] = {}
     for shipped in shipped_languages():
-        recipe = read_yaml(shipped_folder("languages") / f"{shipped}.yaml")
+        recipe = shipped_values(shipped)
         for key in ("name", "native_name", "iso639_3"):
             names.setdefault(str(recipe.get(key, shipped)).partition(" (")[0].casefold(), shipped)
     return names

@@ -1,11 +1,13 @@
 """The language recipe: everything that differs between two languages, in one file."""
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from langadapt.errors import LangadaptWarning
 from langadapt.recipes.stages import (
     BatchSize,
     DomainStage,
@@ -17,7 +19,7 @@ from langadapt.recipes.stages import (
     Trainable,
     TuneStage,
 )
-from langadapt.recipes.yaml import CommitHash, Spec
+from langadapt.recipes.yaml import CommitHash, LanguageCode, Spec
 
 
 class ModelRef(Spec):
@@ -152,8 +154,8 @@ class DistillStage(Spec):
 class LanguageRecipe(Spec):
     """One language: what is distilled into what, on which data, and how it is scored."""
 
-    code: Annotated[str, Field(pattern=r"^[a-z]{2,3}$")]
-    """ISO 639-1 where it exists, else ISO 639-3."""
+    code: LanguageCode
+    """ISO 639-1 where it exists, else ISO 639-3; a second script follows: `zh-hant`."""
     name: str
     native_name: str
     iso639_3: Annotated[str, Field(pattern=r"^[a-z]{3}$")]
@@ -180,3 +182,12 @@ class LanguageRecipe(Spec):
     """Retrieval recipes: names of shipped ones or paths of your own."""
     examples: tuple[str, ...] = ()
     """Short search queries in the language, shown on the report page."""
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        """The prompts; where nobody has written any, with a warning, the bare class name."""
+        if not self.prompts:
+            lacks = f"nobody has written prompts in {self.name} ({self.code}): class names are embedded bare"
+            way_out = "add `prompts` such as 'a photo of {label}' to the recipe"
+            warnings.warn(f"{lacks}; {way_out}", LangadaptWarning, stacklevel=2)
+        return self.prompts or ("{label}",)

@@ -37,6 +37,8 @@ def _full_hash(value: str) -> str:
 
 
 _HASH = "^[0-9a-f]{40}$"
+LanguageCode = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[a-z]{4})?$")]
+"""ISO 639-1 where it exists, else ISO 639-3; a second script of the language follows it: `zh-hant`."""
 CommitHash = Annotated[str, AfterValidator(_full_hash), Field(json_schema_extra={"pattern": _HASH})]
 
 # The parser takes 20 microseconds a character.
@@ -119,15 +121,15 @@ def parse(schema: type[S], values: dict[str, Any], *, where: str) -> S:
         raise RecipeError(f"{where}: a value has no plain type: {error}") from error
 
 
-def dump_recipe(spec: Spec) -> str:
-    """Return a recipe as YAML text that reads back to an equal object."""
+def dump_recipe(spec: Spec, *, defaults: bool = True) -> str:
+    """Return a recipe as YAML text that reads back to an equal object; without `defaults`, what differs."""
     yaml = YAML(typ="safe", pure=True)
     yaml.allow_unicode = True
     setattr(yaml, "default_flow_style", False)  # noqa: B010 - typed as None by the library
     setattr(yaml, "sort_base_mapping_type_on_output", False)  # noqa: B010
     setattr(yaml, "width", _MOST_CHARACTERS)  # noqa: B010 - a folded text loses double spaces
     out = io.StringIO()
-    yaml.dump(spec.model_dump(mode="json", exclude_none=True), out)
+    yaml.dump(spec.model_dump(mode="json", exclude_none=True, exclude_defaults=not defaults), out)
     return out.getvalue()
 
 

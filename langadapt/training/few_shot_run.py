@@ -18,7 +18,7 @@ from langadapt.data.classification import (
     has_splits,
 )
 from langadapt.data.images import image_bytes
-from langadapt.errors import DataError, RecipeError, Report, counted
+from langadapt.errors import DataError, Report, counted
 from langadapt.files.store import fingerprint
 from langadapt.metrics.classification import ClassificationScores, classification_scores
 from langadapt.metrics.signature import ClassSignature
@@ -95,11 +95,9 @@ def run_few_shot(model: LanguageModel, run: FewShotRun, *, report: Report) -> Fe
 
     Raises:
         DataError: too few images, the same image among shots and test, unreadable images.
-        RecipeError: no templates, or a layout that does not fit them.
+        RecipeError: a layout that does not fit the templates.
     """
     recipe = model.artifact.recipe
-    if not recipe.prompts:
-        raise RecipeError(f"the recipe of {recipe.code} has no prompts; add templates with {{label}} to it")
     seed = recipe.few_shot.seed
     language = "en" if run.tower == "teacher" else recipe.code
     read = partial(classification_from_folder, run.folder, run.classes, language=language)
@@ -210,7 +208,7 @@ def score_method(
 
 def _templates(model: LanguageModel, kind: TowerName) -> Sequence[str]:
     recipe = model.artifact.recipe
-    return recipe.prompts if kind == "student" else recipe.english_prompts
+    return recipe.templates if kind == "student" else recipe.english_prompts
 
 
 def _seen(model: LanguageModel, data: ClassificationSet, *, patches: bool, report: Report) -> Seen:

@@ -7,8 +7,9 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from langadapt.recipes import find_language, read_yaml, shipped_folder
+from langadapt.recipes import find_language, read_yaml, shipped_folder, shipped_languages
 from langadapt.recipes.authoring import KINDS, recipe_schema
+from langadapt.recipes.find import shipped_values
 
 
 def listed(langadapt, *options: str) -> dict[str, dict[str, object]]:
@@ -19,7 +20,7 @@ def listed(langadapt, *options: str) -> dict[str, dict[str, object]]:
 
 def test_the_list_says_what_data_there_is(langadapt) -> None:
     rows = listed(langadapt)
-    assert len(rows) == 69
+    assert len(rows) == 205
     variants = {"de-e5": "de", "sw-e5": "sw", "zh-e5": "zh"}
     assert {name: row["code"] for name, row in rows.items() if row["code"] != name} == variants
     # Counted by hand in data_recipes/: OPUS-100 and captions; OPUS-100; mined sentences only.
@@ -30,9 +31,16 @@ def test_the_list_says_what_data_there_is(langadapt) -> None:
         "laion-coco-en-yo": None,
         "nllb-en-yo": None, "opus-100-en-yo": 10_375, "smol-en-yo": None, "tatoeba-en-yo": None
     }  # fmt: skip
-    assert rows["tr"]["tests"] == ["crossmodal-3600-tr", "flores-200-tr", "xflickrco-tr", "xtd10-tr"]
+    assert rows["tr"]["tests"] == [
+        "crossmodal-3600-tr", "flores-200-tr", "wit-tr", "xflickrco-tr", "xtd10-tr", "xtd200-tr"
+    ]  # fmt: skip
     assert rows["qu"]["tests"] == ["crossmodal-3600-quz"]
-    assert sum(bool(row["has_images"]) for row in rows.values()) == 38
+    assert sum(bool(row["has_images"]) for row in rows.values()) == 40, "37 languages and three variants"
+    assert (rows["yo"]["scored_on"], rows["sat"]["scored_on"]) == ("translated", "sentences")
+    assert {name for name, row in rows.items() if row["made"] == "checked"} == {
+        path.stem for path in shipped_folder("languages").glob("*.yaml")
+    }
+    assert (rows["cy"]["made"], rows["cy"]["data"]) == ("derived", ["laion-coco-en-cy", "opus-100-en-cy"])
 
 
 def test_the_list_is_filtered(langadapt) -> None:
@@ -40,43 +48,43 @@ def test_the_list_is_filtered(langadapt) -> None:
     assert set(rows) == {"mi"}
     table = langadapt("languages", "list", "--script", "Ethi")
     assert "ትግርኛ" in table.out
-    assert "2 of 69 recipes" in table.err
+    assert "2 of 205 recipes" in table.err
     wrong = langadapt("languages", "list", "--script", "Ethiopic")
-    assert (wrong.code, "--script Ethiopic: there are Arab, Beng," in wrong.err) == (2, True)
+    assert (wrong.code, "--script Ethiopic: there are Arab, Armn," in wrong.err) == (2, True)
 
 
 def test_a_new_language_from_template_to_recipe(langadapt, tmp_path: Path) -> None:
-    made = langadapt("languages", "new", "sn", "--out", tmp_path / "my")
+    made = langadapt("languages", "new", "tig", "--out", tmp_path / "my")
     assert made.code == 0, made.err
-    path = tmp_path / "my" / "sn.yaml"
-    assert {file.name for file in path.parent.iterdir()} == {"sn.yaml", "sn-parallel.yaml"}
+    path = tmp_path / "my" / "tig.yaml"
+    assert {file.name for file in path.parent.iterdir()} == {"tig.yaml", "tig-parallel.yaml"}
 
     empty = langadapt("languages", "show", path)
     assert empty.code == 2
     for key in ("name", "native_name", "iso639_3", "scripts"):
-        assert f"sn.yaml: {key}: " in empty.err
+        assert f"tig.yaml: {key}: " in empty.err
 
     text = path.read_text(encoding="utf-8")
-    for key, value in {"name": "Shona", "native_name": "chiShona", "iso639_3": "sna"}.items():
+    for key, value in {"name": "Tigre", "native_name": "ትግረ", "iso639_3": "tig"}.items():
         text = text.replace(f"\n{key}:  #", f"\n{key}: {value}  #")
-    text = text.replace("scripts: []", "scripts: [Latn]")
+    text = text.replace("scripts: []", "scripts: [Ethi]")
     path.write_text(text, encoding="utf-8")
     recipe = find_language(str(path)).recipe
-    assert (recipe.code, recipe.name, recipe.distill.data) == ("sn", "Shona", ("./sn-parallel.yaml",))
+    assert (recipe.code, recipe.name, recipe.distill.data) == ("tig", "Tigre", ("./tig-parallel.yaml",))
     assert recipe.teacher == find_language("sw").recipe.teacher
-    data = read_yaml(path.parent / "sn-parallel.yaml")
+    data = read_yaml(path.parent / "tig-parallel.yaml")
     assert [key for key, value in data.items() if value is None] == ["title", "homepage", "licence_source"]
 
-    again = langadapt("languages", "new", "sn", "--out", tmp_path / "my")
-    assert (again.code, "sn.yaml is there already and stays" in again.err) == (2, True)
+    again = langadapt("languages", "new", "tig", "--out", tmp_path / "my")
+    assert (again.code, "tig.yaml is there already and stays" in again.err) == (2, True)
     assert path.read_text(encoding="utf-8") == text
 
 
 def test_nothing_is_written_beside_a_file_that_stays(langadapt, tmp_path: Path) -> None:
-    (tmp_path / "sn-parallel.yaml").write_text("mine")
-    assert langadapt("languages", "new", "sn", "--out", tmp_path).code == 2
-    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("sn-parallel.yaml", "mine")]
-    assert langadapt("languages", "new", "sn", "--out", tmp_path / "sn-parallel.yaml").code == 2
+    (tmp_path / "tig-parallel.yaml").write_text("mine")
+    assert langadapt("languages", "new", "tig", "--out", tmp_path).code == 2
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("tig-parallel.yaml", "mine")]
+    assert langadapt("languages", "new", "tig", "--out", tmp_path / "tig-parallel.yaml").code == 2
     for code in ("Shona", "s", "../sn"):
         said = langadapt("languages", "new", code, "--out", tmp_path)
         assert (said.code, "expected a code of two or three" in said.err) == (2, True)
@@ -88,9 +96,18 @@ def test_a_shipped_language_is_copied(langadapt, tmp_path: Path) -> None:
     assert langadapt("languages", "new", "sw-mine", "--out", tmp_path).code == 0
     assert find_language(str(tmp_path / "sw-mine")).recipe == find_language("sw").recipe
     assert sorted(file.name for file in tmp_path.iterdir()) == ["sw-mine.yaml", "sw.yaml"]
-    assert langadapt("languages", "new", "sn-mine", "--out", tmp_path / "sn").code == 0
-    assert sorted(file.name for file in (tmp_path / "sn").iterdir()) == ["sn-mine.yaml", "sn-parallel.yaml"]
-    assert read_yaml(tmp_path / "sn" / "sn-mine.yaml")["code"] == "sn"
+    assert langadapt("languages", "new", "tig-mine", "--out", tmp_path / "tig").code == 0
+    assert sorted(file.name for file in (tmp_path / "tig").iterdir()) == [
+        "tig-mine.yaml",
+        "tig-parallel.yaml",
+    ]
+    assert read_yaml(tmp_path / "tig" / "tig-mine.yaml")["code"] == "tig"
+
+
+def test_a_derived_language_is_copied_and_asks_for_prompts(langadapt, tmp_path: Path) -> None:
+    assert langadapt("languages", "new", "cy", "--out", tmp_path).code == 0
+    assert find_language(str(tmp_path / "cy")).recipe == find_language("cy").recipe
+    assert read_yaml(tmp_path / "cy.yaml")["prompts"] == []
 
 
 def test_every_shipped_file_fits_its_schema() -> None:
@@ -99,11 +116,12 @@ def test_every_shipped_file_fits_its_schema() -> None:
         schema = recipe_schema(kind)
         jsonschema.Draft202012Validator.check_schema(schema)
         validator = jsonschema.Draft202012Validator(schema)
-        files = sorted(folder.glob("*.yaml"))
-        assert files, kind
-        for file in files:
-            faults = [error.message[:200] for error in validator.iter_errors(read_yaml(file))]
-            assert not faults, (file, faults)
+        names = shipped_languages() if kind == "language" else [path.stem for path in folder.glob("*.yaml")]
+        assert names, kind
+        for name in names:
+            values = shipped_values(name) if kind == "language" else read_yaml(folder / f"{name}.yaml")
+            faults = [error.message[:200] for error in validator.iter_errors(values)]
+            assert not faults, (name, faults)
 
 
 @pytest.mark.parametrize(
@@ -117,14 +135,15 @@ def test_every_shipped_file_fits_its_schema() -> None:
         ("parallel", "eng-quz", {"expected_rows": "many"}),
         ("parallel", "eng-quz", {"expected_rows": "{rows}"}),
         ("parallel", "opus-100", {"variants": []}),
+        ("parallel", "laion-coco", {"variants": "language"}),
         ("parallel", "opus-100", {"expected_rows": "many"}),
         ("parallel", "opus-100", {"source": {"kind": "files", "repo": "x"}}),
         ("retrieval", "coco-cn-test", {"format": "coco"}),
     ],
 )
 def test_a_fault_does_not_fit_the_schema(kind: str, name: str, change: dict[str, object]) -> None:
-    folder = shipped_folder("languages") if kind == "language" else shipped_folder("data_recipes") / kind
-    values = read_yaml(folder / f"{name}.yaml")
+    folder = shipped_folder("data_recipes") / kind
+    values = shipped_values(name) if kind == "language" else read_yaml(folder / f"{name}.yaml")
     validator = jsonschema.Draft202012Validator(recipe_schema(kind))
     assert validator.is_valid(values)
     assert not validator.is_valid({**values, **change})

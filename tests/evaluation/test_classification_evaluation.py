@@ -1,6 +1,7 @@
 """Zero-shot classification of tiny real models, against a slow oracle from outside."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 import langadapt
 from langadapt.data.classification import ClassificationSet, ClassNames
-from langadapt.errors import RecipeError
+from langadapt.errors import LangadaptWarning
 from langadapt.evaluation.classification import LearnedScorer, classification_json, evaluate_classification
 from langadapt.evaluation.page import Page, page_html
 from langadapt.evaluation.plots import confusion_svg
@@ -141,14 +142,26 @@ def test_something_learned_stands_first(model: LanguageModel, data: Classificati
     )
 
 
-def test_a_recipe_without_templates_is_refused(model: LanguageModel, data: ClassificationSet) -> None:
+def test_without_templates_the_names_stand_bare_and_a_warning_says_so(
+    model: LanguageModel, data: ClassificationSet
+) -> None:
     from dataclasses import replace
 
     bare = replace(model.artifact, recipe=model.artifact.recipe.model_copy(update={"prompts": ()}))
-    with pytest.raises(RecipeError, match="the recipe of es has no prompts"):
-        evaluate_classification(
-            data, LanguageModel(artifact=bare, student=model.student, teacher=model.teacher)
+    written = model.artifact.recipe.model_copy(update={"prompts": ("{label}",)})
+    other = replace(model.artifact, recipe=written)
+    cards = []
+    for artifact in (bare, other):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            student = LanguageModel(artifact=artifact, student=model.student, teacher=model.teacher)
+            cards.append(evaluate_classification(data, student))
+        told = [str(item.message) for item in said if issubclass(item.category, LangadaptWarning)]
+        assert any("nobody has written prompts in Spanish (es)" in line for line in told) == (
+            artifact is bare
         )
+    (_, first), (_, second) = cards[0].rows[0], cards[1].rows[0]
+    assert (first.top1, first.signature) == (second.top1, second.signature)
 
 
 def test_pictures_and_tables_show_every_class(model: LanguageModel, data: ClassificationSet) -> None:

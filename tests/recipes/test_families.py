@@ -86,10 +86,28 @@ def test_a_fault_names_file_and_recipe(shipped: Path):
     with pytest.raises(
         RecipeError, match=r"news2\.yaml: news-en-de: expected_rows: expected int, got 'many'"
     ):
-        data_recipe(ParallelRecipe, "news-en-de")
+        all_data_recipes(ParallelRecipe)
 
 
 def test_a_family_is_named_after_its_file(shipped: Path):
     (shipped / "news.yaml").rename(shipped / "other.yaml")
     with pytest.raises(RecipeError, match=r"name: 'news-en-de' must start with the file's name 'other-'"):
-        data_recipe(ParallelRecipe, "news-en-de")
+        all_data_recipes(ParallelRecipe)
+
+
+def test_a_family_has_a_row_for_each_language_of_the_table(shipped: Path):
+    head, _, _ = FAMILY.partition("variants:")
+    head = head.replace('"{config}"', '"{flores}"').replace('expected_rows: "{rows}"\n', "")
+    (shipped / "news.yaml").write_text(head + "variants: languages\nwithout: [sw]\n", encoding="utf-8")
+    (shipped.parents[1] / "languages").mkdir()
+    rows = [
+        "# where it was read",
+        "code\tname\tflores",
+        "de\tGerman\tdeu_Latn",
+        "sw\tSwahili\tswh_Latn",
+        "qu\tQ\t",
+    ]
+    (shipped.parents[1] / "languages" / "table.tsv").write_text("\n".join(rows), encoding="utf-8")
+    assert [file.recipe.name for file in all_data_recipes(ParallelRecipe)] == ["news-en-de", "own"]
+    german = data_recipe(ParallelRecipe, "news-en-de").recipe
+    assert (german.title, german.source.config) == ("News, English and German", "deu_Latn")  # type: ignore[union-attr]
