@@ -71,9 +71,9 @@ def variants(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         recipe = override(find_language(name.partition("-")[0]), [f"distill.learning_rate={rate}"]).recipe
         (folder / f"{name}.yaml").write_text(dump_recipe(recipe), encoding="utf-8")
     monkeypatch.setattr(find, "shipped_folder", lambda name: tmp_path / name)
-    find._names_of_languages.cache_clear()
+    find.names_of_languages.cache_clear()
     yield folder
-    find._names_of_languages.cache_clear()
+    find.names_of_languages.cache_clear()
 
 
 def test_two_recipes_of_one_language_lie_in_one_folder(variants: Path):
