@@ -94,12 +94,7 @@ def load_classification(found: RecipeFile[ClassificationRecipe], *, language: st
 
 
 def classification_from_folder(
-    folder: Path,
-    classes: Path | None,
-    *,
-    language: str,
-    split: Split = "test",
-    name: str | None = None,
+    folder: Path, classes: Path | None, *, language: str, split: Split = "test", name: str | None = None
 ) -> ClassificationSet:
     """Read your own set: one folder of images per class, perhaps inside `train/` and `test/` (or `val/`).
 

@@ -12,12 +12,7 @@ from numpy.typing import NDArray
 from langadapt.data.images import ImageFile, PackedImage, ParquetImage, file_identity, image_bytes
 from langadapt.data.own import caption_columns, own_card
 from langadapt.data.pixels import SUFFIXES
-from langadapt.data.readers import (
-    check_count,
-    check_image_files,
-    inside,
-    read_source,
-)
+from langadapt.data.readers import check_count, check_image_files, inside, read_source
 from langadapt.data.rows import MOST_LINE_BYTES, Row, caption_pairs, check_text, json_object, reach
 from langadapt.data.sources import local_path, source_files, tar_members
 from langadapt.errors import DataError

@@ -22,13 +22,7 @@ from langadapt.files.atomic import replacing, write_text
 from langadapt.files.json import read_json
 from langadapt.files.store import digests, fingerprint, fingerprint_of
 from langadapt.files.temporary import temporary_texts
-from langadapt.recipes.data import (
-    AlignedFiles,
-    DownloadSource,
-    ParallelRecipe,
-    Rows,
-    TableFiles,
-)
+from langadapt.recipes.data import AlignedFiles, DownloadSource, ParallelRecipe, Rows, TableFiles
 from langadapt.recipes.find import RecipeFile
 
 UNCHECKED = "unchecked"

@@ -120,10 +120,7 @@ class _Header(tarfile.TarInfo):
 def tar_members(path: Path, mode: Literal["r:", "r|*"]) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
     """Stream the regular files of a tar archive; raise a DataError where it is damaged or unreadable."""
     try:
-        with (
-            open_regular(path) as file,
-            tarfile.open(fileobj=file, mode=mode, tarinfo=_Header) as tar,
-        ):
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode=mode, tarinfo=_Header) as tar:
             for member in tar:
                 # Attributes may overwrite the size after the header was read.
                 if not 0 <= member.size < _MOST_MEMBER_BYTES:

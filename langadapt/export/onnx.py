@@ -3,7 +3,7 @@
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,22 +27,15 @@ TOLERANCE = 1e-4
 OPSET = 18
 
 
-class _Texts(nn.Module):
-    def __init__(self, *, module: LanguageAndImages) -> None:
+class _Tower(nn.Module):
+    """A part of the module that is traced: its inputs in order, to rows."""
+
+    def __init__(self, module: LanguageAndImages, run: Callable[..., Tensor]) -> None:
         super().__init__()
-        self.module = module
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        return self.module.embed_texts(input_ids, attention_mask)
-
-
-class _Images(nn.Module):
-    def __init__(self, *, module: LanguageAndImages, names: list[str]) -> None:
-        super().__init__()
-        self.model, self.names = module.image_model, names
+        self.module, self.run = module, run
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        return image_rows(self.model, dict(zip(self.names, inputs, strict=True)))
+        return self.run(*inputs)
 
 
 def export_onnx(
@@ -62,9 +55,13 @@ def export_onnx(
         raise ModelError(f"--format onnx needs {error.name}: pip install 'langadapt[onnx]'") from error
     module = merged_module(model).cpu()
     with whole_folder(out, overwrite=overwrite) as folder:
-        _write_tower(folder / TEXT, _Texts(module=module), module.preprocess(_TRACED_TEXTS))
+        _write_tower(folder / TEXT, _Tower(module, module.embed_texts), module.preprocess(_TRACED_TEXTS))
         pixels = module.preprocess(_TRACED_IMAGES)
-        _write_tower(folder / IMAGE, _Images(module=module, names=list(pixels)), pixels)
+
+        def embed(*inputs: Tensor) -> Tensor:
+            return image_rows(module.image_model, dict(zip(pixels, inputs, strict=True)))
+
+        _write_tower(folder / IMAGE, _Tower(module, embed), pixels)
         texts = _run(folder / TEXT, module, probes.texts)
         images = _run(folder / IMAGE, module, probes.images)
         found = check_rows(model, probes, texts, images, tolerance=TOLERANCE, what="onnxruntime")

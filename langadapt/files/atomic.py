@@ -66,7 +66,7 @@ def write_tensors(
     """
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     header = {"format": "pt", **(metadata or {})}
-    checksum = {} if metadata is None else {_CHECKSUM: _digest(plain, header)}
+    checksum = {} if metadata is None else {_CHECKSUM: tensor_digest(plain, header)}
     with replacing(path) as temporary:
         try:
             save_file(plain, temporary, metadata={**header, **checksum})
@@ -89,7 +89,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     except SafetensorError as error:
         raise ValueError(str(error).splitlines()[0]) from error
     written = metadata.pop(_CHECKSUM, None)
-    if written is not None and written != _digest(tensors, metadata):
+    if written is not None and written != tensor_digest(tensors, metadata):
         raise ValueError("its bytes are not those that were written")
     return tensors, metadata
 
@@ -147,7 +147,8 @@ def _sync(path: Path) -> None:
         os.close(number)
 
 
-def _digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+def tensor_digest(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """SHA-256 over names, types, shapes and bytes of tensors on the CPU, as hex digits."""
     digest = hashlib.sha256(repr(sorted(metadata.items())).encode())
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from langadapt.errors import ModelError
-from langadapt.files.atomic import is_sealed, sealed, write_tensors, write_text
+from langadapt.files.atomic import is_sealed, sealed, tensor_digest, write_tensors, write_text
 from langadapt.files.fetch import fetch_verified, hub_problem
 from langadapt.files.json import read_bytes, read_json
 from langadapt.models.load import ResolvedModel, device_name
@@ -158,11 +158,8 @@ class Artifact:
     @property
     def digest(self) -> str:
         """First 8 hex digits of a SHA-256 over the weights as they are stored, and new pieces."""
-        digest = hashlib.sha256((self.vocabulary.digest if self.vocabulary else "").encode())
-        for name, value in sorted(self.weights.items()):
-            digest.update(name.encode())
-            digest.update(_stored(value).numpy().tobytes())
-        return digest.hexdigest()[:8]
+        stored = {name: _stored(value) for name, value in self.weights.items()}
+        return tensor_digest(stored, {"vocabulary": self.vocabulary.digest if self.vocabulary else ""})[:8]
 
     @property
     def contaminated(self) -> str:

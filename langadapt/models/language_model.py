@@ -1,8 +1,6 @@
 """What a user holds after `langadapt.load`: texts of one language or several, and images, in one space."""
 
 import functools
-import unicodedata
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 
+from langadapt.cleaning.words import ScriptShare, fold_tokens
 from langadapt.data.tokens import require_text
 from langadapt.errors import DataError, ModelError
 from langadapt.models.artifact import Artifact, BaseModel, read_artifact
@@ -246,50 +245,24 @@ def load_set(
 def detect(texts: Sequence[str], recipes: Sequence[LanguageRecipe]) -> list[str]:
     """Codes of the languages that texts, none of them empty, are in.
 
-    A language is left out when most letters of the text are of scripts that its own name and examples do not
-    use; where a recipe lists several scripts it never is. If more than one language is left, py3langid
-    decides between them.
-
-    Raises:
-        DataError: a text fits none of them, or more than one almost as well.
-        ModelError: py3langid is needed and not installed, or does not know one of the languages.
+    A language is left out where most of the text (see `ScriptShare`) is in scripts that its recipe does not
+    name. If more than one language is left, py3langid decides between them. Raise a DataError for a text that
+    fits none of them, or more than one almost as well.
     """
-    alphabets = {recipe.code: _alphabet(recipe) for recipe in recipes}
+    shares = {recipe.code: ScriptShare(scripts=recipe.scripts) for recipe in recipes}
     found: list[str] = []
     for row, text in enumerate(texts):
-        script = most_common_script(text)
-        left = [code for code, own in alphabets.items() if script and (own is None or script in own)]
+        words = fold_tokens(text) if any(map(str.isalpha, text)) else []
+        left = [code for code, share in shares.items() if words and share(words) > 0.5]
         code, certainty = left[0] if left else "", float(len(left) == 1)
         if len(left) > 1:
             code, certainty = _identifier(frozenset(left)).classify(text)
         if certainty < LEAST_CERTAINTY:
-            shown, known = text if len(text) <= 30 else text[:29] + "…", ", ".join(alphabets)
+            shown, known = text if len(text) <= 30 else text[:29] + "…", ", ".join(shares)
             unknown = f"text {row} ({shown!r}): cannot tell which of {known} it is in"
             raise DataError(f"{unknown}; say its language")
         found.append(str(code))
     return found
-
-
-def most_common_script(text: str) -> str:
-    """The script of most letters as Unicode's names begin (`LATIN`, `CJK`); empty without a letter."""
-    counts = Counter(_script(letter) for letter in text)
-    counts.pop("", None)
-    return max(counts, key=counts.__getitem__, default="")
-
-
-def _script(character: str) -> str:
-    if not character.isalpha():
-        return ""
-    return unicodedata.name(character, "").removeprefix("FULLWIDTH ").partition(" ")[0]
-
-
-def _alphabet(recipe: LanguageRecipe) -> frozenset[str] | None:
-    """Scripts of a language's own words in its recipe; None without words, or with several scripts."""
-    if len(recipe.scripts) > 1 or not recipe.examples:
-        return None
-    return frozenset(
-        _script(letter) for text in (recipe.native_name, *recipe.examples) for letter in text
-    ) - {""}
 
 
 @functools.cache

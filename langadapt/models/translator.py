@@ -61,10 +61,7 @@ class Translator:
         for rows in by_length(tokens.lengths, batch_tokens=batch_tokens):
             batch = tokens.batch(rows).to(self.module.device)
             made = self.module.generate(
-                input_ids=batch.input_ids,
-                attention_mask=batch.mask.long(),
-                max_new_tokens=_LONGEST,
-                **search,
+                input_ids=batch.input_ids, attention_mask=batch.mask.long(), max_new_tokens=_LONGEST, **search
             )
             said = self.tokenizer.batch_decode(made, skip_special_tokens=True)
             for row, text in zip(rows.tolist(), said, strict=True):

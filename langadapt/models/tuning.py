@@ -1,6 +1,5 @@
 """What the stages train of student and teacher, and both towers as one module that trains on pairs."""
 
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Literal, NamedTuple
@@ -12,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 
 from langadapt.data.batches import ContrastBatch
 from langadapt.data.tokens import TextBatch
+from langadapt.files.atomic import tensor_digest
 from langadapt.models.new_pieces import new_rows
 from langadapt.models.student import Student, student_tower
 from langadapt.models.teacher import Teacher, image_tower
@@ -107,11 +107,7 @@ def with_tuned_revision(teacher: Teacher, weights: dict[str, Tensor]) -> Teacher
     own = {name: value for name, value in weights.items() if has_tuned_images([name])}
     if not own:
         return teacher
-    digest = hashlib.sha256()
-    for name, value in sorted(own.items()):
-        digest.update(name.encode())
-        digest.update(value.contiguous().numpy().tobytes())
-    revision = f"{teacher.source.revision}+{digest.hexdigest()[:8]}"
+    revision = f"{teacher.source.revision}+{tensor_digest(own, {})[:8]}"
     return replace(teacher, source=replace(teacher.source, revision=revision))
 
 
