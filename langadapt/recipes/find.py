@@ -54,11 +54,14 @@ def find_language(name: str) -> RecipeFile[LanguageRecipe]:
     The name is a shipped recipe's (`zh`, `zh-e5`), its ISO 639-3 or FLORES-200 code (`zho`, `zho_Hans`), or a
     path with or without `.yaml` (`my/zh.yaml`).
     """
+    folder = shipped_folder("languages")
     if path := _path_of(name):
-        recipe = parse(LanguageRecipe, read_yaml(path), where=str(path))
-        return RecipeFile(recipe=recipe, path=path, shipped=path.parent == shipped_folder("languages"))
-    folder, shipped = shipped_folder("languages"), shipped_languages()
-    if name not in shipped:
+        shipped = path.is_file() and path.parent.resolve() == folder.resolve()
+        recipe = parse(
+            LanguageRecipe, shipped_values(path.stem) if shipped else read_yaml(path), where=str(path)
+        )
+        return RecipeFile(recipe=recipe, path=path, shipped=shipped)
+    if name not in shipped_languages():
         rows = language_table(folder).values()
         others = [(row[key][:length], row["code"]) for row in rows for key, length in _OTHER_CODES]
         codes = {other: code for other, code in reversed(others) if other}
@@ -99,7 +102,7 @@ def shipped_values(name: str) -> dict[str, Any]:
 
 
 def _derived(row: dict[str, str]) -> dict[str, Any]:
-    template = _derived_template()
+    template = _derived_template(Path(__file__).with_name("templates") / "derived.yaml")
     seen_by = "xlmr" if row["xlmr"] else "glot500" if row["glot500"] else "unseen"
     values: dict[str, Any] = _fill({**template["every"], **template[seen_by]}, row)
     code, scripts = row["code"], row["scripts"].split()
@@ -115,9 +118,7 @@ def _derived(row: dict[str, str]) -> dict[str, Any]:
 _RIGHT_TO_LEFT = ("Arab", "Hebr")
 
 
-@cache
-def _derived_template() -> dict[str, Any]:
-    return read_yaml(Path(__file__).with_name("templates") / "derived.yaml")
+_derived_template = cache(read_yaml)
 
 
 def _merged(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

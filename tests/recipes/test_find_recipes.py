@@ -22,6 +22,7 @@ from langadapt.recipes import (
 def test_a_shipped_language_is_found_by_its_code():
     found = find_language("zh")
     assert (found.recipe.code, found.shipped, found.folder.name) == ("zh", True, "languages")
+    assert find_language(str(found.path)) == found, "its file alone is not a whole recipe"
 
 
 @pytest.mark.parametrize(
