@@ -24,8 +24,7 @@ import torch
 
 from langadapt.data.retrieval import load_retrieval
 from langadapt.errors import LangadaptError, Progress
-from langadapt.evaluation.cards import score_report
-from langadapt.evaluation.retrieval import evaluate_retrieval
+from langadapt.evaluation.retrieval import evaluate_retrieval, score_report
 from langadapt.models import load
 from langadapt.recipes import RetrievalRecipe, data_recipe, find_language, override
 from langadapt.training import RunOptions, distill

@@ -167,6 +167,7 @@ def seen(model: LanguageModel, data: ClassificationSet, *, patches: bool) -> See
     """Images as the frozen image tower sees them."""
     return Seen(
         data=data,
+        labels=torch.from_numpy(data.labels),
         images=stored_images(model.teacher, data.images),
         patches=stored_patches(model.teacher, data.images) if patches else None,
     )

@@ -23,7 +23,7 @@ class _Command:
 _START, _TRAIN, _SCORE = "Start", "Train", "Score and classify"
 _SEARCH, _USE = "Search images", "Use elsewhere"
 _COMMANDS = {
-    "quickstart": _Command("quickstart", _START, "Try everything on a small drawn world, in minutes."),
+    "quickstart": _Command("distill", _START, "Try everything on a small drawn world, in minutes."),
     "languages": _Command("languages", _START, "List languages; show, start and check recipes."),
     "doctor": _Command("doctor", _START, "Predict whether training will work, and how long it takes."),
     "data": _Command("data", _TRAIN, "Fetch data, clean sentences, check pairs, translate."),
@@ -40,7 +40,7 @@ _COMMANDS = {
     "serve": _Command("search", _SEARCH, "Encode and search over HTTP."),
     "encode": _Command("encode", _USE, "Encode texts into the teacher's embedding space."),
     "export": _Command("encode", _USE, "Write a model for sentence-transformers or ONNX."),
-    "publish": _Command("publish", _USE, "Publish an adapter on the Hugging Face Hub."),
+    "publish": _Command("encode", _USE, "Publish an adapter on the Hugging Face Hub."),
 }
 
 
@@ -67,8 +67,7 @@ def _load(name: str) -> Any:
     if hasattr(module, "app"):
         return plain_help(typer.main.get_command(module.app))
     single = typer.Typer(add_completion=False, rich_markup_mode="rich")
-    text = getattr(module, f"{name.upper()}_HELP", None) or module.HELP
-    single.command(name, help=text)(getattr(module, f"{name}_command"))
+    single.command(name)(getattr(module, f"{name}_command"))
     return plain_help(typer.main.get_command(single))
 
 

@@ -24,25 +24,19 @@ from langadapt.recipes import ClassificationRecipe, data_recipe, override
 from langadapt.recipes.find import RecipeFile
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from langadapt.data.classification import ClassificationSet
+    from langadapt.data.images import ImageFile
     from langadapt.evaluation.classification import LearnedScorer
     from langadapt.models import LanguageModel
     from langadapt.training.few_shot_run import FewShotReport
 
-CLASSIFY_HELP = """Classify images, with learned prompts or with templates.
-
-Examples:
-  langadapt classify photos/ --prompts prompts/birds
-  langadapt classify photo.jpg --model runs/zh --classes classes.txt --json
-"""
-
 
 def classify_command(
-    images: Annotated[
-        list[Path], Argument(metavar="IMAGES...", help="Image files, or folders with all subfolders.")
-    ],
+    images: Annotated[list[Path], Argument(metavar="IMAGES...", help="Images, or folders with subfolders.")],
     prompts: opt.PromptFolder = None,
     model: Annotated[str | None, Option(help="Run folder; by default the prompts' own.")] = None,
     classes: opt.ClassNames = None,
@@ -50,6 +44,12 @@ def classify_command(
     as_json: opt.AsJson = False,
     device: opt.Device = None,
 ) -> None:
+    """Classify images, with learned prompts or with templates.
+
+    Examples:
+      langadapt classify photos/ --prompts prompts/birds
+      langadapt classify photo.jpg --model runs/zh --classes classes.txt --json
+    """
     if (prompts is None) == (classes is None):
         raise DataError("say which classes there are: one of --prompts DIR and --classes FILE")
     if prompts is None and model is None:
@@ -90,19 +90,26 @@ def _class_scores(
 ) -> "tuple[list[str], Tensor]":
     """Class names and cosines `[images, classes]`."""
     from langadapt.data.classification import read_class_names
-    from langadapt.models.caches import stored_images, stored_patches
+    from langadapt.models.caches import stored_images
     from langadapt.models.prompts import class_embeddings
-    from langadapt.models.prompts_artifact import load_prompts, read_facts
+    from langadapt.models.prompts_artifact import read_facts
 
-    embedded = stored_images(model.teacher, files)
     if prompts is not None:
-        classifier = load_prompts(prompts, model)
-        patches = stored_patches(model.teacher, files) if classifier.sees_images else None
-        return read_facts(prompts).labels, classifier.scores(embedded, patches)
+        return read_facts(prompts).labels, _prompt_scores(prompts, model, files)
     assert classes is not None
     named, templates = read_class_names(classes), model.artifact.recipe.templates
     rows = class_embeddings([item.names for item in named], templates, model.encode_text)
-    return [item.shown for item in named], embedded @ rows.T
+    return [item.shown for item in named], stored_images(model.teacher, files) @ rows.T
+
+
+def _prompt_scores(folder: Path, model: "LanguageModel", files: "Sequence[ImageFile]") -> "Tensor":
+    """Cosines `[images, classes]` of learned prompts."""
+    from langadapt.models.caches import stored_images, stored_patches
+    from langadapt.models.prompts_artifact import load_prompts
+
+    classifier = load_prompts(folder, model)
+    patches = stored_patches(model.teacher, files) if classifier.sees_images else None
+    return classifier.scores(stored_images(model.teacher, files), patches)
 
 
 def _learned_scorer(folder: Path, data: "ClassificationSet", model: "LanguageModel") -> "LearnedScorer":
@@ -111,21 +118,17 @@ def _learned_scorer(folder: Path, data: "ClassificationSet", model: "LanguageMod
 
     from langadapt.evaluation.classification import LearnedScorer
     from langadapt.files.store import fingerprint
-    from langadapt.models.caches import stored_images, stored_patches
-    from langadapt.models.prompts_artifact import load_prompts, read_facts
+    from langadapt.models.prompts_artifact import read_facts
 
     facts = read_facts(folder)
     index = {item.folder: number for number, item in enumerate(facts.classes)}
     unknown = [item.folder for item in data.classes if item.folder not in index]
     if unknown:
         raise DataError(f"{folder}: was not learned for class '{unknown[0]}'; it knows {', '.join(index)}")
-    classifier = load_prompts(folder, model)
     columns = torch.tensor([index[item.folder] for item in data.classes])
 
     def scores(images: "ClassificationSet") -> "Tensor":
-        embedded = stored_images(model.teacher, images.images)
-        patches = stored_patches(model.teacher, images.images) if classifier.sees_images else None
-        return classifier.scores(embedded, patches)[:, columns]
+        return _prompt_scores(folder, model, images.images)[:, columns]
 
     digest = fingerprint((folder / "prompts.safetensors").read_bytes())[:8]
     return LearnedScorer(name="learned prompts", prompts=f"learned@{digest}", scores=scores)
@@ -172,21 +175,6 @@ def eval_classification(
     print_scores(to_terminal([card.table(), card.class_table(most=30)]), text, json_file)
 
 
-PROMPTS_HELP = """Learn prompts from a few images of each class: general, domain and instance context.
-
-Only a few KB of prompt train; `langadapt classify` uses them. The table compares it with zero-shot
-templates, a linear probe, Tip-Adapter, CoOp and the instance context alone, on the same shots.
-
-Examples:
-  langadapt prompts --shots 16 --images birds/ --classes birds.txt --model runs/zh --out prompts/birds
-  langadapt prompts --shots 4 --images birds/ --model runs/zh --set few_shot.instance=false --novel
-
-Images lie in one folder per class. With train/ and test/ inside, shots come from train/ and scores from
-test/; else a third of each class is held out for the scores. The number of steps is fixed: no image
-chooses between checkpoints. The recipe's few_shot section selects the contexts.
-"""
-
-
 def prompts_command(
     model: opt.ModelName,
     images: Annotated[Path, Option(help="Folder with one folder of images per class.")],
@@ -197,15 +185,24 @@ def prompts_command(
         Literal["student", "teacher"], Option(help="Text tower; the teacher's takes English names.")
     ] = "student",
     settings: opt.Settings = None,
-    baselines: Annotated[
-        bool, Option("--baselines/--no-baselines", help="Compare with the other methods.")
-    ] = True,
-    novel: Annotated[
-        bool, Option("--novel", help="Learn the first half of the classes; score both halves.")
-    ] = False,
+    baselines: Annotated[bool, Option("--baselines/--no-baselines", help="Compare other methods.")] = True,
+    novel: Annotated[bool, Option("--novel", help="Learn half of the classes; score both halves.")] = False,
     json_file: opt.JsonFile = None,
     device: opt.Device = None,
 ) -> None:
+    """Learn prompts from a few images of each class: general, domain and instance context.
+
+    Only a few KB of prompt train; `langadapt classify` uses them. The table compares it with zero-shot
+    templates, a linear probe, Tip-Adapter, CoOp and the instance context alone, on the same shots.
+
+    Examples:
+      langadapt prompts --shots 16 --images birds/ --classes birds.txt --model runs/zh --out prompts/birds
+      langadapt prompts --shots 4 --images birds/ --model runs/zh --set few_shot.instance=false --novel
+
+    Images lie in one folder per class. With train/ and test/ inside, shots come from train/ and scores from
+    test/; else a third of each class is held out for the scores. The number of steps is fixed: no image
+    chooses between checkpoints. The recipe's few_shot section selects the contexts.
+    """
     folder = out or Path("prompts") / images.resolve().name
     if (folder / "prompts.json").is_file() and (folder / "scores.json").is_file():
         raise DataError(f"{folder} holds learned prompts; choose another --out or remove it")

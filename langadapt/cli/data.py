@@ -13,32 +13,12 @@ from langadapt.cli import options as opt
 from langadapt.cli import translate
 from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
 from langadapt.errors import DataError, MissingDataError, RecipeError
-from langadapt.recipes import (
-    LanguageRecipe,
-    PairsRecipe,
-    ParallelRecipe,
-    RetrievalRecipe,
-    data_recipe,
-    find_language,
-    with_absolute_paths,
-)
-from langadapt.recipes.find import RecipeFile
+from langadapt.recipes import LanguageRecipe, PairsRecipe, ParallelRecipe, RetrievalRecipe
+from langadapt.recipes.find import RecipeFile, data_recipe, find_language, with_absolute_paths
 
 if TYPE_CHECKING:
     from langadapt.cleaning.chunks import Source
     from langadapt.cleaning.rules import BuildReport
-
-BUILD_HELP = """Clean parallel sentences and check them for test captions.
-
-The folder OUT gets pairs.parquet (with source, licence and row of each pair), a recipe to train on,
-report.json and report.md. To resume an interrupted build, repeat the command.
-
-Examples:
-  langadapt data build --lang sw --out data/sw-clean
-  langadapt data build mafand-en-sw my/news.yaml --lang sw --weight news=0.5 --out data/sw-clean
-
-Then put ./data/sw-clean/sw-clean.yaml under distill.data of your language recipe.
-"""
 
 
 def build_command(
@@ -52,9 +32,7 @@ def build_command(
         list[str] | None,
         Option("--weight", metavar="NAME=W", help="Share of a corpus to keep; 2 writes it twice."),
     ] = None,
-    against: Annotated[
-        list[str] | None, Option(help="Test sets to compare with; by default the language's own.")
-    ] = None,
+    against: Annotated[list[str] | None, Option(help="Test sets; by default the language's own.")] = None,
     keep_contaminated: Annotated[
         bool, Option("--keep-contaminated", help="Keep test captions; every later score says so.")
     ] = False,
@@ -62,16 +40,23 @@ def build_command(
     near_share: Annotated[
         float, Option("--near", help="Share of words in which near duplicates differ; 0 keeps them.")
     ] = 0.15,
-    drop_swapped: Annotated[
-        bool, Option("--drop-swapped", help="Drop swapped rows instead of exchanging their sides.")
-    ] = False,
-    agreement: Annotated[
-        str | None, Option(metavar="MODEL", help="Multilingual text encoder that scores each pair.")
-    ] = None,
+    drop_swapped: Annotated[bool, Option("--drop-swapped", help="Drop rows with swapped sides.")] = False,
+    agreement: Annotated[str | None, Option(metavar="MODEL", help="Text encoder that scores pairs.")] = None,
     least_agreement: Annotated[float, Option(help="Lowest cosine of the two sides.")] = 0.5,
     workers: Annotated[int | None, Option(min=1, help="Processes; by default one per core.")] = None,
     as_json: opt.AsJson = False,
 ) -> None:
+    """Clean parallel sentences and check them for test captions.
+
+    The folder OUT gets pairs.parquet (with source, licence and row of each pair), a recipe to train on,
+    report.json and report.md. To resume an interrupted build, repeat the command.
+
+    Examples:
+      langadapt data build --lang sw --out data/sw-clean
+      langadapt data build mafand-en-sw my/news.yaml --lang sw --weight news=0.5 --out data/sw-clean
+
+    Then put ./data/sw-clean/sw-clean.yaml under distill.data of your language recipe.
+    """
     if not lang:
         raise RecipeError("give --lang CODE; `langadapt languages list` shows the codes, your own is a path")
     language = find_language(lang)
@@ -83,10 +68,16 @@ def build_command(
     from langadapt.models.translator import load_agreement
 
     sources = _sources(language, corpora or [], weights or [])
-    if against:
-        recipes = [data_recipe(RetrievalRecipe, name) for name in against]
-        tests, missing = [side for recipe in recipes for side in captions_of(recipe)], list[str]()
-    else:
+    rules = CleaningRules(
+        near_share=near_share,
+        swapped="drop" if drop_swapped else "exchange",
+        keep_contaminated=keep_contaminated,
+        least_agreement=least_agreement,
+        off=tuple(off or ()),
+    )
+    named = [data_recipe(RetrievalRecipe, name) for name in against or []]
+    tests, missing = [side for recipe in named for side in captions_of(recipe)], list[str]()
+    if not named:
         tests, missing = test_captions(language)
     for line in missing:
         console.print(f"contamination not checked: {line}")
@@ -95,13 +86,7 @@ def build_command(
         language=language.recipe.code,
         codes=(language.recipe.code, language.recipe.iso639_3),
         scripts=language.recipe.scripts,
-        rules=CleaningRules(
-            near_share=near_share,
-            swapped="drop" if drop_swapped else "exchange",
-            keep_contaminated=keep_contaminated,
-            least_agreement=least_agreement,
-            off=tuple(off or ()),
-        ),
+        rules=rules,
         tests=tests or None,
         missing_tests=tuple(missing),
         agreement=None if agreement is None else load_agreement(agreement),
@@ -118,7 +103,7 @@ def build_command(
     console.print(f"next: put {shown(folder / (folder.resolve().name + '.yaml'))} under distill.data")
 
 
-def _sources(language: RecipeFile[LanguageRecipe], corpora: list[str], weights: list[str]) -> "list[Source]":
+def _sources(language: RecipeFile[LanguageRecipe], named: list[str], weights: list[str]) -> "list[Source]":
     from langadapt.cleaning.chunks import Source
 
     weight_of = {}
@@ -128,26 +113,18 @@ def _sources(language: RecipeFile[LanguageRecipe], corpora: list[str], weights: 
             weight_of[name] = float(value)
         except ValueError as error:
             raise RecipeError(f"--weight {setting}: expected NAME=NUMBER, for example news=0.5") from error
-    found = _corpora(language, corpora)
-    names = [item.recipe.name for item in found]
+    own = with_absolute_paths(language).distill.data
+    found = [data_recipe(ParallelRecipe, name) for name in named or own]
+    recipe, names = language.recipe, [item.recipe.name for item in found]
+    for item in found:
+        name = item.recipe.name
+        if item.recipe.language not in (recipe.code, recipe.iso639_3):
+            raise RecipeError(f"{name} is in '{item.recipe.language}', --lang is '{recipe.code}'")
+        if names.count(name) > 1:
+            raise RecipeError(f"{name}: the corpus is named twice; name it once and use --weight {name}=2")
     for name in sorted(set(weight_of) - set(names)):
         raise RecipeError(f"--weight {name}: no such corpus here; there are: {', '.join(names)}")
     return [Source(found=item, weight=weight_of.get(item.recipe.name, 1.0)) for item in found]
-
-
-def _corpora(language: RecipeFile[LanguageRecipe], names: list[str]) -> list[RecipeFile[ParallelRecipe]]:
-    own = with_absolute_paths(language).distill.data
-    found = [data_recipe(ParallelRecipe, name) for name in names or own]
-    for item in found:
-        if item.recipe.language not in (language.recipe.code, language.recipe.iso639_3):
-            raise RecipeError(
-                f"{item.recipe.name} is in '{item.recipe.language}', --lang is '{language.recipe.code}'"
-            )
-    names = [item.recipe.name for item in found]
-    for name in names:
-        if names.count(name) > 1:
-            raise RecipeError(f"{name}: the corpus is named twice; name it once and use --weight {name}=2")
-    return found
 
 
 def _print(result: "BuildReport") -> None:
@@ -162,26 +139,22 @@ def _print(result: "BuildReport") -> None:
         print_result(line)
 
 
-CHECK_HELP = """Open the images of a set of pairs and list those that cannot be read.
-
-With --against it also lists copies of test images (`tune` leaves those out). The exit code is 2 if an
-image cannot be read.
-
-Examples:
-  langadapt data check captions.jsonl --images photos/
-  langadapt data check captions.jsonl --against crossmodal-3600-sw
-  langadapt data check shard-0.tar --json
-"""
-
-
 def check_command(
-    pairs: Annotated[
-        str, Argument(metavar="PAIRS", help="Table, tar shard, or pair recipe by name or path.")
-    ],
+    pairs: Annotated[str, Argument(metavar="PAIRS", help="Table, tar shard or pair recipe.")],
     images: opt.TableImages = None,
     against: Annotated[list[str] | None, Option(metavar="SET", help="Test set by name or path.")] = None,
     as_json: opt.AsJson = False,
 ) -> None:
+    """Open the images of a set of pairs and list those that cannot be read.
+
+    With --against it also lists copies of test images (`tune` leaves those out). The exit code is 2 if an
+    image cannot be read.
+
+    Examples:
+      langadapt data check captions.jsonl --images photos/
+      langadapt data check captions.jsonl --against crossmodal-3600-sw
+      langadapt data check shard-0.tar --json
+    """
     if not Path(pairs).expanduser().is_file():
         data_recipe(PairsRecipe, pairs)
 
@@ -222,22 +195,19 @@ def check_command(
         raise DataError(f"{found.name}: {len(broken)} of {len(found.images)} images cannot be read")
 
 
-FETCH_HELP = """Download a language's corpora and test sets ahead, to train and score without a network later.
-
-What is here already is not fetched again; an interrupted download goes on. What must be requested is named.
-
-Examples:
-  langadapt data fetch --lang sw
-  langadapt data fetch --lang sw --only eval
-"""
-
-
 def fetch_command(
     lang: Annotated[str, Option(help="Language: a shipped code or a recipe's path.")],
-    only: Annotated[
-        Literal["train", "eval"] | None, Option(help="Corpora or test sets; both unless said.")
-    ] = None,
+    only: Annotated[Literal["train", "eval"] | None, Option(help="Corpora or test sets, else both.")] = None,
 ) -> None:
+    """Download a language's corpora and test sets ahead, to train and score without a network later.
+
+    What is here already is not fetched again; an interrupted download goes on. What must be requested
+    is named.
+
+    Examples:
+      langadapt data fetch --lang sw
+      langadapt data fetch --lang sw --only eval
+    """
     from langadapt.data.parallel import parallel_rows
     from langadapt.data.retrieval import load_retrieval
 
@@ -264,7 +234,7 @@ def fetch_command(
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 app.callback()(lambda: None)
-app.command("build", help=BUILD_HELP)(build_command)
-app.command("check", help=CHECK_HELP)(check_command)
-app.command("fetch", help=FETCH_HELP)(fetch_command)
-app.command("translate", help=translate.HELP)(translate.translate_command)
+app.command("build")(build_command)
+app.command("check")(check_command)
+app.command("fetch")(fetch_command)
+app.command("translate")(translate.translate_command)

@@ -1,14 +1,15 @@
-"""`langadapt distill`."""
+"""`langadapt distill` and `quickstart`."""
 
 import json
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import typer
 from typer import Option
 
 from langadapt.cli import options as opt
-from langadapt.cli.progress import console, print_json, progress_report, shown
+from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
 from langadapt.errors import DataError, RecipeError, Report
 from langadapt.recipes import LanguageRecipe, TableFiles, find_language, override, shipped_languages
 from langadapt.recipes.authoring import UNDETERMINED, new_language
@@ -16,23 +17,6 @@ from langadapt.recipes.find import RecipeFile, names_of_languages
 
 if TYPE_CHECKING:
     from langadapt.training import RunOptions
-
-HELP = """Train an adapter on parallel sentences: a translation is embedded as CLIP embeds its English side.
-
-Examples:
-  langadapt distill --lang zh
-  langadapt distill --recipe my/zh.yaml --out runs/zh-mine
-  langadapt distill --lang sw --set distill.epochs=3 --set "text_model.trains={last: 2}"
-  langadapt distill --lang sw --data my.csv
-  langadapt distill --lang dje --name Zarma --data news.en --data news.dje
-
-With --data, your sentences (TSV, CSV, JSONL, Parquet, or two files whose lines correspond) replace those of
-the recipe: cleaned, with a report, and a tenth held out, on which `langadapt eval` scores the run. Their
-recipes lie in the run folder, so recipe.yaml repeats the run.
-
-The run folder gets adapter.safetensors, recipe.yaml, artifact.json, log.jsonl and curve.svg. To resume
-an interrupted run, repeat the command.
-"""
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
@@ -43,27 +27,34 @@ def distill_command(
     out: Annotated[Path | None, opt.new_folder("Run folder; runs/RECIPE by default.")] = None,
     settings: opt.Settings = None,
     data: Annotated[
-        list[Path] | None,
-        Option(metavar="FILE", help="Your sentences: tables, or ENGLISH and TARGET file."),
+        list[Path] | None, Option(metavar="FILE", help="Your sentences: tables, or ENGLISH and TARGET file.")
     ] = None,
     columns: opt.Columns = None,
-    name: Annotated[
-        str | None, Option(help="Name of a language without a recipe; --lang is its code.")
-    ] = None,
-    english: Annotated[
-        list[Path] | None, Option(help="Table of English text: identity rows beside the pairs.")
-    ] = None,
+    name: Annotated[str | None, Option(help="Name of a language without a recipe; --lang its code.")] = None,
+    english: Annotated[list[Path] | None, Option(help="Table of English text, as identity rows.")] = None,
     start: Annotated[str | None, Option(help="Begin from another run's adapter.")] = None,
-    state_cache: Annotated[
-        str, Option(help="Disk budget of stored hidden states: 20GB; 0 stores none.")
-    ] = "8GB",
-    state_bits: Annotated[
-        Literal["16", "8"], Option(help="Bits per number in them: 8 takes half the disk.")
-    ] = "16",
+    state_cache: Annotated[str, Option(help="Disk budget of hidden states: 20GB; 0 is none.")] = "8GB",
+    state_bits: Annotated[Literal["16", "8"], Option(help="Bits per number: 8 takes half the disk.")] = "16",
     device: opt.Device = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
 ) -> None:
+    """Train an adapter on parallel sentences: a translation is embedded as CLIP embeds its English side.
+
+    Examples:
+      langadapt distill --lang zh
+      langadapt distill --recipe my/zh.yaml --out runs/zh-mine
+      langadapt distill --lang sw --set distill.epochs=3 --set "text_model.trains={last: 2}"
+      langadapt distill --lang sw --data my.csv
+      langadapt distill --lang dje --name Zarma --data news.en --data news.dje
+
+    With --data, your sentences (TSV, CSV, JSONL, Parquet, or two files whose lines correspond) replace those
+    of the recipe: cleaned, with a report, and a tenth held out, on which `langadapt eval` scores the run.
+    Their recipes lie in the run folder, so recipe.yaml repeats the run.
+
+    The run folder gets adapter.safetensors, recipe.yaml, artifact.json, log.jsonl and curve.svg. To resume
+    an interrupted run, repeat the command.
+    """
     given = [f"distill.english={json.dumps([str(path.resolve()) for path in english])}"] if english else []
     if start is not None:
         local = Path(start).expanduser()
@@ -107,9 +98,7 @@ def chosen_recipe(lang: str | None, recipe: str | None) -> RecipeFile[LanguageRe
     """Return the recipe that `--lang` or `--recipe` names; exactly one of them must."""
     name = recipe or lang
     if name is None or (recipe and lang):
-        raise RecipeError(
-            "give one of --lang CODE and --recipe PATH; `langadapt languages list` shows the codes"
-        )
+        raise RecipeError("give one of --lang CODE and --recipe PATH; `langadapt languages list` shows codes")
     return find_language(recipe if recipe and "/" in recipe else f"./{recipe}" if recipe else name)
 
 
@@ -156,3 +145,55 @@ def parse_bytes(text: str) -> int:
     if match is None:
         raise RecipeError(f"--state-cache {text}: expected a size such as 20GB, 500MB or 0")
     return int(float(match[1]) * _UNITS[match[2]])
+
+
+def quickstart_command(
+    lang: Annotated[str, Option(help="One of zh, de, sw, ar.")] = "zh",
+    folder: Annotated[Path, Option(help="Folder of the drawn world.")] = Path("quickstart"),
+    prepare: Annotated[bool, Option("--prepare", help="Draw the world only; train nothing.")] = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Teach the embedded world's tiny CLIP a language, score it and search with it: minutes on two cores.
+
+    Examples:
+      langadapt quickstart
+      langadapt quickstart --lang sw
+      langadapt quickstart --prepare
+
+    The folder gets ordinary recipes, data and models. After --prepare, these commands do the same steps:
+
+      langadapt distill --recipe quickstart/zh
+      langadapt eval runs/zh
+    """
+    from langadapt.quickstart.world import TARGETS, write_world
+
+    if lang not in TARGETS:
+        raise RecipeError(f"--lang {lang}: the embedded world speaks {', '.join(sorted(TARGETS))}")
+    console.print(f"drawing the world in {shown(folder)}")
+    write_world(folder)
+    recipe_file = find_language(str(folder / lang))
+    if prepare:
+        console.print(f"next: langadapt distill --recipe {shown(folder)}/{lang}")
+        return
+
+    from langadapt.cli.evaluate import available_sets, score
+    from langadapt.evaluation.plots import save_curve
+    from langadapt.evaluation.retrieval import score_json, score_report
+    from langadapt.models import load
+    from langadapt.training import RunOptions, distill
+
+    run = folder / "runs" / lang
+    if not (run / "curve.svg").is_file():
+        console.print(f"langadapt distill --recipe {shown(folder)}/{lang} --out {shown(run)}")
+        with progress_report() as report:
+            distill(recipe_file, run, report=report, options=RunOptions(reuse_finished=True))
+        save_curve(run)
+    console.print(f"langadapt eval {shown(run)}")
+    model = load(run)
+    cards = score(model, available_sets(model.artifact.recipe), run=str(run))
+    if as_json:
+        typer.echo(score_json(cards))
+        return
+    print_result(score_report(cards))
+    query, photos = recipe_file.recipe.examples[0], shown(folder / "photos")
+    console.print(f'try: langadapt search {photos} "{query}" --model {shown(run)} --html found.html')

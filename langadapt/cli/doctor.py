@@ -16,17 +16,6 @@ from langadapt.recipes import override
 if TYPE_CHECKING:
     from langadapt.doctor import Findings, Verdict
 
-HELP = """Predict whether training will work for a language: text model, data, licences, time.
-
-It examines tokenizers, data (cleaned in a temporary folder), test captions in them, licences, time and
-disk. The verdict is ready, trainable with changes, or not yet, with the reasons and the next command. It
-trains nothing. What is not on this machine is reported as missing, not guessed.
-
-Examples:
-  langadapt doctor --lang qu
-  langadapt doctor --recipe my/ha.yaml --json
-"""
-
 
 def doctor_command(
     lang: opt.LanguageCode = None,
@@ -35,6 +24,16 @@ def doctor_command(
     device: opt.Device = None,
     as_json: opt.AsJson = False,
 ) -> None:
+    """Predict whether training will work for a language: text model, data, licences, time.
+
+    It examines tokenizers, data (cleaned in a temporary folder), test captions in them, licences, time and
+    disk. The verdict is ready, trainable with changes, or not yet, with the reasons and the next command. It
+    trains nothing. What is not on this machine is reported as missing, not guessed.
+
+    Examples:
+      langadapt doctor --lang qu
+      langadapt doctor --recipe my/ha.yaml --json
+    """
     found = override(chosen_recipe(lang, recipe), settings or [])
     named = f"--recipe {recipe}" if recipe else f"--lang {lang}"
 
@@ -51,67 +50,55 @@ def doctor_command(
 
 
 def _print(found: "Findings", judged: "Verdict") -> None:
+    from langadapt.evaluation.tables import duration
+
     title = f"{found.name} ({found.code})"
     print_result(Text.assemble((title, "bold"), f", tokenizers measured on {found.sample}"))
     print_result(_tokenizers(found))
     rest = Table("", "", box=None, show_header=False)
-    if found.pairs is not None:
-        dropped = ", ".join(f"{rule} {count:,}" for rule, count in found.pairs.dropped.items()) or "nothing"
-        rest.add_row(
-            "pairs", f"{found.pairs.kept:,} of {found.pairs.rows:,} after cleaning; dropped: {dropped}"
-        )
+    if (pairs := found.pairs) is not None:
+        dropped = ", ".join(f"{rule} {count:,}" for rule, count in pairs.dropped.items()) or "nothing"
+        rest.add_row("pairs", f"{pairs.kept:,} of {pairs.rows:,} after cleaning; dropped: {dropped}")
         checked = f"against {found.test_captions:,} captions of its test sets"
-        rows = f"{found.pairs.contaminated:,} rows, {checked}" if found.test_captions else "not checked"
+        rows = f"{pairs.contaminated:,} rows, {checked}" if found.test_captions else "not checked"
         rest.add_row("contamination", rows)
     if found.alignment is not None:
-        rest.add_row(
-            "alignment", f"{found.alignment:.0f} % of the translations found by the untrained text model"
-        )
+        what = "of the translations found by the untrained text model"
+        rest.add_row("alignment", f"{found.alignment:.0f} % {what}")
     stated = ", ".join(f"{_short(name)}: {licence}" for name, licence in found.licences.stated.items())
     rest.add_row("licences", stated)
     use = "commercial use allowed" if found.licences.commercial else "non-commercial only"
-    rest.add_row("together", f"{found.licences.together}" + ("" if found.licences.unknown else f", {use}"))
-    time = found.estimate
-    if time is not None:
-        rest.add_row(
-            "time",
-            f"about {_duration(time.seconds)} on {time.device}: teacher {_duration(time.teacher_seconds)}, "
-            f"states {_duration(time.states_seconds)}, {time.steps:,} steps {_duration(time.train_seconds)}",
-        )
-        rest.add_row(
-            "disk",
-            f"stores {time.store_bytes / 1e9:.2f} GB (free {time.free_bytes / 1e9:.0f} GB), artifact "
-            f"{time.artifact_bytes / 1e6:.1f} MB",
-        )
+    rest.add_row("together", found.licences.together + ("" if found.licences.unknown else f", {use}"))
+    if (time := found.estimate) is not None:
+        parts = (time.seconds, time.teacher_seconds, time.states_seconds, time.train_seconds)
+        whole, teacher, states, train = map(duration, parts)
+        steps = f"{time.steps:,} steps {train}"
+        rest.add_row("time", f"about {whole} on {time.device}: teacher {teacher}, states {states}, {steps}")
+        stores = f"stores {time.store_bytes / 1e9:.2f} GB (free {time.free_bytes / 1e9:.0f} GB)"
+        rest.add_row("disk", f"{stores}, artifact {time.artifact_bytes / 1e6:.1f} MB")
     print_result(rest)
     colour = {"ready": "green", "trainable with changes": "yellow", "not yet": "red"}[judged.tier]
     print_result(Text(judged.tier, f"bold {colour}"))
-    for line in judged.reasons:
-        typer.echo(f"- {line}")
-    for line in judged.notes:
-        typer.echo(f"  note: {line}")
-    typer.echo(f"next: {judged.next}")
+    lines = [f"- {line}" for line in judged.reasons] + [f"  note: {line}" for line in judged.notes]
+    typer.echo("\n".join([*lines, f"next: {judged.next}"]))
 
 
 def _tokenizers(found: "Findings") -> Table:
-    table = Table(
-        "text model", "tokens/word", "/character", "times English", "unknown %", "letters %", box=None
-    )
+    heads = ("text model", "tokens/word", "/character", "times English", "unknown %", "letters %")
+    table = Table(*heads, box=None)
     for item in found.candidates:
-        name = _short(item.repo) + (" (recipe)" if item.own else "")
-        if item.coverage is None:
+        name, one = _short(item.repo) + (" (recipe)" if item.own else ""), item.coverage
+        if one is None:
             table.add_row(name, "cannot be had" if item.own else item.missing, style="dim")
             continue
-        one = item.coverage
-        per_word, per_character = (
-            "" if value is None else f" (en {value:.2f})"
-            for value in (one.english_tokens_per_word, one.english_tokens_per_character)
+        counts = (
+            (one.tokens_per_word, one.english_tokens_per_word),
+            (one.tokens_per_character, one.english_tokens_per_character),
         )
         table.add_row(
             name,
-            f"{one.tokens_per_word:.2f}{per_word}",
-            f"{one.tokens_per_character:.2f}{per_character}",
-            f"{one.times_english:.2f}" if one.times_english is not None else "",
+            *(f"{own:.2f}" + ("" if other is None else f" (en {other:.2f})") for own, other in counts),
+            "" if one.times_english is None else f"{one.times_english:.2f}",
             f"{one.unknown_percent:.1f}",
             f"{one.letters_percent:.0f}",
         )
@@ -121,9 +108,3 @@ def _tokenizers(found: "Findings") -> Table:
 def _short(repo: str) -> str:
     """A folder by its own name alone."""
     return Path(repo).name if Path(repo).is_absolute() else repo
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

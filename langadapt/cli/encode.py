@@ -1,4 +1,4 @@
-"""`langadapt encode` and `langadapt export`: a model's embeddings, and a model for other tools."""
+"""`langadapt encode`, `export` and `publish`: what leaves langadapt."""
 
 import sys
 from pathlib import Path
@@ -8,31 +8,7 @@ from typer import Argument, Option
 
 from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_json, shown
-from langadapt.errors import DataError, ModelError
-
-ENCODE_HELP = """Encode texts, one per line, into the teacher's embedding space.
-
-Examples:
-  langadapt encode runs/zh captions.txt --out captions.npy
-  langadapt encode runs/zh captions.txt --out captions.parquet
-  echo 一只狗 | langadapt encode runs/zh - --json
-  langadapt encode runs/zh queries.txt --also runs/de --also runs/sw --out queries.npy
-
-With --also the texts may be in several languages. Each text's language is detected unless --language
-names it.
-"""
-
-EXPORT_HELP = """Write a model for another tool, and check its embeddings against langadapt's.
-
-Examples:
-  langadapt export runs/zh --format sentence-transformers --out zh-st
-  langadapt export runs/zh --format onnx --out zh-onnx
-  langadapt export runs/zh --format onnx --int8 --texts captions.txt --out zh-onnx
-
-sentence-transformers: texts and images, both base models included; loading it does not need langadapt.
-onnx: text tower and image tower, with tokenizer and preprocessing; --int8 adds a text tower with 8-bit
-weights and measures on --texts how far its embeddings move.
-"""
+from langadapt.errors import DataError, ModelError, PublishError
 
 Format = Literal["sentence-transformers", "onnx", "open-clip"]
 
@@ -40,16 +16,23 @@ Format = Literal["sentence-transformers", "onnx", "open-clip"]
 def encode_command(
     model: opt.RunName,
     texts: Annotated[Path, Argument(metavar="FILE", help="UTF-8 text file, one text per line; - is stdin.")],
-    out: Annotated[
-        Path | None, opt.new_file("--out", "Normalised float32: .npy, or .parquet with id and text.")
-    ] = None,
-    also: Annotated[
-        list[str] | None, Option(metavar="RUN", help="A model of another language with the same teacher.")
-    ] = None,
+    out: Annotated[Path | None, opt.new_file("--out", "Float32 rows: .npy, or .parquet with texts.")] = None,
+    also: Annotated[list[str] | None, Option(metavar="RUN", help="Another language, same teacher.")] = None,
     language: Annotated[str | None, Option(help="Code of the texts' language; detected by default.")] = None,
     as_json: Annotated[bool, Option("--json", help="Print one JSON list per text.")] = False,
     device: opt.Device = None,
 ) -> None:
+    """Encode texts, one per line, into the teacher's embedding space.
+
+    Examples:
+      langadapt encode runs/zh captions.txt --out captions.npy
+      langadapt encode runs/zh captions.txt --out captions.parquet
+      echo 一只狗 | langadapt encode runs/zh - --json
+      langadapt encode runs/zh queries.txt --also runs/de --also runs/sw --out queries.npy
+
+    With --also the texts may be in several languages. Each text's language is detected unless --language
+    names it.
+    """
     if (out is None) == (not as_json):
         raise DataError("say where the embeddings go: one of --out FILE.npy, FILE.parquet and --json")
     lines = _text_lines(texts)
@@ -97,12 +80,21 @@ def export_command(
     form: Annotated[Format, Option("--format", help="Tool that will load it.")],
     out: Annotated[Path, opt.new_folder("The folder to write.")],
     int8: Annotated[bool, Option("--int8", help="onnx: also a text tower with 8-bit weights.")] = False,
-    texts: Annotated[
-        Path | None, Option(help="Texts to compare on, one per line; by default the artifact's own.")
-    ] = None,
+    texts: Annotated[Path | None, Option(help="Texts to compare on; by default the artifact's own.")] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace a folder that is not empty.")] = False,
     as_json: opt.AsJson = False,
 ) -> None:
+    """Write a model for another tool, and check its embeddings against langadapt's.
+
+    Examples:
+      langadapt export runs/zh --format sentence-transformers --out zh-st
+      langadapt export runs/zh --format onnx --out zh-onnx
+      langadapt export runs/zh --format onnx --int8 --texts captions.txt --out zh-onnx
+
+    sentence-transformers: texts and images, both base models included; loading it does not need langadapt.
+    onnx: text tower and image tower, with tokenizer and preprocessing; --int8 adds a text tower with 8-bit
+    weights and measures on --texts how far its embeddings move.
+    """
     if form == "open-clip":
         raise ModelError(
             "--format open-clip: open_clip has no text tower that could hold the adapter (one pooler and one "
@@ -138,3 +130,82 @@ def export_command(
             f"lowest {cost['lowest_cosine']:.4f}"
         )
     console.print(f"how to use it: {shown(out)}/README.md")
+
+
+def publish_command(
+    run: Annotated[Path, Argument(metavar="RUN", help="Folder of a finished and scored run.")],
+    repo: Annotated[str | None, Option(metavar="ORG/NAME", help="Repository on the Hub.")] = None,
+    private: Annotated[bool, Option("--private", help="Make a new repository private.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Stage and check; needs no network.")] = False,
+    out: Annotated[Path | None, opt.new_folder("Write the folder here instead of uploading it.")] = None,
+    permission: Annotated[
+        str | None, Option(metavar="TEXT", help="Who allowed what a licence forbids; it goes into the card.")
+    ] = None,
+    local_base_models: Annotated[
+        bool, Option("--local-base-models", help="Publish even if a base model is a local folder.")
+    ] = False,
+    as_json: opt.AsJson = False,
+) -> None:
+    """Publish an adapter on the Hugging Face Hub, with a card made from its artifact.
+
+    The run must have been scored (langadapt eval). It is staged in a temporary folder, loaded again, checked
+    against the embeddings stored after training, and uploaded in one commit, so nothing incomplete is
+    visible. After an interruption, repeat the command. A data licence that forbids publishing is an error;
+    non-commercial and unknown terms are marked in the card.
+
+    Examples:
+      langadapt publish runs/zh --repo me/clip-zh --dry-run
+      langadapt publish runs/zh --repo me/clip-zh --private
+      langadapt publish runs/zh --out to-look-at/
+    """
+    if repo is None and out is None:
+        raise PublishError("say where it goes: one of --repo ORG/NAME and --out DIR")
+    if repo is not None:
+        _check_name(repo)
+    if permission is not None and not permission.strip():
+        raise PublishError("--permission: say who allowed it; the text goes into the card")
+    if not run.is_dir():
+        raise ModelError(f"{run}: no such artifact folder")
+
+    from langadapt.hub.stage import StageOptions, publish
+
+    own = {} if repo is None else {"repo": repo}
+    options = StageOptions(permission=permission, local_base_models=local_base_models, **own)
+    done = publish(run, options=options, out=out, private=private, send=not dry_run)
+    licences = done.licences
+    if as_json:
+        facts = {
+            "repo": repo,
+            "commit": done.commit,
+            "folder": str(out) if out else None,
+            "files": done.sizes,
+        }
+        licence = licences.name or licences.licence
+        print_json({**facts, "licence": licence, "largest_difference": done.largest_difference})
+        return
+    for name, size in done.sizes.items():
+        console.print(f"  {name}  {size:,} bytes")
+    console.print(f"samples reproduced to {done.largest_difference:.1e}")
+    console.print(f"licence: {licences.name or licences.licence}")
+    if licences.unknown:
+        console.print(f"the card says that these terms are unknown: {', '.join(licences.unknown)}")
+    if licences.noncommercial:
+        console.print(f"the card says that these forbid commercial use: {', '.join(licences.noncommercial)}")
+    if out is not None:
+        console.print(f"folder: {shown(out)}")
+    elif done.commit is None:
+        console.print(f"nothing was uploaded; without --dry-run this goes to {repo}")
+    else:
+        console.print(f'published: langadapt.load("{repo}", revision="{done.commit}")')
+
+
+def _check_name(repo: str) -> None:
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+    except HFValidationError as error:
+        raise PublishError(f"--repo {repo}: {str(error).splitlines()[0]}") from None
+    if repo.count("/") != 1:
+        raise PublishError(f"--repo {repo}: expected ORG/NAME")

@@ -14,60 +14,49 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langadapt.data.retrieval import RetrievalSet
-    from langadapt.evaluation.cards import ScoreCard
+    from langadapt.evaluation.retrieval import ScoreCard
     from langadapt.models import LanguageModel
     from langadapt.models.translator import Translator
-
-HELP = """Score an adapter on retrieval or, with --classify, on zero-shot classification.
-
-Retrieval: recall@1, 5 and 10 in both directions, their means, interval and signature.
-
-The student is compared with the ceiling (the teacher on the English captions of the same images) and the
-floor (the teacher on the raw captions). Retention is student / ceiling.
-
-Without --on, the command scores all test sets of the recipe that are on this machine, and prints how to
-get the others.
-
-Examples:
-  langadapt eval runs/zh
-  langadapt eval runs/zh --on coco-cn-test --json scores.json
-  langadapt eval runs/sw --captions mine.csv --images photos/
-  langadapt eval runs/sw --captions dev.tsv --image-free
-  langadapt eval runs/sw --translate-with facebook/nllb-200-distilled-600M --source-code swh_Latn
-  langadapt eval runs/zh --classify animals/ --classes classes.txt
-
-Classification uses the templates of the recipe (prompts): top-1, top-5, recall of each class, confusion.
-"""
 
 
 def eval_command(
     run: opt.RunName,
-    on: Annotated[
-        list[str] | None, Option(help="Retrieval recipe, name or path; by default the recipe's own.")
-    ] = None,
+    on: Annotated[list[str] | None, Option(help="Retrieval recipe; by default the recipe's own.")] = None,
     captions: Annotated[
         Path | None, Option(help="Your table: images and captions; --image-free: English and captions.")
     ] = None,
     images: Annotated[Path | None, Option(help="Folder of your images.")] = None,
     columns: opt.Columns = None,
-    image_free: Annotated[
-        bool, Option("--image-free", help="Captions against their English sides, without images.")
-    ] = False,
-    classify: Annotated[
-        str | None, Option(metavar="FOLDER", help="Folder of classes, or a classification recipe.")
-    ] = None,
+    image_free: Annotated[bool, Option("--image-free", help="Captions against English sides.")] = False,
+    classify: Annotated[str | None, Option(metavar="FOLDER", help="Folder of classes, or a recipe.")] = None,
     classes: opt.ClassNames = None,
     prompts: opt.PromptFolder = None,
-    translate_with: Annotated[
-        str | None, Option(metavar="MODEL", help="Also score the teacher on translations.")
-    ] = None,
-    source_code: Annotated[
-        str | None, Option(help="Code of the captions' language in that model: swh_Latn.")
-    ] = None,
+    translate_with: Annotated[str | None, Option(metavar="MODEL", help="Also score translations.")] = None,
+    source_code: Annotated[str | None, Option(help="The captions' language in that model: swh_Latn.")] = None,
     json_file: opt.JsonFile = None,
     page: Annotated[Path | None, opt.new_file("--html", "Report page; RUN/report.html by default.")] = None,
     device: opt.Device = None,
 ) -> None:
+    """Score an adapter on retrieval or, with --classify, on zero-shot classification.
+
+    Retrieval: recall@1, 5 and 10 in both directions, their means, interval and signature.
+
+    The student is compared with the ceiling (the teacher on the English captions of the same images) and the
+    floor (the teacher on the raw captions). Retention is student / ceiling.
+
+    Without --on, the command scores all test sets of the recipe that are on this machine, and prints how to
+    get the others.
+
+    Examples:
+      langadapt eval runs/zh
+      langadapt eval runs/zh --on coco-cn-test --json scores.json
+      langadapt eval runs/sw --captions mine.csv --images photos/
+      langadapt eval runs/sw --captions dev.tsv --image-free
+      langadapt eval runs/sw --translate-with facebook/nllb-200-distilled-600M --source-code swh_Latn
+      langadapt eval runs/zh --classify animals/ --classes classes.txt
+
+    Classification uses the templates of the recipe (prompts): top-1, top-5, recall of each class, confusion.
+    """
     if classify is not None:
         if on or captions or images or image_free or translate_with:
             others = "--on, --captions, --images, --image-free and --translate-with"
@@ -77,7 +66,7 @@ def eval_command(
         files = {"classes": classes, "prompts": prompts, "json_file": json_file, "page": page}
         eval_classification(run, classify, **files, device=device)
         return
-    if classes is not None or prompts is not None:
+    if classes or prompts:
         raise DataError("--classes and --prompts belong to a classification set: give --classify FOLDER too")
     if captions is None and (images is not None or image_free or columns):
         others = "--images, --image-free and --column"
@@ -89,9 +78,7 @@ def eval_command(
     if captions is not None and on:
         raise DataError("give one of --on and --captions")
 
-    from langadapt.data.own import caption_columns, language_names
-    from langadapt.data.retrieval import load_retrieval, retrieval_from_files
-    from langadapt.evaluation.cards import score_json, score_report
+    from langadapt.evaluation.retrieval import score_json, score_report
     from langadapt.models import load, resolve_model
     from langadapt.models.load import chosen_device
     from langadapt.models.translator import load_translator, named_model
@@ -104,21 +91,33 @@ def eval_command(
     recipe = model.artifact.recipe
     if captions is not None:
         given = opt.parsed_columns(columns)
-        holds = caption_columns(captions, language_names(recipe), given, image_free=image_free)
-        sets = [
-            retrieval_from_files(captions, images, language=recipe.code, image_free=image_free, columns=holds)
-        ]
-    elif on:
-        sets = [load_retrieval(data_recipe(RetrievalRecipe, name)) for name in on]
+        sets = [_own_set(recipe, captions, images, given, image_free=image_free)]
     else:
-        sets = available_sets(recipe)
+        sets = _named_sets(recipe, on or [])
+    cards = score(model, sets, run=run, page=page, translator=translator)
+    print_scores(score_report(cards), score_json(cards), json_file)
+
+
+def _named_sets(recipe: LanguageRecipe, names: list[str]) -> "list[RetrievalSet]":
+    from langadapt.data.retrieval import load_retrieval
+
+    sets = [load_retrieval(data_recipe(RetrievalRecipe, name)) for name in names] or available_sets(recipe)
     if not sets:
         raise RecipeError(
             f"none of the recipe's {len(recipe.evaluate)} test sets is here: fetch one, or score your own "
             "captions with --captions FILE --images FOLDER"
         )
-    cards = score(model, sets, run=run, page=page, translator=translator)
-    print_scores(score_report(cards), score_json(cards), json_file)
+    return sets
+
+
+def _own_set(
+    recipe: LanguageRecipe, captions: Path, images: Path | None, columns: dict[str, str], *, image_free: bool
+) -> "RetrievalSet":
+    from langadapt.data.own import caption_columns, language_names
+    from langadapt.data.retrieval import retrieval_from_files
+
+    holds = caption_columns(captions, language_names(recipe), columns, image_free=image_free)
+    return retrieval_from_files(captions, images, language=recipe.code, image_free=image_free, columns=holds)
 
 
 def score(
@@ -129,7 +128,7 @@ def score(
     page: Path | None = None,
     translator: "Translator | None" = None,
 ) -> "list[ScoreCard]":
-    """Score a model on several sets, with a progress bar, and write the report page.
+    """Score a model on some sets, with a progress bar, and write the report page.
 
     Where `run` is a folder, its scores.json keeps the newest card of every set that it was scored on, and the
     page is its report.html unless `page` says otherwise.
@@ -171,7 +170,7 @@ def available_sets(recipe: LanguageRecipe) -> "list[RetrievalSet]":
 
 
 def _keep_scores(path: Path, cards: "list[ScoreCard]") -> None:
-    from langadapt.evaluation.cards import read_score_cards, score_json
+    from langadapt.evaluation.retrieval import read_score_cards, score_json
     from langadapt.files.atomic import write_text
 
     earlier = []

@@ -14,39 +14,22 @@ from typer import Argument, Option
 from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
 from langadapt.errors import Progress, RecipeError
-from langadapt.recipes import (
-    DataCard,
-    LanguageRecipe,
-    ParallelRecipe,
-    RetrievalRecipe,
+from langadapt.recipes import DataCard, LanguageRecipe, ParallelRecipe, RetrievalRecipe, dump_recipe
+from langadapt.recipes.authoring import Available, available
+from langadapt.recipes.data import DATA_KINDS
+from langadapt.recipes.find import (
+    RecipeFile,
     all_data_recipes,
     data_recipe,
-    dump_recipe,
     find_language,
     shipped_languages,
     with_absolute_paths,
 )
-from langadapt.recipes.authoring import Available, available
-from langadapt.recipes.data import DATA_KINDS
-from langadapt.recipes.find import RecipeFile
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
 
-_LIST_HELP = """List the shipped languages and what data there is for them.
 
-Examples:
-  langadapt languages list
-  langadapt languages list --tier scarce --script Latn
-  langadapt languages list --text-model glot500 --json
-
-Tiers: `captions` have translated captions, `sentences` at least 100,000 counted sentences, `scarce`
-fewer or uncounted ones. Recipes: `checked` have prompts and sources that somebody wrote, `derived`
-follow from lists alone and embed class names bare. Tests: `images`, images whose captions a machine
-`translated`, or `sentences` only.
-"""
-
-
-@app.command("list", help=_LIST_HELP)
+@app.command("list")
 def list_command(
     script: Annotated[str | None, Option(help="ISO 15924 code, e.g. Arab.")] = None,
     tier: Annotated[str | None, Option(help="captions, sentences or scarce.")] = None,
@@ -54,6 +37,18 @@ def list_command(
     images: Annotated[bool, Option("--images", help="Only those with a test set of images.")] = False,
     as_json: opt.AsJson = False,
 ) -> None:
+    """List the shipped languages and what data there is for them.
+
+    Examples:
+      langadapt languages list
+      langadapt languages list --tier scarce --script Latn
+      langadapt languages list --text-model glot500 --json
+
+    Tiers: `captions` have translated captions, `sentences` at least 100,000 counted sentences, `scarce`
+    fewer or uncounted ones. Recipes: `checked` have prompts and sources that somebody wrote, `derived`
+    follow from lists alone and embed class names bare. Tests: `images`, images whose captions a machine
+    `translated`, or `sentences` only.
+    """
     parallel = [file.recipe for file in all_data_recipes(ParallelRecipe)]
     retrieval = [file.recipe for file in all_data_recipes(RetrievalRecipe)]
     recipes = {name: find_language(name).recipe for name in shipped_languages()}
@@ -78,9 +73,7 @@ def list_command(
         cells = (recipe.native_name, scripts, model, data.tier, f"{data.counted_rows:,}", data.tests)
         table.add_row(name, recipe.name, *cells, _looked_at(recipe))
     print_result(table)
-    console.print(
-        f"{len(chosen)} of {len(every)} recipes; `langadapt languages list --help` explains the tiers"
-    )
+    console.print(f"{len(chosen)} of {len(every)} recipes; `langadapt languages list --help` explains tiers")
 
 
 def _looked_at(recipe: LanguageRecipe) -> str:
@@ -115,28 +108,29 @@ def show_command(
     name: Annotated[str, Argument(metavar="CODE", help="Code, or path of your own recipe.")],
     as_json: opt.AsJson = False,
 ) -> None:
+    """Print one recipe with all its values.
+
+    Example:
+      langadapt languages show sw
+    """
     recipe = find_language(name).recipe
     typer.echo(recipe.model_dump_json(indent=2) if as_json else dump_recipe(recipe), nl=as_json)
 
 
-_NEW_HELP = """Start a language recipe: a commented file to fill in, and one for its sentences.
-
-Examples:
-  langadapt languages new tig
-  langadapt languages new tig --out my/
-
-For a shipped language the file is a copy of its recipe. Several recipes of one language may lie in one
-folder: `zh.yaml` and `zh-mine.yaml`, both with `code: zh`.
-"""
-
-
-@app.command("new", help=_NEW_HELP)
+@app.command("new")
 def new_command(
-    name: Annotated[
-        str, Argument(metavar="CODE", help="ISO 639-1 or else ISO 639-3; zh-mine for a variant of zh.")
-    ],
+    name: Annotated[str, Argument(metavar="CODE", help="ISO 639-1, else ISO 639-3; zh-mine is a variant.")],
     out: Annotated[Path, opt.new_folder("Folder to write into.")] = Path(),
 ) -> None:
+    """Start a language recipe: a commented file to fill in, and one for its sentences.
+
+    Examples:
+      langadapt languages new tig
+      langadapt languages new tig --out my/
+
+    For a shipped language the file is a copy of its recipe. Several recipes of one language may lie in one
+    folder: `zh.yaml` and `zh-mine.yaml`, both with `code: zh`.
+    """
     from langadapt.recipes.authoring import new_recipe_texts
 
     texts = new_recipe_texts(name)
@@ -153,25 +147,21 @@ def new_command(
     console.print(f"next: fill in what is empty, then langadapt languages check {shown(out / name)}.yaml")
 
 
-_SCHEMA_HELP = """Write the JSON Schemas of all recipes, for editors that complete and check YAML.
-
-Examples:
-  langadapt languages schema --out schemas/
-  langadapt languages schema --kind language > language.schema.json
-
-In an editor with the YAML language server, begin a recipe with
-
-  # yaml-language-server: $schema=schemas/language.schema.json
-"""
-
-
-@app.command("schema", help=_SCHEMA_HELP)
+@app.command("schema")
 def schema_command(
-    kind: Annotated[
-        str | None, Option(help="language, parallel, pairs, retrieval or classification.")
-    ] = None,
+    kind: Annotated[str | None, Option(help="language, parallel, pairs, retrieval, classification.")] = None,
     out: Annotated[Path | None, opt.new_folder("Folder to write all of them into.")] = None,
 ) -> None:
+    """Write the JSON Schemas of all recipes, for editors that complete and check YAML.
+
+    Examples:
+      langadapt languages schema --out schemas/
+      langadapt languages schema --kind language > language.schema.json
+
+    In an editor with the YAML language server, begin a recipe with
+
+      # yaml-language-server: $schema=schemas/language.schema.json
+    """
     from langadapt.recipes.authoring import KINDS, recipe_schema
 
     if (kind is None) == (out is None):
@@ -189,27 +179,24 @@ def schema_command(
     console.print(f"{len(KINDS)} schemas in {shown(folder)}")
 
 
-_CHECK_HELP = """Compare recipes with the Hub: ids, revisions, configs, splits, columns, rows and licences.
-
-Examples:
-  langadapt languages check
-  langadapt languages check sw my/sn.yaml --json
-
-Without a code: all shipped languages and all shipped data recipes. It reports wrong facts, and where
-`unverified: true` may be removed. Facts about data elsewhere stay open. Exit code 0 if nothing is wrong,
-1 if something is, 2 if the Hub cannot be reached.
-"""
-
-
-@app.command("check", help=_CHECK_HELP)
+@app.command("check")
 def check_command(
-    names: Annotated[
-        list[str] | None, Argument(metavar="[CODE]...", help="Codes, or paths of your own recipes.")
-    ] = None,
+    names: Annotated[list[str] | None, Argument(metavar="[CODE]...", help="Codes or your own paths.")] = None,
     as_json: opt.AsJson = False,
 ) -> None:
+    """Compare recipes with the Hub: ids, revisions, configs, splits, columns, rows and licences.
+
+    Examples:
+      langadapt languages check
+      langadapt languages check sw my/sn.yaml --json
+
+    Without a code: all shipped languages and all shipped data recipes. It reports wrong facts, and where
+    `unverified: true` may be removed. Facts about data elsewhere stay open. Exit code 0 if nothing is wrong,
+    1 if something is, 2 if the Hub cannot be reached.
+    """
     languages = [find_language(name) for name in names or shipped_languages()]
-    data = _data_of(names, languages)
+    shipped = [file for schema in DATA_KINDS.values() for file in all_data_recipes(schema)]
+    data = _data_of(languages) if names else shipped
 
     from huggingface_hub import HfApi
 
@@ -242,12 +229,7 @@ def check_command(
         raise typer.Exit(1)
 
 
-def _data_of(
-    names: list[str] | None, languages: list[RecipeFile[LanguageRecipe]]
-) -> list[RecipeFile[DataCard]]:
-    """Return every shipped data recipe, or those that the given languages name."""
-    if not names:
-        return [file for schema in DATA_KINDS.values() for file in all_data_recipes(schema)]
+def _data_of(languages: list[RecipeFile[LanguageRecipe]]) -> list[RecipeFile[DataCard]]:
     asked: dict[tuple[type[DataCard], str], RecipeFile[DataCard]] = {}
     for recipe in map(with_absolute_paths, languages):
         for name in recipe.distill.data:

@@ -61,39 +61,22 @@ def refused_data_removed(folder: Path) -> AbstractContextManager[None]:
 
 
 AsJson = Annotated[bool, Option("--json", help="Print the result as JSON.")]
-ClassNames = Annotated[
-    Path | None, Option("--classes", metavar="FILE", help="Class names: .txt, .yaml, or a .json label list.")
-]
+ClassNames = Annotated[Path | None, Option(metavar="FILE", help="Class names: .txt, .yaml or .json.")]
 Columns = Annotated[
-    list[str] | None,
-    Option("--column", metavar="ROLE=NAME", help="Which column holds what; guessed by default."),
+    list[str] | None, Option("--column", metavar="ROLE=NAME", help="Which column holds what; else guessed.")
 ]
-Device = Annotated[str | None, Option("--device", help="cpu, cuda, cuda:1, mps; the best by default.")]
+Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, mps; the best by default.")]
 JsonFile = Annotated[Path | None, new_file("--json", "Also write the scores here; - prints them.")]
-LanguageCode = Annotated[
-    str | None, Option("--lang", help="Name of a shipped recipe: a language's code, or a variant.")
-]
+LanguageCode = Annotated[str | None, Option(help="Shipped recipe: a language's code, or a variant.")]
 ModelName = Annotated[str, Option("--model", callback=existing, help="Run folder, or org/name on the Hub.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Start again in a used folder.")]
-PairNames = Annotated[
-    list[str] | None, Option("--pairs", help="Table, tar shard or pair recipe; by default the recipe's own.")
-]
-PromptFolder = Annotated[
-    Path | None, Option("--prompts", metavar="DIR", help="Folder that `langadapt prompts` wrote.")
-]
-RecipePath = Annotated[str | None, Option("--recipe", help="Path of your own language recipe.")]
-RunName = Annotated[
-    str, Argument(metavar="RUN", callback=existing, help="Run folder, or org/name on the Hub.")
-]
+PairNames = Annotated[list[str] | None, Option(help="Table, tar shard or recipe; else the recipe's own.")]
+PromptFolder = Annotated[Path | None, Option(metavar="DIR", help="Folder that `langadapt prompts` wrote.")]
+RecipePath = Annotated[str | None, Option(help="Path of your own language recipe.")]
+RunName = Annotated[str, Argument(metavar="RUN", callback=existing, help="Run folder, or Hub org/name.")]
 Settings = Annotated[
     list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe or stage.")
 ]
-StageRecipe = Annotated[
-    str | None, Option("--recipe", help="Recipe with this stage; by default the run's own.")
-]
-StudentRun = Annotated[
-    Path | None, Option("--from", help="Run folder of the student to begin with; runs/LANG by default.")
-]
-TableImages = Annotated[
-    Path | None, Option("--images", help="Folder of a table's images; by default the table's folder.")
-]
+StageRecipe = Annotated[str | None, Option(help="Recipe with this stage; by default the run's own.")]
+StudentRun = Annotated[Path | None, Option("--from", help="Run folder to begin with; runs/LANG by default.")]
+TableImages = Annotated[Path | None, Option(help="Folder of a table's images; by default its own.")]

@@ -16,24 +16,13 @@ if TYPE_CHECKING:
     from langadapt.search.index import Hit, SearchSession
     from langadapt.search.nearest import ApproximateFacts
 
-IndexFolder = Annotated[
-    Path | None, Option("--index", metavar="DIR", help="Folder of the index; in the cache by default.")
-]
+IndexFolder = Annotated[Path | None, Option(metavar="DIR", help="Folder of the index; else in the cache.")]
 Images = Annotated[Path, Argument(metavar="IMAGES_FOLDER", help="A folder of images, or an index.")]
 Host = Annotated[str, Option("--host", help="Address to listen on.")]
 Port = Annotated[int, Option("--port", min=0, max=65535, help="0 takes a free one.")]
 PageImages = Annotated[int, Option("--top-k", min=1, max=500, help="Images per query on the page.")]
 
-INDEX_HELP = """Encode the images of a folder once; later only new and changed ones.
 
-The index depends on the image model alone, so the adapters of several languages share it. It lies in
-LANGADAPT_CACHE unless --index says otherwise; nothing is written into the folder of images. Stop it at
-any time; repeat the command to continue. Images that cannot be read are listed.
-
-Examples:
-  langadapt index photos/ --model runs/zh
-  langadapt index photos/ --model runs/zh --index photos.index --export embeddings.parquet
-"""
 _MOST_LISTED = 20
 
 
@@ -41,16 +30,22 @@ def index_command(
     folder: Annotated[Path, Argument(metavar="IMAGES_FOLDER", help="Indexed with all its subfolders.")],
     model: opt.ModelName,
     index: IndexFolder = None,
-    export: Annotated[
-        Path | None, opt.new_file("--export", "Also write the embeddings, .parquet or .npy.")
-    ] = None,
+    export: Annotated[Path | None, opt.new_file("--export", "Also write embeddings: .parquet, .npy.")] = None,
     rebuild: Annotated[bool, Option("--rebuild", help="Replace an existing index.")] = False,
-    approximate_from: Annotated[
-        int, Option(min=1, help="Number of images from which a FAISS index is built too.")
-    ] = 1_000_000,
+    approximate_from: Annotated[int, Option(min=1, help="Images from which FAISS is used.")] = 1_000_000,
     as_json: opt.AsJson = False,
     device: opt.Device = None,
 ) -> None:
+    """Encode the images of a folder once; later only new and changed ones.
+
+    The index depends on the image model alone, so the adapters of several languages share it. It lies in
+    LANGADAPT_CACHE unless --index says otherwise; nothing is written into the folder of images. Stop it at
+    any time; repeat the command to continue. Images that cannot be read are listed.
+
+    Examples:
+      langadapt index photos/ --model runs/zh
+      langadapt index photos/ --model runs/zh --index photos.index --export embeddings.parquet
+    """
     from langadapt.search.update import scan_images
 
     scan_images(folder)  # report a wrong folder before the model loads
@@ -116,18 +111,6 @@ def _build_approximate(session: "SearchSession", least: int) -> "tuple[Approxima
     return facts, facts.summary()
 
 
-SEARCH_HELP = """Find images by a text in the language, or by an image.
-
-Examples:
-  langadapt search photos/ "一只狗在沙滩上奔跑" --model runs/zh
-  langadapt search photos/ "mbwa anakimbia ufukweni" --model runs/sw --top-k 20 --html found.html
-  langadapt search photos/ --image dog.jpg --model runs/sw
-
-The images are encoded once; later searches in the same folder are fast. `langadapt index` does this
-ahead of time. You can name an index instead of the folder: it is searched as it is.
-"""
-
-
 def search_command(
     folder: Images,
     model: opt.ModelName,
@@ -142,6 +125,16 @@ def search_command(
     as_json: opt.AsJson = False,
     device: opt.Device = None,
 ) -> None:
+    """Find images by a text in the language, or by an image.
+
+    Examples:
+      langadapt search photos/ "一只狗在沙滩上奔跑" --model runs/zh
+      langadapt search photos/ "mbwa anakimbia ufukweni" --model runs/sw --top-k 20 --html found.html
+      langadapt search photos/ --image dog.jpg --model runs/sw
+
+    The images are encoded once; later searches in the same folder are fast. `langadapt index` does this
+    ahead of time. You can name an index instead of the folder: it is searched as it is.
+    """
     queries: list[str | Path] = [*(texts or []), *(images or [])]
     if not queries:
         raise DataError("nothing to look for: write a query, or name an image with --image")
@@ -161,9 +154,7 @@ def search_command(
     if approximate is not None and not exact:
         console.print(approximate.facts.summary())
     elif session.index.has_stale_approximate:
-        console.print(
-            "search was exact: the FAISS index is stale or FAISS is not installed; run `langadapt index`"
-        )
+        console.print("search was exact: the FAISS index is stale or FAISS is missing; run `langadapt index`")
     if page is not None:
         from langadapt.evaluation.page import write_page
         from langadapt.search.index import search_page
@@ -204,29 +195,6 @@ def _path_text(path: Path) -> str:
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-SERVE_HELP = """Encode and search over HTTP, for other programs on this machine, and for people with --page.
-
-Examples:
-  langadapt serve --model runs/zh
-  langadapt serve photos/ --model runs/zh --port 8000 --page
-  curl -s localhost:7861/search -H 'content-type: application/json' -d '{"texts": ["一只狗"], "count": 5}'
-
-POST /encode and /search take {"texts": [...]}; GET /health and /metrics (Prometheus). If too many
-requests wait, it answers 503 with Retry-After. Only this machine can reach it unless --host says
-otherwise; it has no passwords.
-"""
-
-DEMO_HELP = """Open a search page on this machine: a search box in the language, examples, a grid of images.
-
-Examples:
-  langadapt demo photos/ --model runs/zh
-  langadapt demo photos/ --model runs/ar --port 8000
-
-Short for `langadapt serve --page`. The page loads nothing from outside. Only this machine can open it
-unless --host says otherwise.
-"""
-
-
 def serve_command(
     model: opt.ModelName,
     folder: Annotated[
@@ -242,6 +210,17 @@ def serve_command(
     body: Annotated[int, Option("--most-bytes", min=100, help="Bytes of one request.")] = 1_000_000,
     device: opt.Device = None,
 ) -> None:
+    """Encode and search over HTTP, for other programs on this machine, and for people with --page.
+
+    Examples:
+      langadapt serve --model runs/zh
+      langadapt serve photos/ --model runs/zh --port 8000 --page
+      curl -s localhost:7861/search -H 'content-type: application/json' -d '{"texts": ["一只狗"], "count": 5}'
+
+    POST /encode and /search take {"texts": [...]}; GET /health and /metrics (Prometheus). If too many
+    requests wait, it answers 503 with Retry-After. Only this machine can reach it unless --host says
+    otherwise; it has no passwords.
+    """
     if page and folder is None:
         raise DataError("--page shows images: name their folder")
     from langadapt.search.server import Limits, Service, create_app, is_loopback, listen, web_server
@@ -273,4 +252,13 @@ def demo_command(
     count: PageImages = 24,
     device: opt.Device = None,
 ) -> None:
+    """Open a search page on this machine: a search box in the language, examples, a grid of images.
+
+    Examples:
+      langadapt demo photos/ --model runs/zh
+      langadapt demo photos/ --model runs/ar --port 8000
+
+    Short for `langadapt serve --page`. The page loads nothing from outside. Only this machine can open it
+    unless --host says otherwise.
+    """
     serve_command(model, folder, host, port, index, page=True, count=count, device=device)

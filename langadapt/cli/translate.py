@@ -13,25 +13,9 @@ from langadapt.errors import DataError, RecipeError
 from langadapt.recipes import ParallelRecipe, data_recipe, dump_recipe
 from langadapt.recipes.data import TableFiles
 
-HELP = """Translate English sentences into a language, and measure the translation.
-
-OUT (.tsv or .parquet) gets columns english and target, and a recipe beside it that names model, revision
-and licences. To resume an interrupted translation, repeat the command.
-
-Examples:
-  langadapt data translate captions.tsv --lang de --model models/opus-mt-en-de --out data/de.tsv
-  langadapt data translate captions.tsv --lang sw --out data/sw.tsv --measure my/flores.yaml
-  --model facebook/nllb-200-distilled-600M --target-code swh_Latn
-
---measure takes a parallel recipe of human translations that were used for nothing else, translates their
-English side and prints BLEU and chrF++ with their signatures.
-"""
-
 
 def translate_command(
-    english: Annotated[
-        str, Argument(metavar="ENGLISH", help="TSV, CSV, JSONL or Parquet, or a parallel recipe.")
-    ],
+    english: Annotated[str, Argument(metavar="ENGLISH", help="TSV, CSV, JSONL, Parquet, or a recipe.")],
     lang: Annotated[str, Option(help="Code of the target language, for the recipe.")],
     model: Annotated[str, Option(metavar="MODEL[@REVISION]", help="Translation model: Hub or folder.")],
     out: Annotated[Path, opt.new_file("--out", "File to write: .tsv or .parquet.")],
@@ -39,16 +23,25 @@ def translate_command(
     target_code: Annotated[str | None, Option(help="Code of the language in the model: swh_Latn.")] = None,
     source_code: Annotated[str | None, Option(help="Code of English in the model, if it is unusual.")] = None,
     beams: Annotated[int, Option(min=1, help="Width of the beam search; 1 is greedy.")] = 1,
-    licence: Annotated[
-        str, Option(help="Licence of the English texts; a recipe states its own.")
-    ] = "unknown",
+    licence: Annotated[str, Option(help="Licence of the English texts; recipes state it.")] = "unknown",
     model_licence: Annotated[str, Option(help="Licence of the translation model.")] = "unknown",
-    measure: Annotated[
-        str | None, Option(metavar="RECIPE", help="Parallel recipe of human translations.")
-    ] = None,
+    measure: Annotated[str | None, Option(metavar="RECIPE", help="Recipe of human translations.")] = None,
     device: opt.Device = None,
     as_json: opt.AsJson = False,
 ) -> None:
+    """Translate English sentences into a language, and measure the translation.
+
+    OUT (.tsv or .parquet) gets columns english and target, and a recipe beside it that names model, revision
+    and licences. To resume an interrupted translation, repeat the command.
+
+    Examples:
+      langadapt data translate captions.tsv --lang de --model models/opus-mt-en-de --out data/de.tsv
+      langadapt data translate captions.tsv --lang sw --out data/sw.tsv --measure my/flores.yaml
+      --model facebook/nllb-200-distilled-600M --target-code swh_Latn
+
+    --measure takes a parallel recipe of human translations that were used for nothing else, translates their
+    English side and prints BLEU and chrF++ with their signatures.
+    """
     recipe_path = out.with_suffix(".yaml")
     _check_names(lang, out, recipe_path)
     if not Path(english).expanduser().is_file():
@@ -116,7 +109,6 @@ def _recipe(out: Path, title: str, language: str, licences: tuple[str, str], row
 
 
 def _check_names(lang: str, out: Path, recipe: Path) -> None:
-    """Refuse before a model is loaded."""
     if not re.fullmatch("[a-z]{2,3}", lang):
         raise RecipeError(f"--lang {lang}: expected a code of two or three small letters")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", out.stem):

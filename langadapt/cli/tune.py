@@ -12,36 +12,18 @@ from langadapt.cli import options as opt
 from langadapt.cli.evaluate import available_sets
 from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
 from langadapt.errors import DataError, RecipeError
-from langadapt.recipes import (
-    AlignStage,
-    DomainStage,
-    LanguageRecipe,
-    ModelRef,
-    TuneStage,
-    dump_recipe,
+from langadapt.recipes import AlignStage, DomainStage, ModelRef, TuneStage, dump_recipe
+from langadapt.recipes.authoring import UNDETERMINED
+from langadapt.recipes.find import (
+    TABLES,
+    RecipeFile,
     find_language,
     override,
     with_absolute_paths,
     with_values,
 )
-from langadapt.recipes.authoring import UNDETERMINED
-from langadapt.recipes.find import TABLES, RecipeFile
 
 S = TypeVar("S", bound=TuneStage)
-
-TUNE_HELP = """Tune a distilled student, and the image tower if asked, on images with captions.
-
-If no epoch is better than the distilled student on held-out images, the result is that student.
-
-Examples:
-  langadapt tune --lang sw --pairs captions.jsonl
-  langadapt tune --from runs/sw --pairs captions.csv --images photos/ --out runs/sw-tuned
-  langadapt tune --from runs/sw --pairs shard-0.tar --set "tune.text=[bitfit, projection]"
-  langadapt tune --from runs/sw --pairs captions.tsv --pairs-fraction 0.1,0.3,1
-
-The table has columns for image and caption, and the English side if you have it; their names are guessed.
-To resume an interrupted run, repeat the command.
-"""
 
 
 def tune_command(
@@ -53,13 +35,24 @@ def tune_command(
     start: opt.StudentRun = None,
     out: Annotated[Path | None, opt.new_folder("Run folder; FROM-tuned by default.")] = None,
     settings: opt.Settings = None,
-    fractions: Annotated[
-        str, Option("--pairs-fraction", help="Shares of the images, one run each: 0.1,0.3,1.")
-    ] = "1",
+    fractions: Annotated[str, Option("--pairs-fraction", help="Shares of images, a run each: 0.1,1.")] = "1",
     device: opt.Device = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
 ) -> None:
+    """Tune a distilled student, and the image tower if asked, on images with captions.
+
+    If no epoch is better than the distilled student on held-out images, the result is that student.
+
+    Examples:
+      langadapt tune --lang sw --pairs captions.jsonl
+      langadapt tune --from runs/sw --pairs captions.csv --images photos/ --out runs/sw-tuned
+      langadapt tune --from runs/sw --pairs shard-0.tar --set "tune.text=[bitfit, projection]"
+      langadapt tune --from runs/sw --pairs captions.tsv --pairs-fraction 0.1,0.3,1
+
+    The table has columns for image and caption, and the English side if you have it; their names are guessed.
+    To resume an interrupted run, repeat the command.
+    """
     shares = _shares(fractions)
     begin = chosen_student(start, lang)
     folder = out or begin.with_name(begin.name + "-tuned")
@@ -79,7 +72,7 @@ def tune_command(
     )
     rows = []
     with progress_report() as report, opt.refused_data_removed(folder):
-        _, stage = chosen_stage(TuneStage, begin, recipe or lang, given, settings)
+        stage = chosen_stage(TuneStage, begin, recipe or lang, given, settings)
         for share in shares:
             run = folder / f"pairs-{share:g}" if several else folder
             made = tune(begin, run, stage=stage, report=report, options=options, pairs_fraction=share)
@@ -109,7 +102,6 @@ def _shares(text: str) -> list[float]:
 
 
 def _learning_curve(folder: Path, facts: list[dict[str, Any]]) -> None:
-    """Held-out recall against the number of captions, as SVG and JSON."""
     from langadapt.evaluation.plots import save_learning_curve
     from langadapt.files.atomic import write_text
 
@@ -170,11 +162,8 @@ class GivenPairs:
 
 def chosen_stage(
     kind: type[S], begin: Path, named: str | None, pairs: GivenPairs, settings: list[str] | None
-) -> tuple[LanguageRecipe, S]:
-    """Return the student's recipe, and the stage with the pairs and settings of the command line.
-
-    The stage is that of the recipe `named`, or of the student's own recipe.
-    """
+) -> S:
+    """Return the stage of the recipe `named`, or of the student's own, with the command line's values."""
     from langadapt.data.own import language_names
     from langadapt.models import read_artifact
 
@@ -182,9 +171,7 @@ def chosen_stage(
     found = own if named is None else find_language(named)
     base, name = with_absolute_paths(found), kind.name
     if found.recipe.code != own.recipe.code:
-        raise RecipeError(
-            f"{found.path} is for '{found.recipe.code}', the student speaks '{own.recipe.code}'"
-        )
+        raise RecipeError(f"{found.path} is for '{found.recipe.code}', the student for '{own.recipe.code}'")
     stage = getattr(base, name)
     if pairs.names:
         names = pairs.recipes(language_names(own.recipe))
@@ -197,28 +184,7 @@ def chosen_stage(
     ready = RecipeFile(recipe=base.model_copy(update={name: stage}), path=found.path, shipped=True)
     changed = getattr(override(ready, settings or []).recipe, name)
     assert isinstance(changed, kind)
-    return own.recipe, changed
-
-
-DOMAIN_HELP = """Adapt a student and its image tower to a domain, on images with captions.
-
-Only adapters inside both towers train. The difficulty of each pair is recorded, and
-domain.sampling.strength=1 draws difficult pairs more often (off by default, see docs/domain.md). If no
-epoch is better on held-out images, the result is the student that it started from.
-
-The report shows general test sets before and after (what was forgotten), easy and hard pairs, how often
-each was drawn, and the hardest pairs as pictures: wrong captions are often among them.
-
-Examples:
-  langadapt domain --lang zh --pairs shop.jsonl
-  langadapt domain --from runs/zh-tuned --pairs shop.csv --images photos/ --out runs/zh-shop
-  langadapt domain --lang zh --pairs shop.jsonl --general captions.tsv --general-images other-photos/
-  langadapt domain --lang zh --pairs shop.jsonl --set domain.sampling.strength=1
-  langadapt domain --lang zh --pairs shop.jsonl --set domain.blend=0.7
-
-Without --general, the command scores the test sets of the student's recipe that are on this machine. To
-resume an interrupted run, repeat the command.
-"""
+    return changed
 
 
 def domain_command(
@@ -238,6 +204,25 @@ def domain_command(
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
 ) -> None:
+    """Adapt a student and its image tower to a domain, on images with captions.
+
+    Only adapters inside both towers train. The difficulty of each pair is recorded, and
+    domain.sampling.strength=1 draws difficult pairs more often (off by default, see docs/domain.md). If no
+    epoch is better on held-out images, the result is the student that it started from.
+
+    The report shows general test sets before and after (what was forgotten), easy and hard pairs, how often
+    each was drawn, and the hardest pairs as pictures: wrong captions are often among them.
+
+    Examples:
+      langadapt domain --lang zh --pairs shop.jsonl
+      langadapt domain --from runs/zh-tuned --pairs shop.csv --images photos/ --out runs/zh-shop
+      langadapt domain --lang zh --pairs shop.jsonl --general captions.tsv --general-images other-photos/
+      langadapt domain --lang zh --pairs shop.jsonl --set domain.sampling.strength=1
+      langadapt domain --lang zh --pairs shop.jsonl --set domain.blend=0.7
+
+    Without --general, the command scores the test sets of the student's recipe that are on this machine. To
+    resume an interrupted run, repeat the command.
+    """
     for table, folder, name in ((general, general_images, "general"), (test, test_images, "test")):
         if folder is not None and table is None:
             raise DataError(f"--{name}-images describes captions: give --{name} FILE too")
@@ -259,31 +244,16 @@ def domain_command(
             sets.insert(0, (kind, retrieval_from_files(file, folder, language=own.code)))
     options = RunOptions(device=chosen_device(device), overwrite=overwrite, images=images)
     with progress_report() as report, opt.refused_data_removed(run):
-        _, stage = chosen_stage(DomainStage, begin, recipe or lang, given, settings)
+        stage = chosen_stage(DomainStage, begin, recipe or lang, given, settings)
         rows, facts = adapt_to_domain(begin, run, stage=stage, tests=sets, report=report, options=options)
     if as_json:
         print_json(facts)
         return
     print_result(to_terminal([before_after(rows)]))
     if facts["fell_back"]:
-        console.print(
-            "no step was better on the held-out pairs: the result is the student that it began with"
-        )
+        console.print("no step was better on the held-out pairs: the result is the student of the start")
     console.print(f"report page: {shown(run / 'report.html')}")
     console.print(f"hardest pairs: {shown(run / 'hard-pairs.jsonl')}")
-
-
-ALIGN_HELP = """Train a new image-text model from an image encoder, a text encoder and images with captions.
-
-Examples:
-  langadapt align --image-model google/vit-base-patch16-224-in21k --pairs captions.tsv --images photos/ \\
-      --text-model google-bert/bert-base-uncased --out models/mine
-  langadapt align --image-model models/mobilenet --text-model models/minilm --pairs captions.tsv \\
-      --out models/mine --set text=full --set image=locked
-
-The result is a VisionTextDualEncoderModel in transformers' own format; a language recipe can name it as
-its teacher. To resume an interrupted run, repeat the command.
-"""
 
 
 def align_command(
@@ -298,6 +268,17 @@ def align_command(
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
 ) -> None:
+    """Train a new image-text model from an image encoder, a text encoder and images with captions.
+
+    Examples:
+      langadapt align --image-model google/vit-base-patch16-224-in21k --pairs captions.tsv --images photos/ \\
+          --text-model google-bert/bert-base-uncased --out models/mine
+      langadapt align --image-model models/mobilenet --text-model models/minilm --pairs captions.tsv \\
+          --out models/mine --set text=full --set image=locked
+
+    The result is a VisionTextDualEncoderModel in transformers' own format; a language recipe can name it as
+    its teacher. To resume an interrupted run, repeat the command.
+    """
     given = GivenPairs.of(pairs, images, columns, folder=out, overwrite=overwrite)
     stage = with_values(AlignStage, AlignStage(pairs=given.names), settings or [])
 

@@ -11,8 +11,7 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from langadapt.doctor.verdict import Candidate, Coverage
 from langadapt.errors import ModelError
-from langadapt.models import ResolvedModel
-from langadapt.models.load import load_tokenizer
+from langadapt.models.load import ResolvedModel, load_tokenizer
 from langadapt.models.towers import MODEL_FILES
 from langadapt.recipes import TextModelRef, find_language, shipped_languages
 

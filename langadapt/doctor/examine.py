@@ -24,17 +24,9 @@ from langadapt.errors import MissingDataError, ModelError, Progress, Report
 from langadapt.files.store import cache_folder
 from langadapt.files.temporary import take_texts
 from langadapt.hub.licences import licence_sum, objections
-from langadapt.models import (
-    ResolvedModel,
-    Student,
-    Teacher,
-    TextModel,
-    load_teacher,
-    load_text_model,
-    resolve_model,
-)
+from langadapt.models import Student, Teacher, TextModel, load_teacher, load_text_model
 from langadapt.models.artifact import BaseModel, data_source
-from langadapt.models.load import device_name
+from langadapt.models.load import ResolvedModel, device_name, resolve_model
 from langadapt.models.new_pieces import extend_text_model, learn_vocabulary
 from langadapt.models.trainable import TrainableTower
 from langadapt.recipes import LanguageRecipe, ModelRef, ParallelRecipe, data_recipe, with_absolute_paths
@@ -92,9 +84,8 @@ def examine(
         reason = "; ".join(model for model in (teacher, text_model) if isinstance(model, str))
     elif pairs is not None and sample.english is not None:
         report(Progress(stage="probe"))
-        encoder = load_text_model(
-            text_model, recipe.text_model, max_tokens=recipe.distill.max_tokens, device=device
-        )
+        limit = recipe.distill.max_tokens
+        encoder = load_text_model(text_model, recipe.text_model, max_tokens=limit, device=device)
         aligned = alignment(encoder, sample.english, sample.target)
         spec = recipe.adapter.settled(aligned=aligned >= ALIGNED_PERCENT)
         recipe = recipe.model_copy(update={"adapter": spec})
@@ -160,24 +151,21 @@ def _sample(recipe: LanguageRecipe, pairs: Path | None, captions: Sequence[Capti
 
 
 def _model(ref: ModelRef) -> ResolvedModel | str:
-    """Resolve a base model; return the reason if that fails."""
     try:
         return resolve_model(ref)
     except ModelError as error:
         return str(error)
 
 
-def _probe(
-    recipe: LanguageRecipe, teacher: Teacher, encoder: TextModel, sample: _Sample, rows: int
-) -> Estimate:
+def _probe(recipe: LanguageRecipe, teacher: Teacher, encoder: TextModel, own: _Sample, rows: int) -> Estimate:
     """Time the real work of `distill` on a few texts, and count for all `rows` pairs."""
-    assert sample.english is not None
-    english, target = list(sample.english[:_PROBE_TEXTS]), list(sample.target[:_PROBE_TEXTS])
+    assert own.english is not None
+    english, target = list(own.english[:_PROBE_TEXTS]), list(own.target[:_PROBE_TEXTS])
     stage, device = recipe.distill, encoder.device
     if (extension := recipe.text_model.extend_vocabulary) is not None:
         vocabulary = learn_vocabulary(encoder, target, english, pieces=extension.pieces)
         extend_text_model(encoder, vocabulary, seed=stage.seed)
-    student, trainable = new_student(encoder, recipe, target_dim=teacher.dim)
+    student, trainable = new_student(encoder, recipe, teacher.dim)
     texts, tokens = int(rows * (1 + stage.identity_fraction)), encoder.tokenize(target)
     width = encoder.check_layers(student.layers) * encoder.state_dim
     state_bytes = int(texts * float(tokens.lengths.mean()) * width * 2)

@@ -60,11 +60,9 @@ class Pairs:
 
     rows: int
     kept: int
-    """Rows that cleaning leaves."""
     contaminated: int
     """Rows with a test caption among the dropped ones."""
     dropped: dict[str, int]
-    """Dropped rows by rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +110,6 @@ class Findings:
     recipe: str
     """As the command line names it: `--lang sw`, `--recipe my/sw.yaml`."""
     sample: str
-    """What the tokenizers were measured on."""
     candidates: tuple[Candidate, ...]
     extended: int
     """New pieces that the recipe asks for already."""
@@ -212,9 +209,7 @@ def _changes(found: Findings) -> list[str]:
                 break
     pairs = found.pairs
     if pairs is not None and LEAST_PAIRS <= pairs.kept < FEW_PAIRS:
-        lines.append(
-            f"data: {pairs.kept:,} pairs are few; `langadapt data translate` makes more from English captions"
-        )
+        lines.append(f"data: {pairs.kept:,} pairs are few; `langadapt data translate` makes more")
     if (build := _needs_build(found)) is not None:
         lines.append(build)
     estimate = found.estimate

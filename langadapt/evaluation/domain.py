@@ -26,16 +26,15 @@ from langadapt.training.loop import log_entries
 SHOWN_PAIRS = 24
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class BeforeAfter:
     """mR6 in percent of one test set before and after the stage, and the signatures of both scores."""
 
     name: str
     kind: str
-    """`domain` or `general`."""
     before: float
     after: float
-    signatures: tuple[str, str] | None
+    signatures: tuple[str, str] | None = None
     """None for the held-out pairs, which are no benchmark."""
 
 
@@ -66,45 +65,29 @@ def adapt_to_domain(
     if (out / FACTS).is_file() and not (unreported or options.overwrite):
         raise DataError(f"{out} holds a finished run; choose another --out, or --overwrite")
     sets = [item for _, item in tests]
-    before = _scores(start, sets, options, report)
+    before = _scores(start, sets, options.device, report)
     artifact = tune(start, out, stage=stage, report=report, options=options)
-    after = _scores(out, sets, options, report)
+    after = _scores(out, sets, options.device, report)
     facts = artifact.training
-    held_out = BeforeAfter(
-        name=f"{facts['held_out_rows']:,} held-out pairs",
-        kind="domain",
-        before=facts["start_recall"],
-        after=facts["held_out_recall"],
-        signatures=None,
-    )
-    rows = [
-        BeforeAfter(
-            name=item.name,
-            kind=kind,
-            before=one.mr6,
-            after=other.mr6,
-            signatures=(one.signature, other.signature),
-        )
-        for (kind, item), one, other in zip(tests, before, after, strict=True)
-    ]
-    rows.insert(0, held_out)
+    recalls = facts["start_recall"], facts["held_out_recall"]
+    rows = [BeforeAfter(f"{facts['held_out_rows']:,} held-out pairs", "domain", *recalls)]
+    for (kind, item), one, other in zip(tests, before, after, strict=True):
+        signatures = (one.signature, other.signature)
+        rows.append(BeforeAfter(item.name, kind, one.mr6, other.mr6, signatures))
     record = {"scores": [asdict(row) for row in rows], **facts["domain"], "fell_back": facts["fell_back"]}
     write_text(out / "domain.json", json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     _write_page(out, artifact, rows, options.images)
     return rows, record
 
 
-def _scores(
-    run: Path, sets: Sequence[RetrievalSet], options: RunOptions, report: Report
-) -> list[RetrievalScores]:
+def _scores(run: Path, sets: Sequence[RetrievalSet], device: Any, report: Report) -> list[RetrievalScores]:
     if not sets:
         return []
-    evaluations = evaluate_sets(sets, load(run, device=options.device), report=report)
+    evaluations = evaluate_sets(sets, load(run, device=device), report=report)
     return [evaluation.card.student for evaluation in evaluations if evaluation.card.student is not None]
 
 
 def _write_page(out: Path, artifact: Artifact, rows: list[BeforeAfter], images: Path | None) -> None:
-    """Write the report page; it shows the hardest pairs as pictures."""
     stage, facts = artifact.recipe.domain, artifact.training["domain"]
     assert stage is not None
     known = {str(image): image for name in stage.pairs for image in load_pairs(name, images=images).images}
@@ -160,6 +143,7 @@ def before_after(rows: Sequence[BeforeAfter]) -> ScoreTable:
 
 def _quarters(quarters: Sequence[Mapping[str, Any]]) -> ScoreTable:
     names = ("pairs", "difficulty before", "after", "draws per pair")
+    forms = ("{pairs:,}", "{start:.3f}", "{end:.3f}", "{draws:.1f}")
     return ScoreTable(
         title="Easy and hard pairs",
         pool="Training pairs in quarters by their difficulty before the stage: "
@@ -167,15 +151,7 @@ def _quarters(quarters: Sequence[Mapping[str, Any]]) -> ScoreTable:
         unit="quarter",
         columns=tuple(Column(name=name) for name in names),
         rows=tuple(
-            Row(
-                name=name,
-                cells=(
-                    f"{own['pairs']:,}",
-                    f"{own['start']:.3f}",
-                    f"{own['end']:.3f}",
-                    f"{own['draws']:.1f}",
-                ),
-            )
+            Row(name=name, cells=tuple(form.format(**own) for form in forms))
             for name, own in zip(QUARTER_NAMES, quarters, strict=True)
         ),
     )

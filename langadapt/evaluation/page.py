@@ -12,10 +12,9 @@ from markupsafe import Markup
 
 from langadapt.data.images import ImageFile, open_image
 from langadapt.data.retrieval import RetrievalSet
-from langadapt.evaluation.cards import ScoreCard, card_warnings
 from langadapt.evaluation.classification import ClassificationCard
 from langadapt.evaluation.plots import CurvePoint, confusion_svg, curve_panels, draws_panel
-from langadapt.evaluation.retrieval import Evaluation, best_images
+from langadapt.evaluation.retrieval import Evaluation, ScoreCard, best_images, card_warnings
 from langadapt.evaluation.tables import ScoreTable, templates
 from langadapt.files.atomic import write_text
 from langadapt.models.artifact import Artifact
@@ -32,7 +31,6 @@ class Thumbnail:
     correct: bool | None = None
     """Whether a search was right to find it; None where nobody knows."""
     note: str = ""
-    """A second line below it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +56,6 @@ class DomainReport:
     sampling: Sequence[Mapping[str, Any]]
     """Of each epoch `step`, and `drawn`, the share of the draws by quarter of difficulty."""
     hardest: Sequence[Thumbnail] = ()
-    """Training pairs that are still hard at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +64,6 @@ class Page:
 
     title: str
     summary: str = ""
-    """What was run, in a sentence or two."""
     cards: Sequence[ScoreCard] = ()
     classifications: Sequence[ClassificationCard] = ()
     domain: DomainReport | None = None
@@ -142,7 +138,7 @@ def run_facts(artifact: Artifact, folder: Path) -> dict[str, dict[str, str]]:
         "language": f"{recipe.name} ({recipe.code})",
         "teacher": f"{artifact.teacher.repo} at {artifact.teacher.revision}",
         "text model": f"{artifact.text_model.repo} at {artifact.text_model.revision}",
-        "what trains": f"{what_trains(recipe)}, {training['trained_parameters']:,} weights "
+        "what trains": f"{_what_trains(recipe)}, {training['trained_parameters']:,} weights "
         f"({training['trained_percent']} %)",
         "training rows": f"{training['rows']:,} from {', '.join(training['data'])}",
         "contamination": "; ".join(f"{source.name}: {source.contamination}" for source in artifact.data),
@@ -154,8 +150,7 @@ def run_facts(artifact: Artifact, folder: Path) -> dict[str, dict[str, str]]:
     return {"Settings": settings, "Environment": artifact.environment}
 
 
-def what_trains(recipe: LanguageRecipe) -> str:
-    """Name the weights that the recipe's last stage trains."""
+def _what_trains(recipe: LanguageRecipe) -> str:
     stage = recipe.domain or recipe.tune
     if stage is None:
         return f"adapter; text model: {trainable_text(recipe.text_model.trains)}"

@@ -50,7 +50,7 @@ def curve_panels(points: Sequence[CurvePoint]) -> list[str]:
         raise DataError("training curve: there is no step to draw")
     losses = _thin([(float(point.step), point.loss) for point in points])
     recalls = [(float(point.step), point.recall) for point in points if point.recall is not None]
-    panels = [_curve("Training loss", losses, colour=_LOSS_COLOUR, marked=len(losses) - 1)]
+    panels = [_curve("Training loss", losses, _LOSS_COLOUR, len(losses) - 1)]
     return [*panels, _recall_curve(recalls)] if recalls else panels
 
 
@@ -114,43 +114,25 @@ def confusion_svg(confusion: Sequence[Sequence[int]], names: Sequence[str], *, a
     )
 
 
-def _svg(template: str, title: str, *, alone: bool = False, **values: Any) -> str:
-    content = {**_BOX, "title": title, "alone": alone, **values}
+def _svg(template: str, title: str, **values: Any) -> str:
+    content = {**_BOX, "title": title, "alone": False, "across": "step", **values}
     return templates(escape_html=True).get_template(template).render(content)
 
 
-def _recall_curve(line: list[tuple[float, float]], *, across: str = "step", alone: bool = False) -> str:
+def _recall_curve(line: list[tuple[float, float]], **drawn: Any) -> str:
     best = max(range(len(line)), key=lambda index: line[index][1])
-    title = "Held-out recall (%)"
-    return _curve(title, line, colour=_RECALL_COLOUR, marked=best, across=across, alone=alone)
+    return _curve("Held-out recall (%)", line, _RECALL_COLOUR, best, **drawn)
 
 
-def _curve(
-    title: str,
-    line: list[tuple[float, float]],
-    *,
-    colour: str,
-    marked: int,
-    across: str = "step",
-    alone: bool = False,
-) -> str:
+def _curve(title: str, line: list[tuple[float, float]], colour: str, marked: int, **drawn: Any) -> str:
     """Draw axes, grid, the line, and a dot with its value at point `marked`."""
     x_ticks, y_ticks = (_ticks(min(values), max(values)) for values in zip(*line, strict=True))
     x_of = _Scale(ticks=x_ticks, start=_BOX["left"], end=_BOX["width"] - _BOX["right"])
     y_of = _Scale(ticks=y_ticks, start=_BOX["height"] - _BOX["bottom"], end=_BOX["top"])
-    drawn = [(x_of(x), y_of(y)) for x, y in line]
-    return _svg(
-        "curve.svg",
-        title,
-        alone=alone,
-        x_ticks=x_of.labels(),
-        y_ticks=y_of.labels(),
-        line=drawn,
-        dot=drawn[marked],
-        value=line[marked][1],
-        colour=colour,
-        across=across,
-    )
+    points = [(x_of(x), y_of(y)) for x, y in line]
+    ticks = {"x_ticks": x_of.labels(), "y_ticks": y_of.labels()}
+    dot = {"dot": points[marked], "value": line[marked][1]}
+    return _svg("curve.svg", title, line=points, colour=colour, **ticks, **dot, **drawn)
 
 
 @dataclass(frozen=True, kw_only=True)

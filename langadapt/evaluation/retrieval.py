@@ -1,21 +1,200 @@
-"""Score a student on retrieval sets, beside the teacher on English, translated and raw captions."""
+"""Score cards of retrieval: the student beside the teacher on English, translated and raw captions."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
 
 import torch
+from rich.console import Group
 from torch import Tensor
 
 from langadapt.data.retrieval import RetrievalSet
-from langadapt.errors import Report, counted
-from langadapt.evaluation.cards import ScoreCard
-from langadapt.metrics.retrieval import RetrievalScores, retrieval_scores
-from langadapt.metrics.signature import Signature
-from langadapt.metrics.translation import translation_scores
+from langadapt.errors import DataError, Report, counted
+from langadapt.evaluation.tables import Column, Row, ScoreTable, to_terminal
+from langadapt.files.atomic import is_sealed, sealed
+from langadapt.files.json import read_json
+from langadapt.metrics.retrieval import CUTOFFS, RetrievalScores, retrieval_scores
+from langadapt.metrics.signature import Signature, comparable
+from langadapt.metrics.translation import TranslationScores, translation_scores
 from langadapt.models import LanguageModel
 from langadapt.models.caches import ImageProgress, stored_images
 from langadapt.models.load import precision
 from langadapt.models.translator import Translator
+
+_COLUMNS = (
+    *(Column(name=f"R@{k}", group=direction) for direction in ("t2i", "i2t") for k in CUTOFFS),
+    Column(name="mR3_t2i"),
+    Column(name="mR3_i2t"),
+    Column(name="mR6", strong=True),
+    Column(name="95 %"),
+    Column(name="retention"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreCard:
+    """Scores of one benchmark in one language."""
+
+    name: str
+    language: str
+    student: RetrievalScores | None
+    """The adapted model on captions in the language."""
+    ceiling: RetrievalScores | None
+    """The teacher on the English side of the same captions."""
+    floor: RetrievalScores | None
+    """The teacher on the captions in the language, as they are."""
+    images: int
+    captions: int
+    image_free: bool = False
+    """Captions are matched with their English sides instead of images."""
+    translated: RetrievalScores | None = None
+    """The teacher on a machine translation of the captions into English."""
+    translation: TranslationScores | None = None
+    """Quality of that translation, where the captions have English sides."""
+
+    @property
+    def retention(self) -> float | None:
+        """Fraction of the ceiling's mR6 that the student keeps; None without both or with a ceiling of 0."""
+        if self.student is None or self.ceiling is None or self.ceiling.mr6 == 0.0:
+            return None
+        return self.student.mr6 / self.ceiling.mr6
+
+    @property
+    def signature(self) -> str | None:
+        """The student's."""
+        return self.student.signature if self.student else None
+
+    @property
+    def label(self) -> str:
+        """Name and language, for headings."""
+        return f"{self.name} ({self.language})"
+
+    def rows(self) -> list[tuple[str, RetrievalScores]]:
+        """The scores that are there, the student's first, with the names under which they are shown."""
+        named = (
+            ("student", self.student),
+            ("teacher, English", self.ceiling),
+            ("teacher, translated", self.translated),
+            ("teacher, raw captions", self.floor),
+        )
+        return [(name, scores) for name, scores in named if scores is not None]
+
+    def table(self) -> ScoreTable:
+        """All scores side by side."""
+        kept, pool = self.retention, f"{self.captions:,} captions, {self.images:,} images"
+        if self.image_free:
+            pool = f"{self.captions:,} captions against their {self.images:,} English sides, no images"
+        rows = [
+            Row(
+                name=name,
+                cells=(
+                    *(f"{recall:.1f}" for recall in scores.recalls()),
+                    *(f"{mean:.1f}" for mean in (scores.mr3_t2i, scores.mr3_i2t, scores.mr6)),
+                    str(scores.interval),
+                    f"{kept:.1%}" if scores is self.student and kept is not None else "",
+                ),
+                student=scores is self.student,
+                percent=scores.mr6,
+                interval=scores.interval,
+            )
+            for name, scores in self.rows()
+        ]
+        signatures = [(name, scores.signature) for name, scores in self.rows()]
+        absent = {"student", "teacher, English", "teacher, raw captions"}.difference(dict(signatures))
+        remarks = [f"Not measured: {'; '.join(sorted(absent))}."] if absent else []
+        if self.translation is not None:
+            remarks.append(f"Translated captions against the English ones: {self.translation}.")
+            signatures.append(("chrF++", self.translation.chrf_signature))
+            signatures.append(("BLEU", self.translation.bleu_signature))
+        return ScoreTable(
+            unit="percent",
+            columns=_COLUMNS,
+            rows=tuple(rows),
+            title=self.label,
+            pool=pool,
+            retention=None if kept is None else (kept, "of the teacher's mR6 on English captions"),
+            remarks=tuple(remarks),
+            signatures=tuple(signatures),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values under stable keys."""
+        main = {"student": self.student, "ceiling": self.ceiling, "floor": self.floor}
+        return {
+            "name": self.name,
+            "language": self.language,
+            **{name: scores.to_dict() if scores else None for name, scores in main.items()},
+            "retention": self.retention,
+            "signature": self.signature,
+            "images": self.images,
+            "captions": self.captions,
+            "image_free": self.image_free,
+            **({"translated": self.translated.to_dict()} if self.translated else {}),
+            **({"translation": self.translation.to_dict()} if self.translation else {}),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `to_dict`; retention and signature are taken from the scores."""
+        scores: dict[str, Any] = {
+            name: RetrievalScores.from_dict(values[name]) if values.get(name) else None
+            for name in ("student", "ceiling", "floor", "translated")
+        }
+        plain = {name: values[name] for name in ("name", "language", "images", "captions", "image_free")}
+        translation = TranslationScores(**values["translation"]) if "translation" in values else None
+        return cls(**scores, **plain, translation=translation)
+
+
+def score_report(cards: Sequence[ScoreCard]) -> Group:
+    """Tables, signatures and warnings: `Console().print(score_report(cards))`. 100 columns are enough."""
+    return to_terminal([card.table() for card in cards], card_warnings(cards))
+
+
+def score_json(cards: Sequence[ScoreCard]) -> str:
+    """One JSON object: `cards`, each as `ScoreCard.to_dict`, `warnings`, and a sum over both."""
+    content = {"cards": [card.to_dict() for card in cards], "warnings": card_warnings(cards)}
+    return json.dumps(sealed(content), ensure_ascii=False, allow_nan=False, indent=2)
+
+
+def read_score_cards(path: Path) -> list[ScoreCard]:
+    """Read what `score_json` wrote; a file that is damaged, or was changed since, is a DataError."""
+    try:
+        content = read_json(path)
+        cards = [ScoreCard.from_dict(card) for card in content["cards"]]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: damaged; score the adapter again") from error
+    if not is_sealed(content):
+        raise DataError(f"{path}: was changed after it was written; score the adapter again")
+    return cards
+
+
+def card_warnings(cards: Sequence[ScoreCard]) -> list[str]:
+    """One line for each two scores that stand side by side though their conditions differ.
+
+    Inside a card the text model and the language may differ, that is what the card shows. Two cards of one
+    benchmark may differ in the text model only; cards of different benchmarks say by their names that they
+    are not one comparison.
+    """
+    lines = []
+    for card in cards:
+        rows = card.rows()
+        for name, scores in rows[1:]:
+            keys = [key for key in comparable(rows[0][1].signature, scores.signature) if key != "language"]
+            if keys:
+                lines.append(_warning(f"{card.label}, {rows[0][0]}", name, keys))
+    students = [(card.label, card.signature) for card in cards if card.signature]
+    for number, (label, signature) in enumerate(students):
+        for earlier, other in students[:number]:
+            keys = comparable(other, signature)
+            if keys and "benchmark" not in keys:
+                lines.append(_warning(earlier, label, keys))
+    return lines
+
+
+def _warning(one: str, other: str, keys: list[str]) -> str:
+    return f"not comparable: {one} and {other} differ in {', '.join(keys)}"
 
 
 @dataclass(frozen=True, kw_only=True)

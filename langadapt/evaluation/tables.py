@@ -37,7 +37,6 @@ class Row:
     percent: float | None = None
     """Length of the row's bar, where rows are drawn as bars."""
     interval: Interval | None = None
-    """Of `percent`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +104,13 @@ def templates(*, escape_html: bool, package: str = "langadapt.evaluation") -> En
 def markdown_text(value: object) -> str:
     """One line of text that ends no cell of a Markdown table."""
     return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that is shortest to read."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _warning(line: str) -> Text:

@@ -9,8 +9,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from langadapt import __version__
-from langadapt.evaluation.cards import ScoreCard
-from langadapt.evaluation.tables import templates, to_markdown
+from langadapt.evaluation.retrieval import ScoreCard
+from langadapt.evaluation.tables import duration, templates, to_markdown
 from langadapt.hub.licences import LicenceSum, changed_models, licence_sum
 from langadapt.metrics.retrieval import CUTOFFS
 from langadapt.models import Artifact
@@ -23,7 +23,6 @@ class CardFacts:
     """What a card is made from."""
 
     repo: str
-    """`org/name`."""
     artifact: Artifact
     scores: Sequence[ScoreCard]
     adapter_bytes: int
@@ -78,7 +77,7 @@ def card_text(facts: CardFacts) -> str:
         unchecked=[name for name, state in states if state != "dropped" and not state.startswith("kept")],
         to_markdown=to_markdown,
         first_url=_first_url,
-        duration=_duration,
+        duration=duration,
         version=__version__,
     )
     return text.strip() + "\n"
@@ -147,9 +146,3 @@ def _stages(facts: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, dict
 
 def _first_url(source: str | None) -> str | None:
     return next((word.strip(",") for word in (source or "").split() if word.startswith("http")), None)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -23,7 +23,6 @@ from langadapt.recipes import DataCard, HubSource, LanguageRecipe, ModelRef, Ret
 from langadapt.recipes.find import RecipeFile
 
 State = Literal["confirmed", "wrong", "open"]
-
 RepoType = Literal["model", "dataset"]
 
 
@@ -63,16 +62,6 @@ class Checked:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConfigFacts:
-    """One config of a data set, as its card states it."""
-
-    splits: Mapping[str, int | None]
-    """Rows of each split, where they are stated."""
-    columns: frozenset[str] | None
-    """Names, `translation.de` for the languages inside a translation; None where the card states none."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class RepositoryFacts:
     """A repository at a revision; what the Hub does not state is None or missing."""
 
@@ -82,7 +71,10 @@ class RepositoryFacts:
     files: frozenset[str] = frozenset()
     licence: str | None = None
     """As the card states it: the Hub's identifiers, in lower case."""
-    configs: Mapping[str, ConfigFacts] = field(default_factory=dict)
+    splits: Mapping[str, dict[str, int | None]] = field(default_factory=dict)
+    """By the name of a config: rows of each split, where they are stated."""
+    columns: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By the name of a config: names, `translation.de` for the languages inside a translation."""
 
     @property
     def readable(self) -> bool:
@@ -152,52 +144,49 @@ def _data_facts(card: DataCard, folder: Path, look: Lookup) -> Iterator[Fact]:
         yield _licence("", source.repo, card, facts)
 
 
-def _repository(
-    prefix: str, noun: str, source: ModelRef | HubSource, facts: RepositoryFacts
-) -> Iterator[Fact]:
+def _repository(prefix: str, noun: str, own: ModelRef | HubSource, facts: RepositoryFacts) -> Iterator[Fact]:
+    repo, revision = f"{prefix}repo", f"{prefix}revision"
     if facts.gated:
-        hub = "it is gated: log in with `hf auth login` and check again"
-        yield _fact(f"{prefix}repo", source.repo, None, hub)
+        yield _fact(repo, own.repo, None, "it is gated: log in with `hf auth login` and check again")
         return
-    yield _fact(f"{prefix}repo", source.repo, facts.exists, f"no such {noun}, or a private one")
-    if facts.exists and source.revision is None:
-        yield _fact(f"{prefix}revision", "none", None, "name the commit that was read")
+    yield _fact(repo, own.repo, facts.exists, f"no such {noun}, or a private one")
+    if facts.exists and own.revision is None:
+        yield _fact(revision, "none", None, "name the commit that was read")
     elif facts.exists:
-        yield _fact(f"{prefix}revision", str(source.revision), facts.has_revision, "no such revision")
+        yield _fact(revision, str(own.revision), facts.has_revision, "no such revision")
 
 
 def _rows(card: DataCard, source: HubSource, facts: RepositoryFacts) -> Iterator[Fact]:
     name = source.config or "default"
-    config = facts.configs.get(name)
-    if config is None:
+    splits, names = facts.splits.get(name), facts.columns.get(name)
+    if splits is None:
         # The card may leave configs to the folders' names.
         in_files = any(file.startswith(f"{name}/") for file in facts.files)
-        hub = f"the card has {_some(facts.configs)}" if facts.configs else "the card lists no configs"
-        yield _fact("source.config", name, False if facts.configs and not in_files else None, hub)
+        hub = f"the card has {_some(facts.splits)}" if facts.splits else "the card lists no configs"
+        yield _fact("source.config", name, False if facts.splits and not in_files else None, hub)
         return
     yield _fact("source.config", name, True)
-    yield _listed("source.split", source.split, config.splits or None, "splits")
+    yield _listed("source.split", source.split, splits or None, "splits")
     columns = getattr(card, "columns", None)
     for key, column in (columns.model_dump(exclude_none=True) if columns else {}).items():
-        names = config.columns
         if names and not any(name.startswith(f"{column.partition('.')[0]}.") for name in names):
             column = column.partition(".")[0]  # the card does not say what is inside
         yield _listed(f"columns.{key}", column, names, "columns")
-    expected, stated = getattr(card, "expected_rows", None), config.splits.get(source.split)
-    if expected is not None and stated is None:
-        yield _fact("expected_rows", str(expected), None, "the card states no number of rows")
-    elif expected is not None:
-        yield _fact("expected_rows", str(expected), expected == stated, f"the card says {stated}")
+    expected, stated = getattr(card, "expected_rows", None), splits.get(source.split)
+    if expected is not None:
+        agrees = None if stated is None else expected == stated
+        hub = "the card states no number of rows" if stated is None else f"the card says {stated}"
+        yield _fact("expected_rows", str(expected), agrees, hub)
 
 
 def _licence(prefix: str, repo: str, card: ModelRef | DataCard, facts: RepositoryFacts) -> Fact:
     stated, source = facts.licence or "unknown", card.licence_source
-    hub = f"the card says {stated}"
+    key, hub = f"{prefix}licence", f"the card says {stated}"
     if card.licence.lower() == stated:
-        return Fact(key=f"{prefix}licence", state="confirmed", says=card.licence, hub=stated)
+        return Fact(key=key, state="confirmed", says=card.licence, hub=stated)
     if any(f"huggingface.co/{folder}{repo}" in (source or "") for folder in ("", "datasets/")):
-        return _fact(f"{prefix}licence", card.licence, False, hub)
-    return _fact(f"{prefix}licence", card.licence, None, f"{hub}; it was read at {source}")
+        return _fact(key, card.licence, False, hub)
+    return _fact(key, card.licence, None, f"{hub}; it was read at {source}")
 
 
 def _fact(key: str, says: str, agrees: bool | None, hub: str = "") -> Fact:
@@ -244,11 +233,9 @@ def hub_lookup(api: HfApi) -> Lookup:
                 "when online, and look at HF_ENDPOINT and HF_HUB_OFFLINE"
             ) from error
         card: dict[str, Any] = {} if info.card_data is None else vars(info.card_data)
-        return RepositoryFacts(
-            files=frozenset(item.rfilename for item in info.siblings or ()),
-            licence=_card_licence(card),
-            configs=_configs(card) if repo_type == "dataset" else {},
-        )
+        files = frozenset(item.rfilename for item in info.siblings or ())
+        configs = _configs(card) if repo_type == "dataset" else {}
+        return RepositoryFacts(files=files, licence=_card_licence(card), **configs)
 
     return look
 
@@ -262,8 +249,8 @@ def _card_licence(card: Mapping[str, Any]) -> str | None:
     return str(stated).lower() if stated else None
 
 
-def _configs(card: Mapping[str, Any]) -> dict[str, ConfigFacts]:
-    """From `configs` (files of each split) and `dataset_info` (rows, columns), either of which may lack."""
+def _configs(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Splits and columns by config, from `configs` and `dataset_info`, either of which may lack."""
     splits: dict[str, dict[str, int | None]] = {}
     columns: dict[str, frozenset[str]] = {}
     for item in _mappings(card.get("configs")):
@@ -278,7 +265,7 @@ def _configs(card: Mapping[str, Any]) -> dict[str, ConfigFacts]:
             own[str(part.get("name"))] = rows if isinstance(rows, int) else None
         if features := _mappings(item.get("features")):
             columns[name] = frozenset(column for feature in features for column in _columns(feature))
-    return {name: ConfigFacts(splits=own, columns=columns.get(name)) for name, own in splits.items()}
+    return {"splits": splits, "columns": columns}
 
 
 def _columns(feature: Mapping[str, Any]) -> list[str]:

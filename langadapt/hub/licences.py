@@ -8,8 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from langadapt.models import Artifact
-from langadapt.models.artifact import BaseModel, DataSource
+from langadapt.models.artifact import Artifact, BaseModel, DataSource
 from langadapt.models.tuning import changes_text_model, has_tuned_images
 
 
@@ -36,7 +35,6 @@ class LicenceSum:
     unknown: tuple[str, ...]
     """Whose terms nobody stated, or are not in the table."""
     noncommercial: tuple[str, ...]
-    """Who forbids commercial use."""
 
 
 # Licences that are not of the family CC-BY-..., by their SPDX id or the name that a recipe uses, lower case.
@@ -61,9 +59,8 @@ def terms_of(licence: str) -> Terms | None:
     name = licence.strip().casefold()
     found = _CREATIVE_COMMONS.fullmatch(name)
     if found:
-        return Terms(
-            commercial=not found["nc"], share_alike=found["more"] == "-sa", derived=found["more"] != "-nd"
-        )
+        more = found["more"]
+        return Terms(commercial=not found["nc"], share_alike=more == "-sa", derived=more != "-nd")
     # GPL-3.0-only and GPL-3.0-or-later differ from GPL-3.0 in nothing that matters here.
     return _TABLE.get(re.sub(r"-(only|or-later)$", "", name))
 
@@ -97,15 +94,11 @@ def objections(
                 f"'{source.licence}' are not known"
             )
         elif terms is not None and not terms.derived:
-            lines.append(
-                f"the licence of {source.name}, {source.licence}, does not let derived works be shared"
-            )
+            lines.append(f"the licence of {source.name}, {source.licence}, forbids to share derived works")
     for model in models:
         terms = terms_of(model.licence)
         if model in stored and terms is not None and not terms.derived:
-            lines.append(
-                f"the licence of {model.repo}, {model.licence}, does not let changed weights be shared"
-            )
+            lines.append(f"the licence of {model.repo}, {model.licence}, forbids to share changed weights")
     return lines
 
 

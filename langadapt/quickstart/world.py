@@ -28,7 +28,6 @@ class HeldOutRow:
     """A held-out scene and what each language says about it."""
 
     image: str
-    """File name of the picture."""
     scene: Scene
     captions: dict[str, str]
     """By language code; all state the same facts."""

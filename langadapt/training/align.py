@@ -77,7 +77,6 @@ def align(
         "stage": json.loads(stage.model_dump_json()),
         "pairs": {pairs.name: pairs.fingerprint},
         **trained,
-        "run_key": key,
         "environment": environment_facts(device),
     }
     run.finish(lambda: _save(dual, out, facts))

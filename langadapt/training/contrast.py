@@ -184,7 +184,6 @@ def is_locked(stage: ContrastStage) -> bool:
 
 
 def _without_broken(pairs: Pairs, *, skip: bool, report: Report) -> Pairs:
-    """Leave out the pairs whose images cannot be read, or raise."""
     checked = counted(report, "images checked")
     broken = broken_images(pairs.images, fingerprint=pairs.fingerprint, progress=checked)
     if not broken:
@@ -207,9 +206,7 @@ def _ids(values: Sequence[str]) -> NDArray[np.int64]:
 
 
 @torch.inference_mode()
-def _held_out_embeddings(
-    model: ContrastModel, data: ContrastData, *, step: int
-) -> tuple[Tensor, Tensor, Tensor]:
+def _held_out(model: ContrastModel, data: ContrastData, step: int) -> tuple[Tensor, Tensor, Tensor]:
     """Held-out captions `[T, D]` and distinct images `[I, D]`, normalised; each caption's image `[T]`."""
     model.eval()
     rows = data.split.held_out
@@ -240,7 +237,7 @@ def _ranks(text: Tensor, image: Tensor, owners: Tensor) -> Ranks:
 def validate_pairs(model: nn.Module, data: ContrastData, *, step: int) -> Validation:
     """mR6 of the held-out captions and images, and their contrastive loss; both must be finite."""
     assert isinstance(model, ContrastModel)
-    text, image, owners = _held_out_embeddings(model, data, step=step)
+    text, image, owners = _held_out(model, data, step)
     ranks, cutoffs = _ranks(text, image, owners), torch.tensor(CUTOFFS)
     recalls = [100.0 * (side[:, None] <= cutoffs).double().mean().item() for side in (ranks.t2i, ranks.i2t)]
     rows = data.split.held_out[:_LOSS_PAIRS]  # the loss only breaks ties: a part is enough
@@ -254,5 +251,5 @@ def validate_pairs(model: nn.Module, data: ContrastData, *, step: int) -> Valida
 
 def caption_ranks(model: ContrastModel, data: ContrastData) -> NDArray[np.int64]:
     """At which rank each held-out caption finds its image, int64 `[T]`, 1 is the best."""
-    ranks: NDArray[np.int64] = _ranks(*_held_out_embeddings(model, data, step=0)).t2i.numpy()
+    ranks: NDArray[np.int64] = _ranks(*_held_out(model, data, 0)).t2i.numpy()
     return ranks

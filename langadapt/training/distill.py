@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -16,19 +15,10 @@ from langadapt.data.own import english_text
 from langadapt.data.parallel import ParallelSentences, load_parallel
 from langadapt.data.tokens import by_length
 from langadapt.errors import Progress, RecipeError, Report, TrainingError
-from langadapt.files.atomic import leaves_no_trace, write_text
+from langadapt.files.atomic import leaves_no_trace
 from langadapt.files.store import cache_folder, fingerprint
 from langadapt.metrics.retrieval import mean_recall_text
-from langadapt.models import (
-    Artifact,
-    Student,
-    TextModel,
-    load_teacher,
-    load_text_model,
-    read_artifact,
-    resolve_model,
-    write_artifact,
-)
+from langadapt.models import Artifact, load_teacher, read_artifact, resolve_model, write_artifact
 from langadapt.models.artifact import (
     BaseModel,
     DataSource,
@@ -38,17 +28,17 @@ from langadapt.models.artifact import (
     sample_texts,
 )
 from langadapt.models.new_pieces import extend_text_model, learn_vocabulary, new_rows
+from langadapt.models.student import Student, TextModel, load_text_model
 from langadapt.models.trainable import TrainableTower, finish_training
 from langadapt.models.tuning import trainable_student
 from langadapt.models.vocabulary import Vocabulary
-from langadapt.nn import distillation_distance, info_nce
-from langadapt.nn.losses import gather_rows
+from langadapt.nn.losses import distillation_distance, gather_rows, info_nce
 from langadapt.recipes import DistillStage, LanguageRecipe, ParallelRecipe, data_recipe, with_absolute_paths
 from langadapt.recipes.find import RecipeFile
 from langadapt.training.distill_data import Cache, DistillData, SplitBatches, prepare
 from langadapt.training.distill_start import settled_adapter, start_from
 from langadapt.training.loop import FitPlan, Stage, Validation, parameter_groups
-from langadapt.training.run import Run, RunOptions, open_run, train, trained_facts
+from langadapt.training.run import Run, RunOptions, open_run, train
 
 _VALIDATION_TOKENS = 8192
 _STATED = {"licence", "licence_source"}
@@ -92,13 +82,12 @@ def distill(
     encoder = load_text_model(sources[1], recipe.text_model, max_tokens=stage.max_tokens, device=device)
     recipe = settled_adapter(encoder, recipe, corpora[: len(pairs)], start, run)
     vocabulary = extend_vocabulary(encoder, recipe, corpora[: len(pairs)], run)
-    student, trainable = new_student(encoder, recipe, target_dim=teacher.dim)
-    counts = trained_facts(student, "the student", run.report)
+    student, trainable = new_student(encoder, recipe, teacher.dim)
     cache = Cache(
         folder=cache_folder(),
         state_bytes=run.options.state_cache_bytes,
         state_bits=bits,
-        settle=lambda fits: run.settled("states-stored", fits),
+        settle=lambda fits: run.settled("states-stored", lambda: fits) == "True",
     )
     data = prepare(corpora, stage=stage, teacher=teacher, student=student, cache=cache, report=run.report)
     target_dim = teacher.dim
@@ -107,7 +96,7 @@ def distill(
     if start is None:
         student.adapter.start_at(data.targets.weighted_sum(shares).to(device))
     else:
-        start_from(start, student, recipe, sources)
+        start_from(start, student, recipe, *sources)
     facts = train(run, distill_stage(student, trainable, data, recipe, run))
     artifact = Artifact(
         recipe=recipe,
@@ -119,11 +108,8 @@ def distill(
         samples=student_samples(student, recipe),
         training={
             **facts,
-            **counts,
             **_data_facts(data, corpora, english_only=not pairs),
             **({} if start is None else {"start": start.digest}),
-            "run_key": key,
-            "device": str(device),
             "state_bits": bits,
             "new_pieces": len(vocabulary.pieces) if vocabulary else 0,
         },
@@ -156,13 +142,11 @@ def _corpus(source: RecipeFile[ParallelRecipe], codes: tuple[str, ...], report: 
     return corpus
 
 
-def new_student(
-    encoder: TextModel, recipe: LanguageRecipe, *, target_dim: int
-) -> tuple[Student, TrainableTower]:
+def new_student(encoder: TextModel, recipe: LanguageRecipe, dim: int) -> tuple[Student, TrainableTower]:
     """Make a student whose new weights start from the recipe's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.distill.seed)
-        student = Student(text_model=encoder, spec=recipe.adapter, target_dim=target_dim)
+        student = Student(text_model=encoder, spec=recipe.adapter, target_dim=dim)
     return student, trainable_student(student, recipe.text_model.trains, seed=recipe.distill.seed)
 
 
@@ -186,12 +170,11 @@ def distill_stage(
         even = rows[: len(rows) // accelerator.num_processes * accelerator.num_processes]
         return data.batch(data.train, even[accelerator.process_index :: accelerator.num_processes])
 
-    split = SplitBatches(
-        contrastive=spec.info_nce_weight > 0, dropout=recipe.adapter.dropout > 0, report=run.report
-    )
+    contrastive, dropout = spec.info_nce_weight > 0, recipe.adapter.dropout > 0
+    split = SplitBatches(contrastive=contrastive, dropout=dropout, report=run.report)
 
     def loss(model: nn.Module, batch: DistillBatch) -> Tensor:
-        return distill_loss(model, data.with_states(batch, student), spec, accelerator)
+        return distill_loss(model, data.with_states(batch, student), spec, run)
 
     return Stage(
         name="distil",
@@ -217,10 +200,8 @@ def _weights(
     if new is not None and extension is not None:
         yield new, extension.learning_rate, 0.0
     trained = {name: value for name, value in trainable.trained().items() if value is not new}
-    for module, rate in (
-        ("adapter", recipe.distill.learning_rate),
-        ("text_model", recipe.text_model.learning_rate),
-    ):
+    rates = {"adapter": recipe.distill.learning_rate, "text_model": recipe.text_model.learning_rate}
+    for module, rate in rates.items():
         for name, value in trained.items():
             if name.startswith(f"{module}."):
                 # Decay would move the rows of embeddings that no text of this language touches.
@@ -228,11 +209,9 @@ def _weights(
                 yield value, rate, recipe.distill.weight_decay if decays else 0.0
 
 
-def distill_loss(
-    model: nn.Module, batch: DistillBatch, stage: DistillStage, accelerator: Accelerator
-) -> Tensor:
+def distill_loss(model: nn.Module, batch: DistillBatch, stage: DistillStage, run: Run) -> Tensor:
     """Distance from the teacher, and contrast with it over the rows of all processes."""
-    with accelerator.autocast():
+    with run.accelerator.autocast():
         embedded = model(batch.text, batch.states)
     # Each process sees the whole batch: its rows are one another's negatives.
     targets = gather_rows(batch.targets.to(embedded.device))
@@ -275,22 +254,16 @@ def extend_vocabulary(
     extension = recipe.text_model.extend_vocabulary
     if extension is None:
         return None
-    path = run.checkpoint.with_name("vocabulary.json")
-    if run.is_main and not path.is_file():
-        learnt = learn_vocabulary(
-            text_model,
-            (text for corpus in corpora for text in corpus.target),
-            (text for corpus in corpora for text in corpus.english),
-            pieces=extension.pieces,
-        )
-        write_text(path, learnt.to_json())
-    run.accelerator.wait_for_everyone()
-    vocabulary = Vocabulary.from_json(path.read_text(encoding="utf-8"))
+
+    def learnt() -> str:
+        target = (text for corpus in corpora for text in corpus.target)
+        english = (text for corpus in corpora for text in corpus.english)
+        return learn_vocabulary(text_model, target, english, pieces=extension.pieces).to_json()
+
+    vocabulary = Vocabulary.from_json(run.settled("vocabulary.json", learnt))
     extend_text_model(text_model, vocabulary, seed=recipe.distill.seed)
     letters = sum(piece.merge is None for piece in vocabulary.pieces)
-    run.report(
-        Progress(stage=f"tokenizer: {len(vocabulary.pieces)} new pieces, {letters} of them new letters")
-    )
+    run.report(Progress(stage=f"tokenizer: {len(vocabulary.pieces)} new pieces, {letters} of them letters"))
     return vocabulary
 
 

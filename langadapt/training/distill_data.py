@@ -173,9 +173,8 @@ def prepare(
     target = join_texts(corpus.target for corpus in corpora)
     generator = torch.Generator().manual_seed(stage.seed)
     pairs = sum(len(corpus.english) for corpus in corpora if corpus.language != "en")
-    split = split_by_english(
-        english, held_out=stage.held_out_sentences, generator=generator, first=pairs or None
-    )
+    count = stage.held_out_sentences
+    split = split_by_english(english, held_out=count, generator=generator, first=pairs or None)
     paired, alone = split.train[split.train < pairs], split.train[split.train >= pairs]
     order = torch.randperm(len(paired), generator=generator).numpy()
     identity = paired[order[: round(stage.identity_fraction * len(paired))]]

@@ -58,16 +58,14 @@ def settled_adapter(
     if spec.layers == "auto" and pairs:
         english, target = (join_texts(getattr(p, side) for p in pairs) for side in ("english", "target"))
         found = alignment(encoder, english, target)
-        aligned = run.settled("aligned", found >= ALIGNED_PERCENT)
+        aligned = run.settled("aligned", lambda: found >= ALIGNED_PERCENT) == "True"
         why = f"the text model finds {found:.0f} % of the translations"
     settled = spec.settled(aligned=aligned)
     run.report(Progress(stage=f"adapter: {settled.layers} layers, width {settled.bottleneck_dim}; {why}"))
     return recipe.model_copy(update={"adapter": settled})
 
 
-def start_from(
-    start: Artifact, student: Student, recipe: LanguageRecipe, sources: Sequence[ResolvedModel]
-) -> None:
+def start_from(start: Artifact, student: Student, recipe: LanguageRecipe, *sources: ResolvedModel) -> None:
     """Load the adapter of another run; refuse one of other models or shapes, or with more than an adapter."""
     own = student.adapter.state_dict()
     weights = {name.removeprefix("adapter."): value for name, value in start.weights.items()}

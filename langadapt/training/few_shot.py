@@ -44,7 +44,6 @@ class FewShotTask:
     template: str
     """Where prompts start; with `{label}`."""
     temperature: float
-    """Divides the cosines."""
     spec: FewShotStage
     shots: Shots
     template_rows: Tensor
@@ -218,7 +217,6 @@ class Learned:
     scores: Scorer
     seconds: float
     classifier: PromptClassifier | None = None
-    """Of prompt methods."""
 
 
 def learn(task: FewShotTask, methods: Sequence[str], *, report: Report) -> Iterator[Learned]:

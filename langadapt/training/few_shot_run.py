@@ -62,12 +62,10 @@ class FewShotReport:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Seen:
-    """Frozen image tower's output: `[N, D]` normalised embeddings and `[N, P, V]` patches."""
+class Seen(Shots):
+    """Embedded images of a set, and the set."""
 
     data: ClassificationSet
-    images: Tensor
-    patches: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +77,11 @@ class FewShotRun:
     classes: Path | None
     """Class names; None: those of the folders."""
     shots: int
-    """Images of each class to learn from."""
     out: Path
     tower: TowerName
     model: str
     """What the prompts say they belong to: run folder, or org/name on the Hub."""
     baselines: bool
-    """Learn the other methods too."""
     novel: bool
     """Learn the first half of the classes; score both halves."""
 
@@ -118,10 +114,8 @@ def run_few_shot(model: LanguageModel, run: FewShotRun, *, report: Report) -> Fe
     patches = recipe.few_shot.instance or run.baselines
     learner = _seen(model, train.only(next(iter(parts.values()))), patches=patches, report=report)
     task = few_shot_task(model, learner, run.tower)
-    tests = {
-        part: _seen(model, test.only(numbers), patches=patches, report=report)
-        for part, numbers in parts.items()
-    }
+    own = {part: test.only(numbers) for part, numbers in parts.items()}
+    tests = {part: _seen(model, data, patches=patches, report=report) for part, data in own.items()}
     rows = []
     for learned in learn(task, ("prompts", *BASELINES) if run.baselines else ("prompts",), report=report):
         if learned.name == "prompts":
@@ -157,14 +151,13 @@ def few_shot_task(model: LanguageModel, learner: Seen, kind: TowerName) -> FewSh
     recipe = model.artifact.recipe
     templates = _templates(model, kind)
     template = recipe.few_shot.template or templates[0]
-    labels = torch.from_numpy(learner.data.labels)
     return FewShotTask(
         tower=text_tower(model, kind),
         labels=prompt_labels(learner.data.classes, kind),
         template=template,
         temperature=recipe.few_shot.temperature or learned_temperature(model.teacher),
         spec=recipe.few_shot,
-        shots=Shots(images=learner.images, labels=labels, patches=learner.patches),
+        shots=learner,
         template_rows=_zero_shot_rows(model, learner.data, [template], kind),
         ensemble_rows=_zero_shot_rows(model, learner.data, templates, kind),
     )
@@ -203,7 +196,7 @@ def score_method(
         image=model.teacher.source.label,
         precision=precision(model.teacher.device),
     )
-    return classification_scores(scores, torch.from_numpy(seen.data.labels), signature=str(signature))
+    return classification_scores(scores, seen.labels, signature=str(signature))
 
 
 def _templates(model: LanguageModel, kind: TowerName) -> Sequence[str]:
@@ -214,6 +207,7 @@ def _templates(model: LanguageModel, kind: TowerName) -> Sequence[str]:
 def _seen(model: LanguageModel, data: ClassificationSet, *, patches: bool, report: Report) -> Seen:
     return Seen(
         data=data,
+        labels=torch.from_numpy(data.labels),
         images=stored_images(model.teacher, data.images, progress=counted(report, "images")),
         patches=stored_patches(model.teacher, data.images) if patches else None,
     )

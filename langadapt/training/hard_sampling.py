@@ -18,8 +18,7 @@ from langadapt.errors import DataError, Progress, Report
 from langadapt.files.atomic import write_text
 from langadapt.models.tuning import ContrastModel
 from langadapt.nn.losses import difficulty, duplicates
-from langadapt.recipes import DomainStage
-from langadapt.recipes.stages import HardSampling
+from langadapt.recipes.stages import DomainStage, HardSampling
 from langadapt.training.contrast import ContrastData, Share, caption_ranks
 from langadapt.training.run import Run
 

@@ -34,9 +34,7 @@ class FitPlan:
     seed: int
 
     @classmethod
-    def of(
-        cls, spec: DistillStage | ContrastStage | FewShotStage, *, epochs: int, steps_per_epoch: int
-    ) -> Self:
+    def of(cls, spec: DistillStage | ContrastStage | FewShotStage, epochs: int, steps_per_epoch: int) -> Self:
         """The plan of a recipe's stage."""
         own = {name: getattr(spec, name) for name in ("warmup_fraction", "gradient_clip_norm", "seed")}
         return cls(steps_per_epoch=steps_per_epoch, epochs=epochs, **own)
@@ -68,19 +66,15 @@ class Validation(NamedTuple):
 
 
 class Sampler(Protocol):
-    """State that draws the batches and changes with each step; checkpoints keep it."""
+    """State that draws the batches and `learn`s what each step measured; checkpoints keep its tensors.
 
-    def learn(self) -> None:
-        """Take over what the last step measured."""
+    `epoch_done` begins a new epoch and returns what the log keeps of the last one.
+    """
 
-    def epoch_done(self) -> dict[str, list[float]]:
-        """Begin a new epoch; return what the log keeps of the last one."""
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Everything that a checkpoint keeps."""
-
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Continue from a checkpoint."""
+    def learn(self) -> None: ...
+    def epoch_done(self) -> dict[str, list[float]]: ...
+    def tensors(self) -> dict[str, Tensor]: ...
+    def restore(self, tensors: dict[str, Tensor]) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +82,6 @@ class Stage(Generic[Batch]):
     """One way of training: all that differs between stages. `fit` runs it, `run.train` also saves it."""
 
     name: str
-    """Of its progress."""
     module: nn.Module
     """What is called in the loss; its parameters with `requires_grad` are saved."""
     groups: list[dict[str, Any]]
@@ -267,7 +260,6 @@ class LossWatch:
 
 
 def _step(state: FitState[Batch], batch: Batch, watch: LossWatch, noted: Callable[[], int]) -> float:
-    """Take one optimizer step and return its loss."""
     plan, accelerator = state.stage.plan, state.accelerator
     for group in state.optimizer.param_groups:
         group["lr"] = group["peak_lr"] * plan.rate_factor(state.step)
@@ -335,7 +327,6 @@ def _gradients(state: FitState[Batch], parts: list[MicroBatch[Batch]], noted: Ca
 
 
 def _position(state: FitState[Batch], batch: Batch) -> str:
-    """Which step, and what is in its batch."""
     epoch, done = divmod(state.step, state.stage.plan.steps_per_epoch)
     text = f"step {state.step + 1} (batch {done + 1} of epoch {epoch + 1}"
     return f"{text}: {state.stage.describe(batch)})" if state.stage.describe else f"{text})"

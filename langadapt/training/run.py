@@ -32,7 +32,6 @@ class RunOptions:
     device: torch.device | None = None
     """None takes the best one."""
     overwrite: bool = False
-    """Start again in a folder that holds another run."""
     checkpoint_seconds: float = 300.0
     """A checkpoint is written this often, and at the end of each epoch."""
     reuse_finished: bool = False
@@ -71,6 +70,10 @@ class Run:
         return self.folder / "checkpoint" / "state.safetensors"
 
     @property
+    def mark(self) -> Path:
+        return self.folder / "checkpoint" / "run.json"
+
+    @property
     def best(self) -> Path:
         return self.folder / "checkpoint" / "best.safetensors"
 
@@ -103,7 +106,7 @@ class Run:
         return True
 
     def _claim(self, key: str) -> None:
-        mark = self.folder / "checkpoint" / "run.json"
+        mark = self.mark
         if not self.options.overwrite:
             self._check_unfinished()
         mark.parent.mkdir(parents=True, exist_ok=True)
@@ -159,13 +162,13 @@ class Run:
             self.report(Progress(stage=f"{self.folder}: finished before"))
         return same
 
-    def settled(self, name: str, choice: bool) -> bool:
+    def settled(self, name: str, choose: Callable[[], object]) -> str:
         """Return a choice as it fell when the run began, on whatever machine; all processes call this."""
         path = self.checkpoint.with_name(name)
         if self.is_main and not path.is_file():
-            write_text(path, str(choice))
+            write_text(path, str(choose()))
         self.accelerator.wait_for_everyone()
-        return path.read_text(encoding="utf-8") == "True"
+        return path.read_text(encoding="utf-8")
 
     def finish(self, write: Callable[[], None]) -> None:
         """Write the result in the main process, then remove what only an unfinished run needs."""
@@ -211,13 +214,17 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
     """Train a stage with `validate` in a claimed run, and leave the best weights in the module.
 
     Returns:
-        `held_out_recall`, `held_out_loss` and `best_step` of the best validation; `steps`, `stopped_at` and
-        `seconds`. If the start was validated also `start_recall`; then `best_step` can be 0.
+        `held_out_recall`, `held_out_loss` and `best_step` of the best validation; `steps`, `stopped_at`,
+        `seconds`, `device` and `run_key`; `trained_parameters` and `trained_percent`, their share of all. If
+        the start was validated also `start_recall`; then `best_step` can be 0.
 
     Raises:
         TrainingError: the loss or the embeddings are not finite, or a checkpoint is damaged.
     """
     accelerator, plan, sampler = run.accelerator, stage.plan, stage.sampler
+    counts = stage.module.parameter_counts()  # type: ignore[operator]
+    percent = 100 * counts["trained"] / counts["total"]
+    run.report(Progress(stage=f"trains {counts['trained']:,} weights, {percent:.2f} % of all"))
     state = start_fit(stage, accelerator)
     best, seconds_before = _first_or_resumed(run, state)
     lines: list[str] = []
@@ -254,8 +261,16 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise _damaged(run.best, error) from error
     accelerator.wait_for_everyone()
-    seconds = round(seconds_before + run.seconds, 1)
-    return {**best, "steps": plan.steps, "stopped_at": state.step, "seconds": seconds}
+    return {
+        **best,
+        "steps": plan.steps,
+        "stopped_at": state.step,
+        "seconds": round(seconds_before + run.seconds, 1),
+        "trained_parameters": counts["trained"],
+        "trained_percent": round(percent, 3),
+        "device": str(accelerator.device),
+        "run_key": _key(run.mark),
+    }
 
 
 def _first_or_resumed(run: Run, state: FitState[Batch]) -> tuple[dict[str, Any], float]:
@@ -286,14 +301,6 @@ def _improved(run: Run, state: FitState[Batch], best: dict[str, Any], found: Val
         write_tensors(run.best, trained_parameters(run.accelerator.unwrap_model(state.model)), {})
     facts = {"held_out_recall": found.recall, "held_out_loss": found.loss, "best_step": state.step}
     return best | facts
-
-
-def trained_facts(module: nn.Module, whole: str, report: Report) -> dict[str, Any]:
-    """Count the weights that train, and report them as a share of `whole`."""
-    counts = module.parameter_counts()  # type: ignore[operator]
-    share = 100 * counts["trained"] / counts["total"]
-    report(Progress(stage=f"trains {counts['trained']:,} weights, {share:.2f} % of {whole}"))
-    return {"trained_parameters": counts["trained"], "trained_percent": round(share, 3)}
 
 
 def trained_parameters(module: nn.Module) -> dict[str, Tensor]:

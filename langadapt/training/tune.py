@@ -19,15 +19,8 @@ from langadapt.models import Artifact, LanguageModel, load, read_artifact, write
 from langadapt.models.artifact import DataSource, data_source, environment_facts
 from langadapt.models.trainable import TrainableTower, blend_changes
 from langadapt.models.tuning import ContrastModel, has_stage, stage_changes, trainable_towers
-from langadapt.nn import distillation_distance
-from langadapt.nn.losses import Temperature, duplicates, gather_rows
-from langadapt.recipes import (
-    ContrastStage,
-    DomainStage,
-    ParallelRecipe,
-    TuneStage,
-    data_recipe,
-)
+from langadapt.nn.losses import Temperature, distillation_distance, duplicates, gather_rows
+from langadapt.recipes import ContrastStage, DomainStage, ParallelRecipe, TuneStage, data_recipe
 from langadapt.training.contrast import (
     CONTRASTS,
     ContrastData,
@@ -40,7 +33,7 @@ from langadapt.training.distill import student_samples
 from langadapt.training.distill_data import teacher_targets
 from langadapt.training.hard_sampling import HardSampler, start_record
 from langadapt.training.loop import FitPlan, Stage, parameter_groups
-from langadapt.training.run import Run, RunOptions, open_run, train, trained_facts
+from langadapt.training.run import Run, RunOptions, open_run, train
 
 if TYPE_CHECKING:
     from langadapt.cleaning.contamination import CheckedPairs
@@ -104,7 +97,7 @@ def tune(
     data = _prepare([part.pairs for part in parts], stage, loaded, pairs_fraction, run.report)
     record = start_record(model, data, stage, run) if isinstance(stage, DomainStage) else None
     facts = train_contrast(model, data, run, None if record is None else record.sampler)
-    changes = _changes(model, data, facts, run.report)
+    changes = _changes(model, data, facts, run)
     sources = (_source(own, part, recipe.code) for own, part in zip(stage.pairs, parts, strict=True))
     if record is not None:
         facts["domain"] = record.facts(model)
@@ -119,8 +112,6 @@ def tune(
         training={
             **facts,
             "fell_back": not changes,
-            "run_key": key,
-            "device": str(run.accelerator.device),
             "data": {data.pairs.name: data.pairs.fingerprint},
             _FACTS_BEFORE[stage.name]: {"digest": before.digest, **before.training},
         },
@@ -189,10 +180,8 @@ def train_contrast(
     model: ContrastModel, data: ContrastData, run: Run, sampler: HardSampler | None = None
 ) -> dict[str, Any]:
     """Train both towers and leave the best weights in them; return the facts of the run, as `train` does."""
-    counts = trained_facts(model, "both towers", run.report)
     return {
         **train(run, contrast_stage(model, data, run, sampler)),
-        **counts,
         "rows": len(data.split.train),
         "images": len({*data.image_ids[data.split.train].tolist()}),
         "held_out_rows": len(data.split.held_out),
@@ -266,14 +255,13 @@ def _weights(model: ContrastModel, stage: ContrastStage) -> Iterator[tuple[nn.Pa
         yield value, stage.learning_rate, 0.0
 
 
-def _changes(
-    model: ContrastModel, data: ContrastData, facts: dict[str, Any], report: Report
-) -> dict[str, Tensor]:
+def _changes(model: ContrastModel, data: ContrastData, facts: dict[str, Any], run: Run) -> dict[str, Tensor]:
     """Changes by their names in an artifact, after the blend; none if no step was better than the start."""
     stage = data.stage
     assert isinstance(stage, TuneStage)
     if facts["best_step"] == 0:
-        report(Progress(stage=f"no step was better than {_BEFORE[stage.name]}: the result is that student"))
+        line = f"no step was better than {_BEFORE[stage.name]}: the result is that student"
+        run.report(Progress(stage=line))
         return {}
     if isinstance(stage, DomainStage) and stage.blend < 1.0:
         blend_changes(model.text, stage.blend)

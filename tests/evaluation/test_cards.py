@@ -7,7 +7,7 @@ import json
 import pytest
 from rich.console import Console
 
-from langadapt.evaluation.cards import ScoreCard, card_warnings, score_json, score_report
+from langadapt.evaluation.retrieval import ScoreCard, card_warnings, score_json, score_report
 from langadapt.metrics.intervals import Interval
 from langadapt.metrics.retrieval import Recalls, RetrievalScores
 

@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from langadapt.errors import DataError
-from langadapt.evaluation.cards import ScoreCard
 from langadapt.evaluation.page import Page, Search, Thumbnail, page_html, small_jpeg, write_page
 from langadapt.evaluation.plots import CurvePoint
+from langadapt.evaluation.retrieval import ScoreCard
 from langadapt.metrics.intervals import Interval
 from langadapt.metrics.retrieval import Recalls, RetrievalScores
 

@@ -14,8 +14,7 @@ from tiny_pictures import noise
 import langadapt
 from langadapt.data.retrieval import RetrievalSet
 from langadapt.errors import DataError
-from langadapt.evaluation.cards import ScoreCard, card_warnings
-from langadapt.evaluation.retrieval import best_images, evaluate_retrieval
+from langadapt.evaluation.retrieval import ScoreCard, best_images, card_warnings, evaluate_retrieval
 from langadapt.metrics.retrieval import RetrievalScores
 from langadapt.metrics.signature import signature_values
 from langadapt.models import LanguageModel

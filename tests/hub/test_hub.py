@@ -13,8 +13,7 @@ from sealing import reseal, reseal_json
 from stand_in import READER, WRITER, OwnHub
 
 from langadapt.errors import PublishError
-from langadapt.hub.stage import Publication, StageOptions, publish
-from langadapt.hub.upload import upload
+from langadapt.hub.stage import Publication, StageOptions, publish, upload
 
 pytestmark = pytest.mark.hub
 FILES = {
@@ -32,7 +31,7 @@ print(json.dumps({"rows": rows.tolist(), "texts": samples.texts}))
 UPLOAD = """
 import json, sys
 from pathlib import Path
-from langadapt.hub.upload import upload
+from langadapt.hub.stage import upload
 folder, files = json.loads(sys.argv[1])
 upload(Path(folder), files, repo="me/es", private=False, marker="a.json")
 """
