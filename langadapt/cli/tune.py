@@ -72,7 +72,7 @@ def tune_command(
     )
     rows = []
     with progress_report() as report, opt.refused_data_removed(folder):
-        stage = chosen_stage(TuneStage, begin, recipe or lang, given, settings)
+        stage = chosen_stage(TuneStage, begin, recipe or lang, given, settings or [])
         for share in shares:
             run = folder / f"pairs-{share:g}" if several else folder
             made = tune(begin, run, stage=stage, report=report, options=options, pairs_fraction=share)
@@ -160,9 +160,7 @@ class GivenPairs:
         return tuple(paths)
 
 
-def chosen_stage(
-    kind: type[S], begin: Path, named: str | None, pairs: GivenPairs, settings: list[str] | None
-) -> S:
+def chosen_stage(kind: type[S], begin: Path, named: str | None, pairs: GivenPairs, settings: list[str]) -> S:
     """Return the stage of the recipe `named`, or of the student's own, with the command line's values."""
     from langadapt.data.own import language_names
     from langadapt.models import read_artifact
@@ -178,11 +176,11 @@ def chosen_stage(
         stage = kind(pairs=names) if stage is None else stage.model_copy(update={"pairs": names})
     if stage is None:
         raise RecipeError(f"{found.path}: has no {name} stage; name your images and captions: --pairs FILE")
-    wrong = next((item for item in settings or [] if not item.startswith(f"{name}.")), None)
+    wrong = next((item for item in settings if not item.startswith(f"{name}.")), None)
     if wrong is not None:
         raise RecipeError(f"--set {wrong}: only values of this stage can change, such as {name}.epochs=5")
     ready = RecipeFile(recipe=base.model_copy(update={name: stage}), path=found.path, shipped=True)
-    changed = getattr(override(ready, settings or []).recipe, name)
+    changed = getattr(override(ready, settings).recipe, name)
     assert isinstance(changed, kind)
     return changed
 
@@ -244,7 +242,7 @@ def domain_command(
             sets.insert(0, (kind, retrieval_from_files(file, folder, language=own.code)))
     options = RunOptions(device=chosen_device(device), overwrite=overwrite, images=images)
     with progress_report() as report, opt.refused_data_removed(run):
-        stage = chosen_stage(DomainStage, begin, recipe or lang, given, settings)
+        stage = chosen_stage(DomainStage, begin, recipe or lang, given, settings or [])
         rows, facts = adapt_to_domain(begin, run, stage=stage, tests=sets, report=report, options=options)
     if as_json:
         print_json(facts)

@@ -4,12 +4,17 @@ import os
 import shutil
 import tempfile
 import time
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from langadapt.cleaning.build import PAIRS, BuildPlan, build_parallel
 from langadapt.cleaning.chunks import Source
@@ -18,19 +23,19 @@ from langadapt.data.batches import steps_per_epoch
 from langadapt.data.parallel import distinct, parallel_rows
 from langadapt.data.readers import read_table
 from langadapt.data.tokens import Tokens
-from langadapt.doctor.coverage import examine_candidates
-from langadapt.doctor.verdict import Estimate, Findings, Licences, Pairs
+from langadapt.doctor.verdict import Candidate, Coverage, Estimate, Findings, Licences, Pairs
 from langadapt.errors import MissingDataError, ModelError, Progress, Report
 from langadapt.files.store import cache_folder
 from langadapt.files.temporary import take_texts
 from langadapt.hub.licences import licence_sum, objections
 from langadapt.models import Student, Teacher, TextModel, load_teacher, load_text_model
 from langadapt.models.artifact import BaseModel, data_source
-from langadapt.models.load import ResolvedModel, device_name, resolve_model
+from langadapt.models.load import ResolvedModel, device_name, load_tokenizer, resolve_model
 from langadapt.models.new_pieces import extend_text_model, learn_vocabulary
+from langadapt.models.towers import MODEL_FILES
 from langadapt.models.trainable import TrainableTower
-from langadapt.recipes import LanguageRecipe, ModelRef, ParallelRecipe, data_recipe, with_absolute_paths
-from langadapt.recipes.find import RecipeFile
+from langadapt.recipes import LanguageRecipe, ModelRef, ParallelRecipe, TextModelRef, data_recipe
+from langadapt.recipes.find import RecipeFile, find_language, shipped_languages, with_absolute_paths
 from langadapt.training.distill import distill_stage, new_student
 from langadapt.training.distill_data import Cache, DistillData, Examples, frozen_states, teacher_targets
 from langadapt.training.distill_start import ALIGNED_PERCENT, alignment
@@ -245,5 +250,93 @@ def _licences(recipe: LanguageRecipe, corpora: Sequence[RecipeFile[ParallelRecip
         commercial=total.commercial,
         unknown=total.unknown,
         noncommercial=total.noncommercial,
-        objections=tuple(objections(data, models, stored=[models[1]] if trains else [])),
+        objections=tuple(objections(data, [models[1]] if trains else [])),
     )
+
+
+def examine_candidates(
+    own: TextModelRef,
+    model: ResolvedModel | str,
+    target: Sequence[str],
+    english: Sequence[str] | None,
+) -> list[Candidate]:
+    """Measure the recipe's own text model first, then those of the shipped languages, the most used first.
+
+    `model` is where the own one lies, or why it is missing; `target` sentences are not empty.
+    """
+
+    def measured(ref: TextModelRef, model: ResolvedModel | str) -> Candidate:
+        coverage, missing = None, str(model)
+        if isinstance(model, ResolvedModel):
+            # The language code of another language's recipe would not fit: it adds a token only.
+            options = {"src_lang": ref.tokenizer_language} if ref.tokenizer_language and ref is own else {}
+            try:
+                coverage = measure_coverage(load_tokenizer(model, **options), target, english)
+            except ModelError as error:
+                missing = str(error)
+        return Candidate(
+            repo=ref.repo,
+            revision=ref.revision if isinstance(model, str) else model.revision,
+            own=ref is own,
+            licence=ref.licence,
+            coverage=coverage,
+            missing=missing if coverage is None else None,
+        )
+
+    refs = [find_language(code).recipe.text_model for code in shipped_languages()]
+    by_name = {(ref.repo, ref.revision): ref for ref in reversed(refs)}
+    counts = Counter((ref.repo, ref.revision) for ref in refs)
+    others = [by_name[name] for name, _ in counts.most_common() if name != (own.repo, own.revision)]
+    return [measured(own, model), *(measured(ref, _cached(ref)) for ref in others)]
+
+
+def _cached(ref: TextModelRef) -> ResolvedModel | str:
+    """Return a Hub model that was fetched before, or why there is none."""
+    try:
+        found = snapshot_download(
+            ref.repo, revision=ref.revision, allow_patterns=MODEL_FILES, local_files_only=True
+        )
+    except (LocalEntryNotFoundError, HFValidationError):
+        return "not available here"
+    return ResolvedModel(repo=ref.repo, revision=Path(found).name, path=Path(found))
+
+
+def measure_coverage(tokenizer: Any, target: Sequence[str], english: Sequence[str] | None) -> Coverage:
+    """Measure a tokenizer of transformers on sentences and, if known, on their English sides."""
+    ids = _ids(tokenizer, target)
+    tokens = sum(map(len, ids))
+    unknown = sum(row.count(tokenizer.unk_token_id) for row in ids)
+    counts = Counter(
+        letter
+        for text in target
+        for letter in unicodedata.normalize("NFC", text)
+        if unicodedata.category(letter)[0] in "LM"
+    )
+    letters = sorted(counts, key=lambda letter: (-counts[letter], letter))
+    # Behind a letter that it knows and a space: alone, some tokenizers put a word mark before it as a token.
+    lone = _ids(tokenizer, [f"a {letter}" for letter in letters])
+    first = _ids(tokenizer, ["a"])[0]
+    bad = [
+        letter
+        for letter, row in zip(letters, lone, strict=True)
+        if tokenizer.unk_token_id in row[len(first) :] or len(row) - len(first) > 2
+    ]
+    english_tokens = sum(map(len, _ids(tokenizer, english))) if english else 0
+    return Coverage(
+        sentences=len(target),
+        tokens_per_word=tokens / max(1, sum(len(text.split()) for text in target)),
+        tokens_per_character=tokens / max(1, sum(map(len, target))),
+        english_tokens_per_word=english_tokens / sum(len(t.split()) for t in english) if english else None,
+        english_tokens_per_character=english_tokens / sum(map(len, english)) if english else None,
+        times_english=tokens / english_tokens if english_tokens else None,
+        unknown_percent=100 * unknown / max(1, tokens),
+        letters_percent=100 * (1 - len(bad) / len(letters)) if letters else 100.0,
+        unknown_letters="".join(bad[:20]),
+    )
+
+
+def _ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    found: list[list[int]] = tokenizer(
+        list(texts), add_special_tokens=False, truncation=False, return_attention_mask=False, verbose=False
+    )["input_ids"]
+    return found

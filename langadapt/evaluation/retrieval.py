@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -121,19 +121,13 @@ class ScoreCard:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values under stable keys."""
-        main = {"student": self.student, "ceiling": self.ceiling, "floor": self.floor}
-        return {
-            "name": self.name,
-            "language": self.language,
-            **{name: scores.to_dict() if scores else None for name, scores in main.items()},
-            "retention": self.retention,
-            "signature": self.signature,
-            "images": self.images,
-            "captions": self.captions,
-            "image_free": self.image_free,
-            **({"translated": self.translated.to_dict()} if self.translated else {}),
-            **({"translation": self.translation.to_dict()} if self.translation else {}),
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain = {
+            name: value.to_dict() if hasattr(value, "to_dict") else value
+            for name, value in values.items()
+            if value is not None or not name.startswith("transl")
         }
+        return {**plain, "retention": self.retention, "signature": self.signature}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

@@ -75,9 +75,7 @@ def changed_models(artifact: Artifact) -> tuple[BaseModel, ...]:
     return tuple(model for model, has_changed in changed if has_changed)
 
 
-def objections(
-    data: Sequence[DataSource], models: Sequence[BaseModel], *, stored: Sequence[BaseModel]
-) -> list[str]:
+def objections(data: Sequence[DataSource], stored: Sequence[BaseModel]) -> list[str]:
     """List the reasons why weights may not be published; an empty list means they may.
 
     Terms that forbid sharing derived works rule out a corpus, and a base model whose trained weights are
@@ -95,9 +93,9 @@ def objections(
             )
         elif terms is not None and not terms.derived:
             lines.append(f"the licence of {source.name}, {source.licence}, forbids to share derived works")
-    for model in models:
+    for model in stored:
         terms = terms_of(model.licence)
-        if model in stored and terms is not None and not terms.derived:
+        if terms is not None and not terms.derived:
             lines.append(f"the licence of {model.repo}, {model.licence}, forbids to share changed weights")
     return lines
 

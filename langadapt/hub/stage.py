@@ -175,7 +175,7 @@ def reloaded(folder: Path, original: Artifact) -> tuple[LanguageModel, float]:
 
 def _check_publishable(artifact: Artifact, options: StageOptions) -> None:
     models = (artifact.teacher, artifact.text_model)
-    forbidden = objections(artifact.data, models, stored=changed_models(artifact))
+    forbidden = objections(artifact.data, changed_models(artifact))
     if forbidden and options.permission is None:
         raise PublishError(
             f"not published: {'; '.join(forbidden)}. If you have a permission, say who gave it: "

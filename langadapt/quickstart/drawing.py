@@ -147,9 +147,8 @@ class _Landscape(ImageDraw.ImageDraw):
             x, y = left + self.rng.randint(-16, 16), self.rng.randint(44, 80)
             mid = x + width // 2
             self.polygon(((x, 204), (mid, y), (x + width, 204)), fill=(grey, grey + 6, grey + 18))
-            self.polygon(
-                ((mid - 22, y + 36), (mid, y), (mid + 22, y + 36), (mid, y + 26)), fill=(248, 250, 252)
-            )
+            peak = ((mid - 22, y + 36), (mid, y), (mid + 22, y + 36), (mid, y + 26))
+            self.polygon(peak, fill=(248, 250, 252))
         self.rectangle((0, 200, _SIDE, _SIDE), fill=(128, 142, 122))
 
     def city(self) -> None:

@@ -108,7 +108,7 @@ def distill(
         samples=student_samples(student, recipe),
         training={
             **facts,
-            **_data_facts(data, corpora, english_only=not pairs),
+            **_data_facts(data, corpora, alone=not pairs),
             **({} if start is None else {"start": start.digest}),
             "state_bits": bits,
             "new_pieces": len(vocabulary.pieces) if vocabulary else 0,
@@ -120,12 +120,10 @@ def distill(
     return artifact
 
 
-def _data_facts(
-    data: DistillData, corpora: Sequence[ParallelSentences], *, english_only: bool
-) -> dict[str, Any]:
+def _data_facts(data: DistillData, corpora: Sequence[ParallelSentences], *, alone: bool) -> dict[str, Any]:
     return {
         "rows": len(data.train),
-        "english_rows": len(data.train) if english_only else data.english,
+        "english_rows": len(data.train) if alone else data.english,
         "held_out_rows": len(data.held_out),
         "held_out_candidates": len(data.held_out) + len(data.rivals),
         "data": {corpus.name: corpus.fingerprint for corpus in corpora},

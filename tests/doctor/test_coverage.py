@@ -3,7 +3,7 @@
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from langadapt.doctor.coverage import measure_coverage
+from langadapt.doctor.examine import measure_coverage
 
 
 def tokenizer(pieces: list[str]) -> PreTrainedTokenizerFast:

@@ -127,7 +127,7 @@ def test_it_says_of_which_base_model_it_holds_changes(
     added = {name: torch.zeros(1) for name in weights}
     artifact = replace(artifact, weights={**artifact.weights, **added}, **bases)
     assert held in text_of(artifact)
-    objected = objections(artifact.data, tuple(bases.values()), stored=changed_models(artifact))
+    objected = objections(artifact.data, changed_models(artifact))
     assert len(objected) == held.count("org/")
 
 

@@ -54,17 +54,17 @@ def test_who_says_so_is_named() -> None:
 
 def test_what_forbids() -> None:
     nd, request = corpus("CC-BY-NC-ND-4.0"), corpus("ask us", access="request")
-    assert len(objections([nd, request], [], stored=[])) == 2
+    assert len(objections([nd, request], [])) == 2
     allowed = [
         corpus("CC-BY-NC-4.0"),
         corpus("unknown"),
         corpus("MIT", access="request"),
         corpus("x", "gated"),
     ]
-    assert objections(allowed, [], stored=[]) == []
+    assert objections(allowed, []) == []
     locked = model("CC-BY-ND-4.0")
-    assert objections([], [locked], stored=[]) == [], "it is used, not shared"
-    assert len(objections([], [locked], stored=[locked])) == 1
+    assert objections([], []) == [], "it is used, not shared"
+    assert len(objections([], [locked])) == 1
 
 
 @pytest.mark.parametrize("licence", ["CC-BY", "cc-by-nd-nc-4.0", "not cc-by-4.0", "", "research only"])
