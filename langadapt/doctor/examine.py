@@ -58,14 +58,10 @@ class _Sample:
 def examine(
     recipe_file: RecipeFile[LanguageRecipe], *, named: str, device: torch.device, report: Report
 ) -> Findings:
-    """Examine data, tokenizers, licences, time and disk; train nothing and keep nothing.
+    """Examine data, tokenizers, licences, time and disk on `device`; train nothing and keep nothing.
 
-    Args:
-        named: how the command line names the recipe: `--lang sw`.
-        device: where the probe runs.
-
-    Raises:
-        LangadaptError: a recipe or a file that is there is wrong. What is merely absent is a finding.
+    `named` is how the command line names the recipe: `--lang sw`. A file that is here and wrong is a
+    LangadaptError; what is merely absent is a finding.
     """
     recipe = with_absolute_paths(recipe_file)
     corpora = [data_recipe(ParallelRecipe, name) for name in recipe.distill.data]

@@ -47,18 +47,10 @@ def adapt_to_domain(
     report: Report,
     options: RunOptions,
 ) -> tuple[list[BeforeAfter], dict[str, Any]]:
-    """Run a domain stage, score test sets before and after it, and write `domain.json` and the report page.
+    """Run a domain stage, score `tests` before and after it, write `domain.json` and the report page.
 
-    A finished run without its report page is scored again, not trained again.
-
-    Args:
-        tests: each with its kind, `domain` or `general`.
-
-    Returns:
-        One row for the held-out pairs and for each test set, and what `domain.json` holds.
-
-    Raises:
-        LangadaptError: as `tune`.
+    A finished run without its report page is scored again, not trained again. Each test has a kind, `domain`
+    or `general`. Returns a row for the held-out pairs and for each test, and what `domain.json` holds.
     """
     unreported = not ((out / "report.html").is_file() or options.overwrite)
     options = replace(options, reuse_finished=unreported)

@@ -82,12 +82,10 @@ def draws_panel(sampling: Sequence[Mapping[str, Any]]) -> str:
 
 
 def confusion_svg(confusion: Sequence[Sequence[int]], names: Sequence[str], *, alone: bool = False) -> str:
-    """Draw a confusion matrix as one `<svg>` element.
+    """Draw C rows of C counts, own class by chosen class, as one `<svg>`; rows are shares of their sums.
 
-    Args:
-        confusion: C rows of C counts, own class by chosen class. A row is drawn as shares of its sum.
-        names: of the C classes; drawn up to 40 classes, always in the cells' tooltips.
-        alone: a file of its own, with colours that follow the reader's light or dark setting.
+    Names are drawn up to 40 classes, and always in the cells' tooltips. `alone`: a file of its own, with
+    colours that follow the reader's light or dark setting.
     """
     shown = [
         name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"

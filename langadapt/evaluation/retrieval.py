@@ -167,9 +167,8 @@ def read_score_cards(path: Path) -> list[ScoreCard]:
 def card_warnings(cards: Sequence[ScoreCard]) -> list[str]:
     """One line for each two scores that stand side by side though their conditions differ.
 
-    Inside a card the text model and the language may differ, that is what the card shows. Two cards of one
-    benchmark may differ in the text model only; cards of different benchmarks say by their names that they
-    are not one comparison.
+    Inside a card the text model and the language may differ, that is what it shows. Cards of one benchmark
+    may differ in the text model only; different benchmarks say by their names that they are not comparable.
     """
     lines = []
     for card in cards:
@@ -210,13 +209,8 @@ def evaluate_retrieval(
     """Score an adapted language model on a retrieval set.
 
     The student's row stands beside the ceiling (teacher on English captions of the same images, where the
-    set has them) and the floor (teacher on the raw captions). In an image-free set the teacher's embeddings
-    of the English sides take the images' part, and there is no ceiling.
-
-    A translator into English gives another baseline: translate, then ask the teacher.
-
-    Raises:
-        DataError: an image cannot be read.
+    set has them), the floor (teacher on the raw captions) and, with a translator, its translations.
+    In an image-free set the teacher's embeddings of the English sides take the images' part; no ceiling.
     """
     teacher = model.teacher
     if retrieval.images is None:

@@ -95,8 +95,7 @@ def stage(run: Path, folder: Path, options: StageOptions) -> Publication:
 
     Raises:
         ModelError: the artifact is damaged, or its base models are not on this machine.
-        PublishError: there are no scores, or scores of other weights; a licence forbids it; a file does not
-            belong there; a base model is a local folder; the samples are not reproduced.
+        PublishError: scores or samples are missing or of other weights; a licence, file or base forbids it.
     """
     original = read_artifact(run)
     _file_names(run, allowed=PUBLISHED | _REPORTS)

@@ -36,15 +36,10 @@ def align(
 ) -> dict[str, Any]:
     """Train a dual encoder and save it into `out` as transformers does; it can then be a recipe's teacher.
 
-    Args:
-        stage: its paths as seen from the current folder.
-
-    Returns:
-        What `align.json` holds: models, pairs, methods, held-out recall, counts, seconds.
+    Returns what `align.json` holds: models, pairs, methods, held-out recall, counts, seconds.
 
     Raises:
-        LangadaptError: bad data or models, methods that fit no tower, another run in the folder, or nothing
-            learned.
+        LangadaptError: bad data or models, methods that fit no tower, another run in `out`, nothing learned.
     """
     run = open_run(out, batch_size=stage.batch_size, options=options, report=report, result=FACTS)
     sources = (resolve_model(image_model), resolve_model(text_model))

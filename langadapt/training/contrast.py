@@ -150,10 +150,8 @@ def prepare_pairs(
 ) -> ContrastData:
     """Check, tokenise and split pairs; run the teacher's image tower where it is locked.
 
-    `fraction` is the share of the training images that is used; the held-out ones stay the same.
-
-    Raises:
-        DataError: broken images (all of them are counted, the first ones named), too few images.
+    `fraction` of the training images is used; the held-out ones stay the same. Broken images are a DataError,
+    which counts them all and names the first, unless the stage skips them.
     """
     pairs = _without_broken(pairs, skip=stage.broken_images == "skip", report=report)
     image_ids = _ids(pairs.image_digests)[pairs.image_of_text]

@@ -51,12 +51,7 @@ class FewShotTask:
 
 
 def train_prompts(task: FewShotTask, spec: FewShotStage, *, report: Report) -> PromptClassifier:
-    """Learn the contexts of a prompt for a frozen text tower; the number of steps is fixed.
-
-    Raises:
-        RecipeError: nothing to learn, or the template has too few tokens for the layout.
-        TrainingError: a loss that is not finite.
-    """
+    """Learn the contexts of a prompt for a frozen text tower; the number of steps is fixed."""
     tower, shots = task.tower, task.shots
     texts = prompt_texts(tower, task.template, task.labels)
     learner = new_learner(tower, texts, spec, shots)

@@ -89,9 +89,7 @@ class FewShotRun:
 def run_few_shot(model: LanguageModel, run: FewShotRun, *, report: Report) -> FewShotReport:
     """Learn the recipe's prompt (and the baselines), write it, and score all on test images.
 
-    Raises:
-        DataError: too few images, the same image among shots and test, unreadable images.
-        RecipeError: a layout that does not fit the templates.
+    Raises DataError or RecipeError: too few images, a shot among the tests, a layout that does not fit.
     """
     recipe = model.artifact.recipe
     seed = recipe.few_shot.seed

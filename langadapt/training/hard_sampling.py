@@ -101,14 +101,10 @@ def _check(values: NDArray[np.float32]) -> None:
 
 
 class HardSampler:
-    """Draw batches by difficulty and record the draws.
+    """Draw batches by difficulty, `start [n]` of training pairs `pairs [n]` (ascending); record the draws.
 
     Each process keeps a bank and updates it with the numbers of process 0, so all draw the same pairs.
     A batch is drawn while the one before it trains: it knows the difficulties of two steps ago.
-
-    Args:
-        start: difficulty `[n]` of each training pair before the stage.
-        pairs: indices `[n]` of the training pairs among all pairs, ascending.
     """
 
     def __init__(
@@ -247,9 +243,8 @@ class DomainRecord:
     def facts(self, model: ContrastModel) -> dict[str, Any]:
         """Summarise the run for the artifact.
 
-        Returns:
-            `quarters` of the training pairs, the easiest first: pairs, mean difficulty at start and end, mean
-            number of draws. `held_out`: `captions[a][b]`, how many moved from rank band a to b.
+        `quarters`, the easiest first: pairs, mean difficulty at start and end, mean draws. `held_out`:
+        `captions[a][b]`, how many moved from rank band a to b.
         """
         moved = np.zeros((len(BANDS) + 1,) * 2, np.int64)
         bands = (np.searchsorted(BANDS, ranks) for ranks in (self.ranks, caption_ranks(model, self.data)))

@@ -193,10 +193,10 @@ def start_fit(stage: Stage[Batch], accelerator: Accelerator) -> FitState[Batch]:
 
 
 def fit(state: FitState[Batch]) -> Iterator[StepLog]:
-    """Run a stage from `state.step` to the end of its plan.
+    """Run a stage from `state.step` to the end of its plan; the caller may stop by not asking for more.
 
     The order of an epoch and the randomness of a step depend on the seed and their numbers alone, so that a
-    resumed run equals an uninterrupted one. The caller may stop by not asking for more.
+    resumed run equals an uninterrupted one.
 
     Raises:
         TrainingError: the loss is not finite or spikes, or memory has run out.

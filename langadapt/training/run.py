@@ -90,13 +90,8 @@ class Run:
         """Take the folder, or resume in it; False where it holds this very run, finished.
 
         All processes call this. A finished run is accepted with `reuse_finished`, or where a process was
-        killed at its end: what it left is removed.
-
-        Args:
-            key: fingerprint of recipe, data and models.
-
-        Raises:
-            TrainingError: another process works in it, or it holds something else.
+        killed at its end: what it left is removed. `key` is the fingerprint of recipe, data and models.
+        Another process at work in the folder, or something else in it, is a TrainingError.
         """
         if self._is_finished(key):
             return False
@@ -215,8 +210,8 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
 
     Returns:
         `held_out_recall`, `held_out_loss` and `best_step` of the best validation; `steps`, `stopped_at`,
-        `seconds`, `device` and `run_key`; `trained_parameters` and `trained_percent`, their share of all. If
-        the start was validated also `start_recall`; then `best_step` can be 0.
+        `seconds`, `device`, `run_key`; `trained_parameters`, `trained_percent` of all. If the start was
+        validated also `start_recall`; then `best_step` can be 0.
 
     Raises:
         TrainingError: the loss or the embeddings are not finite, or a checkpoint is damaged.

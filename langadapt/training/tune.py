@@ -56,12 +56,8 @@ def tune(
     """Tune a student on pairs and write the artifact of the tuned one.
 
     If no step is better on the held-out pairs than the start, the artifact is the student that it began with
-    (`training.fell_back`). An interrupted run continues as `distill` does.
-
-    Args:
-        start: artifact of the distilled student; for a `DomainStage` also of a tuned one.
-        stage: its paths as seen from the current folder. A `DomainStage` draws pairs by difficulty.
-        pairs_fraction: share of the training images that is used.
+    (`training.fell_back`). An interrupted run continues as `distill` does. `start` is a distilled student,
+    for a `DomainStage`, which draws pairs by difficulty, also a tuned one.
 
     Raises:
         LangadaptError: bad data or models, methods that fit no tower, another run in the folder.
