@@ -174,12 +174,8 @@ def publish_command(
     done = publish(run, options=options, out=out, private=private, send=not dry_run)
     licences = done.licences
     if as_json:
-        facts = {
-            "repo": repo,
-            "commit": done.commit,
-            "folder": str(out) if out else None,
-            "files": done.sizes,
-        }
+        folder = None if out is None else str(out)
+        facts = {"repo": repo, "commit": done.commit, "folder": folder, "files": done.sizes}
         licence = licences.name or licences.licence
         print_json({**facts, "licence": licence, "largest_difference": done.largest_difference})
         return

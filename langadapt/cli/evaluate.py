@@ -1,5 +1,6 @@
 """`langadapt eval`."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -135,11 +136,12 @@ def score(
     """
     from langadapt.evaluation.page import Page, example_searches, run_facts
     from langadapt.evaluation.plots import training_curve
-    from langadapt.evaluation.retrieval import evaluate_sets
+    from langadapt.evaluation.retrieval import evaluate_retrieval
     from langadapt.models.artifact import SCORES
 
     with progress_report() as report:
-        evaluations = evaluate_sets(sets, model, report=report, translator=translator)
+        scored = partial(evaluate_retrieval, model=model, report=report, translator=translator)
+        evaluations = list(map(scored, sets))
     cards = [evaluation.card for evaluation in evaluations]
     folder = Path(run)
     if folder.is_dir():

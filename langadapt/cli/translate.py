@@ -112,9 +112,7 @@ def _check_names(lang: str, out: Path, recipe: Path) -> None:
     if not re.fullmatch("[a-z]{2,3}", lang):
         raise RecipeError(f"--lang {lang}: expected a code of two or three small letters")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", out.stem):
-        raise RecipeError(
-            f"--out {out}: its recipe takes this name, so only small letters, digits, '-' and '_' in it"
-        )
+        raise RecipeError(f"--out {out}: its recipe's name takes only small letters, digits, '-' and '_'")
     if recipe.exists():
         raise DataError(f"{recipe} is there already; remove it or choose another --out")
 

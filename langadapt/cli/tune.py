@@ -63,13 +63,9 @@ def tune_command(
 
     given = GivenPairs.of(pairs, images, columns, folder=folder, overwrite=overwrite)
     several = len(shares) > 1
-    drawn = (folder / "curve.svg").is_file()
-    options = RunOptions(
-        device=chosen_device(device),
-        overwrite=overwrite,
-        reuse_finished=several or not drawn,
-        images=images,
-    )
+    reuse = several or not (folder / "curve.svg").is_file()
+    where = chosen_device(device)
+    options = RunOptions(device=where, overwrite=overwrite, reuse_finished=reuse, images=images)
     rows = []
     with progress_report() as report, opt.refused_data_removed(folder):
         stage = chosen_stage(TuneStage, begin, recipe or lang, given, settings or [])

@@ -117,7 +117,7 @@ def evaluate_classification(
     learned: Sequence[LearnedScorer] = (),
     progress: ImageProgress | None = None,
 ) -> ClassificationCard:
-    """Score an adapted language model, whose recipe has templates, as a zero-shot classifier.
+    """Score an adapted language model as a zero-shot classifier.
 
     Rows: what was learned (if anything), the student with the recipe's templates together and with the first
     alone, the teacher with English names (ceiling, where the set has them), and the teacher with the raw

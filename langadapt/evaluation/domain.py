@@ -11,7 +11,7 @@ from langadapt.data.retrieval import RetrievalSet
 from langadapt.errors import DataError, Report
 from langadapt.evaluation.page import DomainReport, Page, Thumbnail, run_facts, write_page
 from langadapt.evaluation.plots import QUARTER_NAMES, training_curve
-from langadapt.evaluation.retrieval import evaluate_sets
+from langadapt.evaluation.retrieval import evaluate_retrieval
 from langadapt.evaluation.tables import Column, Row, ScoreTable
 from langadapt.files.atomic import write_text
 from langadapt.files.json import parse_json
@@ -75,8 +75,9 @@ def adapt_to_domain(
 def _scores(run: Path, sets: Sequence[RetrievalSet], device: Any, report: Report) -> list[RetrievalScores]:
     if not sets:
         return []
-    evaluations = evaluate_sets(sets, load(run, device=device), report=report)
-    return [evaluation.card.student for evaluation in evaluations if evaluation.card.student is not None]
+    model = load(run, device=device)
+    cards = [evaluate_retrieval(item, model, report=report).card for item in sets]
+    return [card.student for card in cards if card.student is not None]
 
 
 def _write_page(out: Path, artifact: Artifact, rows: list[BeforeAfter], images: Path | None) -> None:

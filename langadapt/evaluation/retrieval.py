@@ -19,7 +19,7 @@ from langadapt.metrics.retrieval import CUTOFFS, RetrievalScores, retrieval_scor
 from langadapt.metrics.signature import Signature, comparable
 from langadapt.metrics.translation import TranslationScores, translation_scores
 from langadapt.models import LanguageModel
-from langadapt.models.caches import ImageProgress, stored_images
+from langadapt.models.caches import stored_images
 from langadapt.models.load import precision
 from langadapt.models.translator import Translator
 
@@ -203,7 +203,7 @@ def evaluate_retrieval(
     retrieval: RetrievalSet,
     model: LanguageModel,
     *,
-    progress: ImageProgress | None = None,
+    report: Report = lambda progress: None,
     translator: Translator | None = None,
 ) -> Evaluation:
     """Score an adapted language model on a retrieval set.
@@ -217,7 +217,8 @@ def evaluate_retrieval(
         assert retrieval.english_gallery is not None
         gallery = teacher.text.embed(retrieval.english_gallery)
     else:
-        gallery = stored_images(teacher, retrieval.images, progress=progress)
+        bar = counted(report, f"images of {retrieval.name}")
+        gallery = stored_images(teacher, retrieval.images, progress=bar)
     own = torch.tensor(retrieval.image_of_text)
     text = model.encode_text(list(retrieval.texts))
 
@@ -261,22 +262,6 @@ def evaluate_retrieval(
         translation=translation,
     )
     return Evaluation(card=card, text=text, gallery=gallery)
-
-
-def evaluate_sets(
-    sets: Sequence[RetrievalSet],
-    model: LanguageModel,
-    *,
-    report: Report,
-    translator: Translator | None = None,
-) -> list[Evaluation]:
-    """Score a model on several sets; `report` is told how many images of each are embedded."""
-    return [
-        evaluate_retrieval(
-            item, model, progress=counted(report, f"images of {item.name}"), translator=translator
-        )
-        for item in sets
-    ]
 
 
 def best_images(evaluation: Evaluation, rows: Sequence[int], *, count: int) -> list[list[int]]:

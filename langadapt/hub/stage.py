@@ -156,9 +156,7 @@ def reloaded(folder: Path, original: Artifact) -> tuple[LanguageModel, float]:
     A PublishError without samples, or where the model does not reproduce them.
     """
     if original.samples is None:
-        raise PublishError(
-            "the artifact stores no sample embeddings, it was written by an early langadapt; train it again"
-        )
+        raise PublishError("no sample embeddings in the artifact of an early langadapt; train it again")
     roles = {"teacher": original.teacher, "text_model": original.text_model}
     folders = {role: base.repo if base.local else None for role, base in roles.items()}
     model = load(folder, teacher=folders["teacher"], text_model=folders["text_model"])
