@@ -46,20 +46,11 @@ def guess_columns(
     names: Iterable[str] = (),
     given: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Find out which columns of a table hold what: by their names, else by what stands in them.
+    """Find out which columns of a table hold what, by role: by their names, else by what stands in them.
 
-    Args:
-        path: table that `read_values` reads; values of JSON Lines and Parquet may be nested.
-        needed: roles that must be found: `english`, `target`, `image`, `caption`.
-        optional: roles that are taken only where a column's name says so.
-        names: what the language is called: codes and names; such a column holds the target or the caption.
-        given: column by role, as the user said.
-
-    Returns:
-        Column by role.
-
-    Raises:
-        DataError: unreadable, no line of names, no such column, or a role that cannot be guessed.
+    `needed` are roles that must be found (`english`, `target`, `image`, `caption`), `optional` ones are taken
+    only where a column's name says so; `given` columns are as the user said. `names` are codes and names of
+    the language: such a column holds the target or the caption. A DataError says what cannot be guessed.
     """
     columns = _flat_columns(path)
     chosen = dict(given or {})
@@ -163,15 +154,10 @@ def own_name(path: Path) -> str:
 def own_sentences(
     paths: Sequence[Path], language: LanguageRecipe, given: Mapping[str, str] | None = None
 ) -> RecipeFile[ParallelRecipe]:
-    """Make the recipe of a user's parallel sentences.
+    """Make the recipe of a user's parallel sentences; refuse columns that cannot be guessed.
 
-    Args:
-        paths: tables of the same columns; or two plain files whose lines correspond, the English one first.
-        language: of the translations.
-        given: column by role (`english`, `target`), where it should not be guessed.
-
-    Raises:
-        DataError: no such file, or columns that cannot be guessed.
+    `paths` are tables of the same columns, or two plain files whose lines correspond, the English one first.
+    `given` names columns by role (`english`, `target`).
     """
     for path in paths:
         if not path.is_file():
@@ -201,11 +187,7 @@ def own_sentences(
 def english_text(name: str) -> RecipeFile[ParallelRecipe]:
     """Return English text as pairs of each sentence with itself, in the language `en`.
 
-    Args:
-        name: a table with a column of English text, or a parallel recipe, whose English side is taken.
-
-    Raises:
-        DataError: no such table, or no such column in it.
+    `name` is a table with a column of English text, or a parallel recipe, whose English side is taken.
     """
     path = Path(name)
     if name.endswith(TABLES):

@@ -88,16 +88,11 @@ def pairs_recipe(name: str, images: Path | None = None) -> RecipeFile[PairsRecip
 def own_pairs(
     path: Path, names: Sequence[str], images: Path | None, given: Mapping[str, str] | None = None
 ) -> RecipeFile[PairsRecipe]:
-    """Make the recipe of a user's images with captions.
+    """Make the recipe of a user's images with captions; refuse columns that cannot be guessed.
 
-    Args:
-        path: table, or tar shard.
-        names: of the captions' language, its code first.
-        images: folder at which the image paths of a table start; None is the table's own.
-        given: column by role (`image`, `caption`, `english`), where it should not be guessed.
-
-    Raises:
-        DataError: columns that cannot be guessed.
+    `path` is a table or a tar shard. `names` are of the captions' language, its code first. The image paths
+    of a table start at the folder `images`, or at its own. `given` names columns by role (`image`, `caption`,
+    `english`).
     """
     card = own_card(path, names[0])
     file = str(path.resolve())
