@@ -99,8 +99,7 @@ def classification_from_folder(
     """Read your own set: one folder of images per class, perhaps inside `train/` and `test/` (or `val/`).
 
     `classes` is a file for `read_class_names`, or `.json` for `read_label_list`; None takes the folders'
-    names. `split` says which part to read where the folder has both; the set's `name` is the folder's if
-    None.
+    names. `split` says which part to read where the folder has both. The set's `name` is the folder's.
     """
     place = folder
     if has_splits(folder):

@@ -64,8 +64,7 @@ def load_pairs(name: str, *, language: str | None = None, images: Path | None = 
 
     A table (.tsv, .csv, .jsonl, .parquet) has columns `image`, `caption` and perhaps `english`; its image
     paths start at the folder `images`, or at its own. `language` lists accepted codes of a recipe's language,
-    divided by spaces; None accepts all. A DataError says what is missing, blank, or not as the recipe
-    expects.
+    divided by spaces; None accepts all. A DataError says what is missing, blank, or not as expected.
     """
     found = pairs_recipe(name, images)
     recipe = found.recipe
@@ -88,11 +87,10 @@ def pairs_recipe(name: str, images: Path | None = None) -> RecipeFile[PairsRecip
 def own_pairs(
     path: Path, names: Sequence[str], images: Path | None, given: Mapping[str, str] | None = None
 ) -> RecipeFile[PairsRecipe]:
-    """Make the recipe of a user's images with captions; refuse columns that cannot be guessed.
+    """Make the recipe of a user's images with captions, a table or a tar shard.
 
-    `path` is a table or a tar shard. `names` are of the captions' language, its code first. The image paths
-    of a table start at the folder `images`, or at its own. `given` names columns by role (`image`, `caption`,
-    `english`).
+    `names` are of the captions' language, its code first. Image paths start at the folder `images`, or at the
+    table's own. `given` names columns by role (`image`, `caption`, `english`); the others are guessed.
     """
     card = own_card(path, names[0])
     file = str(path.resolve())

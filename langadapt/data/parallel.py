@@ -160,10 +160,9 @@ def split_by_english(
 
 
 def split_by_image(image_of_text: NDArray[np.int64], *, fraction: float, generator: torch.Generator) -> Split:
-    """Hold out a fraction of the images, at least two, with all their captions.
+    """Hold out a fraction of the images, at least two of ten, with all their captions.
 
-    `image_of_text`, int64 `[pairs]`, numbers each caption's image. Raise a DataError for fewer than 10
-    images.
+    `image_of_text`, int64 `[pairs]`, numbers each caption's image.
     """
     images = np.unique(image_of_text)
     if len(images) < 10:

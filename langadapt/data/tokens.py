@@ -139,8 +139,13 @@ class Tokens:
 
     def packed(self, rows: NDArray[np.int64]) -> PackedBatch:
         """Lay some texts into rows; texts of many lengths fill rows best."""
-        ids = self.ids[self.positions(rows)]
-        return pack(ids, self.lengths_of(rows), pad_id=self.pad_id)
+        lengths = self.lengths_of(rows)
+        layout = in_rows(lengths)
+        places, shape = layout.places().numpy(), layout.texts.shape
+        ids, positions = np.full(shape, self.pad_id), np.zeros(shape, np.int64)
+        ids.reshape(-1)[places] = self.ids[self.positions(rows)]
+        positions.reshape(-1)[places] = consecutive(np.zeros_like(lengths), lengths)
+        return PackedBatch(ids=torch.from_numpy(ids), positions=torch.from_numpy(positions), rows=layout)
 
 
 def tokenize(texts: Sequence[str], encode: Callable[[list[str]], list[list[int]]], *, pad_id: int) -> Tokens:
@@ -207,16 +212,6 @@ def in_rows(lengths: NDArray[np.int64]) -> TextRows:
     texts = np.full((layout.rows, layout.width), -1)
     texts.reshape(-1)[consecutive(layout.starts, lengths)] = np.repeat(np.arange(len(lengths)), lengths)
     return TextRows(texts=torch.from_numpy(texts), starts=layout.starts, lengths=lengths)
-
-
-def pack(ids: NDArray[np.int32], lengths: NDArray[np.int64], *, pad_id: int) -> PackedBatch:
-    """Lay texts into rows: `ids` one text behind another, `lengths` int64 `[B]`, none zero."""
-    rows = in_rows(lengths)
-    places, shape = rows.places().numpy(), rows.texts.shape
-    filled, positions = np.full(shape, pad_id), np.zeros(shape, np.int64)
-    filled.reshape(-1)[places] = ids
-    positions.reshape(-1)[places] = consecutive(np.zeros_like(lengths), lengths)
-    return PackedBatch(ids=torch.from_numpy(filled), positions=torch.from_numpy(positions), rows=rows)
 
 
 def consecutive(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

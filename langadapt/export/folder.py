@@ -56,10 +56,7 @@ def check_rows(
     """Compare an export's unit rows of the probes with the model's; refuse differences above the tolerance.
 
     `texts` and `images` are the export's rows `[N, D]` float32 of N texts and of the images, or several such
-    sets one after another; `what` names the export in the error.
-
-    Return `text_difference` and `image_difference`, the largest found, and the numbers of `texts` and
-    `images`.
+    sets one after another; `what` names the export. Return the largest differences and the numbers.
     """
     facts: dict[str, Any] = {"texts": len(probes.texts), "images": len(probes.images)}
     expected = model.encode_text(probes.texts, exact=True), model.encode_images(probes.images)

@@ -253,8 +253,7 @@ def shared_rows(folder: Path, texts: Sequence[str], *, dim: int, compute: Comput
 
     `folder` holds everything that is computed in the same way, `dim` is the width of a row. `compute`, given
     the numbers of some missing texts (int64) and how many are missing, these included, returns the order in
-    which it computes them, and a function as `stored_rows` wants it. Raise a DataError where the disk is
-    full.
+    which it computes them, and a function as `stored_rows` wants it.
     """
     wanted = digests(texts)
     index, parts = _look_up(folder, wanted, dim)

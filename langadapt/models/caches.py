@@ -53,8 +53,7 @@ def patch_states(teacher: Teacher, images: Sequence[ImageFile]) -> Iterator[Tens
     """Last hidden states of the image tower, chunk by chunk: `[<= 64, P, V]` float32 on the CPU.
 
     Of a vision Transformer P counts its tokens, a class token included where it has one; of a convolutional
-    tower the positions of its last feature map. Raise a ModelError for a tower that keeps its states to
-    itself.
+    tower the positions of its last feature map. A tower that keeps its states to itself is refused.
     """
     for start in range(0, len(images), _BATCH):
         opened = [open_image(path) for path in images[start : start + _BATCH]]

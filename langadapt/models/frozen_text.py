@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from inspect import signature
 from itertools import chain, islice
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -36,18 +36,14 @@ Result = TypeVar("Result")
 Rows = NDArray[np.int64]
 
 
-class _Run(Protocol):
-    def __call__(self, tokens: Tokens, rows: Rows, *, exact: bool = False) -> Tensor: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class FrozenText:
     """A text tower whose weights do not change: the teacher's, a text model's, or a student's."""
 
     tokenize: Callable[[Sequence[str]], Tokens]
-    run: _Run
-    """Some texts (row numbers) to normalised embeddings `[len(rows), D]`, or to hidden states `[N, L, H]` of
-    their N tokens. Without `exact` in bfloat16 where the device is faster in it."""
+    run: Callable[..., Tensor]
+    """Tokens and row numbers to normalised embeddings `[len(rows), D]`, or to hidden states `[N, L, H]` of their
+    N tokens. Without `exact` in bfloat16 where the device is faster in it."""
     path: TextPath
     dim: int
     device: torch.device
@@ -85,10 +81,9 @@ class FrozenText:
         yield from map_batches_threaded(answer, batches, self.device)
 
     def embed(self, texts: Sequence[str], *, exact: bool = False, batch_tokens: int = BATCH_TOKENS) -> Tensor:
-        """Embed texts in their order: `[len(texts), D]` float32, normalised, on the CPU.
+        """Embed texts, none empty, in their order: `[len(texts), D]` float32, normalised, on the CPU.
 
-        No text may be empty; the DataError says its row. `exact`: float32 throughout. A forward pass has
-        `batch_tokens` tokens.
+        `exact`: float32 throughout. A forward pass has `batch_tokens` tokens.
         """
         tokens = self.tokenize(texts)
         out = torch.zeros(len(texts), self.dim)

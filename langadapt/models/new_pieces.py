@@ -39,8 +39,7 @@ def learn_vocabulary(
 
     Letters that the tokenizer does not know come first, the most frequent ones foremost; then merges, the
     most frequent foremost. A merge that occurs in an English word is left out, so that the English texts keep
-    their pieces. Raise a DataError where nothing is left, a ModelError where the tokenizer cannot be
-    extended.
+    their pieces. Refuse texts without any new piece, and tokenizers that cannot be extended.
     """
     backend = backend_of(text_model)
     kind, model = kind_of(backend), json.loads(backend.to_str())["model"]

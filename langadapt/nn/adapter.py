@@ -157,13 +157,10 @@ class AttentionPooling(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Drops values while training and scales up those that stay.
+    """Drops values while training and scales up those that stay; elsewhere than on a CPU it is PyTorch's own.
 
     PyTorch draws one number for each value, on one core: a fifth of an adapter's step. Here one draw of 64
-    bits decides over four values, so the fraction is exact to 1/65,536.
-    Elsewhere than on a CPU it is PyTorch's own.
-
-    Source: Srivastava et al., 2014.
+    bits decides over four values, so the fraction is exact to 1/65,536. Source: Srivastava et al., 2014.
     """
 
     def __init__(self, fraction: float) -> None:

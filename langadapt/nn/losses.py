@@ -22,8 +22,7 @@ def distillation_distance(student: Tensor, targets: Tensor, distance: Literal["c
 def info_nce(student: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """Contrastive loss between student and teacher rows `[B, D]` float32, both directions; a scalar.
 
-    Rows whose targets, unit rows, are equal (the same English sentence twice) are never each other's
-    negatives.
+    Rows with equal targets (the same English sentence twice) are never each other's negatives.
 
     Source: van den Oord et al., 2018; symmetric as in Radford et al., 2021.
     """

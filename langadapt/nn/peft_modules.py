@@ -199,10 +199,8 @@ def put_changes(model: nn.Module, changes: dict[str, Tensor]) -> None:
 
     `changes` are differences by the weights' names, and whole weights of modules that the model lacks. Of a
     table they are `NAME.changed_rows` and `NAME.changed_values`; of a linear map `NAME.lora_A [rank, in]` and
-    `NAME.lora_B [out, rank]`, whose product is the difference.
-
-    Raise a KeyError, AttributeError, RuntimeError or IndexError for a weight that the model lacks, or of
-    other shape.
+    `NAME.lora_B [out, rank]`, whose product is the difference. A weight that the model lacks, or of another
+    shape, is a KeyError, AttributeError, RuntimeError or IndexError.
     """
     _add_modules(model, changes)
     weights = dict(model.named_parameters())

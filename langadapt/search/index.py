@@ -95,8 +95,7 @@ class ImageIndex:
     def search(self, queries: Rows, *, count: int, approximate: bool = True) -> list[list[Hit]]:
         """Find the best images for normalised `queries [Q, D]`, float32: best first, equal scores by name.
 
-        Of each query at most `count`; `approximate` uses the FAISS index where there is one that is up to
-        date.
+        Of each query at most `count`; `approximate` uses a FAISS index where there is one, up to date.
         """
         if approximate and self.approximate is not None:
             faiss_index = self.approximate.faiss_index

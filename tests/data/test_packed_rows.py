@@ -6,12 +6,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from langadapt.data.tokens import PackedBatch, pack
+from langadapt.data.tokens import PackedBatch, Tokens
 
 
 def packed(lengths: list[int]) -> PackedBatch:
     ids = np.arange(100, 100 + sum(lengths), dtype=np.int32)
-    return pack(ids, np.array(lengths), pad_id=7)
+    offsets = np.append(0, np.cumsum(lengths))
+    return Tokens(ids=ids, offsets=offsets, pad_id=7).packed(np.arange(len(lengths)))
 
 
 @given(st.lists(st.integers(1, 90), min_size=1, max_size=40))
