@@ -42,8 +42,8 @@ class FrozenText:
 
     tokenize: Callable[[Sequence[str]], Tokens]
     run: Callable[..., Tensor]
-    """Tokens and row numbers to normalised embeddings `[len(rows), D]`, or to hidden states `[N, L, H]` of their
-    N tokens. Without `exact` in bfloat16 where the device is faster in it."""
+    """Tokens and row numbers to normalised embeddings `[len(rows), D]`, or to hidden states `[N, L, H]` of
+    their N tokens. Without `exact` in bfloat16 where the device is faster in it."""
     path: TextPath
     dim: int
     device: torch.device
