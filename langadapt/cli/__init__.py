@@ -1,6 +1,8 @@
 """The command line: a command finds a recipe, calls one function, prints."""
 
+import codecs
 import errno
+import io
 import shlex
 import sys
 import warnings
@@ -15,11 +17,15 @@ _MENDABLE = (
 )
 
 
+_PLAIN = str.maketrans({"–": "-", "—": "-", "…": "...", "→": "->", "’": "'"})
+
+
 def main() -> None:
     """Runs the command line. What a user can mend is one line and exit code 2; a bug shows its traceback.
 
     Stopped by a signal it ends with 128 and the signal's number, as shells expect.
     """
+    _print_any_text()
     try:
         with stops_at_once(), warnings.catch_warnings():
             _plain_warnings()
@@ -45,6 +51,20 @@ def _mendable(error: Exception) -> str | None:
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
         return f"{str(error).partition('. ')[0]}; lower the batch size, or choose another --device"
     return None
+
+
+def _print_any_text() -> None:
+    """Let streams that lack letters (a latin-1 terminal, half a surrogate pair) get escapes, not an error."""
+
+    def escaped(error: UnicodeError) -> tuple[str | bytes, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        part = error.object[error.start : error.end]
+        return part.translate(_PLAIN).encode("ascii", "backslashreplace").decode(), error.end
+
+    codecs.register_error("langadapt", escaped)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="langadapt")
 
 
 def _plain_warnings() -> None:

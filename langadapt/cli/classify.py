@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
@@ -142,6 +143,8 @@ def eval_classification(
     prompts: Path | None,
     json_file: Path | None,
     page: Path | None,
+    as_json: bool,
+    signatures: bool,
     device: str | None,
 ) -> None:
     """Score a model on a classification set: print the table, write JSON, page and confusion matrix."""
@@ -172,7 +175,9 @@ def eval_classification(
     title = f"{recipe.name} classes for {Path(model.artifact.teacher.repo).name}"
     content = Page(title=title, classifications=[card], facts=run_facts(model.artifact, folder))
     write_report(content, run, page, name="classification.html")
-    print_scores(to_terminal([card.table(), card.class_table(most=30)]), text, json_file)
+    tables = to_terminal([card.table(), card.class_table(most=30)], signatures=signatures)
+    print_scores(Group(tables, Text(card.sentence, "bold")), text, as_json, json_file)
+    console.print(f"next: langadapt classify PHOTOS --model {run} --classes {classes or 'CLASSES.txt'}")
 
 
 def prompts_command(
@@ -187,6 +192,7 @@ def prompts_command(
     settings: opt.Settings = None,
     baselines: Annotated[bool, Option("--baselines/--no-baselines", help="Compare other methods.")] = True,
     novel: Annotated[bool, Option("--novel", help="Learn half of the classes; score both halves.")] = False,
+    as_json: opt.AsJson = False,
     json_file: opt.JsonFile = None,
     device: opt.Device = None,
 ) -> None:
@@ -229,7 +235,7 @@ def prompts_command(
         result = run_few_shot(loaded, run, report=report)
     text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)
     write_text(folder / "scores.json", text)
-    print_scores(_table(result), text, json_file)
+    print_scores(_table(result), text, as_json, json_file)
     size = (folder / "prompts.safetensors").stat().st_size / 1e3
     console.print(f"prompts in {shown(folder)} ({size:.1f} KB)")
     console.print(f"next: langadapt classify PHOTOS --prompts {shown(folder)}")

@@ -34,6 +34,8 @@ def eval_command(
     prompts: opt.PromptFolder = None,
     translate_with: Annotated[str | None, Option(metavar="MODEL", help="Also score translations.")] = None,
     source_code: Annotated[str | None, Option(help="The captions' language in that model: swh_Latn.")] = None,
+    signatures: opt.Signatures = False,
+    as_json: opt.AsJson = False,
     json_file: opt.JsonFile = None,
     page: Annotated[Path | None, opt.new_file("--html", "Report page; RUN/report.html by default.")] = None,
     device: opt.Device = None,
@@ -50,7 +52,7 @@ def eval_command(
 
     Examples:
       langadapt eval runs/zh
-      langadapt eval runs/zh --on coco-cn-test --json scores.json
+      langadapt eval runs/zh --on coco-cn-test --json-file scores.json
       langadapt eval runs/sw --captions mine.csv --images photos/
       langadapt eval runs/sw --captions dev.tsv --image-free
       langadapt eval runs/sw --translate-with facebook/nllb-200-distilled-600M --source-code swh_Latn
@@ -65,7 +67,8 @@ def eval_command(
         from langadapt.cli.classify import eval_classification
 
         files = {"classes": classes, "prompts": prompts, "json_file": json_file, "page": page}
-        eval_classification(run, classify, **files, device=device)
+        shown = {"as_json": as_json, "signatures": signatures, "device": device}
+        eval_classification(run, classify, **files, **shown)  # type: ignore[arg-type]
         return
     if classes or prompts:
         raise DataError("--classes and --prompts belong to a classification set: give --classify FOLDER too")
@@ -96,7 +99,10 @@ def eval_command(
     else:
         sets = _named_sets(recipe, on or [])
     cards = score(model, sets, run=run, page=page, translator=translator)
-    print_scores(score_report(cards), score_json(cards), json_file)
+    print_scores(score_report(cards, signatures=signatures), score_json(cards), as_json, json_file)
+    if recipe.examples:
+        query = recipe.examples[0]
+        console.print(f'next: langadapt search {images or "PHOTOS"} "{query}" --model {run}')
 
 
 def _named_sets(recipe: LanguageRecipe, names: list[str]) -> "list[RetrievalSet]":

@@ -66,11 +66,11 @@ def list_command(
     if as_json:
         print_json([_row(*item) for item in chosen], indent=2)
         return
-    heads = ("code", "name", "native", "script", "text model", "tier", "counted rows", "tests", "recipe")
+    heads = ("code", "name", "text model", "tier", "rows", "tests", "recipe")
     table = Table(*heads, box=None)
     for name, recipe, data in chosen:
-        scripts, model = ", ".join(recipe.scripts), recipe.text_model.repo.rpartition("/")[2]
-        cells = (recipe.native_name, scripts, model, data.tier, f"{data.counted_rows:,}", data.tests)
+        model = recipe.text_model.repo.rpartition("/")[2]
+        cells = (model, data.tier, f"{data.counted_rows:,}", data.tests)
         table.add_row(name, recipe.name, *cells, _looked_at(recipe))
     print_result(table)
     console.print(f"{len(chosen)} of {len(every)} recipes; `langadapt languages list --help` explains tiers")

@@ -66,7 +66,7 @@ Columns = Annotated[
     list[str] | None, Option("--column", metavar="ROLE=NAME", help="Which column holds what; else guessed.")
 ]
 Device = Annotated[str | None, Option(help="cpu, cuda, cuda:1, mps; the best by default.")]
-JsonFile = Annotated[Path | None, new_file("--json", "Also write the scores here; - prints them.")]
+JsonFile = Annotated[Path | None, new_file("--json-file", "Also write the result as JSON here.")]
 LanguageCode = Annotated[str | None, Option(help="Shipped recipe: a language's code, or a variant.")]
 ModelName = Annotated[str, Option("--model", callback=existing, help="Run folder, or org/name on the Hub.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Start again in a used folder.")]
@@ -77,6 +77,7 @@ RunName = Annotated[str, Argument(metavar="RUN", callback=existing, help="Run fo
 Settings = Annotated[
     list[str] | None, Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe or stage.")
 ]
+Signatures = Annotated[bool, Option("--signatures", help="Show the conditions of each score.")]
 StageRecipe = Annotated[str | None, Option(help="Recipe with this stage; by default the run's own.")]
 StudentRun = Annotated[Path | None, Option("--from", help="Run folder to begin with; runs/LANG by default.")]
 TableImages = Annotated[Path | None, Option(help="Folder of a table's images; by default its own.")]

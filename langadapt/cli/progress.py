@@ -1,6 +1,7 @@
 """What commands show: results on stdout; progress as bars, or as plain lines without a terminal."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from langadapt.models import LanguageModel
 
 # Messages and bars go to stderr: stdout is for results.
-console = Console(stderr=True, highlight=False, markup=False, emoji=False)
+console = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 class _Rate(bars.ProgressColumn):
@@ -29,8 +30,8 @@ class _Rate(bars.ProgressColumn):
 
 
 def print_result(result: RenderableType) -> None:
-    """Print to stdout, at least 100 columns wide: a cut-off number is worse than a line that wraps."""
-    Console(width=max(100, Console().width), markup=False, emoji=False).print(result)
+    """Print to stdout, at least 80 columns wide: a cut-off number is worse than a line that wraps."""
+    Console(width=max(80, Console().width), markup=False, emoji=False, highlight=False).print(result)
 
 
 def loaded_model(run: str, device: str | None) -> "LanguageModel":
@@ -42,16 +43,17 @@ def loaded_model(run: str, device: str | None) -> "LanguageModel":
 
 
 def print_json(result: object, *, indent: int | None = None) -> None:
-    """Print a result to stdout as JSON."""
-    typer.echo(json.dumps(result, ensure_ascii=False, indent=indent))
+    """Print a result to stdout as JSON; a terminal that has no letters for it gets escapes."""
+    utf = "utf" in (sys.stdout.encoding or "").lower()
+    typer.echo(json.dumps(result, ensure_ascii=not utf, indent=indent))
 
 
-def print_scores(table: RenderableType, text: str, json_file: Path | None) -> None:
-    """Print a table and write `text` where `--json FILE` says; with `--json -` print `text` alone."""
-    if json_file is not None and str(json_file) == "-":
-        typer.echo(text)
-        return
-    print_result(table)
+def print_scores(table: RenderableType, text: str, as_json: bool, json_file: Path | None) -> None:
+    """Print a table, or with `--json` the JSON text alone; write the text where `--json-file` says."""
+    if as_json:
+        print_json(json.loads(text), indent=2)
+    else:
+        print_result(table)
     if json_file is not None:
         from langadapt.files.atomic import write_text
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from langadapt.data.classification import ClassificationSet
-from langadapt.evaluation.tables import Column, Row, ScoreTable
+from langadapt.evaluation.tables import Column, Row, ScoreTable, few_images
 from langadapt.files.store import fingerprint
 from langadapt.metrics.classification import ClassificationScores, class_similarities, classification_scores
 from langadapt.metrics.signature import ClassSignature
@@ -24,6 +24,7 @@ _COLUMNS = (
     Column(name="top-1", strong=True),
     *(Column(name=name) for name in ("top-5", "per class", "95 %", "retention")),
 )
+_TOP_5 = 5
 
 _CLASS_COLUMNS = (Column(name="recall"), Column(name="images"), Column(name="mostly taken for", words=True))
 
@@ -44,11 +45,14 @@ class ClassificationCard:
     def table(self) -> ScoreTable:
         """All scores side by side; the first row stands out."""
         kept = self.retention
+        chosen = len(self.classes) > _TOP_5  # the best five of five are always right
         rows = [
             Row(
                 name=name,
                 cells=(
-                    *(f"{value:.1f}" for value in (scores.top1, scores.top5, scores.mean_per_class)),
+                    f"{scores.top1:.1f}",
+                    *((f"{scores.top5:.1f}",) if chosen else ()),
+                    f"{scores.mean_per_class:.1f}",
                     str(scores.interval),
                     f"{kept:.1%}" if kept is not None and name == _ENSEMBLE else "",
                 ),
@@ -60,13 +64,21 @@ class ClassificationCard:
         ]
         return ScoreTable(
             unit="percent",
-            columns=_COLUMNS,
+            columns=tuple(column for column in _COLUMNS if chosen or column.name != "top-5"),
             rows=tuple(rows),
             title=f"{self.name} ({self.language})",
+            warnings=few_images(self.images),
             pool=f"{self.images:,} images, {len(self.classes):,} classes",
             retention=(kept, "of the teacher's top-1 with English names") if kept is not None else None,
             signatures=tuple((name, scores.signature) for name, scores in self.rows),
         )
+
+    @property
+    def sentence(self) -> str:
+        """What the first row says, for everybody."""
+        scores = self.rows[0][1]
+        right = f"right for {scores.top1:.1f} % of {self.images:,} images ({scores.interval})"
+        return f"{self.name} ({self.language}): {right}; guessing gives {100 / len(self.classes):.1f} %"
 
     def class_table(self, *, most: int | None = None) -> ScoreTable:
         """Recall, images and most frequent mistake of each class with images, worst first."""

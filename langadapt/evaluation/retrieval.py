@@ -8,13 +8,15 @@ from typing import Any, Self
 
 import torch
 from rich.console import Group
+from rich.text import Text
 from torch import Tensor
 
 from langadapt.data.retrieval import RetrievalSet
 from langadapt.errors import DataError, Report, counted
-from langadapt.evaluation.tables import Column, Row, ScoreTable, to_terminal
+from langadapt.evaluation.tables import Column, Row, ScoreTable, few_images, to_terminal
 from langadapt.files.atomic import is_sealed, sealed
 from langadapt.files.json import read_json
+from langadapt.metrics.intervals import Interval, interval_of
 from langadapt.metrics.retrieval import CUTOFFS, RetrievalScores, retrieval_scores
 from langadapt.metrics.signature import Signature, comparable
 from langadapt.metrics.translation import TranslationScores, translation_scores
@@ -25,11 +27,11 @@ from langadapt.models.translator import Translator
 
 _COLUMNS = (
     *(Column(name=f"R@{k}", group=direction) for direction in ("t2i", "i2t") for k in CUTOFFS),
-    Column(name="mR3_t2i"),
-    Column(name="mR3_i2t"),
+    Column(name="mR3_t2i", page_only=True),
+    Column(name="mR3_i2t", page_only=True),
     Column(name="mR6", strong=True),
     Column(name="95 %"),
-    Column(name="retention"),
+    Column(name="retention", page_only=True),
 )
 
 
@@ -60,6 +62,30 @@ class ScoreCard:
         if self.student is None or self.ceiling is None or self.ceiling.mr6 == 0.0:
             return None
         return self.student.mr6 / self.ceiling.mr6
+
+    @property
+    def retention_interval(self) -> Interval | None:
+        """Of `retention`, in percent, over the same images for both; None without their hits."""
+        sides = [scores.hits for scores in (self.student, self.ceiling) if scores and scores.hits]
+        if len(sides) < 2 or len(sides[0].i2t) != len(sides[1].i2t):
+            return None
+        student, ceiling = (hits.resampled() for hits in sides)
+        return interval_of(100 * student / ceiling) if bool((ceiling > 0).all()) else None
+
+    @property
+    def sentence(self) -> str:
+        """What the scores say, for everybody."""
+        if self.student is None:
+            return f"{self.label}: no student was scored"
+        if self.retention is not None:
+            apart = self.retention_interval
+            bounds = f" ({apart.low:.0f}–{apart.high:.0f} %)" if apart else ""
+            return f"{self.label}: keeps {100 * self.retention:.0f} % of the English score{bounds}"
+        found = "each text's English side" if self.image_free else "the right image, and its texts"
+        score = f"finds {found} with mR6 {self.student.mr6:.1f} of 100 ({self.student.interval})"
+        floor = f"; the teacher without the adapter {self.floor.mr6:.1f}" if self.floor else ""
+        chance = 100 * sum(min(1.0, k / self.images) for k in CUTOFFS) / len(CUTOFFS)
+        return f"{self.label}: {score}{floor}" + (f", guessing {chance:.1f}" if self.image_free else "")
 
     @property
     def signature(self) -> str | None:
@@ -110,6 +136,7 @@ class ScoreCard:
             signatures.append(("BLEU", self.translation.bleu_signature))
         return ScoreTable(
             unit="percent",
+            warnings=few_images(self.images, "English sides" if self.image_free else "images"),
             columns=_COLUMNS,
             rows=tuple(rows),
             title=self.label,
@@ -141,9 +168,10 @@ class ScoreCard:
         return cls(**scores, **plain, translation=translation)
 
 
-def score_report(cards: Sequence[ScoreCard]) -> Group:
-    """Tables, signatures and warnings: `Console().print(score_report(cards))`. 100 columns are enough."""
-    return to_terminal([card.table() for card in cards], card_warnings(cards))
+def score_report(cards: Sequence[ScoreCard], *, signatures: bool = False) -> Group:
+    """Tables, warnings, and a sentence on each: `Console().print(score_report(cards))`, 80 columns wide."""
+    tables = to_terminal([card.table() for card in cards], card_warnings(cards), signatures=signatures)
+    return Group(tables, *(Text(card.sentence, "bold") for card in cards))
 
 
 def score_json(cards: Sequence[ScoreCard]) -> str:

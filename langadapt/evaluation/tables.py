@@ -12,6 +12,8 @@ from rich.text import Text
 
 from langadapt.metrics.intervals import Interval
 
+_FEW = 100
+
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
@@ -24,6 +26,8 @@ class Column:
     """Holds the number that sums up the row."""
     words: bool = False
     """Holds words: aligned to the left."""
+    page_only: bool = False
+    """Stands on pages and cards, but not in a terminal of 80 columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +73,24 @@ class ScoreTable:
         return [(group, len(list(columns))) for group, columns in found]
 
 
-def to_terminal(tables: Iterable[ScoreTable], warnings: Sequence[str] = ()) -> Group:
-    """Tables with their signatures, then the warnings; print it with a rich console of 100 columns."""
+def few_images(count: int, what: str = "images") -> tuple[str, ...]:
+    """Return a warning where a set is too small for its interval to say much."""
+    if count >= _FEW:
+        return ()
+    return (f"only {count} {what}: below {_FEW} a score and its interval say little about others",)
+
+
+def to_terminal(
+    tables: Iterable[ScoreTable], warnings: Sequence[str] = (), *, signatures: bool = False
+) -> Group:
+    """Tables, where asked with their signatures, then the warnings; print it with at least 80 columns."""
     parts: list[RenderableType] = []
     for table in tables:
         if table.title:
             parts.append(Text.assemble((table.title, "bold"), f"  {table.pool}"))
         parts.append(_rich_table(table))
-        parts += [Text(f"{name}:\n{line}", "dim", overflow="fold") for name, line in table.signatures]
+        if signatures:
+            parts += [Text(f"{name}:\n{line}", "dim", overflow="fold") for name, line in table.signatures]
         parts += [*map(Text, table.remarks), *map(_warning, table.warnings), Text()]
     return Group(*parts, *map(_warning, warnings))
 
@@ -121,7 +135,8 @@ def _rich_table(table: ScoreTable) -> Table:
     drawn = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="")
     grouped = table.grouped
     drawn.add_column(f"\n{table.unit}" if grouped else table.unit, no_wrap=grouped)
-    for column in table.columns:
+    shown = [number for number, column in enumerate(table.columns) if not column.page_only]
+    for column in (table.columns[number] for number in shown):
         drawn.add_column(
             f"{column.group}\n{column.name}" if grouped else column.name,
             justify="left" if column.words else "right",
@@ -129,5 +144,5 @@ def _rich_table(table: ScoreTable) -> Table:
             style="bold" if column.strong else "",
         )
     for row in table.rows:
-        drawn.add_row(Text(row.name), *map(Text, row.cells))
+        drawn.add_row(Text(row.name), *(Text(row.cells[number]) for number in shown))
     return drawn

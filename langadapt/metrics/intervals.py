@@ -1,6 +1,8 @@
 """Bootstrap intervals: how far a score would move on another draw of images."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -25,32 +27,62 @@ class Interval:
         return "–".join(f"{bound:.1f}".replace("100.0", "100") for bound in (self.low, self.high))
 
 
-def recall_interval(text_hits: Tensor, image_hits: Tensor, image_of_text: Tensor) -> Interval:
-    """Bootstrap the mean of all recalls, in percent; images are resampled together with their captions.
+@dataclass(frozen=True, kw_only=True)
+class Hits:
+    """What each image of a retrieval set adds to mR6, so that two models are compared image by image.
 
     Captions of one image succeed and fail together, so the image is the unit that is drawn. Ranks stay those
-    of the full pool. `text_hits [T, K]` and `image_hits [I, K]`, bool, say whether a positive is among the
-    best k, for each of K values of k; `image_of_text [T]` is int64 in [0, I).
+    of the full pool.
     """
-    images = len(image_hits)
-    owner = image_of_text.cpu()
-    hits_of_texts = torch.zeros(images, dtype=torch.float64)
-    hits_of_texts.index_add_(0, owner, text_hits.cpu().double().mean(dim=1))
-    texts = torch.bincount(owner, minlength=images).double()
-    return _bootstrap(
-        torch.stack([hits_of_texts, image_hits.cpu().double().mean(dim=1)], dim=1),
-        torch.stack([texts, torch.ones_like(texts)], dim=1),
-    )
+
+    captions: tuple[int, ...]
+    """Number of each image's captions."""
+    t2i: tuple[int, ...]
+    """For how many pairs of an own caption and a cutoff k the image is among the caption's best k."""
+    i2t: tuple[int, ...]
+    """For how many cutoffs an own caption is among the image's best k."""
+    cutoffs: int
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Undo `dataclasses.asdict`, also after JSON."""
+        images = {name: tuple(values[name]) for name in ("captions", "t2i", "i2t")}
+        return cls(**images, cutoffs=values["cutoffs"])
+
+    @classmethod
+    def of(cls, text_hits: Tensor, image_hits: Tensor, image_of_text: Tensor) -> Self:
+        """Count `text_hits [T, K]` and `image_hits [I, K]`, bool; `image_of_text [T]` is int64 in [0, I)."""
+        images, owner = len(image_hits), image_of_text.cpu()
+        found = torch.zeros(images, dtype=torch.int64).index_add_(0, owner, text_hits.cpu().long().sum(dim=1))
+        return cls(
+            captions=tuple(torch.bincount(owner, minlength=images).tolist()),
+            t2i=tuple(found.tolist()),
+            i2t=tuple(image_hits.cpu().long().sum(dim=1).tolist()),
+            cutoffs=image_hits.shape[1],
+        )
+
+    def resampled(self) -> Tensor:
+        """Return mR6, in percent, of each of 1,000 draws `[1000]`; the same images for every model."""
+        sums = torch.tensor([self.t2i, self.i2t], dtype=torch.float64).T / self.cutoffs
+        sizes = torch.tensor([self.captions, [1] * len(self.captions)], dtype=torch.float64).T
+        return _resampled(sums, sizes)
+
+
+def interval_of(values: Tensor) -> Interval:
+    """Return the percentile interval of what resamples gave: scores, their differences or ratios."""
+    tail = (1.0 - LEVEL) / 2.0
+    low, high = values.quantile(torch.tensor([tail, 1.0 - tail], dtype=torch.float64)).tolist()
+    return Interval(low=low, high=high, level=LEVEL)
 
 
 def mean_interval(values: Tensor) -> Interval:
     """Bootstrap the mean, in percent, of values `[N]` from 0 to 1; they are the units that are drawn."""
     sums = values.cpu().double()[:, None]
-    return _bootstrap(sums, torch.ones_like(sums))
+    return interval_of(_resampled(sums, torch.ones_like(sums)))
 
 
-def _bootstrap(sums: Tensor, sizes: Tensor) -> Interval:
-    """Percentile bootstrap with seed 0: of the mean over K of `sum(sums) / sum(sizes)`, both `[N, K]`.
+def _resampled(sums: Tensor, sizes: Tensor) -> Tensor:
+    """Bootstrap with seed 0, `[1000]` in percent: the mean over K of `sum(sums) / sum(sizes)`, both `[N, K]`.
 
     Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
     """
@@ -64,6 +96,4 @@ def _bootstrap(sums: Tensor, sizes: Tensor) -> Interval:
         counts = torch.zeros(rows, units, dtype=torch.float64)
         counts.scatter_add_(1, drawn, torch.ones(1, 1, dtype=torch.float64).expand(rows, units))
         means.append(100.0 * ((counts @ sums) / (counts @ sizes)).mean(dim=1))
-    tail = (1.0 - LEVEL) / 2.0
-    low, high = torch.cat(means).quantile(torch.tensor([tail, 1.0 - tail], dtype=torch.float64)).tolist()
-    return Interval(low=low, high=high, level=LEVEL)
+    return torch.cat(means)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from langadapt.errors import DataError
-from langadapt.metrics.intervals import Interval, recall_interval
+from langadapt.metrics.intervals import Hits, Interval, interval_of
 from langadapt.metrics.ranks import Positives, exact_unit_rows, positive_ranks
 
 CUTOFFS = (1, 5, 10)
@@ -37,6 +37,8 @@ class RetrievalScores:
     interval: Interval
     """Of mR6."""
     signature: str
+    hits: Hits | None = None
+    """Image by image; scores of earlier versions have none."""
 
     @property
     def mr3_t2i(self) -> float:
@@ -64,6 +66,7 @@ class RetrievalScores:
             "mr6": self.mr6,
             "interval": asdict(self.interval),
             "signature": self.signature,
+            **({"hits": asdict(self.hits)} if self.hits else {}),
         }
 
     @classmethod
@@ -74,6 +77,7 @@ class RetrievalScores:
             i2t=Recalls(**values["i2t"]),
             interval=Interval(**values["interval"]),
             signature=values["signature"],
+            hits=Hits.from_dict(values["hits"]) if "hits" in values else None,
         )
 
 
@@ -95,11 +99,13 @@ def retrieval_scores(
     ranks = positive_ranks(text, image, positives=own)
     cutoffs = torch.tensor(CUTOFFS, device=ranks.t2i.device)
     text_hits, image_hits = ranks.t2i[:, None] <= cutoffs, ranks.i2t[:, None] <= cutoffs
+    hits = Hits.of(text_hits, image_hits, image_of_text)
     return RetrievalScores(
         t2i=_recalls(text_hits),
         i2t=_recalls(image_hits),
-        interval=recall_interval(text_hits, image_hits, image_of_text),
+        interval=interval_of(hits.resampled()),
         signature=signature,
+        hits=hits,
     )
 
 

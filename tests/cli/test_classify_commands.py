@@ -30,7 +30,7 @@ def test_scores_a_folder_of_classes(langadapt, run_folder: Path, tmp_path: Path)
     names = tmp_path / "classes.txt"
     names.write_text("gato\tgato\tcat\nperro\tperro\tdog\nbarco\tbarco\tboat\n", encoding="utf-8")
     done = langadapt(
-        "eval", run_folder, "--classify", folder, "--classes", names, "--json", tmp_path / "s.json"
+        "eval", run_folder, "--classify", folder, "--classes", names, "--json-file", tmp_path / "s.json"
     )
     assert done.code == 0, done.err
     (card,) = json.loads((tmp_path / "s.json").read_text())["classifications"]
@@ -42,7 +42,7 @@ def test_scores_a_folder_of_classes(langadapt, run_folder: Path, tmp_path: Path)
     assert "Confusion" in page
     assert "perro" in page
     assert (run_folder / "confusion.svg").read_text(encoding="utf-8").startswith("<svg")
-    again = langadapt("eval", run_folder, "--classify", folder, "--json", "-")
+    again = langadapt("eval", run_folder, "--classify", folder, "--json")
     assert list(json.loads(again.out)["classifications"][0]["rows"]) == [
         "student, all templates", "teacher, raw names"
     ]  # fmt: skip
@@ -77,7 +77,7 @@ def test_prompts_are_learned_saved_and_used(langadapt, run_folder: Path, tmp_pat
         "--out",
         out,
     )
-    done = langadapt("prompts", *few, "--json", tmp_path / "scores.json")
+    done = langadapt("prompts", *few, "--json-file", tmp_path / "scores.json")
     assert done.code == 0, done.err
     rows = json.loads((tmp_path / "scores.json").read_text())["rows"]
     assert list(rows) == [
@@ -96,7 +96,7 @@ def test_prompts_are_learned_saved_and_used(langadapt, run_folder: Path, tmp_pat
     values = [c["score"] for c in found[0]["classes"]]
     assert values == sorted(values, reverse=True)
 
-    scored = langadapt("eval", run_folder, "--classify", folder, "--prompts", out, "--json", "-")
+    scored = langadapt("eval", run_folder, "--classify", folder, "--prompts", out, "--json")
     assert scored.code == 0, scored.err
     card = json.loads(scored.out)["classifications"][0]
     first = next(iter(card["rows"]))
@@ -114,7 +114,7 @@ def test_base_and_novel_classes_are_scored_apart(langadapt, run_folder: Path, tm
     folder = class_folder(tmp_path / "pets")
     few = ("prompts", "--set", "few_shot.steps=2", "--set", "few_shot.instance=false", "--shots", "1")
     few = (*few, "--images", folder, "--model", run_folder, "--out", tmp_path / "out")
-    few = (*few, "--novel", "--json", "-")
+    few = (*few, "--novel", "--json")
     done = langadapt(*few, "--no-baselines")
     assert done.code == 2, "the second half of three classes is one class"
     assert "has 1 class; there is nothing to choose from" in done.err

@@ -29,7 +29,7 @@ def test_distil_score_search_and_encode(
         "samples.safetensors",
     }  # fmt: skip
 
-    scored = langadapt("eval", run, "--json", tmp_path / "scores.json", "--html", tmp_path / "page.html")
+    scored = langadapt("eval", run, "--json-file", tmp_path / "scores.json", "--html", tmp_path / "page.html")
     assert scored.code == 0, scored.err
     (card,) = json.loads((tmp_path / "scores.json").read_text())["cards"]
     assert card["retention"] == pytest.approx(card["student"]["mr6"] / card["ceiling"]["mr6"])
@@ -68,9 +68,7 @@ def test_scores_own_captions_with_and_without_images(langadapt, run_folder: Path
         )
     ]
     (tmp_path / "own.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    scored = langadapt(
-        "eval", run_folder, "--captions", tmp_path / "own.jsonl", "--image-free", "--json", "-"
-    )
+    scored = langadapt("eval", run_folder, "--captions", tmp_path / "own.jsonl", "--image-free", "--json")
     assert scored.code == 0, scored.err
     (card,) = json.loads(scored.out)["cards"]
     assert card["image_free"] is True

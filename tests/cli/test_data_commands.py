@@ -63,7 +63,7 @@ def test_kept_test_captions_stand_in_every_later_score(langadapt, corpus: Path, 
     assert done.code == 0, done.err
     artifact = package.load(run).artifact
     assert [source.contamination for source in artifact.data] == ["kept(4)" if keep else "dropped"]
-    scored = langadapt("eval", run, "--json", "-")
+    scored = langadapt("eval", run, "--json")
     assert scored.code == 0, scored.err
     answer = json.loads(scored.out)
     (card,) = answer["cards"]

@@ -1,12 +1,16 @@
 """What a user can get wrong: one clear line, exit code 2, no traceback, nothing lost or half-written."""
 
+import io
 import shutil
+import sys
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from sealing import reseal
+
+from langadapt.cli import main
 
 
 def refused(outcome, *words: str) -> None:
@@ -189,7 +193,7 @@ def test_test_sets_that_are_not_here(langadapt, run_folder: Path, own: Path) -> 
     spoiled = shutil.copytree(run_folder, own / "run")
     edit(spoiled / "recipe.yaml", "evaluate:\n", "evaluate:\n- coco-cn-test\n")
     reseal(spoiled)
-    scored = langadapt("eval", spoiled, "--json", "-")
+    scored = langadapt("eval", spoiled, "--json")
     assert scored.code == 0, scored.err
     assert "not scored: " in scored.err
     assert "coco-cn-test" in scored.err.replace("\n", "")
@@ -265,7 +269,7 @@ def test_a_file_where_a_folder_goes_and_a_folder_where_a_file_goes(
         refused(langadapt("publish", run_folder, "--out", out), "file: is a file")
         refused(langadapt("eval", run_folder, "--html", out / "page.html"), "file: is a file")
     refused(langadapt("eval", run_folder, "--html", folder), "folder: is a folder")
-    refused(langadapt("eval", run_folder, "--json", folder), "folder: is a folder")
+    refused(langadapt("eval", run_folder, "--json-file", folder), "folder: is a folder")
     refused(langadapt("search", photos, "gato", "--model", run_folder, "--html", folder), "is a folder")
     assert (own / "file").read_text() == "mine"
     assert not list(folder.iterdir())
@@ -283,3 +287,23 @@ def test_numbers_that_no_machine_can_use(langadapt, own: Path) -> None:
 @pytest.mark.parametrize("repo", ["me/clip zh", "me/../x", "me/", "me", "me/a/b", "me/clip-zh.git"])
 def test_a_name_that_the_hub_refuses_is_refused_in_a_dry_run(langadapt, run_folder: Path, repo: str) -> None:
     refused(langadapt("publish", run_folder, "--repo", repo, "--dry-run"), f"--repo {repo}: ")
+
+
+def test_a_terminal_without_the_letters_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding="latin-1"))
+    monkeypatch.setattr(sys, "argv", ["langadapt", "languages", "show", "zh"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    sys.stdout.flush()
+    assert not stop.value.code
+    assert b"native_name: \\u4e2d\\u6587" in raw.getvalue()
+
+
+@pytest.mark.parametrize("text", ["[/INST]", "[red]x[/]", "[bold"])
+def test_brackets_of_a_user_are_no_markup(langadapt, text: str) -> None:
+    for command in ((text,), ("eval", text, "--offline"), ("distill", "--lang", text)):
+        done = langadapt(*command)
+        assert done.code == 2
+        assert text in done.err
+        assert "Traceback" not in done.err

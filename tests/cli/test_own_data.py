@@ -44,7 +44,7 @@ def test_a_csv_trains_a_run_that_repeats_without_it(langadapt, own: Path) -> Non
     recipe = read_artifact(own / "run").recipe
     assert recipe.distill.data == (str(made / "my-news.yaml"),)
     assert data_recipe(ParallelRecipe, recipe.distill.data[0]).recipe.expected_rows == len(train)
-    scored = langadapt("eval", "run", "--json", "-")
+    scored = langadapt("eval", "run", "--json")
     card = json.loads(scored.out)["cards"][0]
     assert (card["name"], card["captions"], card["image_free"]) == ("my-news-test", 26, True)
     weights = (own / "run" / "adapter.safetensors").read_bytes()

@@ -91,7 +91,7 @@ def test_eval_shows_the_translated_row(
     langadapt, run_folder: Path, marian_folder: Path, tmp_path: Path
 ) -> None:
     page, scores = tmp_path / "page.html", tmp_path / "scores.json"
-    outputs = ("--json", scores, "--html", page)
+    outputs = ("--json-file", scores, "--html", page)
     said = langadapt("eval", run_folder, "--translate-with", marian_folder, *outputs)
     assert said.code == 0, said.err
     (card,) = json.loads(scores.read_text(encoding="utf-8"))["cards"]

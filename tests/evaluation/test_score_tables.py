@@ -32,8 +32,8 @@ TABLE = ScoreTable(
 
 
 def terminal(table: ScoreTable, *warnings: str) -> str:
-    console = Console(width=100, file=io.StringIO(), color_system=None)
-    console.print(to_terminal([table], warnings))
+    console = Console(width=80, file=io.StringIO(), color_system=None)
+    console.print(to_terminal([table], warnings, signatures=True))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

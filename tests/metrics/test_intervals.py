@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from langadapt.metrics.intervals import Interval, recall_interval
+from langadapt.metrics.intervals import Hits, Interval, interval_of
 
 
 def hits(images: int, captions: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
@@ -14,6 +14,10 @@ def hits(images: int, captions: int, generator: torch.Generator) -> tuple[Tensor
     text = torch.rand(images * captions, 3, generator=generator) < (0.2 + 0.7 * easy[owner].round())
     image = torch.rand(images, 3, generator=generator) < 0.5 + 0.4 * easy.round()
     return text, image, owner
+
+
+def recall_interval(*case: Tensor) -> Interval:
+    return interval_of(Hits.of(*case).resampled())
 
 
 def test_equals_resampling_by_hand() -> None:
@@ -55,3 +59,16 @@ def test_covers_the_truth_about_as_often_as_it_says() -> None:
         interval = recall_interval(*case)
         covered += interval.low <= 62.5 <= interval.high
     assert 0.90 <= covered / 200 <= 0.99
+
+
+def test_two_models_are_compared_on_the_same_images() -> None:
+    """Where one always does what the other does, and a little more, no draw says otherwise."""
+    text, image, owner = hits(150, 5, torch.Generator().manual_seed(0))
+    better = image.clone()
+    better[:20] = True
+    one, other = Hits.of(text, image, owner), Hits.of(text, better, owner)
+    assert interval_of(one.resampled() - one.resampled()) == Interval(low=0.0, high=0.0, level=0.95)
+    gain = interval_of(other.resampled() - one.resampled())
+    assert 0 < gain.low < gain.high
+    apart = recall_interval(text, image, owner)
+    assert gain.high - gain.low < (apart.high - apart.low) / 2
