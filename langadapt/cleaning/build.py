@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from langadapt.cleaning.chunks import (
@@ -43,7 +42,7 @@ from langadapt.cleaning.rules import (
 from langadapt.cleaning.words import hash64
 from langadapt.data.rows import CONTAMINATION_KEY
 from langadapt.errors import DataError, Progress, Report
-from langadapt.files.atomic import replacing, write_text
+from langadapt.files.atomic import alone, remove_old, replacing, write_text
 from langadapt.files.store import fingerprint
 from langadapt.recipes.data import ParallelRecipe, TableFiles
 from langadapt.recipes.yaml import dump_recipe
@@ -108,8 +107,9 @@ def build_parallel(plan: BuildPlan, out: Path, report: Report) -> BuildReport:
         raise DataError("nothing to build: name at least one parallel data recipe")
     read = survey(plan.sources, report)
     work = out / ".work" / plan.key(read.digest)
-    work.mkdir(parents=True, exist_ok=True)
-    with FileLock(out / ".work" / "lock"):
+    with alone(out / ".lock", f"{out}: another process builds in it; wait for it, or choose another --out"):
+        remove_old(out, seconds=0)
+        work.mkdir(parents=True, exist_ok=True)
         row_filter = RowFilter(
             codes=plan.codes,
             scripts=plan.scripts,
@@ -129,7 +129,7 @@ def build_parallel(plan: BuildPlan, out: Path, report: Report) -> BuildReport:
         write_text(out / "report.json", json.dumps(asdict(result), ensure_ascii=False, indent=2) + "\n")
         write_text(out / "report.md", markdown(result, name))
         write_text(out / f"{name}.yaml", dump_recipe(_recipe(plan, name, result.written)))
-    shutil.rmtree(out / ".work")
+        shutil.rmtree(out / ".work")
     return result
 
 

@@ -215,7 +215,7 @@ def prompts_command(
 
     from dataclasses import replace
 
-    from langadapt.files.atomic import write_text
+    from langadapt.files.atomic import alone, remove_old, write_text
     from langadapt.training.few_shot_run import FewShotRun, run_few_shot
 
     loaded = loaded_model(model, device)
@@ -231,10 +231,12 @@ def prompts_command(
         baselines=baselines,
         novel=novel,
     )
-    with progress_report() as report:
+    refusal = f"{folder}: another process learns prompts there; wait for it, or choose another --out"
+    with alone(folder / ".lock", refusal), progress_report() as report:
+        remove_old(folder, seconds=0)
         result = run_few_shot(loaded, run, report=report)
-    text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)
-    write_text(folder / "scores.json", text)
+        text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)
+        write_text(folder / "scores.json", text)
     print_scores(_table(result), text, as_json, json_file)
     size = (folder / "prompts.safetensors").stat().st_size / 1e3
     console.print(f"prompts in {shown(folder)} ({size:.1f} KB)")

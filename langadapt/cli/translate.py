@@ -1,5 +1,6 @@
 """`langadapt data translate`."""
 
+import glob
 import json
 import re
 from pathlib import Path
@@ -113,7 +114,8 @@ def _check_names(lang: str, out: Path, recipe: Path) -> None:
         raise RecipeError(f"--lang {lang}: expected a code of two or three small letters")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", out.stem):
         raise RecipeError(f"--out {out}: its recipe's name takes only small letters, digits, '-' and '_'")
-    if recipe.exists():
+    unfinished = any(out.parent.glob(f".{glob.escape(out.name)}.parts-*"))
+    if recipe.exists() and not unfinished:
         raise DataError(f"{recipe} is there already; remove it or choose another --out")
 
 

@@ -12,9 +12,9 @@ import torch
 from PIL import Image
 
 from langadapt import __version__
-from langadapt.export.folder import Probes, check_rows, check_tokenizer, readme, whole_folder
+from langadapt.export.folder import Probes, check_rows, check_tokenizer, readme
 from langadapt.export.module import CONFIG, WEIGHTS, LanguageAndImages
-from langadapt.files.atomic import write_text
+from langadapt.files.atomic import whole_folder, write_text
 from langadapt.models import LanguageModel
 from langadapt.models.load import load_config
 from langadapt.models.towers import quiet_transformers

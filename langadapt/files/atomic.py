@@ -42,10 +42,10 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        _sync(temporary)
+        sync(temporary)
         temporary.chmod(0o644)  # mkstemp's 0600 would hide it from everybody else
         os.replace(temporary, path)
-        _sync(path.parent)
+        sync(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -127,15 +127,72 @@ def removed_if_refused(folder: Path, *, unless: str) -> Iterator[None]:
         raise
 
 
-def remove_old(folder: Path, pattern: str) -> None:
-    """Remove temporary files that killed processes left more than a day ago."""
+def remove_old(folder: Path, pattern: str = ".*.tmp", *, seconds: float = _OLD_SECONDS) -> None:
+    """Remove temporary files of killed processes; who is alone in a folder need not wait for a day."""
     for path in folder.glob(pattern):
         with suppress(OSError):
-            if time.time() - path.stat().st_mtime > _OLD_SECONDS:
+            if time.time() - path.stat().st_mtime > seconds:
                 path.unlink()
 
 
-def _sync(path: Path) -> None:
+@contextmanager
+def alone(lock: Path, refusal: str) -> Iterator[None]:
+    """Hold a lock, whose file is removed at the end; raise `refusal` where another process holds it."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=0)
+    except Timeout as error:
+        raise LangadaptError(refusal) from error
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        held.release()
+
+
+@contextmanager
+def whole_folder(out: Path, *, overwrite: bool | None = None) -> Iterator[Path]:
+    """Yield a folder beside `out` that takes its name when everything in it is written and synced.
+
+    Refuse an `out` that is not empty, but for `overwrite`; then the old one stays until the new one is whole.
+    None stands for a command without that option.
+    """
+    place = out.resolve()
+    lock, partial, old = (place.with_name(f".{place.name}.{kind}") for kind in ("lock", "partial", "old"))
+
+    def check() -> None:
+        if place.exists() and not (place.is_dir() and (overwrite or not any(place.iterdir()))):
+            problem = "is not empty" if place.is_dir() else "is a file"
+            way_out = ", or --overwrite" if place.is_dir() and overwrite is not None else ""
+            raise LangadaptError(f"{out}: {problem}; choose another --out{way_out}")
+
+    check()
+    with (
+        removed_if_refused(place.parent, unless=place.name),
+        alone(lock, f"{out}: another process writes it; wait for it"),
+    ):
+        shutil.rmtree(partial, ignore_errors=True)
+        if old.is_dir() and not place.exists():
+            old.rename(place)  # killed between the two renames
+            check()
+        shutil.rmtree(old, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            for path in (*partial.rglob("*"), partial):
+                path.chmod(0o755 if path.is_dir() else 0o644)
+                sync(path)
+            if place.exists():
+                place.rename(old)
+            partial.rename(place)
+            sync(place.parent)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
+def sync(path: Path) -> None:
     """Wait until a file, or the names in a folder, are on the disk."""
     try:
         number = os.open(path, os.O_RDONLY)

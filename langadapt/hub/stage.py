@@ -1,8 +1,6 @@
 """Publish a finished run: stage only what belongs there, check it, upload it in one commit."""
 
-import os
 import re
-import shutil
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +14,7 @@ from langadapt.errors import DataError, PublishError
 from langadapt.evaluation.retrieval import ScoreCard, read_score_cards, score_json
 from langadapt.export import default_probes, write_module_files
 from langadapt.export.sentence_transformers import MODULE_FILES, check_module, merged_module
-from langadapt.files.atomic import write_text
+from langadapt.files.atomic import whole_folder, write_text
 from langadapt.files.fetch import one_line, with_backoff
 from langadapt.hub.card import CardFacts, model_card
 from langadapt.hub.licences import LicenceSum, changed_models, objections
@@ -69,25 +67,15 @@ def publish(
         private: whether a new repository is private.
         send: False stages and checks only.
     """
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise PublishError(f"--out {out}: exists and is not an empty folder; choose another one")
-    parent = out.resolve().parent if out is not None else None
-    if parent is not None:
-        parent.mkdir(parents=True, exist_ok=True)
-    # On the same disk as its destination, so that it gets there in one move.
-    temporary = Path(tempfile.mkdtemp(prefix=".langadapt-", dir=parent))
-    try:
-        publication = stage(run, temporary, options)
-        if out is not None:
-            temporary.chmod(0o755)
-            os.replace(temporary, out)
-        elif send:
-            names = list(publication.sizes)
-            commit = upload(temporary, names, repo=options.repo, private=private, marker=FACTS)
+    place = tempfile.TemporaryDirectory(prefix="langadapt-") if out is None else whole_folder(out)
+    with place as name:
+        folder = Path(name)
+        publication = stage(run, folder, options)
+        if send and out is None:
+            files = list(publication.sizes)
+            commit = upload(folder, files, repo=options.repo, private=private, marker=FACTS)
             publication = replace(publication, commit=commit)
         return publication
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def stage(run: Path, folder: Path, options: StageOptions) -> Publication:

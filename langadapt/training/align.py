@@ -9,7 +9,7 @@ from transformers import VisionTextDualEncoderProcessor
 
 from langadapt.data.pairs import join_pairs, load_pairs
 from langadapt.errors import RecipeError, Report, TrainingError
-from langadapt.files.atomic import leaves_no_trace, write_text
+from langadapt.files.atomic import leaves_no_trace, sync, write_text
 from langadapt.files.json import read_json
 from langadapt.files.store import fingerprint
 from langadapt.models import resolve_model
@@ -102,6 +102,7 @@ def _save(dual: DualEncoder, out: Path, facts: dict[str, Any]) -> None:
     processor.save_pretrained(part)
     for path in part.iterdir():
         path.chmod(0o644)
+        sync(path)
         path.replace(out / path.name)
     part.rmdir()
     write_text(out / FACTS, json.dumps(facts, indent=2, ensure_ascii=False) + "\n")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from filelock import FileLock, Timeout
 from torch import Tensor, nn
 
 from langadapt.errors import Progress, Report, TrainingError
-from langadapt.files.atomic import read_tensors, write_tensors, write_text
+from langadapt.files.atomic import read_tensors, remove_old, write_tensors, write_text
 from langadapt.files.json import parse_json, read_json
 from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, VOCABULARY, WEIGHTS
 from langadapt.models.load import best_device, uses_bf16
@@ -108,12 +109,14 @@ class Run:
         try:
             self._lock.acquire(timeout=0)
         except Timeout as error:
-            raise TrainingError(
-                f"{self.folder}: another process is training in it; wait for it, or choose another --out"
-            ) from error
+            problem = f"{self.folder}: another process is training in it"
+            raise TrainingError(f"{problem}; wait for it, or choose another --out") from error
+        remove_old(self.folder, seconds=0)
+        remove_old(mark.parent, seconds=0)
         if self.options.overwrite:
-            self._remove_old_run()
-        self._check_unfinished()  # the other may have finished just now
+            self._empty_checkpoint()
+        else:
+            self._check_unfinished()  # the other may have finished just now
         if mark.is_file() and _key(mark) != key:
             if self.checkpoint.is_file():
                 raise TrainingError(
@@ -122,18 +125,16 @@ class Run:
                 )
             self._empty_checkpoint()  # left by a command that was stopped or refused
         write_text(mark, json.dumps({"key": key}))
-        if not self.checkpoint.is_file():
-            self.log.unlink(missing_ok=True)
 
     def _check_unfinished(self) -> None:
         if (self.folder / self.result).is_file():
             raise TrainingError(f"{self.folder} holds a finished run; choose another --out, or --overwrite")
 
-    def _remove_old_run(self) -> None:
-        reports = ("report.html", "domain.json")
-        for name in (self.result, FACTS, SCORES, SAMPLES, RECIPE, WEIGHTS, VOCABULARY, *reports):
+    def remove_old(self) -> None:
+        """Remove what is left of a run before, when training begins and nothing refuses it any more."""
+        old = (self.result, FACTS, SCORES, SAMPLES, RECIPE, WEIGHTS, VOCABULARY, "report.html", "domain.json")
+        for name in (self.log.name, *(old if self.options.overwrite else ())):
             (self.folder / name).unlink(missing_ok=True)
-        self._empty_checkpoint()
 
     def _empty_checkpoint(self) -> None:
         for path in (self.folder / "checkpoint").iterdir():
@@ -154,6 +155,7 @@ class Run:
         self.accelerator.wait_for_everyone()
         if same and self.is_main:
             shutil.rmtree(left, ignore_errors=True)
+            remove_old(self.folder, seconds=0)
             self.report(Progress(stage=f"{self.folder}: finished before"))
         return same
 
@@ -244,6 +246,8 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
             if run.is_main:
                 with run.log.open("a", encoding="utf-8") as file:
                     file.write("".join(line + "\n" for line in lines))
+                    file.flush()
+                    os.fsync(file.fileno())  # before the checkpoint, which counts its lines
                 save_checkpoint(run.checkpoint, state, {**best, "seconds": seconds_before + run.seconds})
             lines, saved_at = [], time.monotonic()
         waited = log.step // plan.steps_per_epoch - math.ceil(best["best_step"] / plan.steps_per_epoch)
@@ -276,6 +280,8 @@ def _first_or_resumed(run: Run, state: FitState[Batch]) -> tuple[dict[str, Any],
             cut_log(run.log, state.step)
         run.report(Progress(stage=f"resumed at step {state.step} of {state.stage.plan.steps}"))
         return best, best.pop("seconds")
+    if run.is_main:
+        run.remove_old()
     best = {"held_out_recall": -1.0, "best_step": 0}
     if state.stage.patience_epochs is not None:
         found = _validate(state)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from filelock import FileLock
 from planting import Planted, plant
 from toy_corpus import corpus, third_language
 
@@ -15,7 +16,7 @@ from langadapt.cleaning.chunks import Source
 from langadapt.cleaning.contamination import Captions
 from langadapt.cleaning.rules import BuildReport, CleaningRules
 from langadapt.data.parallel import load_parallel
-from langadapt.errors import DataError, Progress
+from langadapt.errors import DataError, LangadaptError, Progress
 from langadapt.recipes import ParallelRecipe, data_recipe
 
 CLEAN = corpus(4000, seed=1)
@@ -177,6 +178,33 @@ def test_processes_and_interruptions_change_no_byte(
         assert list(stopped.rglob("chunk-*.arrow")), "what is finished stays"
         build_parallel(plan(*sources), stopped, silent)
         assert files(stopped) == files(whole)
+
+
+def test_two_builds_and_one_that_was_killed_while_it_tidied_up(
+    source: Callable[..., Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources = source("one", CLEAN[:300])
+    with (
+        FileLock(tmp_path / "out" / ".lock"),
+        pytest.raises(LangadaptError, match=r"out: another process builds in it; wait for it"),
+    ):
+        build_parallel(plan(sources), tmp_path / "out", silent)
+    build_parallel(plan(sources), tmp_path / "whole", silent)
+
+    def killed(folder: Path) -> None:
+        for path in sorted(folder.rglob("*.*"))[::2]:
+            path.unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("langadapt.cleaning.build.shutil.rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            build_parallel(plan(sources), tmp_path / "out", silent)
+    (tmp_path / "out" / ".pairs.parquet.x.tmp").write_bytes(b"half")
+    build_parallel(plan(sources), tmp_path / "out", silent)
+    whole, again = files(tmp_path / "whole"), files(tmp_path / "out")
+    assert set(again) == {name.replace("whole", "out") for name in whole}
+    assert again["pairs.parquet"] == whole["pairs.parquet"]
 
 
 def test_finished_chunks_are_not_judged_again(

@@ -23,7 +23,7 @@ from transformers import (
 from untrained import untrained_run
 
 import langadapt
-from langadapt.errors import ModelError
+from langadapt.errors import LangadaptError
 from langadapt.export import default_probes, export_onnx, export_sentence_transformers, write_module_files
 from langadapt.hub.stage import module_files
 from langadapt.models.new_pieces import new_rows
@@ -281,7 +281,7 @@ def test_a_folder_in_use_is_kept(runs: dict[str, Path], tmp_path: Path) -> None:
     probes = default_probes(model)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
-    with pytest.raises(ModelError, match="is not empty; choose another --out, or --overwrite"):
+    with pytest.raises(LangadaptError, match="is not empty; choose another --out, or --overwrite"):
         export_sentence_transformers(model, tmp_path / "out", probes=probes)
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine.txt"]

@@ -56,7 +56,7 @@ def test_an_existing_folder_is_not_touched(run: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     staged(run, tmp_path / "out")
     kept = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    with pytest.raises(PublishError, match="not an empty folder"):
+    with pytest.raises(LangadaptError, match=r"out: is not empty; choose another --out$"):
         staged(run, tmp_path / "out")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == kept
 

@@ -1,5 +1,6 @@
 """Tuning: gradients of the whole batch, an honest end, and exact resume."""
 
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from tiny_tune import LOCKED, distilled, every_epoch_is_better, stage, tuned, wr
 
 import langadapt
 from langadapt.data.pairs import load_pairs
-from langadapt.errors import DataError, Progress, RecipeError, TrainingError
+from langadapt.errors import DataError, LangadaptError, Progress, RecipeError, TrainingError
 from langadapt.models import LanguageModel, read_artifact, tuning, write_artifact
 from langadapt.models.trainable import weight_changes
 from langadapt.models.tuning import ContrastModel, trainable_towers
@@ -308,6 +309,14 @@ def test_what_cannot_work_is_one_line(start: Path, pairs: Path, tmp_path: Path) 
         with pytest.raises(kind, match=words) as error:
             tuned(start, tmp_path / "run", stage(table, **values), overwrite=True)
         assert "\n" not in str(error.value)
+
+
+def test_a_refused_overwrite_leaves_the_old_run(start: Path, pairs: Path, tmp_path: Path) -> None:
+    shutil.copytree(start, tmp_path / "run")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()}
+    with pytest.raises(LangadaptError, match="`last: 9` cannot train it"):
+        tuned(start, tmp_path / "run", stage(pairs, text=[{"last": 9}]), overwrite=True)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == before
 
 
 def test_broken_images_stop_the_run_or_are_counted(start: Path, tmp_path: Path) -> None:
