@@ -37,13 +37,14 @@ from langadapt.cleaning.rules import (
     ContaminationCheck,
     Example,
     SourceCount,
-    markdown,
+    contamination_lines,
 )
 from langadapt.cleaning.words import hash64
 from langadapt.data.rows import CONTAMINATION_KEY
 from langadapt.errors import DataError, Progress, Report
 from langadapt.files.atomic import alone, remove_old, replacing, write_text
 from langadapt.files.store import fingerprint
+from langadapt.files.templates import templates
 from langadapt.recipes.data import ParallelRecipe, TableFiles
 from langadapt.recipes.yaml import dump_recipe
 
@@ -127,7 +128,9 @@ def build_parallel(plan: BuildPlan, out: Path, report: Report) -> BuildReport:
         written = _write_pairs(out, chunks, check)
         result = _report(plan, chunks, written, check, row_filter)
         write_text(out / "report.json", json.dumps(asdict(result), ensure_ascii=False, indent=2) + "\n")
-        write_text(out / "report.md", markdown(result, name))
+        template = templates("langadapt.cleaning", escape_html=False).get_template("report.md")
+        checked = contamination_lines(result.contamination)
+        write_text(out / "report.md", template.render(report=result, title=name, checked=checked))
         write_text(out / f"{name}.yaml", dump_recipe(_recipe(plan, name, result.written)))
         shutil.rmtree(out / ".work")
     return result

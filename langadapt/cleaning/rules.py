@@ -155,40 +155,6 @@ class BuildReport:
         return f"{self.rows:,} rows read, {self.kept:,} kept ({share:.1f} %), {self.written:,} written"
 
 
-def markdown(report: BuildReport, title: str) -> str:
-    """Write the report as a page."""
-    lines = [
-        f"# {title}",
-        "",
-        f"{report.summary()}.",
-        "",
-        "| rule | rows | % | |",
-        "|---|---:|---:|---|",
-        *(
-            f"| {name} | {count} | {percent} | {_cell(text)} |"
-            for name, count, percent, text in report.lines()
-        ),
-        "",
-        "| source | licence | weight | rows | kept |",
-        "|---|---|---:|---:|---:|",
-        *(
-            f"| {s.name} | {_cell(s.licence)} | {s.weight:g} | {s.rows:,} | {s.kept:,} |"
-            for s in report.sources
-        ),
-        "",
-        *contamination_lines(report.contamination),
-        *report.notes,
-    ]
-    for name, examples in report.examples.items():
-        lines += ["", f"## {name}", ""]
-        for item in examples:
-            repeats = f" (repeats {item.repeats})" if item.repeats else ""
-            lines.append(
-                f"- {item.source}, row {item.row}{repeats}: {_cell(item.english)} | {_cell(item.target)}"
-            )
-    return "\n".join(lines) + "\n"
-
-
 def contamination_lines(check: ContaminationCheck | None) -> list[str]:
     """Say what is known about test captions in the training text."""
     if check is None:
@@ -198,7 +164,3 @@ def contamination_lines(check: ContaminationCheck | None) -> list[str]:
     what = in_data if check.kept else "none was kept"
     lines = [f"Contamination: {check.found:,} rows hold test captions, {what}; checked against {sets}."]
     return lines + [f"Not checked against {line}" for line in check.missing]
-
-
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")[:300]

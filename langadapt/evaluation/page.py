@@ -15,8 +15,9 @@ from langadapt.data.retrieval import RetrievalSet
 from langadapt.evaluation.classification import ClassificationCard
 from langadapt.evaluation.plots import CurvePoint, confusion_svg, curve_panels, draws_panel
 from langadapt.evaluation.retrieval import Evaluation, ScoreCard, best_images, card_warnings
-from langadapt.evaluation.tables import ScoreTable, templates
+from langadapt.evaluation.tables import ScoreTable
 from langadapt.files.atomic import write_text
+from langadapt.files.templates import templates
 from langadapt.models.artifact import Artifact
 from langadapt.recipes import LanguageRecipe, trainable_text
 
@@ -80,7 +81,7 @@ def write_page(path: Path, page: Page) -> None:
 
 def page_html(page: Page) -> str:
     """Render the whole document, every text escaped; an image that cannot be read is a DataError."""
-    template = templates(escape_html=True).get_template("page.html")
+    template = templates("langadapt.evaluation", escape_html=True).get_template("page.html")
     return template.render(
         page=page,
         warnings=card_warnings(page.cards),

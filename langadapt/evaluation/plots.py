@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from langadapt.errors import DataError
-from langadapt.evaluation.tables import templates
 from langadapt.files.atomic import write_text
+from langadapt.files.templates import templates
 from langadapt.training.loop import read_log
 
 _BOX = {"width": 480, "height": 280, "left": 58, "right": 20, "top": 36, "bottom": 44}
@@ -114,7 +114,7 @@ def confusion_svg(confusion: Sequence[Sequence[int]], names: Sequence[str], *, a
 
 def _svg(template: str, title: str, **values: Any) -> str:
     content = {**_BOX, "title": title, "alone": False, "across": "step", **values}
-    return templates(escape_html=True).get_template(template).render(content)
+    return templates("langadapt.evaluation", escape_html=True).get_template(template).render(content)
 
 
 def _recall_curve(line: list[tuple[float, float]], **drawn: Any) -> str:

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from itertools import groupby
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from langadapt.files.templates import templates
 from langadapt.metrics.intervals import Interval
 
 _FEW = 100
@@ -97,27 +96,12 @@ def to_terminal(
 
 def to_markdown(table: ScoreTable) -> str:
     """A Markdown section: heading, pool, table, remarks, and the signatures folded away."""
-    return templates(escape_html=False).get_template("table.md").render(table=table).strip()
-
-
-@cache
-def templates(*, escape_html: bool, package: str = "langadapt.evaluation") -> Environment:
-    """The Jinja templates of a package's folder `templates`; an unknown name in one is an error."""
-    made = Environment(
-        loader=PackageLoader(package),
-        autoescape=escape_html,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    return (
+        templates("langadapt.evaluation", escape_html=False)
+        .get_template("table.md")
+        .render(table=table)
+        .strip()
     )
-    made.globals["zip"] = zip
-    made.filters["md"] = markdown_text
-    return made
-
-
-def markdown_text(value: object) -> str:
-    """One line of text that ends no cell of a Markdown table."""
-    return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from langadapt.errors import ModelError
-from langadapt.evaluation.tables import templates
+from langadapt.files.templates import templates
 from langadapt.models import LanguageModel
 
 
@@ -65,5 +65,5 @@ def readme(model: LanguageModel, kind: str, **facts: Any) -> str:
     """README.md of an exported folder, by the template of its kind."""
     recipe = model.artifact.recipe
     example = (recipe.examples or (recipe.native_name,))[0].replace("\\", "").replace('"', "")
-    template = templates(escape_html=False, package="langadapt.export").get_template(f"{kind}.md")
+    template = templates("langadapt.export", escape_html=False).get_template(f"{kind}.md")
     return template.render(model=model, recipe=recipe, example=example, **facts)

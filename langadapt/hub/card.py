@@ -10,7 +10,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from langadapt import __version__
 from langadapt.evaluation.retrieval import ScoreCard
-from langadapt.evaluation.tables import duration, templates, to_markdown
+from langadapt.evaluation.tables import duration, to_markdown
+from langadapt.files.templates import templates
 from langadapt.hub.licences import LicenceSum, changed_models, licence_sum
 from langadapt.metrics.retrieval import CUTOFFS
 from langadapt.models import Artifact
@@ -54,7 +55,7 @@ def card_text(facts: CardFacts) -> str:
     also = f" ({recipe.native_name})" if recipe.native_name != recipe.name else ""
     new_rows = ", embeddings of new subword tokens" if recipe.text_model.extend_vocabulary else ""
     states = [(source.name, source.contamination) for source in artifact.data]
-    template = templates(escape_html=False, package="langadapt.hub").get_template("card.md")
+    template = templates("langadapt.hub", escape_html=False).get_template("card.md")
     text = template.render(
         facts=facts,
         artifact=artifact,

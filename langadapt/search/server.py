@@ -27,7 +27,7 @@ from starlette.exceptions import HTTPException
 
 from langadapt.errors import DataError, LangadaptError
 from langadapt.evaluation.page import small_jpeg
-from langadapt.evaluation.tables import templates
+from langadapt.files.templates import templates
 from langadapt.models import LanguageModel
 from langadapt.search.catalogue import display_name
 from langadapt.search.index import Hit, SearchSession
@@ -247,7 +247,7 @@ async def _read_body(request: Request, limits: Limits) -> bytes:
 def _page(service: Service, session: SearchSession, count: int) -> APIRouter:
     """Build the demo page: plain HTML without scripts that loads nothing from elsewhere."""
     router = APIRouter()
-    template = templates(escape_html=True, package="langadapt.search").get_template("demo.html")
+    template = templates("langadapt.search", escape_html=True).get_template("demo.html")
 
     def image_number(text: str) -> int:
         if text.isascii() and text.isdigit() and len(text) < 12 and int(text) < len(session.index):

@@ -8,7 +8,8 @@ import pytest
 from rich.console import Console
 
 from langadapt.evaluation.domain import BeforeAfter, before_after
-from langadapt.evaluation.tables import Column, Row, ScoreTable, templates, to_markdown, to_terminal
+from langadapt.evaluation.tables import Column, Row, ScoreTable, to_markdown, to_terminal
+from langadapt.files.templates import templates
 
 TABLE = ScoreTable(
     unit="percent",
@@ -39,7 +40,7 @@ def terminal(table: ScoreTable, *warnings: str) -> str:
 
 
 def html(table: ScoreTable) -> str:
-    environment = templates(escape_html=True)
+    environment = templates("langadapt.evaluation", escape_html=True)
     return environment.from_string('{% from "table.html" import card %}{{ card(table) }}').render(table=table)
 
 
