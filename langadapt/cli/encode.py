@@ -1,14 +1,18 @@
 """`langadapt encode`, `export` and `publish`: what leaves langadapt."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
 from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_json, shown
-from langadapt.errors import DataError, ModelError, PublishError
+from langadapt.errors import DataError, LangadaptError, ModelError, PublishError
+
+if TYPE_CHECKING:
+    from langadapt.hub.stage import Publication
 
 Format = Literal["sentence-transformers", "onnx", "open-clip"]
 
@@ -133,8 +137,11 @@ def export_command(
 
 
 def publish_command(
-    run: Annotated[Path, Argument(metavar="RUN", help="Folder of a finished and scored run.")],
+    runs: Annotated[list[Path], Argument(metavar="RUN...", help="Folder of a finished and scored run.")],
     repo: Annotated[str | None, Option(metavar="ORG/NAME", help="Repository on the Hub.")] = None,
+    every: Annotated[
+        bool, Option("--all", help="Several runs, each as ORG/NAME-RUN, in one collection called NAME.")
+    ] = False,
     private: Annotated[bool, Option("--private", help="Make a new repository private.")] = False,
     dry_run: Annotated[bool, Option("--dry-run", help="Stage and check; needs no network.")] = False,
     out: Annotated[Path | None, opt.new_folder("Write the folder here instead of uploading it.")] = None,
@@ -157,28 +164,56 @@ def publish_command(
       langadapt publish runs/zh --repo me/clip-zh --dry-run
       langadapt publish runs/zh --repo me/clip-zh --private
       langadapt publish runs/zh --out to-look-at/
+      langadapt publish --all runs/* --repo me/clip
     """
-    if repo is None and out is None:
-        raise PublishError("say where it goes: one of --repo ORG/NAME and --out DIR")
-    if repo is not None:
-        _check_name(repo)
+    if (repo is None and (out is None or every)) or (every and out is not None):
+        raise PublishError("say where it goes: one of --repo ORG/NAME and --out DIR; --all takes --repo")
+    if len(runs) > 1 and not every:
+        raise PublishError(f"{len(runs)} runs: add --all to publish each as ORG/NAME-RUN")
+    names = {run: f"{repo}-{run.resolve().name}" if every else repo for run in runs}
+    for target in filter(None, names.values()):
+        _check_name(target)
     if permission is not None and not permission.strip():
         raise PublishError("--permission: say who allowed it; the text goes into the card")
-    if not run.is_dir():
-        raise ModelError(f"{run}: no such artifact folder")
+    if missing := [run for run in runs if not run.is_dir()]:
+        raise ModelError(f"{missing[0]}: no such artifact folder")
 
-    from langadapt.hub.stage import StageOptions, publish
+    from langadapt.hub.stage import StageOptions, collect, publish
 
-    own = {} if repo is None else {"repo": repo}
-    options = StageOptions(permission=permission, local_base_models=local_base_models, **own)
-    done = publish(run, options=options, out=out, private=private, send=not dry_run)
-    licences = done.licences
+    given = StageOptions(permission=permission, local_base_models=local_base_models)
+    published: dict[str, Publication] = {}
+    for run, name in names.items():
+        options = replace(given, repo=name or given.repo)
+        try:
+            done = publish(run, options=options, out=out, private=private, send=not dry_run)
+        except LangadaptError as error:
+            if not every:
+                raise
+            console.print(f"not published: {shown(run)}: {error}")
+            continue
+        published[options.repo] = done
+        if not as_json:
+            _show_publication(done, repo=name, out=out)
     if as_json:
-        folder = None if out is None else str(out)
-        facts = {"repo": repo, "commit": done.commit, "folder": folder, "files": done.sizes}
-        licence = licences.name or licences.licence
-        print_json({**facts, "licence": licence, "largest_difference": done.largest_difference})
-        return
+        rows = [_publication_facts(done, repo and at, out) for at, done in published.items()]
+        print_json(rows if every else rows[0])
+    if every and published and not dry_run and repo:
+        address = collect(list(published), title=repo.partition("/")[2], private=private)
+        console.print(f"collection: {address}")
+    if lost := len(runs) - len(published):
+        raise PublishError(f"{lost} of {len(runs)} runs were not published; the reasons stand above")
+
+
+def _publication_facts(done: "Publication", repo: str | None, out: Path | None) -> dict[str, object]:
+    folder, licence = None if out is None else str(out), done.licences.name or done.licences.licence
+    facts = {"repo": repo, "commit": done.commit, "folder": folder, "files": done.sizes}
+    return {**facts, "licence": licence, "largest_difference": done.largest_difference}
+
+
+def _show_publication(done: "Publication", *, repo: str | None, out: Path | None) -> None:
+    from huggingface_hub import constants
+
+    licences = done.licences
     for name, size in done.sizes.items():
         console.print(f"  {name}  {size:,} bytes")
     console.print(f"samples reproduced to {done.largest_difference:.1e}")
@@ -192,7 +227,8 @@ def publish_command(
     elif done.commit is None:
         console.print(f"nothing was uploaded; without --dry-run this goes to {repo}")
     else:
-        console.print(f'published: langadapt.load("{repo}", revision="{done.commit}")')
+        console.print(f"published: {constants.ENDPOINT}/{repo}")
+        console.print(f'langadapt.load("{repo}", revision="{done.commit}")')
 
 
 def _check_name(repo: str) -> None:

@@ -15,7 +15,7 @@ import torch
 from huggingface_hub import hf_hub_download, snapshot_download
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer
+from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, PretrainedConfig
 
 from langadapt.data.pixels import read_image
 from langadapt.files.json import read_json
@@ -25,6 +25,12 @@ from langadapt.nn.adapter import Adapter, normed
 from langadapt.nn.peft_modules import added_weights, put_changes
 
 CONFIG, WEIGHTS, PIECES = "langadapt_module.json", "adapter.safetensors", "vocabulary.json"
+
+
+class LanguageAndImagesConfig(PretrainedConfig):  # type: ignore[misc]
+    """What `AutoConfig` reads of the export's config.json."""
+
+    model_type = "langadapt"
 
 
 class LanguageAndImages(nn.Module):
@@ -40,6 +46,7 @@ class LanguageAndImages(nn.Module):
 
     save_in_root = True
     modalities = ("text", "image")
+    config_class = LanguageAndImagesConfig
 
     def __init__(
         self,
@@ -119,6 +126,17 @@ class LanguageAndImages(nn.Module):
             image_folder=root.base(config["image_model"], hub),
             vocabulary=root.vocabulary(config["vocabulary"]),
         )
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str, *, cache_dir: str | None = None, **kwargs: Any
+    ) -> "LanguageAndImages":
+        """What `AutoModel.from_pretrained(name, trust_remote_code=True)` calls; float32, in eval mode."""
+        return cls.load(name, cache_folder=cache_dir, **kwargs)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: Any) -> None:
+        """What `AutoModel` calls first; nothing is to be noted."""
 
     def preprocess(
         self, inputs: Sequence[Any], prompt: str | None = None, **kwargs: Any

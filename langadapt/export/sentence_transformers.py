@@ -38,7 +38,7 @@ Licence: Apache-2.0.
 
 from types import SimpleNamespace as AdapterSpec  # the adapter's shape, as langadapt_module.json has it
 '''
-MODULE_FILES = ("modules.json", "config_sentence_transformers.json", CONFIG, MODULE_FILE)
+MODULE_FILES = ("config.json", "modules.json", "config_sentence_transformers.json", CONFIG, MODULE_FILE)
 """What `write_module_files` adds to an artifact."""
 FORMAT_VERSION = 3
 TOLERANCE = 1e-5
@@ -123,6 +123,10 @@ def module_config(model: LanguageModel) -> dict[str, Any]:
 def _write_frame(folder: Path) -> None:
     place = {"idx": 0, "name": "0", "path": "", "type": f"{Path(MODULE_FILE).stem}.{MODULE_CLASS}"}
     frame = {"model_type": "SentenceTransformer", "prompts": {}, "similarity_fn_name": "cosine"}
+    module = Path(MODULE_FILE).stem
+    classes = {"AutoConfig": f"{module}.{MODULE_CLASS}Config", "AutoModel": f"{module}.{MODULE_CLASS}"}
+    config = {"model_type": "langadapt", "architectures": [MODULE_CLASS], "auto_map": classes}
+    write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
     write_text(folder / "modules.json", json.dumps([place], indent=2) + "\n")
     write_text(folder / "config_sentence_transformers.json", json.dumps(frame, indent=2) + "\n")
     write_text(folder / MODULE_FILE, "\n".join([_HEAD, *(source_text(name) for name in _PARTS)]))

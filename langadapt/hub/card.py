@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub import EvalResult, EvalResultEntry, ModelCard, ModelCardData, eval_result_entries_to_yaml
+from huggingface_hub.utils import yaml_dump
 
 from langadapt import __version__
+from langadapt.errors import RecipeError
 from langadapt.evaluation.retrieval import ScoreCard
 from langadapt.evaluation.tables import duration, to_markdown
 from langadapt.files.templates import templates
@@ -16,7 +18,7 @@ from langadapt.hub.licences import LicenceSum, changed_models, licence_sum
 from langadapt.metrics.retrieval import CUTOFFS
 from langadapt.models import Artifact
 from langadapt.models.tuning import has_tuned_images
-from langadapt.recipes import trainable_text
+from langadapt.recipes import HubSource, RetrievalRecipe, data_recipe, trainable_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +98,7 @@ def metadata(facts: CardFacts) -> ModelCardData:
         license_link="README.md" if licences.name else None,
         library_name="langadapt",
         pipeline_tag="feature-extraction",
-        tags=["langadapt", "clip", "cross-lingual", "text-to-image-retrieval", "image-to-text-retrieval"],
+        tags=[*_TAGS, *(("sentence-transformers", "custom_code") if facts.has_module else ())],
         base_model=base or None,
         datasets=datasets or None,
         metrics=["recall"],
@@ -104,6 +106,40 @@ def metadata(facts: CardFacts) -> ModelCardData:
         eval_results=[result for card in facts.scores for result in _results(card)],
         base_model_relation="adapter" if base else None,
     )
+
+
+_TAGS = ("langadapt", "clip", "cross-lingual", "text-to-image-retrieval", "image-to-text-retrieval")
+
+
+def eval_results(facts: CardFacts) -> str:
+    """Return the scores on data sets of the Hub as its `.eval_results/*.yaml` holds them; empty without any.
+
+    The value is mR6 in percent. Source: https://huggingface.co/docs/hub/eval-results.
+    """
+    entries = []
+    for card in facts.scores:
+        source = _hub_source(card.name)
+        if source is not None and card.student is not None:
+            entry = EvalResultEntry(
+                dataset_id=source.repo,
+                task_id=source.split,
+                dataset_revision=source.revision,
+                value=round(card.student.mr6, 4),
+                source_url=f"https://huggingface.co/{facts.repo}",
+                source_name="langadapt model card",
+                notes=f"mR6, {card.label}, {card.student.signature}",
+            )
+            entries.append(entry)
+    return yaml_dump(eval_result_entries_to_yaml(entries)) if entries else ""
+
+
+def _hub_source(name: str) -> HubSource | None:
+    """Return where on the Hub a shipped test set lies; None for all others."""
+    try:
+        source = data_recipe(RetrievalRecipe, name).recipe.source
+    except RecipeError:
+        return None
+    return source if isinstance(source, HubSource) else None
 
 
 def _results(card: ScoreCard) -> list[EvalResult]:

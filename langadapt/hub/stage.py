@@ -2,7 +2,8 @@
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from langadapt.export import default_probes, write_module_files
 from langadapt.export.sentence_transformers import MODULE_FILES, check_module, merged_module
 from langadapt.files.atomic import whole_folder, write_text
 from langadapt.files.fetch import one_line, with_backoff
-from langadapt.hub.card import CardFacts, model_card
+from langadapt.hub.card import CardFacts, eval_results, model_card
 from langadapt.hub.licences import LicenceSum, changed_models, objections
 from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
 from langadapt.models.artifact import FACTS, FILES, SCORES, WEIGHTS
@@ -24,6 +25,7 @@ from langadapt.recipes.find import with_paths
 
 CARD = "README.md"
 PUBLISHED = {*FILES, SCORES, CARD}
+EVAL_RESULTS = ".eval_results/langadapt.yaml"
 TOLERANCE = 1e-5
 # What the commands write into a run folder beside the artifact.
 _REPORTS = {
@@ -67,6 +69,8 @@ def publish(
         private: whether a new repository is private.
         send: False stages and checks only.
     """
+    if out is None and send:
+        check_login()
     place = tempfile.TemporaryDirectory(prefix="langadapt-") if out is None else whole_folder(out)
     with place as name:
         folder = Path(name)
@@ -86,7 +90,7 @@ def stage(run: Path, folder: Path, options: StageOptions) -> Publication:
         PublishError: scores or samples are missing or of other weights; a licence, file or base forbids it.
     """
     original = read_artifact(run)
-    _file_names(run, allowed=PUBLISHED | _REPORTS)
+    _file_names(run, allowed={*PUBLISHED, *_REPORTS, *MODULE_FILES, EVAL_RESULTS.partition("/")[0]})
     scores = read_scores(run, original)
     _check_publishable(original, options)
     artifact = portable(original)
@@ -104,6 +108,9 @@ def stage(run: Path, folder: Path, options: StageOptions) -> Publication:
     )
     write_text(folder / CARD, str(model_card(facts)).rstrip() + "\n")
     files = _file_names(folder, allowed=PUBLISHED.union(module))
+    if results := eval_results(facts):
+        write_text(folder / EVAL_RESULTS, results)
+        files += (EVAL_RESULTS,)
     sizes = {name: (folder / name).stat().st_size for name in files}
     return Publication(sizes=sizes, licences=facts.licences, largest_difference=largest)
 
@@ -209,10 +216,7 @@ def upload(folder: Path, files: Sequence[str], *, repo: str, private: bool, mark
     A repository that does not exist is created; one without the file `marker`, which only an adapter's has,
     is left alone. After an interruption, the same call completes the upload. Every failure is a PublishError.
     """
-    if constants.HF_HUB_OFFLINE:
-        raise PublishError("HF_HUB_OFFLINE is set: go online to publish, or write the folder with --out")
-    if get_token() is None:
-        raise PublishError("you are not logged in to the Hub: run `hf auth login`, or set HF_TOKEN")
+    check_login()
     api = HfApi(library_name="langadapt", library_version=__version__)
 
     def send() -> str:
@@ -223,8 +227,37 @@ def upload(folder: Path, files: Sequence[str], *, repo: str, private: bool, mark
         message = "Publish a langadapt adapter"
         return api.create_commit(repo, operations, commit_message=message, parent_commit=head).oid
 
-    try:
+    with _refusals(repo):
         return with_backoff(send, what=repo)
+
+
+def collect(repos: Sequence[str], *, title: str, private: bool) -> str:
+    """Put models of one owner into a collection of theirs, made if it is not there; return its address."""
+    owner = repos[0].partition("/")[0]
+    api = HfApi(library_name="langadapt", library_version=__version__)
+
+    def send() -> str:
+        made = api.create_collection(title, namespace=owner, private=private, exists_ok=True)
+        for repo in repos:
+            api.add_collection_item(made.slug, repo, "model", exists_ok=True)
+        return f"{constants.ENDPOINT}/collections/{made.slug}"
+
+    with _refusals(f"collection {owner}/{title}"):
+        return with_backoff(send, what=title)
+
+
+def check_login() -> None:
+    """Refuse what would end in a refusal by the Hub: no network, no token."""
+    if constants.HF_HUB_OFFLINE:
+        raise PublishError("HF_HUB_OFFLINE is set: go online to publish, or write the folder with --out")
+    if get_token() is None:
+        raise PublishError("you are not logged in to the Hub: run `hf auth login`, or set HF_TOKEN")
+
+
+@contextmanager
+def _refusals(repo: str) -> Iterator[None]:
+    try:
+        yield
     except HFValidationError as error:
         raise PublishError(f"--repo {repo}: {one_line(error)}") from None
     except (HfHubHTTPError, HTTPError, RuntimeError, OSError, ValueError) as error:

@@ -25,7 +25,7 @@ def test_a_folder_and_what_was_compared(
     assert said["agreement"]["texts"] == 2 + 1, "the given ones and one long text"
     assert said["agreement"]["text_difference"] <= 1e-5
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "README.md", "adapter.safetensors", "config_sentence_transformers.json", "image_model",
+        "README.md", "adapter.safetensors", "config.json", "config_sentence_transformers.json", "image_model",
         "langadapt_module.json", "langadapt_module.py", "modules.json", "text_model",
     }  # fmt: skip
 

@@ -48,6 +48,7 @@ class State:
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     large: dict[str, bytes] = field(default_factory=dict)
+    collections: dict[str, dict[str, Any]] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     downloads: list[str] = field(default_factory=list)
     fails: dict[str, int] = field(default_factory=dict)
@@ -98,6 +99,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(401, said, {"X-Error-Message": said["error"]})
         if self.place == "/api/repos/create":
             return self.create(json.loads(content))
+        if self.place.startswith("/api/collections"):
+            return self.collect(json.loads(content))
         if self.place.endswith("/info/lfs/objects/batch"):
             return self.batch(json.loads(content))
         if self.place == "/verify":
@@ -178,6 +181,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.answer(409, {"error": "You already created this model repo", "url": self.url(name)})
         self.state.made(name, private=said.get("visibility") == "private")
         return self.answer(200, {"url": self.url(name), "id": name})
+
+    def collect(self, said: dict[str, Any]) -> None:
+        """A collection of the same title is there already: 409 with its slug; so is an item of it."""
+        if "item" in said:
+            slug = self.place.removeprefix("/api/collections/").removesuffix("/items")
+            items = self.state.collections[slug]["items"]
+            status = 409 if said["item"]["id"] in items else 200
+            if status == 200:
+                items.append(said["item"]["id"])
+        else:
+            slug = f"{said['namespace']}/{said['title']}-1"
+            status = 409 if slug in self.state.collections else 200
+            kept = {"title": said["title"], "private": said["private"], "items": []}
+            self.state.collections.setdefault(slug, kept)
+        facts = {
+            "slug": slug,
+            "title": "",
+            "owner": {},
+            "items": [],
+            "lastUpdated": "2026-01-01T00:00:00.000Z",
+        }
+        more = {"position": 0, "private": False, "theme": "", "upvotes": 0, "gating": False}
+        return self.answer(status, {**facts, **more, "error": "there already"})
 
     def preupload(self, repository: Repository, said: dict[str, Any]) -> None:
         files = repository.commits[-1][1]

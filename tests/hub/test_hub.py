@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from huggingface_hub import ModelCard, constants
+import yaml
+from huggingface_hub import ModelCard, constants, parse_eval_result_entries
 from safetensors.torch import load_file
 from sealing import reseal, reseal_json
 from stand_in import READER, WRITER, OwnHub
@@ -103,6 +104,21 @@ def test_what_is_published_loads_anywhere_as_it_was_trained(
     fetched = [line for line in own_hub.state.requests if line.startswith("GET /me/clip-es/resolve/")]
     assert fetched
     assert all(first.commit in line for line in fetched)
+
+
+def test_scores_on_sets_of_the_hub_stand_where_it_reads_them(own_hub: OwnHub, run: Path) -> None:
+    reseal_json(run / "scores.json", "es-test", "crossmodal-3600-es")
+    publish_it(run)
+    _, files = own_hub.state.repositories["me/clip-es"].commits[-1]
+    (entry,) = parse_eval_result_entries(yaml.safe_load(files[".eval_results/langadapt.yaml"]))
+    (card,) = json.loads((run / "scores.json").read_text(encoding="utf-8"))["cards"]
+    assert (entry.dataset_id, entry.task_id) == ("mteb/xm3600", "es")
+    assert entry.dataset_revision == "536cd45bbfe53de9b08c0483bb4a76a4bd3673fa"
+    assert entry.value == pytest.approx(card["student"]["mr6"], abs=1e-4)
+    assert card["student"]["signature"] in (entry.notes or "")
+    assert (entry.source_url, publish_it(run).commit) == (
+        "https://huggingface.co/me/clip-es", own_hub.state.repositories["me/clip-es"].head
+    )  # fmt: skip
 
 
 def test_published_again_unchanged_makes_no_commit(own_hub: OwnHub, run: Path) -> None:

@@ -34,11 +34,14 @@ sys.meta_path.insert(0, Absent())
 import numpy as np
 from PIL import Image
 from sentence_transformers import SentenceTransformer
+from transformers import AutoModel
 names, texts, picture, out = json.loads(sys.argv[1])
 rows = {}
 for name in names:
     model = SentenceTransformer(name, trust_remote_code=True, device="cpu")
     rows[name], rows[f"{name} images"] = model.encode(texts), model.encode([Image.open(picture)])
+    auto = AutoModel.from_pretrained(name, trust_remote_code=True)
+    rows[f"{name} auto"] = auto(auto.preprocess(texts))["sentence_embedding"].detach().numpy()
 np.savez(out, **rows)
 """
 
@@ -67,6 +70,7 @@ def test_loaded_by_name_without_langadapt(
     for name, folder in runs.items():
         model = langadapt.load(folder)
         expected[name], expected[f"{name} images"] = model.encode_text(TEXTS), model.encode_images([picture])
+        expected[f"{name} auto"] = expected[name]
         reseal(folder, **based)
     assert not torch.allclose(expected["me/clip-es images"], expected["me/clip-es-tuned images"], atol=1e-3)
 
@@ -78,6 +82,8 @@ def test_loaded_by_name_without_langadapt(
     card = files["README.md"].decode()
     assert "base_model:\n- base/teacher\n- base/text_model" in card
     assert "license: apache-2.0" in card
+    assert {"config.json", "langadapt_module.json"} <= files.keys()
+    assert "- sentence-transformers\n- custom_code\n" in card
     assert 'SentenceTransformer("me/clip-es", trust_remote_code=True)' in card
 
     out, home = tmp_path / "rows.npz", tmp_path / "reader"
