@@ -236,10 +236,7 @@ def leaks(pairs: Pairs, tests: Sequence[RetrievalSet], report: Report) -> dict[i
 def without_test_images(
     pairs: Pairs, tests: Sequence[RetrievalSet], *, keep: bool, report: Report
 ) -> CheckedPairs:
-    """Compare the images of pairs with those of test sets, and drop the test images, or keep and count them.
-
-    Raise a DataError where every image is a test image.
-    """
+    """Compare the images of pairs with those of test sets; drop the test images, or keep and count them."""
     if not tests:
         return CheckedPairs(pairs=pairs, contamination="unchecked")
     found = list(leaks(pairs, tests, report))

@@ -53,10 +53,7 @@ def prepare_sentences(
 ) -> OwnSentences:
     """Clean sentences, hold a test set out, and write both with their recipes into `folder`/NAME.
 
-    The same sentences give the same bytes, so a stopped run goes on.
-
-    Raises:
-        DataError: unreadable, too few of them, or the folder was made of other data.
+    The same sentences give the same bytes, so a stopped run goes on. A folder of other data is refused.
     """
     out = folder / found.recipe.name
     source = dump_recipe(found.recipe)

@@ -111,10 +111,7 @@ def image_bytes(image: ImageFile) -> bytes:
 
 
 def open_image(source: ImageFile | Image.Image | bytes | str) -> Image.Image:
-    """Read an image completely, upright by its EXIF orientation, as RGB; of an animation the first frame.
-
-    A DataError names a file that is not there, or that `read_image` refuses.
-    """
+    """Read an image completely, upright by its EXIF orientation, as RGB; of an animation the first frame."""
     if isinstance(source, str):
         source = Path(source)
     name = getattr(source, "filename", "") or "image" if isinstance(source, Image.Image | bytes) else source
@@ -177,10 +174,7 @@ def broken_images(
     fingerprint: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[BrokenImage]:
-    """Decode all images in worker threads; return the broken ones in order.
-
-    The cache keeps the result under the `fingerprint` of the data set.
-    """
+    """Decode all images in threads; return the broken ones. The cache keeps them under `fingerprint`."""
     known = None if fingerprint is None else cache_folder() / "checked-images" / f"{fingerprint}.json"
     if known is not None and known.is_file():
         return [BrokenImage(**item) for item in read_json(known)]

@@ -137,10 +137,7 @@ def tar_members(path: Path, mode: Literal["r:", "r|*"]) -> Iterator[tuple[tarfil
 def source_files(
     found: RecipeFile[D], source: Source | None, names: Sequence[str] | None = None
 ) -> list[SourceFile]:
-    """Return the local files of `names`, or of the source's own names, downloaded where they are missing.
-
-    A MissingDataError says why they cannot be downloaded, or how to get them.
-    """
+    """Return the local files of `names`, or the source's own; fetch what is missing, or say how to."""
     if isinstance(source, HubSource):
         return list(_hub_files(found, source, source.files if names is None else names))
     if isinstance(source, DownloadSource):

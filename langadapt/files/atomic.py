@@ -78,10 +78,7 @@ def write_tensors(
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read tensors and metadata that `write_tensors` wrote.
-
-    Raise a ValueError where the file is cut off, or a byte of it is not what was written.
-    """
+    """Read what `write_tensors` wrote; a ValueError where a byte of it is not what was written."""
     try:
         with safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = dict(file.metadata() or {})

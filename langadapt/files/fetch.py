@@ -151,10 +151,7 @@ def with_backoff(call: Callable[[], T], *, what: str) -> T:
 
 
 def fetch_verified(download: Callable[[], str], *, what: str) -> Path:
-    """Download a snapshot, or one file of it, and verify it by its hashes; retry as `with_backoff`.
-
-    Raise a WrongHashError where a file was wrong each time.
-    """
+    """Download a snapshot, or one file of it, and verify it by its hashes; retry as `with_backoff`."""
 
     def fetch() -> Path:
         folder = Path(download())

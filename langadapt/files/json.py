@@ -21,11 +21,7 @@ def read_bytes(path: Path, *, most_bytes: int = _MOST_BYTES) -> bytes:
 
 
 def open_regular(path: Path, *, most_bytes: int | None = None) -> BufferedReader:
-    """Open a regular file for reading.
-
-    Raises:
-        OSError: as the system says; a folder, pipe or device, which might never end; more than `most_bytes`.
-    """
+    """Open a file for reading; an OSError for a folder, pipe or device, or more than `most_bytes`."""
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise IsADirectoryError(errno.EISDIR, "is a folder", str(path))

@@ -170,10 +170,7 @@ class Artifact:
 
 
 def write_artifact(folder: Path, artifact: Artifact) -> None:
-    """Write an artifact; each file appears whole or not at all, the facts last.
-
-    Floating weights are stored in half precision, the samples in single.
-    """
+    """Write an artifact, the facts last; floating weights in half precision, the samples in single."""
     folder.mkdir(parents=True, exist_ok=True)
     write_tensors(folder / WEIGHTS, {name: _stored(value) for name, value in artifact.weights.items()})
     write_text(folder / RECIPE, dump_recipe(artifact.recipe))
@@ -197,11 +194,7 @@ def write_artifact(folder: Path, artifact: Artifact) -> None:
 
 
 def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> Artifact:
-    """Read an artifact from a folder, or from the Hub.
-
-    Raises:
-        ModelError: it is not there, incomplete, damaged, changed by hand, or of another format.
-    """
+    """Read an artifact from a folder, or from the Hub; refuse one that is damaged or was changed."""
     folder = _artifact_folder(str(path_or_repo), revision)
     check_folder(folder, (FACTS, RECIPE, WEIGHTS), "an artifact is the folder that `langadapt distill` wrote")
     try:

@@ -151,10 +151,7 @@ def _same_model(base: BaseModel, override: str | None, *, role: str) -> Resolved
 
 
 class LanguageSet:
-    """Models of several languages in one space; the language is said per call, or told from the text.
-
-    There is at least one model, each of another language, all of one teacher; else a ModelError is raised.
-    """
+    """Models of several languages, one of each, of one teacher; the language is said, or told from a text."""
 
     def __init__(self, *, models: Sequence[LanguageModel]) -> None:
         self.models: dict[str, LanguageModel] = {}

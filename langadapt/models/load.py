@@ -46,11 +46,7 @@ class ResolvedModel:
 
 
 def resolve_model(ref: ModelRef) -> ResolvedModel:
-    """Find a base model: a local folder if there is one of that name, else on the Hub.
-
-    Raises:
-        ModelError: not found, gated, no such revision, Hub unreachable, or no safetensors weights in it.
-    """
+    """Find a base model: a local folder of that name, else on the Hub; a ModelError says why not."""
     local = Path(ref.repo).expanduser()
     if local.is_dir():
         if not any(local.glob("*.safetensors")):

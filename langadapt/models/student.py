@@ -139,10 +139,7 @@ def load_text_model(
 
 
 class Student(nn.Module):
-    """The adapted language model: text model, frozen unless told otherwise, and the adapter on its states.
-
-    `target_dim` is D, the teacher's width.
-    """
+    """Text model, frozen unless told otherwise, and the adapter on its states; `target_dim` is D."""
 
     def __init__(self, *, text_model: TextModel, spec: AdapterSpec, target_dim: int) -> None:
         super().__init__()

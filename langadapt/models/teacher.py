@@ -122,11 +122,7 @@ def learned_temperature(teacher: Teacher) -> float:
 
 
 def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -> Teacher:
-    """Load an image-text model: CLIP, SigLIP, AltCLIP, ChineseCLIP, a VisionTextDualEncoder.
-
-    Raises:
-        ModelError: the model has no text or no image tower, or cannot be loaded.
-    """
+    """Load a model that embeds texts and images: CLIP, SigLIP, AltCLIP, a VisionTextDualEncoder."""
     config = load_config(source)
     module = load_module(source, config).to(device or torch.device("cpu"))
     lacks = [f"{kind}s" for kind in ("text", "image") if not hasattr(module, f"get_{kind}_features")]

@@ -173,10 +173,7 @@ def finish_training(trainable: TrainableTower) -> dict[str, Tensor]:
 
 
 def restore_changes(trainable: TrainableTower, changes: dict[str, Tensor]) -> None:
-    """Put changes on top of the tower's starting weights and freeze it; LoRA becomes part of them.
-
-    Raise a ModelError for names or shapes that do not fit the tower.
-    """
+    """Put fitting changes on top of the tower's starting weights and freeze it; LoRA becomes part of them."""
     trained, label = trainable.trained(), trainable.tower.label
     expected = {_plain_name(name) for name in trained if name != trainable.table}
     if trainable.table:
