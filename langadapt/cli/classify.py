@@ -71,10 +71,7 @@ def classify_command(
     ]
     if as_json:
         found = [
-            {
-                "path": str(file),
-                "classes": [{"name": name, "score": round(score, 4)} for name, score in row],
-            }
+            {"path": file, "classes": [{"name": name, "score": round(score, 4)} for name, score in row]}
             for file, row in zip(files, answers, strict=True)
         ]
         print_json(found, indent=2)

@@ -83,7 +83,7 @@ def distill_command(
         artifact = distill(recipe_file, folder, report=report, options=options)
     save_curve(folder)
     if as_json:
-        print_json({"run": str(folder), **artifact.training})
+        print_json({"run": folder, **artifact.training})
         return
     size = (folder / "adapter.safetensors").stat().st_size / 1e6
     facts = artifact.training

@@ -119,7 +119,7 @@ def export_command(
     else:
         facts = export_sentence_transformers(model, out, probes=probes, overwrite=overwrite)
     if as_json:
-        print_json({"out": str(out), **facts})
+        print_json({"out": out, **facts})
         return
     found = facts["agreement"]
     console.print(

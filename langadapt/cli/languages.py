@@ -212,8 +212,7 @@ def check_command(
             report(Progress(stage="recipes", done=number, total=len(checks)))
 
     if as_json:
-        own = [{"path": str(item.path), "mark_can_go": item.mark_can_go} for item in checked]
-        print_json([asdict(item) | more for item, more in zip(checked, own, strict=True)], indent=2)
+        print_json([{**asdict(item), "mark_can_go": item.mark_can_go} for item in checked], indent=2)
     for item in checked:
         for fact in item.wrong:
             console.print(f"{shown(item.path)}: {item.name}: {fact.key}: says {fact.says}; {fact.hub}")

@@ -43,9 +43,9 @@ def loaded_model(run: str, device: str | None) -> "LanguageModel":
 
 
 def print_json(result: object, *, indent: int | None = None) -> None:
-    """Print a result to stdout as JSON; a terminal that has no letters for it gets escapes."""
+    """Print a result to stdout as JSON, paths as text; a terminal without its letters gets escapes."""
     utf = "utf" in (sys.stdout.encoding or "").lower()
-    typer.echo(json.dumps(result, ensure_ascii=not utf, indent=indent))
+    typer.echo(json.dumps(result, ensure_ascii=not utf, indent=indent, default=str))
 
 
 def print_scores(table: RenderableType, text: str, as_json: bool, json_file: Path | None) -> None:

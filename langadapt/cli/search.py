@@ -67,15 +67,8 @@ def index_command(
         export_index(session.index, export)
     failed = [{"path": display_name(file.name), "reason": file.reason} for file in update.failed]
     if as_json:
-        result = {
-            **asdict(update),
-            "index": str(update.index),
-            "folder": str(update.folder),
-            "failed": failed,
-            "search": "exact" if facts is None else "approximate",
-            "approximate": None if facts is None else asdict(facts),
-        }
-        print_json(result, indent=2)
+        how = {"search": "approximate", "approximate": asdict(facts)} if facts else {"search": "exact"}
+        print_json({**asdict(update), "failed": failed, "approximate": None, **how}, indent=2)
         return
     console.print(
         f"{update.images:,} images: {update.encoded:,} encoded, {update.same:,} known, "

@@ -86,7 +86,7 @@ def translate_command(
         )
     blank = sum(not text.strip() for text in target)
     if as_json:
-        found = {"out": str(out), "recipe": str(recipe_path), "rows": len(target) - blank, "blank": blank}
+        found = {"out": out, "recipe": recipe_path, "rows": len(target) - blank, "blank": blank}
         print_json({**found, "scores": scores.to_dict() if scores else None})
         return
     left_out = f", {blank} blank translations left out" if blank else ""

@@ -219,7 +219,7 @@ def _content_hash(blob: Path, size: int) -> str | None:
 
 
 def _passing_reason(error: BaseException) -> str | None:
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, WrongHashError):
             return str(cause)
         status = http_status(cause)
@@ -234,14 +234,15 @@ def _passing_reason(error: BaseException) -> str | None:
 
 
 def _retry_after(error: BaseException) -> float:
-    for cause in _causes(error):
+    for cause in causes(error):
         headers = getattr(getattr(cause, "response", None), "headers", {})
         if (seconds := str(headers.get("Retry-After", ""))).isdigit():
             return float(seconds)
     return 0.0
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, what it came from, and so on."""
     found: BaseException | None = error
     while found is not None:
         yield found

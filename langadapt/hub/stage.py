@@ -16,7 +16,7 @@ from langadapt.evaluation.retrieval import ScoreCard, read_score_cards, score_js
 from langadapt.export import default_probes, write_module_files
 from langadapt.export.sentence_transformers import MODULE_FILES, check_module, merged_module
 from langadapt.files.atomic import whole_folder, write_text
-from langadapt.files.fetch import one_line, with_backoff
+from langadapt.files.fetch import causes, http_status, one_line, with_backoff
 from langadapt.hub.card import CardFacts, eval_results, model_card
 from langadapt.hub.licences import LicenceSum, changed_models, objections
 from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
@@ -77,7 +77,7 @@ def publish(
         publication = stage(run, folder, options)
         if send and out is None:
             files = list(publication.sizes)
-            commit = upload(folder, files, repo=options.repo, private=private, marker=FACTS)
+            commit = upload(folder, files, repo=options.repo, private=private)
             publication = replace(publication, commit=commit)
         return publication
 
@@ -210,17 +210,17 @@ def module_files(folder: Path, model: LanguageModel) -> tuple[str, ...]:
     return MODULE_FILES
 
 
-def upload(folder: Path, files: Sequence[str], *, repo: str, private: bool, marker: str) -> str:
+def upload(folder: Path, files: Sequence[str], *, repo: str, private: bool) -> str:
     """Upload files of a folder in one commit and return its hash, or the last one's if nothing has changed.
 
-    A repository that does not exist is created; one without the file `marker`, which only an adapter's has,
+    A repository that does not exist is created; one without artifact.json, which only an adapter's has,
     is left alone. After an interruption, the same call completes the upload. Every failure is a PublishError.
     """
     check_login()
     api = HfApi(library_name="langadapt", library_version=__version__)
 
     def send() -> str:
-        head = _head(api, repo, private=private, marker=marker)
+        head = _head(api, repo, private=private)
         if head is None:
             api.create_repo(repo, private=private)
         operations = [CommitOperationAdd(name, folder / name) for name in files]
@@ -265,7 +265,7 @@ def _refusals(repo: str) -> Iterator[None]:
         raise PublishError(_reason(error, repo)) from None
 
 
-def _head(api: HfApi, repo: str, *, private: bool, marker: str) -> str | None:
+def _head(api: HfApi, repo: str, *, private: bool) -> str | None:
     """Return the repository's last commit; None where it does not exist yet."""
     try:
         info = api.model_info(repo)
@@ -274,7 +274,7 @@ def _head(api: HfApi, repo: str, *, private: bool, marker: str) -> str | None:
             raise
         return None
     names = {file.rfilename for file in info.siblings or ()} - {".gitattributes"}
-    if names and marker not in names:
+    if names and FACTS not in names:
         raise PublishError(f"{repo}: the name is taken by a model of another kind; choose another --repo")
     if private and not info.private:
         raise PublishError(
@@ -285,21 +285,17 @@ def _head(api: HfApi, repo: str, *, private: bool, marker: str) -> str | None:
 
 
 def _reason(error: BaseException, repo: str) -> str:
-    cause: BaseException | None = error
-    while cause is not None:
-        status = getattr(getattr(cause, "response", None), "status_code", None)
+    for cause in causes(error):
+        status = http_status(cause)
         if status in _REASONS:
             return _REASONS[status].format(repo=repo)
         if isinstance(cause, HTTPError) and status is None:
-            return (
-                f"{repo}: the Hub cannot be reached ({one_line(cause)}); nothing was published, run the same "
-                "command again to continue"
-            )
-        cause = cause.__cause__ or cause.__context__
+            problem = f"{repo}: the Hub cannot be reached ({one_line(cause)})"
+            return f"{problem}; nothing was published, run the same command again to continue"
     return f"{repo}: the Hub refused the upload: {one_line(error)}; nothing was published"
 
 
-_REASONS = {
+_REASONS: dict[int | None, str] = {
     401: "the Hub does not accept your token (401): run `hf auth login` again, or set HF_TOKEN to one that "
     "may write",
     403: "{repo}: your token may not write there (403): the name belongs to somebody else, or the token can "

@@ -34,7 +34,7 @@ import json, sys
 from pathlib import Path
 from langadapt.hub.stage import upload
 folder, files = json.loads(sys.argv[1])
-upload(Path(folder), files, repo="me/es", private=False, marker="a.json")
+upload(Path(folder), files, repo="me/es", private=False)
 """
 
 
@@ -130,9 +130,10 @@ def test_published_again_unchanged_makes_no_commit(own_hub: OwnHub, run: Path) -
 
 
 def test_a_killed_upload_leaves_nothing_half_done_and_goes_on(own_hub: OwnHub, tmp_path: Path) -> None:
-    for name, content in {"a.json": b"{}", "b.safetensors": b"b" * 99, "c.safetensors": b"c" * 77}.items():
+    contents = {"artifact.json": b"{}", "b.safetensors": b"b" * 99, "c.safetensors": b"c" * 77}
+    for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    files = ["a.json", "b.safetensors", "c.safetensors"]
+    files = ["artifact.json", "b.safetensors", "c.safetensors"]
     own_hub.state.stalls = "/commit/"
     child = subprocess.Popen(
         [sys.executable, "-c", UPLOAD, json.dumps([str(tmp_path), files])],
@@ -151,7 +152,7 @@ def test_a_killed_upload_leaves_nothing_half_done_and_goes_on(own_hub: OwnHub, t
 
     own_hub.state.stalls = None
     own_hub.state.requests.clear()
-    commit = upload(tmp_path, files, repo="me/es", private=False, marker="a.json")
+    commit = upload(tmp_path, files, repo="me/es", private=False)
     assert repository.head == commit
     assert set(repository.commits[-1][1]) == {".gitattributes", *files}
     assert not [line for line in own_hub.state.requests if "PUT" in line], "what is there is not sent again"
