@@ -47,8 +47,7 @@ def eval_command(
     The student is compared with the ceiling (the teacher on the English captions of the same images) and the
     floor (the teacher on the raw captions). Retention is student / ceiling.
 
-    Without --on, the command scores all test sets of the recipe that are on this machine, and prints how to
-    get the others.
+    Without --on, all test sets of the recipe that are here are scored, and how to get the others is printed.
 
     Examples:
       langadapt eval runs/zh
@@ -94,14 +93,12 @@ def eval_command(
     model = load(run, device=where)
     recipe = model.artifact.recipe
     if captions is not None:
-        given = opt.parsed_columns(columns)
-        sets = [_own_set(recipe, captions, images, given, image_free=image_free)]
+        sets = [_own_set(recipe, captions, images, opt.parsed_columns(columns), image_free=image_free)]
     else:
         sets = _named_sets(recipe, on or [])
     cards = score(model, sets, run=run, page=page, translator=translator)
     print_scores(score_report(cards, signatures=signatures), score_json(cards), as_json, json_file)
-    if recipe.examples:
-        query = recipe.examples[0]
+    for query in recipe.examples[:1]:
         console.print(f'next: langadapt search {images or "PHOTOS"} "{query}" --model {run}')
 
 
