@@ -185,10 +185,7 @@ def own_sentences(
 
 
 def english_text(name: str) -> RecipeFile[ParallelRecipe]:
-    """Return English text as pairs of each sentence with itself, in the language `en`.
-
-    `name` is a table with a column of English text, or a parallel recipe, whose English side is taken.
-    """
+    """Return a table or a parallel recipe as pairs of each English sentence with itself, in `en`."""
     path = Path(name)
     if name.endswith(TABLES):
         if not path.is_file():

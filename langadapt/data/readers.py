@@ -218,10 +218,7 @@ def file_title(path: Path) -> str:
 
 
 def inside(folder: Path, name: str, where: str) -> Path:
-    """Return a file that a data file, perhaps a stranger's, names below a folder; `where` starts the error.
-
-    Raise a DataError where it leads out of the folder, or no file system has such a name.
-    """
+    """Return the file that a data file names; it may not lead out of `folder`. `where` starts the error."""
     path = folder / name
     if "\0" in name or max(len(os.fsencode(part)) for part in path.parts) > _LONGEST_NAME:
         raise DataError(f"{where}: '{name:.80}' cannot be a file's name; correct it")

@@ -226,10 +226,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 class HalfPrecision(Generic[Module]):
-    """A bfloat16 copy of a module.
-
-    `fused` puts `HalfLayers` in place of the list of layers of a known family, for who calls these by itself.
-    """
+    """A bfloat16 copy of a module; `fused` puts `HalfLayers` in place of a known family's layers."""
 
     def __init__(self, *, fused: bool) -> None:
         self._fused = fused

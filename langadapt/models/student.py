@@ -34,10 +34,7 @@ _PROBE = TextBatch(input_ids=torch.tensor(PROBE_IDS), mask=torch.ones(1, 2, dtyp
 
 
 class TextModel(nn.Module):
-    """Any encoder of transformers (of an encoder-decoder only the encoder) that returns hidden states.
-
-    `prefix` is put before each text; texts are cut at `max_tokens`.
-    """
+    """Any text encoder of transformers that returns hidden states; `prefix` is put before each text."""
 
     def __init__(
         self, *, source: ResolvedModel, encoder: nn.Module, tokenizer: Any, prefix: str, max_tokens: int

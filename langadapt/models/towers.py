@@ -55,10 +55,7 @@ def read_module(folder: Path, config: Any, *, auto: Any = AutoModel) -> tuple[nn
 
 
 def layer_states(encoder: nn.Module, input_ids: Tensor, mask: Tensor, layers: Layers) -> Tensor:
-    """Hidden states `[B, T, L, H]` of a text encoder's layers, in the encoder's dtype.
-
-    `input_ids [B, T]` int64; `mask [B, T]` bool, True at tokens.
-    """
+    """Hidden states `[B, T, L, H]` of a text encoder for ids and `mask [B, T]`, True at tokens."""
     output = encoder(input_ids=input_ids, attention_mask=mask.long(), output_hidden_states=layers != "last")
     return torch.stack(chosen_states(output, layers), dim=2)
 

@@ -54,10 +54,7 @@ class Temperature(nn.Module):
 
 
 def duplicates(images: Tensor, captions: Tensor) -> Tensor:
-    """Which pairs of a batch are no negatives of each other, `[B, B]` bool, the diagonal False.
-
-    `images [B]` and `captions [B]`, int64, number each pair's image and caption text.
-    """
+    """Pairs of a batch that share an image or caption (numbers `[B]`), no negatives: `[B, B]` bool."""
     same = (images[:, None] == images) | (captions[:, None] == captions)
     return same.fill_diagonal_(False)
 

@@ -256,10 +256,7 @@ def create_catalogue(path: Path, metadata: Metadata) -> None:
 
 @contextmanager
 def open_catalogue(path: Path, *, write: bool = False) -> Iterator[Catalogue]:
-    """Open the index in a folder. A reader sees one state from beginning to end.
-
-    Raise a DataError for no index, a damaged one, one of another version, or one that cannot be written.
-    """
+    """Open the index in a folder. A reader sees one state from beginning to end."""
     file = path / CATALOGUE
     if not file.is_file():
         raise DataError(f"{path}: no index in it; make one with `langadapt index FOLDER --model RUN`")

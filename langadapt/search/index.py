@@ -123,10 +123,7 @@ class ImageIndex:
 
 
 def open_index(index: Path, tower: ImageTower | None) -> ImageIndex:
-    """Open an index for searching; without the image tower of the queries' model it is not compared.
-
-    Raise a DataError for no index, a damaged one, one of another image tower, or one without any image.
-    """
+    """Open an index for searching; without the image tower of the queries' model it is not compared."""
     with open_catalogue(index) as catalogue:
         metadata = catalogue.metadata
         if tower is not None:

@@ -190,10 +190,7 @@ def check_tower(metadata: Metadata, index: Path, tower: ImageTower) -> None:
 
 
 def scan_images(folder: Path, skipped: Counter[str] | None = None) -> list[ImageFile]:
-    """List the images of a folder and its subfolders; those that cannot be read have a reason.
-
-    Links to folders are not followed. `skipped` receives the numbers of other files.
-    """
+    """List the images below a folder; what cannot be read has a reason; `skipped` counts other files."""
     unlisted: list[OSError] = []
     others: Counter[str] = Counter() if skipped is None else skipped
 
