@@ -25,6 +25,7 @@ LAYERS = [
     {"hub"},
     {"doctor"},
     {"quickstart"},
+    {"api"},
     {"cli"},
     {"__main__"},
 ]

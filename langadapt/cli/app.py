@@ -33,6 +33,7 @@ _COMMANDS = {
     "align": _Command("tune", _TRAIN, "Join an image and a text encoder into a new model."),
     "prompts": _Command("classify", _TRAIN, "Learn prompts from a few images of each class."),
     "eval": _Command("evaluate", _SCORE, "Score retrieval or zero-shot classification."),
+    "compare": _Command("evaluate", _SCORE, "Compare scored runs, image by image."),
     "classify": _Command("classify", _SCORE, "Classify images by prompts or templates."),
     "index": _Command("search", _SEARCH, "Encode the images of a folder, once."),
     "search": _Command("search", _SEARCH, "Find images by a text or by an image."),

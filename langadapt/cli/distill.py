@@ -5,7 +5,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
 from typer import Option
 
 from langadapt.cli import options as opt
@@ -178,7 +177,7 @@ def quickstart_command(
 
     from langadapt.cli.evaluate import available_sets, score
     from langadapt.evaluation.plots import save_curve
-    from langadapt.evaluation.retrieval import score_json, score_report
+    from langadapt.evaluation.retrieval import first_found, score_json, score_report
     from langadapt.models import load
     from langadapt.training import RunOptions, distill
 
@@ -190,10 +189,12 @@ def quickstart_command(
         save_curve(run)
     console.print(f"langadapt eval {shown(run)}")
     model = load(run)
-    cards = score(model, available_sets(model.artifact.recipe), run=str(run))
+    sets = available_sets(model.artifact.recipe)
+    evaluations = score(model, sets, run=str(run))
+    cards = [evaluation.card for evaluation in evaluations]
     if as_json:
-        typer.echo(score_json(cards))
+        print_json(json.loads(score_json(cards)), indent=2)
         return
     print_result(score_report(cards))
-    query, photos = recipe_file.recipe.examples[0], shown(folder / "photos")
-    console.print(f'try: langadapt search {photos} "{query}" --model {shown(run)} --html found.html')
+    query, photos = first_found(evaluations[0], sets[0]), shown(folder / "photos")
+    console.print(f'next: langadapt search {photos} "{query}" --model {shown(run)} --html found.html')

@@ -1,10 +1,11 @@
 """`langadapt eval`."""
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from typer import Option
+from typer import Argument, Option
 
 from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_scores, progress_report, write_report
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from langadapt.data.retrieval import RetrievalSet
-    from langadapt.evaluation.retrieval import ScoreCard
+    from langadapt.evaluation.retrieval import Evaluation
     from langadapt.models import LanguageModel
     from langadapt.models.translator import Translator
 
@@ -96,7 +97,8 @@ def eval_command(
         sets = [_own_set(recipe, captions, images, opt.parsed_columns(columns), image_free=image_free)]
     else:
         sets = _named_sets(recipe, on or [])
-    cards = score(model, sets, run=run, page=page, translator=translator)
+    evaluations = score(model, sets, run=run, page=page, translator=translator)
+    cards = [evaluation.card for evaluation in evaluations]
     print_scores(score_report(cards, signatures=signatures), score_json(cards), as_json, json_file)
     for query in recipe.examples[:1]:
         console.print(f'next: langadapt search {images or "PHOTOS"} "{query}" --model {run}')
@@ -131,7 +133,7 @@ def score(
     run: str,
     page: Path | None = None,
     translator: "Translator | None" = None,
-) -> "list[ScoreCard]":
+) -> "list[Evaluation]":
     """Score a model on some sets, with a progress bar, and write the report page.
 
     Where `run` is a folder, its scores.json keeps the newest card of every set that it was scored on, and the
@@ -139,7 +141,7 @@ def score(
     """
     from langadapt.evaluation.page import Page, example_searches, run_facts
     from langadapt.evaluation.plots import training_curve
-    from langadapt.evaluation.retrieval import evaluate_retrieval
+    from langadapt.evaluation.retrieval import evaluate_retrieval, keep_scores
     from langadapt.models.artifact import SCORES
 
     with progress_report() as report:
@@ -148,7 +150,7 @@ def score(
     cards = [evaluation.card for evaluation in evaluations]
     folder = Path(run)
     if folder.is_dir():
-        _keep_scores(folder / SCORES, cards)
+        keep_scores(folder / SCORES, cards, report=lambda progress: console.print(progress.stage))
     searches = [search for pair in zip(sets, evaluations, strict=True) for search in example_searches(*pair)]
     content = Page(
         title=f"{model.artifact.recipe.name} for {Path(model.artifact.teacher.repo).name}",
@@ -158,7 +160,7 @@ def score(
         facts=run_facts(model.artifact, folder),
     )
     write_report(content, run, page, name="report.html")
-    return cards
+    return evaluations
 
 
 def available_sets(recipe: LanguageRecipe) -> "list[RetrievalSet]":
@@ -174,16 +176,33 @@ def available_sets(recipe: LanguageRecipe) -> "list[RetrievalSet]":
     return available
 
 
-def _keep_scores(path: Path, cards: "list[ScoreCard]") -> None:
-    from langadapt.evaluation.retrieval import read_score_cards, score_json
-    from langadapt.files.atomic import write_text
+def compare_command(
+    runs: Annotated[list[Path], Argument(metavar="RUN...", help="Scored runs; the first is the base.")],
+    signatures: opt.Signatures = False,
+    as_json: opt.AsJson = False,
+    json_file: opt.JsonFile = None,
+    page: Annotated[Path | None, opt.new_file("--html", "Also write a page.")] = None,
+) -> None:
+    """Compare scored runs: scores, gains over the first run with intervals over the same images, cost.
 
-    earlier = []
-    if path.is_file():
-        try:
-            earlier = read_score_cards(path)
-        except DataError as error:
-            console.print(f"earlier scores are left out: {error}", markup=False)
-    new = {(card.name, card.image_free) for card in cards}
-    kept = [card for card in earlier if (card.name, card.image_free) not in new]
-    write_text(path, score_json([*kept, *cards]))
+    Examples:
+      langadapt compare runs/zh runs/zh-e5
+      langadapt compare runs/* --html compare.html
+    """
+    for run in runs:
+        opt.existing(str(run))
+    if len({run.resolve() for run in runs}) < 2:
+        raise DataError("give two runs or more; the first is what the others are compared with")
+
+    from langadapt.evaluation.compare import compare_runs, comparison_facts, comparison_tables
+    from langadapt.evaluation.page import Page, write_page
+    from langadapt.evaluation.tables import to_terminal
+
+    compared = compare_runs(runs)
+    tables = list(comparison_tables(compared))
+    print_scores(
+        to_terminal(tables, signatures=signatures), json.dumps(comparison_facts(compared)), as_json, json_file
+    )
+    if page is not None:
+        write_page(page, Page(title="Runs compared", tables=tables))
+        console.print(f"page: {page}")

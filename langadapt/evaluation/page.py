@@ -65,6 +65,8 @@ class Page:
 
     title: str
     summary: str = ""
+    tables: Sequence[ScoreTable] = ()
+    """Shown as they are, above the scores."""
     cards: Sequence[ScoreCard] = ()
     classifications: Sequence[ClassificationCard] = ()
     domain: DomainReport | None = None

@@ -12,9 +12,9 @@ from rich.text import Text
 from torch import Tensor
 
 from langadapt.data.retrieval import RetrievalSet
-from langadapt.errors import DataError, Report, counted
+from langadapt.errors import DataError, Progress, Report, counted
 from langadapt.evaluation.tables import Column, Row, ScoreTable, few_images, to_terminal
-from langadapt.files.atomic import is_sealed, sealed
+from langadapt.files.atomic import is_sealed, sealed, write_text
 from langadapt.files.json import read_json
 from langadapt.metrics.intervals import Interval, interval_of
 from langadapt.metrics.retrieval import CUTOFFS, RetrievalScores, retrieval_scores
@@ -192,6 +192,19 @@ def read_score_cards(path: Path) -> list[ScoreCard]:
     return cards
 
 
+def keep_scores(path: Path, cards: Sequence[ScoreCard], *, report: Report) -> None:
+    """Write cards into `scores.json` beside earlier ones of other sets; report where those are damaged."""
+    earlier = []
+    if path.is_file():
+        try:
+            earlier = read_score_cards(path)
+        except DataError as error:
+            report(Progress(stage=f"earlier scores are left out: {error}"))
+    new = {(card.name, card.image_free) for card in cards}
+    kept = [card for card in earlier if (card.name, card.image_free) not in new]
+    write_text(path, score_json([*kept, *cards]))
+
+
 def card_warnings(cards: Sequence[ScoreCard]) -> list[str]:
     """One line for each two scores that stand side by side though their conditions differ.
 
@@ -297,3 +310,10 @@ def best_images(evaluation: Evaluation, rows: Sequence[int], *, count: int) -> l
     similarity = evaluation.text[list(rows)] @ evaluation.gallery.T
     indices: list[list[int]] = similarity.topk(min(count, similarity.shape[1]), dim=1).indices.tolist()
     return indices
+
+
+def first_found(evaluation: Evaluation, retrieval: RetrievalSet) -> str:
+    """Return the first text whose own image is found first, or the first text where there is none."""
+    best = best_images(evaluation, range(len(retrieval.texts)), count=1)
+    right = (row for row, (image,) in enumerate(best) if image == retrieval.image_of_text[row])
+    return retrieval.texts[next(right, 0)]

@@ -184,7 +184,7 @@ def _check_publishable(artifact: Artifact, options: StageOptions) -> None:
 def _file_names(folder: Path, *, allowed: set[str]) -> tuple[str, ...]:
     found = sorted(path.name for path in folder.iterdir())
     own = (re.fullmatch(r"\.(.+)\.\w+\.tmp", name) for name in found)  # of a write that was killed
-    left = {match[0] for match in own if match and match[1] in allowed} | {"checkpoint", ".model.part"}
+    left = {match[0] for match in own if match and match[1] in allowed} | {"checkpoint", ".model.part", "data"}
     foreign = [name for name in found if name not in allowed | left]
     if foreign:
         raise PublishError(

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from langadapt.errors import DataError
 from langadapt.files.json import parse_json, read_json
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.shapes import Scene, Thing
@@ -53,12 +54,16 @@ def parallel_rows(language: str, count: int) -> Iterator[tuple[str, str]]:
 def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> Path:
     """Write what ordinary recipes need, `parallel` pairs a language; a complete folder is left alone.
 
-    Files appear under their final names only when whole, the manifest `world.json` last.
+    Files appear under their final names only when whole, the manifest `world.json` last. A folder that holds
+    something else is a DataError.
     """
     manifest = {"version": VERSION, "parallel": parallel, "tests": tests}
-    path = folder / _MANIFEST
+    path, begun = folder / _MANIFEST, folder / f"{_MANIFEST}.begun"
     if path.is_file() and read_json(path) == manifest:
         return folder
+    if folder.is_dir() and any(folder.iterdir()) and not (path.is_file() or begun.is_file()):
+        raise DataError(f"{folder} is not empty and holds no drawn world; choose another --folder")
+    _write(begun, b"")
     path.unlink(missing_ok=True)
     rows = list(held_out_rows(tests))
     for row in rows:
@@ -80,6 +85,7 @@ def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> 
     for source in sorted(WEIGHTS.glob("*/*")):
         _write(folder / "models" / source.relative_to(WEIGHTS), source.read_bytes())
     _write(path, json.dumps(manifest).encode())
+    begun.unlink()
     return folder
 
 

@@ -19,6 +19,7 @@ WRONG = {
     "align": "--pairs nowhere.tsv",
     "prompts": "nowhere nowhere",
     "eval": "nowhere",
+    "compare": "nowhere elsewhere",
     "classify": "nowhere nowhere",
     "index": "nowhere --model nowhere",
     "search": "nowhere text --model nowhere",

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from langadapt.errors import DataError
 from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.world import TARGETS, held_out_rows, parallel_rows, write_world
 from langadapt.recipes.data import ParallelRecipe, RetrievalRecipe
@@ -77,12 +78,19 @@ def test_a_complete_folder_is_left_alone_and_an_interrupted_one_is_completed(tmp
     table.write_text("mine")
     write_world(tmp_path, parallel=5, tests=2)
     assert table.read_text() == "mine"
-    (tmp_path / "world.json").unlink()
+    (tmp_path / "world.json").rename(tmp_path / "world.json.begun")
     picture.unlink()
     write_world(tmp_path, parallel=5, tests=2)
     assert table.read_bytes() == before
     assert picture.is_file()
-    assert not list(tmp_path.rglob("*.part"))
+    assert not [*tmp_path.rglob("*.part"), *tmp_path.rglob("*.begun")]
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(DataError, match="choose another --folder"):
+        write_world(tmp_path, parallel=5, tests=2)
+    assert [path.name for path in tmp_path.rglob("*")] == ["photos"]
 
 
 def test_more_rows_begin_with_the_same_rows() -> None:
