@@ -184,8 +184,9 @@ def _check_publishable(artifact: Artifact, options: StageOptions) -> None:
 def _file_names(folder: Path, *, allowed: set[str]) -> tuple[str, ...]:
     found = sorted(path.name for path in folder.iterdir())
     own = (re.fullmatch(r"\.(.+)\.\w+\.tmp", name) for name in found)  # of a write that was killed
-    left = {match[0] for match in own if match and match[1] in allowed} | {"checkpoint", ".model.part", "data"}
-    foreign = [name for name in found if name not in allowed | left]
+    left = {match[0] for match in own if match and match[1] in allowed}
+    stays = left | {"checkpoint", ".model.part", "data"}
+    foreign = [name for name in found if name not in allowed | stays]
     if foreign:
         raise PublishError(
             f"{folder}: does not belong to an adapter: {', '.join(foreign[:5])}; move it elsewhere, it is "
