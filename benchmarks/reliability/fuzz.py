@@ -29,7 +29,8 @@ from trials import Trial, show
 from langadapt.errors import LangadaptError
 
 _SECONDS = 5.0
-_MEMORY_BYTES = 3_000_000_000
+_MEMORY_BYTES = 2_000_000_000
+_SWAPPED, _ODD = 0.01, 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +64,12 @@ def fuzz(reader: Reader, *, inputs: int, seed: int) -> Trial:
             raise AssertionError(f"{reader.name}: good input is refused: {fault}")
         for number in range(inputs):
             name = rng.choice(list(reader.files))
-            bad = mutated(reader.files[name], rng)
+            bad = reader.files[rng.choice(list(reader.files))]  # swapped, or itself
+            if rng.random() > _SWAPPED:
+                bad = mutated(reader.files[name], rng)
             (folder / name).write_bytes(bad)
+            if rng.random() < _ODD:
+                _make_odd(folder / name, rng)
             before = _listing(root)
             fault = _fault(reader, folder)
             accepted += fault is None
@@ -80,10 +85,30 @@ def fuzz(reader: Reader, *, inputs: int, seed: int) -> Trial:
                 )
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 kept.write_bytes(bad)
+            if (folder / name).is_dir():
+                (folder / name).rmdir()
+            (folder / name).unlink(missing_ok=True)
             (folder / name).write_bytes(reader.files[name])
     trial.seconds = time.perf_counter() - began
     trial.note = f"{accepted:,} accepted"
     return trial
+
+
+def _make_odd(path: Path, rng: random.Random) -> None:
+    """Puts something else in place of a file: a pipe, a device, a folder, or six gigabytes of nothing."""
+    path.unlink()
+    match rng.randrange(5):
+        case 0:
+            os.mkfifo(path)
+        case 1:
+            path.symlink_to("/dev/zero")
+        case 2:
+            path.symlink_to(path.name)
+        case 3:
+            path.mkdir()
+        case _:
+            with path.open("wb") as file:
+                file.truncate(6_000_000_000)
 
 
 def _fault(reader: Reader, folder: Path) -> str | None:

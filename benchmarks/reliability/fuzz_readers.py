@@ -5,16 +5,22 @@ import io
 import json
 import os
 import random
+import shutil
 import struct
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from fuzz import Reader
+from numpy.typing import NDArray
 from PIL import Image
 from small_world import small_artifact, small_index, small_prompts, small_teacher, small_text_model
 
@@ -26,6 +32,7 @@ from langadapt.data.readers import read_table
 from langadapt.data.retrieval import load_retrieval
 from langadapt.data.rows import contamination_metadata, read_aligned
 from langadapt.errors import DataError
+from langadapt.files.store import shared_rows
 from langadapt.models.artifact import read_artifact, sealed
 from langadapt.models.load import load_config, load_image_processor, load_tokenizer, resolve_model
 from langadapt.models.prompts_artifact import read_facts
@@ -42,6 +49,7 @@ from langadapt.recipes import (
 from langadapt.search.index import open_index
 
 _ROWS = [("a red cat at sea", "gato rojo en mar"), ("two dogs", 'dos perros, "hm"'), ("été 東京", "أهلا 🐈")]
+_GIANT_BYTES = 1 << 26
 _CARD = "title: T\nlicence: CC0-1.0\nlanguage: es\n"
 
 
@@ -286,6 +294,7 @@ def _models(models: Path) -> Iterator[Reader]:
         ref = TextModelRef(repo=str(folder))
         load_text_model(resolve_model(ref), ref, max_tokens=16)
 
+    yield _stores(models)
     yield Reader(
         name="teacher folder", files=_files(small_teacher(models / "teacher")), read=teacher, share=0.05
     )
@@ -298,6 +307,9 @@ def _models(models: Path) -> Iterator[Reader]:
 def _resealed_prompts(folder: Path) -> None:
     """Read prompts whose facts were changed by somebody who also writes a new sum."""
     path = folder / "prompts.json"
+    if not _are_plain(folder):
+        read_facts(folder)
+        return
     before, times = path.read_bytes(), path.stat()
     with suppress(ValueError, AttributeError, RecursionError):
         path.write_text(json.dumps(sealed(json.loads(before))), encoding="utf-8")
@@ -311,18 +323,49 @@ def _resealed_prompts(folder: Path) -> None:
 def _resealed(folder: Path) -> None:
     """As if the one who damaged the files had also made the sums again."""
     path = folder / "artifact.json"
+    if not _are_plain(folder):
+        read_artifact(folder)
+        return
     before, times = path.read_bytes(), path.stat()
     try:
         facts = json.loads(before)
         facts["files"] = {name: sha256((folder / name).read_bytes()).hexdigest() for name in facts["files"]}
         path.write_text(json.dumps(sealed(facts)), encoding="utf-8")
-    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
         pass  # what is left of the facts cannot be sealed: they are read as they are
     try:
         read_artifact(folder)
     finally:
         path.write_bytes(before)
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def _are_plain(folder: Path) -> bool:
+    """Whether this program may read all of a folder's files itself."""
+    return all(path.is_file() and path.stat().st_size < _GIANT_BYTES for path in folder.iterdir())
+
+
+def _stores(models: Path) -> Reader:
+    """Rows of six texts in parts of two; whatever is damaged or swapped, each text gets its own row."""
+    texts = ["a", "b", "c", "d", "e", "f"]
+
+    def compute(missing: NDArray[np.int64], left: int) -> tuple[NDArray[np.int64], Any]:
+        rows = torch.tensor([[float(ord(texts[row]))] * 3 for row in missing])
+        return missing, lambda done: iter([rows[done:]] if done < len(rows) else [])
+
+    store = models / "store"
+    for count in (2, 4, 6):
+        shared_rows(store, texts[:count], dim=3, compute=compute)
+
+    def read(folder: Path) -> None:
+        if not all(map(_are_plain, (path for path in folder.iterdir() if path.is_dir()))):
+            return  # a cache has no pipes
+        with tempfile.TemporaryDirectory() as place:
+            copy = Path(shutil.copytree(folder, Path(place) / "store"))
+            found = shared_rows(copy, texts, dim=3, compute=compute).take(np.arange(6))
+        assert found[:, 0].tolist() == [float(ord(text)) for text in texts], found
+
+    return Reader(name="stores", files=_files(store), read=read, share=0.5)
 
 
 def _files(folder: Path) -> dict[str, bytes]:
