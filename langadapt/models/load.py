@@ -10,11 +10,13 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, HTTPError, StrictDataclassError
+from numpy.typing import NDArray
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from langadapt.data.tokens import Tokens, tokenize
@@ -76,6 +78,10 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
 
 
 _MOST_TEXT_BYTES = 1 << 28
+_MOST_DIFFERENCE = 1e-3
+"""Of float32 embeddings between a text alone and beside another; rounding makes a thousandth of it."""
+
+PROBE_TEXTS = ["a", "a a a a a a a a"]
 
 
 def folder_hash(folder: Path) -> str:
@@ -145,7 +151,8 @@ def position_limit(config: Any, tower: nn.Module) -> int:
         if isinstance(table, nn.Embedding) and name.endswith(("position_embedding", "position_embeddings")):
             # RoBERTa, MPNet and their kin count positions from padding_idx + 1.
             return table.num_embeddings - (0 if table.padding_idx is None else table.padding_idx + 1)
-    return int(getattr(config, "max_position_embeddings", None) or 1_000_000)
+    limit = int(getattr(config, "max_position_embeddings", None) or 0)
+    return limit if limit > 0 else 1_000_000  # XLNet says -1
 
 
 def load_tokenizer(model: ResolvedModel, **options: Any) -> Any:
@@ -156,7 +163,23 @@ def load_tokenizer(model: ResolvedModel, **options: Any) -> Any:
     files = set(tokenizer.vocab_files_names.values()) - {"tokenizer_config.json"}
     if files and not any((model.path / name).is_file() for name in files):
         raise ModelError(f"{model.repo}: no tokenizer in it; expected one of {', '.join(sorted(files))}")
+    if tokenizer.pad_token_id is None:
+        raise ModelError(f"{model.repo}: its tokenizer has no padding token")
     return tokenizer
+
+
+def check_padding(model: ResolvedModel, embed: Callable[[NDArray[np.int64]], Tensor]) -> None:
+    """Refuse a text tower in which a text depends on a longer one that it is padded beside.
+
+    `embed` takes row numbers of two texts, a short one and a long one, to `[B, D]` or `[B, T, D]`.
+    """
+    with Refusing(f"{model.repo}: cannot embed texts"), torch.inference_mode():
+        alone, beside = embed(np.arange(1))[0], embed(np.arange(2))[0]
+        beside = beside[: len(alone)]
+        difference = float((alone - beside).abs().max() / alone.abs().max())
+    if not difference < _MOST_DIFFERENCE:
+        problem = f"a text's embedding depends on the texts beside it, by {difference:.1g} of its values"
+        raise ModelError(f"{model.repo}: {problem}; take a model that masks its padding")
 
 
 def load_image_processor(model: ResolvedModel) -> Any:

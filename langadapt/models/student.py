@@ -17,7 +17,10 @@ from langadapt.errors import ModelError, RecipeError
 from langadapt.models.families import HalfPrecision
 from langadapt.models.frozen_text import BATCH_TOKENS, FrozenText, TextPath, packed_states, text_path
 from langadapt.models.load import (
+    PROBE_TEXTS,
+    Refusing,
     ResolvedModel,
+    check_padding,
     load_config,
     load_module,
     load_tokenizer,
@@ -128,10 +131,14 @@ def load_text_model(
         raise ModelError(f"{source.repo} ({config.model_type}) is not a text encoder")
     options = {"src_lang": ref.tokenizer_language} if ref.tokenizer_language else {}
     tokenizer = load_tokenizer(source, **options)
-    if tokenizer.pad_token_id is None:
-        raise ModelError(f"{source.repo}: its tokenizer has no padding token")
     limit = min(max_tokens, position_limit(config, module), int(tokenizer.model_max_length))
-    model = TextModel(source=source, encoder=module, tokenizer=tokenizer, prefix=ref.prefix, max_tokens=limit)
+    with Refusing(f"{source.repo} ({config.model_type}) gives no hidden states of one width for each token"):
+        model = TextModel(
+            source=source, encoder=module, tokenizer=tokenizer, prefix=ref.prefix, max_tokens=limit
+        )
+    if beside is None:
+        tokens = model.tokenize(PROBE_TEXTS)
+        check_padding(source, lambda rows: model.states(tokens.batch(rows), "last"))
     return model.to(device or torch.device("cpu"))
 
 

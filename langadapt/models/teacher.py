@@ -17,8 +17,10 @@ from langadapt.errors import ModelError
 from langadapt.models.families import HalfPrecision, family_of
 from langadapt.models.frozen_text import FrozenText, packed_embeddings, text_parts, text_path
 from langadapt.models.load import (
+    PROBE_TEXTS,
     Refusing,
     ResolvedModel,
+    check_padding,
     load_config,
     load_image_processor,
     load_module,
@@ -141,8 +143,21 @@ def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -
         max_tokens=limit,
         fixed_tokens=limit if family_of(config).fixed_length else None,
     )
-    probe = teacher.embed_texts(teacher.batch(teacher.tokenize(["a"]), np.zeros(1, np.int64)))
-    return replace(teacher, dim=probe.shape[1])
+    with Refusing(f"{source.repo} ({config.model_type}) does not embed texts and images"):
+        text = teacher.embed_texts(teacher.batch(teacher.tokenize(["a"]), np.zeros(1, np.int64)))
+        image = teacher.embed_images([Image.new("RGB", (64, 64))])
+    if text.shape != image.shape or text.dim() != 2:
+        shapes = f"a text becomes {list(text.shape[1:])} numbers, an image {list(image.shape[1:])}"
+        raise ModelError(
+            f"{source.repo} ({config.model_type}): {shapes}; a teacher embeds both into one space"
+        )
+    _check_padding(teacher)
+    return replace(teacher, dim=text.shape[1])
+
+
+def _check_padding(teacher: Teacher) -> None:
+    tokens = teacher.tokenize(PROBE_TEXTS)
+    check_padding(teacher.source, lambda rows: teacher.text_features(teacher.batch(tokens, rows)))
 
 
 def image_tower(teacher: Teacher) -> Tower:
@@ -232,6 +247,7 @@ def new_dual_encoder(
         max_tokens=limit,
         fixed_tokens=None,
     )
+    _check_padding(teacher)
     features = replace(
         teacher,
         source=replace(image, revision=f"{image.revision}+pooled"),
