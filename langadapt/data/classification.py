@@ -87,7 +87,7 @@ def load_classification(found: RecipeFile[ClassificationRecipe], *, language: st
         for row in read_source([file], [recipe.columns.label], Rows(), image=recipe.columns.image):
             image, label = row.values
             names = label_names(file, recipe.columns.label)
-            known = isinstance(label, int) and 0 <= label < len(names)
+            known = type(label) is int and 0 <= label < len(names)
             groups.setdefault(names[label] if known else str(label), []).append(image)
     listed = _listed(sorted(groups), classes, language, recipe.name)
     return _set(recipe.name, language, listed, [groups[item.folder] for item in listed])

@@ -13,6 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import pyarrow as pa
 import torch
 from PIL import Image, ImageOps
 
@@ -71,8 +72,10 @@ class ParquetImage:
         starts = _group_starts(self.path)
         group = bisect_right(starts, self.row) - 1
         with _ONE_GROUP_AT_A_TIME:
-            cell = _group_cells(self.path, self.column, group)[self.row - starts[group]].as_py()
-        found = cell.get("bytes") if isinstance(cell, dict) else cell
+            cell = _group_cells(self.path, self.column, group)[self.row - starts[group]]
+        if isinstance(cell, pa.StructScalar) and "bytes" in cell:
+            cell = cell["bytes"]
+        found = cell.as_py() if pa.types.is_binary(cell.type) or pa.types.is_large_binary(cell.type) else None
         if not isinstance(found, bytes):
             raise DataError(f"{self}: column '{self.column}' holds no image; name the one that does")
         return found

@@ -277,6 +277,11 @@ def opened_parquet(path: SourceFile) -> Iterator[pq.ParquetFile]:
             raise unreadable(path, error) from error
         try:
             yield pq.ParquetFile(raw)
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (
+            pa.ArrowException,
+            OSError,
+            OverflowError,
+            ValueError,
+        ) as error:  # also: a date of the year 99999
             problem = str(error).splitlines()[0].rstrip(". ")
             raise DataError(f"{path}: not readable as Parquet ({problem}); fetch it again") from error

@@ -15,9 +15,11 @@ from langadapt.recipes.stages import (
     Fraction,
     PositiveFloat,
     PositiveInt,
+    Seed,
     Template,
     Trainable,
     TuneStage,
+    Width,
 )
 from langadapt.recipes.yaml import CommitHash, LanguageCode, Spec
 
@@ -72,10 +74,10 @@ class AdapterSpec(Spec):
     layers: Annotated[int, Field(ge=0, le=24)] | Literal["auto"] = "auto"
     """Transformer layers between Down and pooling. `auto`: none where the text model is aligned (it finds
     translations among the pairs before any training), else 2. With 0, GELU follows Down."""
-    bottleneck_dim: PositiveInt | Literal["auto"] = "auto"
+    bottleneck_dim: Width | Literal["auto"] = "auto"
     """Width between Down and Up. `auto`: 1024 without Transformer layers, else 256."""
     heads: PositiveInt = 4
-    feedforward_dim: PositiveInt = 1024
+    feedforward_dim: Width = 1024
     dropout: Fraction = 0.1
     states: Literal["last", "all"] | int | tuple[int, ...] = 4
     """Layers whose states are mixed: how many at even distances (0 to 12: 0, 4, 8, 12), `last`, `all`, or
@@ -132,7 +134,7 @@ class DistillStage(Spec):
     embeddings of them is kept."""
     max_tokens: PositiveInt = 77
     """Longer student inputs are cut here (and at the text model's own limit)."""
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _has_text(self) -> "DistillStage":

@@ -8,6 +8,8 @@ from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag,
 from langadapt.recipes.yaml import Spec
 
 PositiveInt = Annotated[int, Field(gt=0, le=1_000_000_000)]
+Width = Annotated[int, Field(gt=0, le=65_536)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 BatchSize = Annotated[int, Field(gt=1, le=1_000_000)]
 PositiveFloat = Annotated[float, Field(gt=0.0)]
 NotNegative = Annotated[float, Field(ge=0.0)]
@@ -136,14 +138,14 @@ class ContrastStage(Spec):
     """Also mirror images by chance; captions that say left or right then lie."""
     broken_images: Literal["error", "skip"] = "error"
     """What an unreadable image does: stop the run, or leave its pairs out and count them."""
-    seed: int = 0
+    seed: Seed = 0
 
 
 class AlignStage(ContrastStage):
     """Alignment of two encoders that have never met; their projections are new and always train."""
 
     text: Trainable = ("full",)
-    dim: PositiveInt = 256
+    dim: Width = 256
     """Width of the shared space."""
     max_tokens: PositiveInt = 77
     """Longer captions are cut here (and at the text encoder's own limit)."""
@@ -242,7 +244,7 @@ class FewShotStage(Spec):
     """Only where the layout is separate."""
     unseen_domain: Literal["mean", "none"] = "none"
     """Domain context of a class that was not trained: the mean of the trained ones, or none."""
-    attention_dim: PositiveInt = 16
+    attention_dim: Width = 16
     """Width of the attention between queries and patches."""
     steps: PositiveInt = 60
     """Optimizer steps, rounded up to whole epochs."""
@@ -274,4 +276,4 @@ class FewShotStage(Spec):
     """Classes of an image that are scored with its instance context: those that score best without one."""
     chunk_texts: PositiveInt = 1024
     """Prompts that pass through the text model at a time."""
-    seed: int = 0
+    seed: Seed = 0

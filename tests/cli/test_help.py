@@ -49,8 +49,8 @@ def test_help_keeps_its_brackets(
     for word in rest:
         command = command.commands[word]
     assert "\\[" not in shown
-    written = (command.callback and command.callback.__doc__) or ""
-    for part in re.findall(r"\[[^\]\n]*\]", written):
+    texts = [command.callback and command.callback.__doc__, *(getattr(p, "help", "") for p in command.params)]
+    for part in re.findall(r"\[[^\]\n]*\]", "\n".join(text.replace("\\[", "[") for text in texts if text)):
         assert squeezed(part) in shown
 
 

@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from langadapt.data.images import ParquetImage
 from langadapt.data.readers import column_names, read_table
 from langadapt.errors import DataError
 
@@ -173,6 +174,23 @@ def test_damaged_packing(tmp_path: Path, packing: str) -> None:
     assert "damaged or cut off" in fault(path)
     path.write_bytes(b"english\ttarget\na\tb\n")
     assert "damaged or cut off" in fault(path)
+
+
+@pytest.mark.parametrize("kind", [pa.date32(), pa.duration("s"), pa.timestamp("ms")], ids=str)
+def test_dates_that_python_does_not_know(tmp_path: Path, kind: pa.DataType) -> None:
+    number = 2**31 - 1 if kind == pa.date32() else 2**61
+    dates = pa.table(
+        {
+            "english": ["a"],
+            "target": pa.array([number], pa.int64() if kind != pa.date32() else pa.int32()).cast(kind),
+        }
+    )
+    pq.write_table(dates, tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: ") as error:
+        pairs(tmp_path / "a.parquet")
+    assert "\n" not in str(error.value)
+    with pytest.raises(DataError, match="column 'target' holds no image"):
+        ParquetImage(tmp_path / "a.parquet", "target", 0).read_bytes()
 
 
 def test_missing_file_folder_and_forbidden(tmp_path: Path) -> None:
