@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from langadapt.data.classification import ClassificationSet
     from langadapt.data.images import ImageFile
-    from langadapt.evaluation.classification import LearnedScorer
+    from langadapt.evaluation.classification import ClassificationCard, LearnedScorer
     from langadapt.models import LanguageModel
     from langadapt.training.few_shot_run import FewShotReport
 
@@ -143,7 +143,7 @@ def eval_classification(
     as_json: bool,
     signatures: bool,
     device: str | None,
-) -> None:
+) -> "ClassificationCard":
     """Score a model on a classification set: print the table, write JSON, page and confusion matrix."""
     from langadapt.data.classification import classification_from_folder, load_classification
     from langadapt.errors import counted
@@ -175,6 +175,7 @@ def eval_classification(
     tables = to_terminal([card.table(), card.class_table(most=30)], signatures=signatures)
     print_scores(Group(tables, Text(card.sentence, "bold")), text, as_json, json_file)
     console.print(f"next: langadapt classify PHOTOS --model {run} --classes {classes or 'CLASSES.txt'}")
+    return card
 
 
 def prompts_command(

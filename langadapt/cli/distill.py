@@ -150,6 +150,7 @@ def quickstart_command(
     lang: Annotated[str, Option(help="One of zh, de, sw, ar.")] = "zh",
     folder: Annotated[Path, Option(help="Folder of the drawn world.")] = Path("quickstart"),
     prepare: Annotated[bool, Option("--prepare", help="Draw the world only; train nothing.")] = False,
+    tour_too: Annotated[bool, Option("--tour", help="Then tune, adapt, learn prompts and classify.")] = False,
     as_json: opt.AsJson = False,
 ) -> None:
     """Teach the embedded world's tiny CLIP a language, score it and search with it: minutes on two cores.
@@ -158,6 +159,7 @@ def quickstart_command(
       langadapt quickstart
       langadapt quickstart --lang sw
       langadapt quickstart --prepare
+      langadapt quickstart --tour
 
     The folder gets ordinary recipes, data and models. After --prepare, these commands do the same steps:
 
@@ -196,5 +198,9 @@ def quickstart_command(
         print_json(json.loads(score_json(cards)), indent=2)
         return
     print_result(score_report(cards))
+    if tour_too:
+        from langadapt.cli.tour import tour
+
+        tour(folder, run, lang)
     query, photos = first_found(evaluations[0], sets[0]), shown(folder / "photos")
     console.print(f'next: langadapt search {photos} "{query}" --model {shown(run)} --html found.html')

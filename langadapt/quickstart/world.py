@@ -4,16 +4,17 @@ import gzip
 import io
 import json
 import os
+import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from langadapt.errors import DataError
 from langadapt.files.json import parse_json, read_json
 from langadapt.quickstart.drawing import draw
-from langadapt.quickstart.shapes import Scene, Thing
+from langadapt.quickstart.shapes import PALETTE, Background, Scene, Thing
 from langadapt.recipes import read_yaml
 
 VERSION = 1
@@ -36,7 +37,11 @@ class HeldOutRow:
 
 def held_out_rows(count: int = 1_000) -> Iterator[HeldOutRow]:
     """Read the test set: held-out scenes with captions in English and every target language."""
-    with gzip.open(SENTENCES / "held_out.jsonl.gz", "rt", encoding="utf-8") as file:
+    yield from _described("held_out", count)
+
+
+def _described(name: str, count: int) -> Iterator[HeldOutRow]:
+    with gzip.open(SENTENCES / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
         for row in map(parse_json, islice(file, count)):
             values: dict[str, Any] = row["scene"]
             things = {key: Thing(**value) for key, value in values.items() if isinstance(value, dict)}
@@ -67,9 +72,7 @@ def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> 
     path.unlink(missing_ok=True)
     rows = list(held_out_rows(tests))
     for row in rows:
-        picture = io.BytesIO()
-        draw(row.scene).save(picture, format="png", compress_level=4)
-        _write(folder / "photos" / row.image, picture.getvalue())
+        _write_picture(folder / "photos" / row.image, row.scene)
     english = ((row.image, row.captions["en"]) for row in rows)
     _write_table(folder / "test.en.tsv", ("image", "caption"), english)
     for language in TARGETS:
@@ -87,6 +90,34 @@ def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> 
     _write(path, json.dumps(manifest).encode())
     begun.unlink()
     return folder
+
+
+def write_tour(folder: Path, language: str, *, pairs: int = 400, train: int = 8, test: int = 8) -> None:
+    """Write what the stages with images need into a world: training scenes with captions, and classes.
+
+    `pairs.LANGUAGE.tsv` with `scenes/`; of them by night `night.LANGUAGE.tsv`, a domain. `shapes/train` and
+    `shapes/test` with a folder for each shape, `shapes.LANGUAGE.txt` with their names. Test scenes and their
+    combinations of objects and colours are not among them.
+    """
+    rows = list(_described("tour", pairs))
+    for row in rows:
+        _write_picture(folder / "scenes" / row.image, row.scene)
+    head = ("image", "caption", "english")
+    for name, kept in (("pairs", rows), ("night", [row for row in rows if row.scene.background == "night"])):
+        cells = ((row.image, row.captions[language], row.captions["en"]) for row in kept)
+        _write_table(folder / f"{name}.{language}.tsv", head, cells)
+    lines = []
+    with gzip.open(SENTENCES / "tour_classes.jsonl.gz", "rt", encoding="utf-8") as file:
+        for item in map(parse_json, file):
+            shape, names = item["shape"], item["names"]
+            lines.append(f"{shape}\t{names[language]}\t{names['en']}\n")
+            draws = random.Random(f"tour {shape}")
+            for number in range(train + test):
+                thing = Thing(shape=shape, colour=draws.choice([*PALETTE]), size="large")
+                scene = Scene(first=thing, background=draws.choice(get_args(Background)), seed=number)
+                split = "train" if number < train else "test"
+                _write_picture(folder / "shapes" / split / shape / f"{number:02d}.png", scene)
+    _write(folder / f"shapes.{language}.txt", "".join(lines).encode())
 
 
 def data_recipe_texts(code: str, name: str, *, parallel: int, tests: int) -> dict[str, str]:
@@ -113,6 +144,12 @@ expected_images: {tests}
 expected_captions: {tests}
 """,
     }
+
+
+def _write_picture(path: Path, scene: Scene) -> None:
+    picture = io.BytesIO()
+    draw(scene).save(picture, format="png", compress_level=4)
+    _write(path, picture.getvalue())
 
 
 def _write_table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> None:

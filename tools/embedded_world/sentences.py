@@ -6,7 +6,7 @@ Everything is drawn with fixed seeds: the same grammars always give the same sen
 import gzip
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -14,19 +14,44 @@ from typing import Any
 
 from langadapt.quickstart.shapes import Scene
 from langadapt.quickstart.world import SENTENCES, TARGETS, VERSION, HeldOutRow
-from tools.embedded_world.captions import CAPTIONS
+from tools.embedded_world.captions import CAPTIONS, arabic, chinese, english, german, swahili
 from tools.embedded_world.plans import sample_plan
-from tools.embedded_world.sampling import held_out_scenes, training_scenes
+from tools.embedded_world.sampling import SHAPES, held_out_scenes, training_scenes
 
 PARALLEL_ROWS = 16_000
 HELD_OUT_ROWS = 1_000
+TOUR_ROWS = 400
 
 
 def held_out_rows(count: int) -> Iterator[HeldOutRow]:
     """Compose the test set: held-out scenes with captions in every language, the same on every call."""
-    scenes, facts = _draws("test scenes"), _draws("test facts")
-    words = {language: _draws(f"test words {language}") for language in CAPTIONS}
-    for number, scene in enumerate(islice(held_out_scenes(scenes), count)):
+    yield from _described("test", held_out_scenes, count)
+
+
+def tour_rows(count: int) -> Iterator[HeldOutRow]:
+    """Compose training scenes with captions, for the tour's stages with images."""
+    yield from _described("tour", training_scenes, count)
+
+
+def tour_classes() -> Iterator[str]:
+    """Name each shape in every language: the tour's classes."""
+    for shape in SHAPES:
+        names = {
+            "en": english.NOUNS[shape][0],
+            "ar": arabic.NOUNS[shape].singular,
+            "de": german.NOUNS[shape].singular,
+            "sw": swahili.NOUNS[shape].singular,
+            "zh": chinese.NOUNS[shape][1],
+        }
+        yield json.dumps({"shape": shape, "names": names}, ensure_ascii=False) + "\n"
+
+
+def _described(
+    purpose: str, draw_scenes: Callable[[random.Random], Iterator[Scene]], count: int
+) -> Iterator[HeldOutRow]:
+    scenes, facts = _draws(f"{purpose} scenes"), _draws(f"{purpose} facts")
+    words = {language: _draws(f"{purpose} words {language}") for language in CAPTIONS}
+    for number, scene in enumerate(islice(draw_scenes(scenes), count)):
         plan = sample_plan(scene, facts)
         captions = {language: caption(plan, words[language]) for language, caption in CAPTIONS.items()}
         yield HeldOutRow(image=f"{number:04d}.png", scene=scene, captions=captions)
@@ -48,15 +73,20 @@ def _draws(purpose: str) -> random.Random:
 
 def shipped_texts() -> dict[str, str]:
     """Return what the compressed files hold, by file name."""
-    rows = [{**asdict(row), "scene": _plain(row.scene)} for row in held_out_rows(HELD_OUT_ROWS)]
+    tests, tour = map(_lines, (held_out_rows(HELD_OUT_ROWS), tour_rows(TOUR_ROWS)))
     tables = {
         f"{language}.tsv.gz": "".join(
             f"{one}\t{two}\n" for one, two in parallel_rows(language, PARALLEL_ROWS)
         )
         for language in TARGETS
     }
-    lines = (json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in rows)
-    return {"held_out.jsonl.gz": "".join(lines), **tables}
+    images = {"tour.jsonl.gz": tour, "tour_classes.jsonl.gz": "".join(tour_classes())}
+    return {"held_out.jsonl.gz": tests, **images, **tables}
+
+
+def _lines(rows: Iterator[HeldOutRow]) -> str:
+    values = ({**asdict(row), "scene": _plain(row.scene)} for row in rows)
+    return "".join(json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n" for row in values)
 
 
 def _plain(scene: Scene) -> dict[str, Any]:
