@@ -213,7 +213,7 @@ def prompts_command(
 
     from dataclasses import replace
 
-    from langadapt.files.atomic import alone, remove_old, write_text
+    from langadapt.files.atomic import alone, remove_old, removed_if_refused, write_text
     from langadapt.training.few_shot_run import FewShotRun, run_few_shot
 
     loaded = loaded_model(model, device)
@@ -230,7 +230,8 @@ def prompts_command(
         novel=novel,
     )
     refusal = f"{folder}: another process learns prompts there; wait for it, or choose another --out"
-    with alone(folder / ".lock", refusal), progress_report() as report:
+    tidy = removed_if_refused(folder, unless="prompts.json")
+    with tidy, alone(folder / ".lock", refusal), progress_report() as report:
         remove_old(folder, seconds=0)
         result = run_few_shot(loaded, run, report=report)
         text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False)

@@ -42,7 +42,7 @@ def build_command(
     ] = 0.15,
     drop_swapped: Annotated[bool, Option("--drop-swapped", help="Drop rows with swapped sides.")] = False,
     agreement: Annotated[str | None, Option(metavar="MODEL", help="Text encoder that scores pairs.")] = None,
-    least_agreement: Annotated[float, Option(help="Lowest cosine of the two sides.")] = 0.5,
+    least_agreement: Annotated[float, Option(min=-1, max=1, help="Lowest cosine of the two sides.")] = 0.5,
     workers: Annotated[int | None, Option(min=1, help="Processes; by default one per core.")] = None,
     as_json: opt.AsJson = False,
 ) -> None:
