@@ -126,9 +126,17 @@ def misdeeds(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def test_what_occurs_nowhere(trees: dict[str, ast.AST]) -> None:
-    assert [
-        f"{MODULES[module]}:{line}: {what}" for module, tree in trees.items() for line, what in misdeeds(tree)
-    ] == []
+    found = [(module, line, what) for module, tree in trees.items() for line, what in misdeeds(tree)]
+    # `models convert` reads pickled weights when it is asked to: only tensors, in a process of its own.
+    rest = [item for item in found if item[0] != "langadapt.models.convert"]
+    assert [f"{MODULES[module]}:{line}: {what}" for module, line, what in rest] == []
+    assert sorted(what for *_, what in found) == ["pickles", "torch.load("]
+    loads = [
+        {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+        for node in ast.walk(trees["langadapt.models.convert"])
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load"
+    ]
+    assert [said["weights_only"] for said in loads] == ["True"]
 
 
 @pytest.mark.parametrize(

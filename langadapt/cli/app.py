@@ -26,6 +26,7 @@ _COMMANDS = {
     "quickstart": _Command("distill", _START, "Try everything on a small drawn world, in minutes."),
     "languages": _Command("languages", _START, "List languages; show, start and check recipes."),
     "doctor": _Command("doctor", _START, "Predict whether training will work, and how long it takes."),
+    "models": _Command("models", _START, "Rewrite a model's weights as safetensors."),
     "data": _Command("data", _TRAIN, "Fetch data, clean sentences, check pairs, translate."),
     "distill": _Command("distill", _TRAIN, "Train an adapter on parallel sentences."),
     "tune": _Command("tune", _TRAIN, "Tune a distilled student on images with captions."),

@@ -82,6 +82,16 @@ def family_of(config: Any) -> TextFamily:
     return _FAMILIES.get(config.model_type, _PADDED)
 
 
+def cleaner(config: Any, tokenizer: Any) -> Callable[[str], str]:
+    """What the training of an image-text model did to a text before the tokenizer, which does not do it.
+
+    SigLIP 2 was trained on lower case. Its checkpoints of one resolution call themselves `siglip` and have
+    Gemma's tokenizer, which keeps capitals. Source: github.com/huggingface/transformers/pull/43101.
+    """
+    other = not type(tokenizer).__name__.startswith("Siglip")
+    return str.lower if config.model_type == "siglip" and other else family_of(config).clean
+
+
 _QUICK, _ROWS = 1.702, 2048
 
 Activation = Callable[[Tensor], Tensor]

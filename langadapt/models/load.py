@@ -23,6 +23,7 @@ from langadapt.data.tokens import Tokens, tokenize
 from langadapt.errors import ModelError
 from langadapt.files.fetch import fetch_verified, hub_problem
 from langadapt.files.json import open_regular
+from langadapt.models.convert import converted_revision
 from langadapt.models.towers import MODEL_FILES, read_module
 from langadapt.recipes import ModelRef
 from langadapt.recipes.find import is_local_name
@@ -52,8 +53,9 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
     local = Path(ref.repo).expanduser()
     if local.is_dir():
         if not any(local.glob("*.safetensors")):
-            lacks = "no safetensors weights in it, and other formats are never opened"
-            raise ModelError(f"{ref.repo}: {lacks}; save the model again with save_pretrained")
+            raise ModelError(
+                f"{ref.repo}: {_LACKS}; langadapt models convert {ref.repo} --out NEW rewrites them"
+            )
         try:
             revision = folder_hash(local)
         except OSError as error:
@@ -72,11 +74,14 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
         problem = hub_problem(error, ref.repo, ref.revision)
         raise ModelError(f"{where}: no such folder here; {problem}") from None
     if not any(path.glob("*.safetensors")):
-        lacks = "no safetensors weights in it, and other formats are never opened"
-        raise ModelError(f"{where}: {lacks}; name a revision that has them (often a pull request)")
+        way_out = f"type: langadapt models convert {ref.repo}@{path.name} --out NEW; then name that folder"
+        if commit := converted_revision(ref.repo):
+            way_out = f"a pull request of the Hub's conversion bot has them: name the revision {commit}"
+        raise ModelError(f"{where}: {_LACKS}; {way_out}")
     return ResolvedModel(repo=ref.repo, revision=path.name, path=path)
 
 
+_LACKS = "no safetensors weights in it, and other formats are never opened"
 _MOST_TEXT_BYTES = 1 << 28
 _MOST_DIFFERENCE = 1e-3
 """Of float32 embeddings between a text alone and beside another; rounding makes a thousandth of it."""

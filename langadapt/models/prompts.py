@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from langadapt.data.tokens import TextBatch, require_text
 from langadapt.errors import DataError, ModelError
 from langadapt.files.store import fingerprint
-from langadapt.models.families import family_of
+from langadapt.models.families import cleaner
 from langadapt.models.language_model import LanguageModel
 from langadapt.nn import normed
 from langadapt.nn.prompts import PromptLearner
@@ -121,7 +121,7 @@ def text_tower(model: LanguageModel, name: TowerName) -> TextTower:
             forward=teacher.text_features,
             max_tokens=teacher.max_tokens,
             fixed_tokens=teacher.fixed_tokens,
-            clean=family_of(module.config).clean,
+            clean=cleaner(module.config, teacher.tokenizer),
         )
     student = model.student.eval().requires_grad_(False)
     text_model = student.text_model

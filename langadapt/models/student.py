@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from langadapt.data.tokens import TextBatch, Tokens, in_rows, length_groups
 from langadapt.errors import ModelError, RecipeError
+from langadapt.files.json import read_json
 from langadapt.models.families import HalfPrecision
 from langadapt.models.frozen_text import BATCH_TOKENS, FrozenText, TextPath, packed_states, text_path
 from langadapt.models.load import (
@@ -132,14 +133,31 @@ def load_text_model(
     options = {"src_lang": ref.tokenizer_language} if ref.tokenizer_language else {}
     tokenizer = load_tokenizer(source, **options)
     limit = min(max_tokens, position_limit(config, module), int(tokenizer.model_max_length))
+    prefix = _own_prompt(source) if ref.prefix is None else ref.prefix
     with Refusing(f"{source.repo} ({config.model_type}) gives no hidden states of one width for each token"):
-        model = TextModel(
-            source=source, encoder=module, tokenizer=tokenizer, prefix=ref.prefix, max_tokens=limit
-        )
+        model = TextModel(source=source, encoder=module, tokenizer=tokenizer, prefix=prefix, max_tokens=limit)
     if beside is None:
         tokens = model.tokenize(PROBE_TEXTS)
         check_padding(source, lambda rows: model.states(tokens.batch(rows), "last"))
     return model.to(device or torch.device("cpu"))
+
+
+def _own_prompt(source: ResolvedModel) -> str:
+    """The prompt of a sentence-transformers repository: the default one, else that of queries; or nothing."""
+    path = source.path / "config_sentence_transformers.json"
+    if not path.is_file():
+        return ""
+    with Refusing(f"{source.repo}: no usable {path.name}"):
+        facts = read_json(path)
+        prompts = facts.get("prompts") or {}
+        return str(prompts.get(facts.get("default_prompt_name")) or prompts.get("query") or "")
+
+
+def pools_first_token(source: ResolvedModel) -> bool:
+    """Whether a sentence-transformers repository takes the first token's state instead of the mean."""
+    path = source.path / "1_Pooling" / "config.json"
+    with Refusing(f"{source.repo}: no usable {path.parent.name}/{path.name}"):
+        return path.is_file() and bool(read_json(path).get("pooling_mode_cls_token"))
 
 
 class Student(nn.Module):

@@ -14,7 +14,7 @@ from transformers import AutoModel, CLIPVisionModel, VisionTextDualEncoderModel
 
 from langadapt.data.tokens import TextBatch, Tokens
 from langadapt.errors import ModelError
-from langadapt.models.families import HalfPrecision, family_of
+from langadapt.models.families import HalfPrecision, cleaner, family_of
 from langadapt.models.frozen_text import FrozenText, packed_embeddings, text_parts, text_path
 from langadapt.models.load import (
     PROBE_TEXTS,
@@ -59,7 +59,7 @@ class Teacher:
 
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Token ids of texts, cleaned as in the model's training and cut at the tower's limit."""
-        clean = family_of(self.module.config).clean
+        clean = cleaner(self.module.config, self.tokenizer)
         return tokenize_texts(self.tokenizer, texts, max_tokens=self.max_tokens, prepare=clean)
 
     def batch(self, tokens: Tokens, rows: NDArray[np.int64]) -> TextBatch:

@@ -62,8 +62,9 @@ class TextModelRef(ModelRef):
     """Peak learning rate of the text model's own trained weights; unused while locked."""
     extend_vocabulary: ExtendVocabulary | None = None
     """New tokenizer pieces with trained rows, for a language or script that the text model never saw."""
-    prefix: str = ""
-    """Put before each text, for models that expect one (E5: `query: `)."""
+    prefix: str | None = None
+    """Put before each text, for models that expect one (E5: `query: `). None: the default prompt that a
+    sentence-transformers repository names, else its prompt for queries, else nothing."""
     tokenizer_language: str | None = None
     """Source language code of tokenizers that need one (NLLB: `swh_Latn`)."""
 

@@ -10,6 +10,7 @@ from langadapt.data.tokens import by_length
 from langadapt.errors import Progress, RecipeError
 from langadapt.files.temporary import join_texts, take_texts
 from langadapt.models import Artifact, ResolvedModel, Student, TextModel
+from langadapt.models.student import pools_first_token
 from langadapt.recipes import LanguageRecipe
 from langadapt.training.run import Run
 
@@ -22,8 +23,10 @@ ALIGNED_PERCENT = 50.0
 def alignment(encoder: TextModel, english: Sequence[str], target: Sequence[str]) -> float:
     """R@1 in percent of translations among English sentences, before any training.
 
-    Up to 300 pairs of distinct English sentences are embedded by the mean of their last hidden states.
+    Up to 300 pairs of distinct English sentences are embedded by the mean of their last hidden states, or by
+    the first token's where a sentence-transformers repository says so.
     """
+    first = pools_first_token(encoder.source)
     rows = distinct(" ".join(text.casefold().split()) for text in english).first
     rows = rows[:: -(-len(rows) // _ALIGNMENT_PAIRS)]
     sides = []
@@ -33,7 +36,7 @@ def alignment(encoder: TextModel, english: Sequence[str], target: Sequence[str])
         for some in by_length(tokens.lengths, batch_tokens=2048):
             states = encoder.packed_states(tokens, some, "last")[:, 0].float().cpu()
             for row, own in zip(some, torch.split(states, tokens.lengths_of(some).tolist()), strict=True):
-                means[row] = own.mean(dim=0)
+                means[row] = own[0] if first else own.mean(dim=0)
         sides.append(F.normalize(means, dim=-1))
     scores = sides[1] @ sides[0].T
     return 100 * float((scores.argmax(dim=1) == torch.arange(len(rows))).float().mean())

@@ -33,6 +33,7 @@ WRONG = {
     "languages schema": "--kind pair",
     "languages check": "xx",
     "languages list": "--script Ethiopic",
+    "models convert": "nowhere --out new",
     "data build": "--lang xx",
     "data check": "nowhere.tsv",
     "data translate": "nowhere.tsv --lang de --model nowhere --out x.txt",

@@ -49,6 +49,8 @@ class State:
     repositories: dict[str, Repository] = field(default_factory=dict)
     large: dict[str, bytes] = field(default_factory=dict)
     collections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    changes: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Pull requests of a repository, as the Hub lists them."""
     requests: list[str] = field(default_factory=list)
     downloads: list[str] = field(default_factory=list)
     fails: dict[str, int] = field(default_factory=dict)
@@ -138,6 +140,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if repository is None or (repository.private and not self.may_write(name)):
             return self.answer(404, {}, {"X-Error-Code": "RepoNotFound"}, body=body)
         rest = parts[4:] if api else parts[3:]
+        if rest[:1] == ["discussions"]:
+            listed = self.state.changes.get(name, [])
+            return self.answer(200, {"discussions": listed, "count": len(listed), "start": 0})
+        if rest[:1] == ["revision"]:
+            rest = ["revision", "/".join(rest[1:])]
         wanted = (rest[1] if rest else "main") if api else rest[0]
         found = repository.at(wanted)
         if found is None:

@@ -21,6 +21,7 @@ from transformers import (
     ChineseCLIPModel,
     CLIPConfig,
     CLIPModel,
+    GemmaTokenizer,
     Siglip2Config,
     Siglip2Model,
     Siglip2Tokenizer,
@@ -189,6 +190,20 @@ def test_only_clip_cleans_its_texts(family: tuple[str, Teacher]) -> None:
         tower = prompts.text_tower(model, "teacher")
         found = [prompts.prompt_texts(tower, "Ａ {label} at\thome", [cat]).batch for cat in ("ＣAT", "cat")]
         assert torch.equal(found[0].input_ids, found[1].input_ids) == (name == "clip")
+
+
+def test_siglip_2_of_one_resolution_reads_lower_case(tmp_path: Path) -> None:
+    """Its model type is siglip, its tokenizer Gemma's, which keeps capitals: trained on lower case."""
+    folder = save(siglip(), FAMILIES["siglip"][1], tmp_path)
+    letters = ["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "▁", *"aderADER"]
+    GemmaTokenizer(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]).save_pretrained(folder)
+    teacher = load(folder)
+    assert type(teacher.tokenizer).__name__.startswith("Gemma")
+    upper, lower = (teacher.tokenizer(text)["input_ids"] for text in ("A RED", "a red"))
+    assert upper != lower
+    assert np.array_equal(teacher.tokenize(["A RED"]).ids, teacher.tokenize(["a red"]).ids)
+    tower = prompts.text_tower(SimpleNamespace(teacher=teacher), "teacher")  # type: ignore[arg-type]
+    assert tower.clean("A RED") == "a red"
 
 
 def test_texts_equal_what_transformers_makes_of_them(family: tuple[str, Teacher]) -> None:

@@ -1,6 +1,8 @@
 """Each text model family as a tiny random model of the real class, loaded from its own saved folder."""
 
+import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -288,6 +290,31 @@ def test_it_is_frozen_and_has_no_pooler(family: tuple[Any, TextModel]) -> None:
     assert not any(weight.requires_grad for weight in model.parameters())
     assert not model.encoder.training
     assert not [name for name, _ in model.named_parameters() if "pooler" in name or "decoder" in name]
+
+
+@pytest.mark.parametrize(
+    ("facts", "prefix", "expected"),
+    [
+        ({"prompts": {"query": "cat ", "passage": "dog "}, "default_prompt_name": None}, None, "cat "),
+        ({"prompts": {"query": "cat ", "passage": "dog "}, "default_prompt_name": "passage"}, None, "dog "),
+        ({"prompts": {"query": "cat "}}, "", ""),
+        ({"prompts": {"passage": "dog "}}, None, ""),
+        ({"model_type": "SentenceTransformer"}, None, ""),
+    ],
+)
+def test_the_prompt_of_a_sentence_transformers_repository_is_the_prefix(
+    facts: dict[str, Any], prefix: str | None, expected: str, text_model_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(text_model_folder, tmp_path / "model"))
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(facts), encoding="utf-8")
+    assert load(folder, prefix=prefix).prefix == expected
+
+
+def test_damaged_prompts_are_refused(text_model_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(text_model_folder, tmp_path / "model"))
+    (folder / "config_sentence_transformers.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"no usable config_sentence_transformers\.json"):
+        load(folder)
 
 
 def test_prefix_is_part_of_each_text(text_model_folder: Path) -> None:

@@ -1,7 +1,10 @@
 """Distillation from end to end on tiny real models."""
 
+import json
 import random
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +16,7 @@ from tiny_run import run, weights
 
 import langadapt
 from langadapt.data.parallel import split_by_english
+from langadapt.data.tokens import Tokens
 from langadapt.errors import Progress, RecipeError, TrainingError
 from langadapt.models import load_text_model, resolve_model
 from langadapt.recipes import TextModelRef
@@ -227,6 +231,34 @@ def test_the_shape_follows_the_alignment(
         monkeypatch.setattr(module, "alignment", lambda *_, found=found: found)
         spec = run(language_folder, tmp_path / str(found), *settings).recipe.adapter
         assert (spec.layers, spec.bottleneck_dim) == shape
+
+
+def test_alignment_pools_as_the_repository_says(
+    text_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(text_model_folder, tmp_path / "model"))
+    (folder / "1_Pooling").mkdir()
+    ref = TextModelRef(repo=str(folder))
+    english = [f"{colour} cat" for colour in ("red", "blue", "green", "white")]
+
+    def only_first_tokens_differ(tokens: Tokens, rows: Sequence[int], layers: object) -> torch.Tensor:
+        blocks = []
+        for row, length in zip(rows, tokens.lengths_of(rows), strict=True):
+            block = torch.zeros(int(length), 1, 32)
+            block[1:, :, 0] = 1e6
+            block[0, :, 1 + int(row)] = 1.0
+            blocks.append(block)
+        return torch.cat(blocks)
+
+    found = {}
+    for first in (False, True):
+        facts = {"pooling_mode_cls_token": first, "pooling_mode_mean_tokens": not first}
+        (folder / "1_Pooling" / "config.json").write_text(json.dumps(facts), encoding="utf-8")
+        encoder = load_text_model(resolve_model(ref), ref, max_tokens=77)
+        monkeypatch.setattr(encoder, "packed_states", only_first_tokens_differ)
+        found[first] = alignment(encoder, english, english)
+    assert found[True] == 100.0
+    assert found[False] <= 25.0, "by the mean all texts look alike, so the first one answers"
 
 
 def test_alignment_is_the_recall_of_translations(text_model_folder: Path) -> None:
