@@ -34,7 +34,15 @@ from langadapt.files.fetch import (
 )
 from langadapt.files.json import open_regular, read_json
 from langadapt.files.store import cache_folder, fingerprint
-from langadapt.recipes.data import DataCard, DownloadSource, HubSource, Source, TableFiles
+from langadapt.recipes.data import (
+    AlignedFiles,
+    DataCard,
+    DownloadSource,
+    HubSource,
+    ParallelRecipe,
+    Source,
+    TableFiles,
+)
 from langadapt.recipes.find import RecipeFile
 
 D = TypeVar("D", bound=DataCard)
@@ -146,6 +154,15 @@ def source_files(
     if names is None and isinstance(source, TableFiles):
         names = source.paths
     return [local_path(found, name) for name in names or ()]
+
+
+def check_local(found: RecipeFile[ParallelRecipe]) -> None:
+    """Raise a MissingDataError where files that a person has to fetch are not here; download nothing."""
+    source = found.recipe.source
+    if isinstance(source, AlignedFiles):
+        source_files(found, None, (source.english, source.target))
+    elif isinstance(source, TableFiles):
+        source_files(found, source)
 
 
 def _hub_files(found: RecipeFile[D], source: HubSource, globs: Sequence[str]) -> Iterator[Path]:

@@ -57,9 +57,9 @@ def adapt_to_domain(
     if (out / FACTS).is_file() and not (unreported or options.overwrite):
         raise DataError(f"{out} holds a finished run; choose another --out, or --overwrite")
     sets = [item for _, item in tests]
-    before = _scores(start, sets, options.device, report)
+    # First what may be refused at once: scoring takes minutes.
     artifact = tune(start, out, stage=stage, report=report, options=options)
-    after = _scores(out, sets, options.device, report)
+    before, after = (_scores(run, sets, options.device, report) for run in (start, out))
     facts = artifact.training
     recalls = facts["start_recall"], facts["held_out_recall"]
     rows = [BeforeAfter(f"{facts['held_out_rows']:,} held-out pairs", "domain", *recalls)]

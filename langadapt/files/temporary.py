@@ -58,7 +58,7 @@ def temporary_array(parts: Iterable[NDArray[Any]], dtype: type[np.generic]) -> N
             kept.clear()
             for part in rest:
                 file.write(part.astype(dtype, copy=False).tobytes())
-        return np.memmap(path, dtype=dtype, mode="r")
+        return np.memmap(path, dtype=dtype, mode="c")
 
 
 class Texts(Sequence[str]):

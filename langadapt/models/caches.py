@@ -4,22 +4,25 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import PIL
 import torch
 import transformers
+from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
 from langadapt.data.images import ImageFile, image_bytes, open_image
 from langadapt.errors import ModelError
-from langadapt.files.store import StoreSpec, cache_folder, fingerprint, stored_rows
+from langadapt.files.store import Fill, StoreSpec, cache_folder, fingerprint, shared_rows, stored_rows
+from langadapt.files.temporary import temporary_array
 from langadapt.models.teacher import Teacher
 
 ImageProgress = Callable[[int, int], None]
 
 # Part of the stores' fingerprints: raise one when a change here or in the tower changes its rows.
-_IMAGE_VERSION, _PATCH_VERSION = 3, 3
-_BATCH = 64
+_IMAGE_VERSION, _PATCH_VERSION = 4, 4
+_BATCH, _PART = 64, 65_536
 
 
 def image_embeddings(
@@ -34,18 +37,32 @@ def image_embeddings(
 def stored_images(
     teacher: Teacher, images: Sequence[ImageFile], *, progress: ImageProgress | None = None
 ) -> Tensor:
-    """Image embeddings `[len(images), D]`, from the store where the same files were embedded before."""
-    key = _key(teacher, images, version=_IMAGE_VERSION)
-    spec = StoreSpec(kind="images", fingerprint=key, rows=len(images), dim=teacher.dim)
+    """Image embeddings `[len(images), D]`; files that were embedded before, in any set, are stored."""
+    names = [hashlib.sha256(image_bytes(image)).hexdigest() for image in images]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    first = dict(zip(reversed(names), reversed(images), strict=True))
+    distinct = [first[name] for name in numbers]
+    done, missing = 0, 0
 
-    def compute(done: int) -> Iterator[Tensor]:
-        for rows in image_embeddings(teacher, images[done:]):
-            yield rows
-            done += len(rows)
-            if progress:
-                progress(done, len(images))
+    def compute(chosen: NDArray[np.int64], left: int) -> tuple[NDArray[np.int64], Fill]:
+        nonlocal missing
+        missing = missing or left
 
-    return stored_rows(cache_folder(), spec, compute)
+        def fill(start: int) -> Iterator[Tensor]:
+            nonlocal done
+            for rows in image_embeddings(teacher, [distinct[row] for row in chosen[start:]]):
+                done += len(rows)
+                if progress:
+                    progress(done, missing)
+                yield rows
+
+        return chosen, fill
+
+    folder = cache_folder() / "image-rows" / _key(teacher, version=_IMAGE_VERSION)
+    shared = shared_rows(folder, list(numbers), dim=teacher.dim, compute=compute)
+    index = np.fromiter((numbers[name] for name in names), np.int64)
+    parts = (shared.take(index[i : i + _PART]).numpy().ravel() for i in range(0, len(index), _PART))
+    return torch.from_numpy(temporary_array(parts, np.float32)).view(len(images), teacher.dim)
 
 
 @torch.inference_mode()
@@ -68,7 +85,8 @@ def patch_states(teacher: Teacher, images: Sequence[ImageFile]) -> Iterator[Tens
 
 def stored_patches(teacher: Teacher, images: Sequence[ImageFile]) -> Tensor:
     """Patch states `[len(images), P, V]` bfloat16, from the store; `patch_states` says what they are."""
-    key = _key(teacher, images, version=_PATCH_VERSION)
+    contents = (hashlib.sha256(image_bytes(image)).hexdigest() for image in images)
+    key = _key(teacher, *contents, version=_PATCH_VERSION)
     (probe,) = patch_states(teacher, images[:1])
     _, patches, width = probe.shape
     spec = StoreSpec(kind="patches", fingerprint=key, rows=len(images), dim=patches * width, dtype="bfloat16")
@@ -80,9 +98,6 @@ def stored_patches(teacher: Teacher, images: Sequence[ImageFile]) -> Tensor:
     return flat.view(len(images), patches, width)
 
 
-def _key(teacher: Teacher, images: Sequence[ImageFile], *, version: int) -> str:
-    digest = hashlib.sha256()
-    for path in images:
-        digest.update(hashlib.sha256(image_bytes(path)).digest())
+def _key(teacher: Teacher, *contents: str, version: int) -> str:
     versions = (version, transformers.__version__, PIL.__version__)
-    return fingerprint(*versions, teacher.device.type, teacher.source.revision, digest.hexdigest())
+    return fingerprint(*versions, teacher.device.type, teacher.source.revision, *contents)

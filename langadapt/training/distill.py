@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from langadapt.data.batches import DistillBatch, Mixture, ahead
 from langadapt.data.own import english_text
 from langadapt.data.parallel import ParallelSentences, load_parallel
+from langadapt.data.sources import check_local
 from langadapt.data.tokens import by_length
 from langadapt.errors import Progress, RecipeError, Report, TrainingError
 from langadapt.files.atomic import leaves_no_trace
@@ -61,10 +62,12 @@ def distill(
     pairs = [data_recipe(ParallelRecipe, name) for name in stage.data]
     stated = [*pairs, *map(english_text, stage.english)]
     codes = (recipe.code, recipe.iso639_3)
-    corpora = [_corpus(source, codes, run.report) for source in pairs]
-    corpora += [_corpus(source, ("en",), run.report) for source in stated[len(pairs) :]]
+    for source in stated:
+        check_local(source)  # before anything is downloaded
     start = None if stage.start is None else read_artifact(stage.start)
     sources = (resolve_model(recipe.teacher), resolve_model(recipe.text_model))
+    corpora = [_corpus(source, codes, run.report) for source in pairs]
+    corpora += [_corpus(source, ("en",), run.report) for source in stated[len(pairs) :]]
     bits = run.options.state_bits
     key = fingerprint(
         recipe.model_dump_json(

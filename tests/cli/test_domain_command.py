@@ -95,6 +95,18 @@ def test_what_is_refused(
     assert not (tmp_path / "run").exists(), "nothing was begun"
 
 
+def test_what_cannot_train_is_found_before_anything_is_scored(
+    start: Path, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def score(*given: object) -> None:
+        raise AssertionError("sets were scored first")
+
+    monkeypatch.setattr("langadapt.evaluation.domain._scores", score)
+    command = ["domain", "--from", str(start), "--pairs", str(shop), "--out", str(tmp_path / "run")]
+    done = CliRunner().invoke(app, [*command, "--set", "domain.text=[{last: 9}]"])
+    assert "so `last: 9` cannot train it" in str(done.exception)
+
+
 def test_bad_input_is_one_line_and_exit_code_2() -> None:
     code = "import sys; sys.argv = ['langadapt', 'domain']; from langadapt.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

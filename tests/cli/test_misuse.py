@@ -1,5 +1,6 @@
 """What a user can get wrong: one clear line, exit code 2, no traceback, nothing lost or half-written."""
 
+import importlib
 import io
 import shutil
 import sys
@@ -55,6 +56,21 @@ def test_missing_data_file(langadapt, own: Path) -> None:
     (own / "parallel.tsv").unlink()
     refused(langadapt("distill", "--recipe", own / "es", "--out", own / "run"), "parallel.tsv")
     assert not (own / "run").exists()
+
+
+def test_a_missing_file_is_found_before_other_data_are_read(
+    langadapt, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (own / "es-parallel.yaml").read_text(encoding="utf-8")
+    (own / "second.yaml").write_text(text.replace("parallel.tsv", "second.tsv"), encoding="utf-8")
+    edit(own / "es.yaml", "data: [./es-parallel.yaml]", "data: [./es-parallel.yaml, ./second.yaml]")
+
+    def read(*given: object) -> None:
+        raise AssertionError("a corpus was read before the missing one was noticed")
+
+    importlib.import_module("langadapt.training.distill")
+    monkeypatch.setattr(sys.modules["langadapt.training.distill"], "_corpus", read)
+    refused(langadapt("distill", "--recipe", own / "es", "--out", own / "run"), "second.tsv: no such file")
 
 
 def test_wrong_column(langadapt, own: Path) -> None:
