@@ -65,9 +65,9 @@ def distill(
     for source in stated:
         check_local(source)  # before anything is downloaded
     start = None if stage.start is None else read_artifact(stage.start)
-    sources = (resolve_model(recipe.teacher), resolve_model(recipe.text_model))
     corpora = [_corpus(source, codes, run.report) for source in pairs]
     corpora += [_corpus(source, ("en",), run.report) for source in stated[len(pairs) :]]
+    sources = (resolve_model(recipe.teacher), resolve_model(recipe.text_model))
     bits = run.options.state_bits
     key = fingerprint(
         recipe.model_dump_json(

@@ -36,7 +36,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def test_unknown_language_suggests_near_ones(langadapt) -> None:
-    refused(langadapt("distill", "--lang", "swa"), "swa", "sw")
+    refused(langadapt("distill", "--lang", "swz"), "swz", "sw")
 
 
 def test_neither_language_nor_recipe(langadapt) -> None:
@@ -62,7 +62,9 @@ def test_a_missing_file_is_found_before_other_data_are_read(
     langadapt, own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (own / "es-parallel.yaml").read_text(encoding="utf-8")
-    (own / "second.yaml").write_text(text.replace("parallel.tsv", "second.tsv"), encoding="utf-8")
+    (own / "second.yaml").write_text(
+        text.replace("parallel.tsv", "second.tsv").replace("es-parallel", "second"), encoding="utf-8"
+    )
     edit(own / "es.yaml", "data: [./es-parallel.yaml]", "data: [./es-parallel.yaml, ./second.yaml]")
 
     def read(*given: object) -> None:
