@@ -75,8 +75,7 @@ class LanguageAndImages(nn.Module):
         with torch.random.fork_rng(devices=[]):  # new layers draw weights, which the stored ones replace
             self.adapter = Adapter(
                 spec=spec,
-                state_dim=own["down.weight"].shape[1],
-                state_count=len(own["mix"]),
+                input_dim=own["down.weight"].shape[1],
                 target_dim=len(own["up.weight"]),
             )
         if vocabulary is not None:

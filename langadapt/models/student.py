@@ -170,8 +170,7 @@ class Student(nn.Module):
         self.text_model = text_model
         self.adapter = Adapter(
             spec=spec,
-            state_dim=text_model.state_dim,
-            state_count=text_model.check_layers(spec.states),
+            input_dim=text_model.check_layers(spec.states) * text_model.state_dim,
             target_dim=target_dim,
         ).to(text_model.device)
         self.half_adapter: HalfPrecision[Adapter] = HalfPrecision(fused=False)

@@ -1,4 +1,4 @@
-"""The trained part: mix of frozen states -> Down -> Transformer layers -> masked pooling -> Up."""
+"""The trained part: frozen states of several layers -> Down -> Transformer layers -> masked pooling -> Up."""
 
 import torch
 from torch import Tensor, nn
@@ -8,7 +8,7 @@ from langadapt.recipes import AdapterSpec
 
 
 def normed(states: Tensor) -> Tensor:
-    """Each state `[..., H]` with mean 0 and variance 1: what the adapter mixes.
+    """Each state `[..., H]` with mean 0 and variance 1: what the adapter takes.
 
     Frozen states are normed once, before they are stored.
     """
@@ -19,18 +19,17 @@ def normed(states: Tensor) -> Tensor:
 class Adapter(nn.Module):
     """Maps a text model's token states into the teacher's embedding space.
 
-    `spec` gives widths, depth and pooling; `state_dim` is H, width of the text model's states, `state_count`
-    L, how many layers' states come in, `target_dim` D, width of the teacher's embedding.
+    `spec` gives widths, depth and pooling; `input_dim` is L * H, the layers whose states come in times their
+    width, `target_dim` D, width of the teacher's embedding. Down takes a token's states side by side: one
+    learned weight per layer instead kept four points less (`benchmarks/RESULTS.md`).
 
-    Source: the Down, Transformer layers, Up design of the language-adaptation talk; the learned mix of layers
-    is ELMo's (Peters et al., 2018, eq. 1).
+    Source: the Down, Transformer layers, Up design of the language-adaptation talk.
     """
 
-    def __init__(self, *, spec: AdapterSpec, state_dim: int, state_count: int, target_dim: int) -> None:
+    def __init__(self, *, spec: AdapterSpec, input_dim: int, target_dim: int) -> None:
         super().__init__()
         width = int(spec.bottleneck_dim)  # `auto` is settled before
-        self.mix = nn.Parameter(torch.zeros(state_count))
-        self.down = nn.Linear(state_dim, width)
+        self.down = nn.Linear(input_dim, width)
         self.layers = nn.ModuleList(
             TransformerLayer(
                 dim=width, heads=spec.heads, feedforward_dim=spec.feedforward_dim, dropout=spec.dropout
@@ -60,13 +59,8 @@ class Adapter(nn.Module):
         return self.pool_out(self.encode(self.project_in(states), mask), mask)
 
     def project_in(self, states: Tensor) -> Tensor:
-        """The part that looks at each token alone, mix and Down: `[..., L, H]` to `[..., width]`."""
-        weights = torch.softmax(self.mix, dim=0).to(states.dtype)
-        flat = states.flatten(0, -3)
-        # A product for each token; einsum would first copy all states into another order.
-        mixed = torch.bmm(weights.expand(flat.shape[0], 1, -1), flat)
-        x = self.down(mixed.view(*states.shape[:-2], -1))
-        x = self.dropout(x)
+        """Down, which looks at each token alone: `[..., L, H]` to `[..., width]`."""
+        x = self.dropout(self.down(states.flatten(-2)))
         return x if self.layers else F.gelu(x)
 
     def encode(self, x: Tensor, mask: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ class TextModelRef(ModelRef):
 
 
 class AdapterSpec(Spec):
-    """Shape of the trained part: mix of states -> Down -> Transformer layers -> pooling -> Up."""
+    """Shape of the trained part: states of several layers -> Down -> Transformer layers -> pooling -> Up."""
 
     layers: Annotated[int, Field(ge=0, le=24)] | Literal["auto"] = "auto"
     """Transformer layers between Down and pooling. `auto`: none where the text model is aligned (it finds
@@ -81,7 +81,7 @@ class AdapterSpec(Spec):
     feedforward_dim: Width = 1024
     dropout: Fraction = 0.1
     states: Literal["last", "all"] | int | tuple[int, ...] = 4
-    """Layers whose states are mixed: how many at even distances (0 to 12: 0, 4, 8, 12), `last`, `all`, or
+    """Layers whose states the adapter takes: how many at even distances (0 to 12: 0, 4, 8, 12), `last`, `all`, or
     indices. 0 is the token embeddings, -1 the last layer."""
     pooling: Literal["mean", "attention"] = "attention"
 
