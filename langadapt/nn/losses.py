@@ -19,6 +19,21 @@ def distillation_distance(student: Tensor, targets: Tensor, distance: Literal["c
     return scale * (1.0 - cosine).mean()
 
 
+def relation_distance(student: Tensor, targets: Tensor, anchors: Tensor, temperature: float) -> Tensor:
+    """How far the student's similarities to anchors are from the teacher's, a scalar.
+
+    Each row's similarities, divided by the temperature, become a softmax over the anchors; the distance is
+    the Kullback-Leibler divergence of the student's from the teacher's, mean over rows.
+
+    `student [B, D]` float32 is not normalised, `targets [B, D]` and `anchors [A, D]` are float32 unit rows.
+
+    Source: Fang et al., 2021 (SEED), eq. 4, with fixed anchors in place of a queue.
+    """
+    own = F.log_softmax(F.normalize(student, dim=-1) @ anchors.T / temperature, dim=-1)
+    wanted = F.softmax(targets @ anchors.T / temperature, dim=-1)
+    return F.kl_div(own, wanted, reduction="batchmean")
+
+
 def info_nce(student: Tensor, targets: Tensor, temperature: float) -> Tensor:
     """Contrastive loss between student and teacher rows `[B, D]` float32, both directions; a scalar.
 

@@ -81,8 +81,8 @@ class AdapterSpec(Spec):
     feedforward_dim: Width = 1024
     dropout: Fraction = 0.1
     states: Literal["last", "all"] | int | tuple[int, ...] = 4
-    """Layers whose states the adapter takes: how many at even distances (0 to 12: 0, 4, 8, 12), `last`, `all`, or
-    indices. 0 is the token embeddings, -1 the last layer."""
+    """Layers whose states the adapter takes: how many at even distances (0 to 12: 0, 4, 8, 12), `last`,
+    `all`, or indices. 0 is the token embeddings, -1 the last layer."""
     pooling: Literal["mean", "attention"] = "attention"
 
     @model_validator(mode="after")
@@ -125,7 +125,12 @@ class DistillStage(Spec):
     gradient_clip_norm: PositiveFloat = 1.0
     distance: Literal["cosine", "mse"] = "cosine"
     """Distance between student and teacher rows, both of unit length."""
-    info_nce_weight: Annotated[float, Field(ge=0.0)] = 0.2
+    relation_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    """Weight of the term that compares similarities to 2,048 training sentences with the teacher's."""
+    relation_temperature: PositiveFloat = 0.1
+    """Divides the similarities of that term."""
+    info_nce_weight: Annotated[float, Field(ge=0.0)] = 0.0
+    """Weight of the term that contrasts each row with the other rows of its batch."""
     temperature: PositiveFloat = 0.05
     """Divides the similarities of the in-batch contrastive term."""
     identity_fraction: Fraction = 0.0

@@ -33,7 +33,7 @@ from langadapt.models.student import Student, TextModel, load_text_model
 from langadapt.models.trainable import TrainableTower, finish_training
 from langadapt.models.tuning import trainable_student
 from langadapt.models.vocabulary import Vocabulary
-from langadapt.nn.losses import distillation_distance, gather_rows, info_nce
+from langadapt.nn.losses import distillation_distance, gather_rows, info_nce, relation_distance
 from langadapt.recipes import DistillStage, LanguageRecipe, ParallelRecipe, data_recipe, with_absolute_paths
 from langadapt.recipes.find import RecipeFile
 from langadapt.training.distill_data import Cache, DistillData, SplitBatches, prepare
@@ -174,8 +174,10 @@ def distill_stage(
     contrastive, dropout = spec.info_nce_weight > 0, recipe.adapter.dropout > 0
     split = SplitBatches(contrastive=contrastive, dropout=dropout, report=run.report)
 
+    anchors = data.anchors.to(accelerator.device)
+
     def loss(model: nn.Module, batch: DistillBatch) -> Tensor:
-        return distill_loss(model, data.with_states(batch, student), spec, run)
+        return distill_loss(model, data.with_states(batch, student), anchors, spec, run)
 
     return Stage(
         name="distil",
@@ -210,8 +212,10 @@ def _weights(
                 yield value, rate, recipe.distill.weight_decay if decays else 0.0
 
 
-def distill_loss(model: nn.Module, batch: DistillBatch, stage: DistillStage, run: Run) -> Tensor:
-    """Distance from the teacher, and contrast with it over the rows of all processes."""
+def distill_loss(
+    model: nn.Module, batch: DistillBatch, anchors: Tensor, stage: DistillStage, run: Run
+) -> Tensor:
+    """Distance from the teacher, alone and in relation to anchors, and contrast over all processes' rows."""
     with run.accelerator.autocast():
         embedded = model(batch.text, batch.states)
     # Each process sees the whole batch: its rows are one another's negatives.
@@ -219,6 +223,9 @@ def distill_loss(model: nn.Module, batch: DistillBatch, stage: DistillStage, run
     # Outside autocast: equal targets are recognised by their product, which needs float32.
     student = gather_rows(embedded.float())
     value = distillation_distance(student, targets, stage.distance)
+    if stage.relation_weight:
+        relations = relation_distance(student, targets, anchors, stage.relation_temperature)
+        value = value + stage.relation_weight * relations
     if stage.info_nce_weight:
         value = value + stage.info_nce_weight * info_nce(student, targets, stage.temperature)
     return value

@@ -28,6 +28,7 @@ from langadapt.training.run import StateBits
 # Part of the store's fingerprint: raise it when a change here or in the tower changes its rows.
 _TARGETS_VERSION = 5
 
+_ANCHORS = 2_048
 _RIVALS = 10_000
 """At most so many training sentences compete with the held-out ones."""
 
@@ -74,6 +75,12 @@ class DistillData:
     """So many last rows of `train` are English text without translations, beside pairs."""
     rivals: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Targets of training sentences, among which held-out texts must find their own: int64 `[M]`."""
+
+    @property
+    def anchors(self) -> Tensor:
+        """Teacher's embeddings `[A, D]` of up to 2,048 training sentences, the same in every run."""
+        rows = np.random.default_rng(0).permutation(np.unique(self.train.target))
+        return self.targets.take(rows[:_ANCHORS])
 
     def batch(self, examples: Examples, rows: NDArray[np.int64]) -> DistillBatch:
         text = examples.text[rows]

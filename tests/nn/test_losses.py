@@ -5,7 +5,7 @@ import math
 import torch
 from torch.nn import functional as F
 
-from langadapt.nn import distillation_distance, info_nce
+from langadapt.nn import distillation_distance, info_nce, relation_distance
 
 
 def rows(seed: int, *, count: int = 6, dim: int = 5) -> torch.Tensor:
@@ -34,6 +34,24 @@ def test_info_nce_equals_the_loop() -> None:
     for temperature in (0.07, 1.0):
         expected = slow_info_nce(student, targets, temperature)
         assert math.isclose(info_nce(student, targets, temperature).item(), expected, rel_tol=1e-4)
+
+
+def test_relation_distance_equals_the_loop() -> None:
+    student, targets = 3 * rows(0), F.normalize(rows(1), dim=-1)
+    anchors = F.normalize(rows(2, count=9), dim=-1)
+    total = 0.0
+    for row, goal in zip(student.double().tolist(), targets.double().tolist(), strict=True):
+        length = math.hypot(*row)
+        chances = []
+        for vector in ([x / length for x in row], goal):
+            scores = [
+                math.exp(sum(a * b for a, b in zip(vector, anchor, strict=True)) / 0.2)
+                for anchor in anchors.double().tolist()
+            ]
+            chances.append([score / sum(scores) for score in scores])
+        total += sum(q * math.log(q / p) for p, q in zip(*chances, strict=True))
+    assert math.isclose(relation_distance(student, targets, anchors, 0.2).item(), total / 6, rel_tol=1e-4)
+    assert abs(relation_distance(2 * targets, targets, anchors, 0.2).item()) < 1e-6
 
 
 def test_equal_targets_are_no_negatives() -> None:

@@ -1,0 +1,190 @@
+"""Quality against the number of pairs, on real photos: distils and scores each size, language and seed.
+
+Needs the lab kit (LANGADAPT_LAB names its folder) and a text model that knows the languages (--text-model,
+a folder). Training sentences whose English side equals a test caption up to letters are left out. English
+captions without translations come from --english-rows rows of the Chinese table; 0 trains on the pairs alone.
+
+    LANGADAPT_LAB=... python benchmarks/scaling.py zh de --text-model e5-small --prefix "query: "
+    LANGADAPT_LAB=... python benchmarks/scaling.py --table
+
+Each run appends one line to --results (JSON Lines). --table prints them as Markdown.
+"""
+
+import argparse
+import csv
+import gzip
+import json
+import os
+import random
+import statistics
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lab import PARALLEL, TESTS, write_recipes
+
+from langadapt.data.retrieval import load_retrieval
+from langadapt.errors import LangadaptError, Progress
+from langadapt.evaluation.retrieval import evaluate_retrieval
+from langadapt.models import load
+from langadapt.recipes import RetrievalRecipe, data_recipe, find_language, override
+from langadapt.training import RunOptions, distill
+
+SIZES = [0, 300, 1000, 3000, 10_000, 30_000]
+
+
+def letters(text: str) -> str:
+    """What two captions share that differ in case, spaces and punctuation alone."""
+    return "".join(filter(str.isalpha, text.casefold()))
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    """Rows of a table with a header."""
+    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
+    with opened as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+def write(path: Path, header: str, rows: Iterable[str]) -> Path:
+    """A table of ready lines."""
+    path.write_text(header + "\n" + "".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_recipe(work: Path, lab: Path, lang: str, *, english: bool = False) -> Path:
+    """A recipe of the test photos in a language, or of its English captions."""
+    name = f"score-{'en-' if english else ''}{lang}"
+    rows = read(lab / "captions" / f"{TESTS[lang]}.tsv")
+    said = "english" if english else "caption"
+    table = write(
+        work / f"{name}.tsv",
+        "image\tcaption\tenglish",
+        (f"{r['image']}\t{r[said]}\t{r['english']}" for r in rows),
+    )
+    recipe = work / f"{name}.yaml"
+    recipe.write_text(
+        f"name: {name}\ntitle: {name}\nlicence: research only\nlicence_source: the kit's README\n"
+        f"language: {lang}\ncaptions: [{table.name}]\nimages: {work / 'photos'}\ncolumns: {{english: english}}\n"
+    )
+    return recipe
+
+
+def one(lang: str, pairs: int, seed: int, given: argparse.Namespace) -> dict[str, Any]:
+    """Distil on some pairs, score, and return the line of the results."""
+    lab, work = Path(os.environ["LANGADAPT_LAB"]).resolve(), given.work.resolve()
+    tests = {letters(r["english"]) for name in TESTS.values() for r in read(lab / "captions" / f"{name}.tsv")}
+    rows = [r for r in read(lab / "parallel" / PARALLEL[lang][0]) if letters(r["english"]) not in tests]
+    random.Random(seed).shuffle(rows)
+    kept = (f"{r['english']}\t{r['target']}" for r in rows[:pairs])
+    table = write(work / f"pairs-{lang}-{pairs}-{seed}.tsv", "english\ttarget", kept)
+    english = [r["english"] for r in read(lab / "parallel" / PARALLEL["zh"][0])]
+    english = [text for text in dict.fromkeys(english) if letters(text) not in tests][: given.english_rows]
+    alone = write(work / "english.tsv", "english", english)
+    recipe = write_recipes(lab, work, lang, given.text_model, [str(table)])
+    settings = [f"text_model.prefix={given.prefix}", f"distill.seed={seed}", *given.settings]
+    settings += [f"distill.english=[{alone}]"] if english else []
+    settings += [] if pairs else ["distill.data=[]"]
+    out = work / f"run-{lang}-{pairs}-{seed}"
+    last = 0.0
+
+    def report(progress: Progress) -> None:
+        nonlocal last
+        if not progress.total or time.monotonic() - last > 30:
+            last = time.monotonic()
+            count = f" {progress.done}/{progress.total} {progress.note}" if progress.total else ""
+            sys.stderr.write(f"[{time.strftime('%H:%M:%S')}] {out.name} {progress.stage}{count}\n")
+
+    started = time.process_time()
+    found = override(find_language(str(recipe)), settings)
+    artifact = distill(found, out, report=report, options=RunOptions(overwrite=True))
+    seconds = time.process_time() - started
+    model, retention, card = load(out), {}, None
+    for name in (lang, *(other for other in ("zh", "de", "fr") if other != lang), "en"):
+        path = test_recipe(work, lab, "de" if name == "en" else name, english=name == "en")
+        card = evaluate_retrieval(load_retrieval(data_recipe(RetrievalRecipe, str(path))), model).card
+        retention[name] = card.retention
+        if name == lang:
+            scores = {part: getattr(card, part).to_dict() for part in ("student", "ceiling", "floor")}
+    return {
+        "lang": lang,
+        "pairs": pairs,
+        "seed": seed,
+        "english_rows": len(english),
+        "settings": given.settings,
+        "text_model": Path(artifact.text_model.repo).name,
+        "layers": artifact.recipe.adapter.layers,
+        "width": artifact.recipe.adapter.bottleneck_dim,
+        "steps": artifact.training["steps"],
+        "retention": retention,
+        "cpu_seconds": round(seconds),
+        "threads": torch.get_num_threads(),
+        **scores,
+    }
+
+
+def markdown(results: Path) -> str:
+    """The lines of results, those that differ in the seed as one row."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for line in map(json.loads, results.read_text(encoding="utf-8").splitlines()):
+        key = (line["lang"], line["text_model"], line["pairs"], " ".join(line["settings"]) or "defaults")
+        groups.setdefault(key, []).append(line)
+    columns = (
+        "language, text model, pairs, settings, retention (seeds), text to image R@1 5 10, image to text, "
+    )
+    columns += "English, untrained languages, CPU s"
+    lines = [f"| {columns.replace(', ', ' | ')} |", "|---" * len(columns.split(", ")) + "|"]
+    for (lang, model, pairs, settings), runs in sorted(groups.items(), key=lambda item: item[0]):
+        own = [run["retention"][lang] for run in runs]
+        spread = f" ({min(own):.3f}-{max(own):.3f})" if len(own) > 1 else ""
+        means = {n: statistics.mean(r["retention"][n] for r in runs) for n in runs[0]["retention"]}
+        sides = [
+            " ".join(
+                f"{statistics.mean(r['student'][side][k] for r in runs):.1f}" for k in ("r1", "r5", "r10")
+            )
+            for side in ("t2i", "i2t")
+        ]
+        cells = [lang, model, f"{pairs:,}", settings, f"**{means[lang]:.3f}**{spread}, {len(runs)}", *sides]
+        cells += [
+            f"{means['en']:.3f}",
+            ", ".join(f"{n} {means[n]:.3f}" for n in means if n not in (lang, "en")),
+        ]
+        lines.append(f"| {' | '.join(cells)} | {statistics.mean(r['cpu_seconds'] for r in runs):.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run the sizes, or print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("langs", nargs="*", choices=[*PARALLEL, []])
+    parser.add_argument("--pairs", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--text-model", help="folder; xlm-mini of the kit unless said")
+    parser.add_argument("--prefix", default="", help="what the text model expects before a text")
+    parser.add_argument("--english-rows", type=int, default=30_000)
+    parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
+    parser.add_argument("--work", type=Path, default=Path("runs/scaling"))
+    parser.add_argument("--results", type=Path, default=Path("runs/scaling/results.jsonl"))
+    parser.add_argument("--table", action="store_true", help="print the results as Markdown")
+    given = parser.parse_args()
+    if given.table:
+        sys.stdout.write(markdown(given.results))
+        return
+    given.work.mkdir(parents=True, exist_ok=True)
+    for seed in given.seeds:
+        for pairs in given.pairs:
+            for lang in given.langs:
+                line = one(lang, pairs, seed, given)
+                with given.results.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except LangadaptError as error:
+        sys.exit(f"scaling.py: {error}")
