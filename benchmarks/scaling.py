@@ -43,9 +43,8 @@ def letters(text: str) -> str:
 
 def read(path: Path) -> list[dict[str, str]]:
     """Rows of a table with a header."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8")
-    with opened as file:
-        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    return list(csv.DictReader(content.decode().split("\n"), delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def write(path: Path, header: str, rows: Iterable[str]) -> Path:
@@ -54,7 +53,7 @@ def write(path: Path, header: str, rows: Iterable[str]) -> Path:
     return path
 
 
-def test_recipe(work: Path, lab: Path, lang: str, *, english: bool = False) -> Path:
+def scored_on(work: Path, lab: Path, lang: str, *, english: bool = False) -> Path:
     """A recipe of the test photos in a language, or of its English captions."""
     name = f"score-{'en-' if english else ''}{lang}"
     rows = read(lab / "captions" / f"{TESTS[lang]}.tsv")
@@ -67,7 +66,8 @@ def test_recipe(work: Path, lab: Path, lang: str, *, english: bool = False) -> P
     recipe = work / f"{name}.yaml"
     recipe.write_text(
         f"name: {name}\ntitle: {name}\nlicence: research only\nlicence_source: the kit's README\n"
-        f"language: {lang}\ncaptions: [{table.name}]\nimages: {work / 'photos'}\ncolumns: {{english: english}}\n"
+        f"language: {lang}\n"
+        f"captions: [{table.name}]\nimages: {work / 'photos'}\ncolumns: {{english: english}}\n"
     )
     return recipe
 
@@ -103,7 +103,7 @@ def one(lang: str, pairs: int, seed: int, given: argparse.Namespace) -> dict[str
     seconds = time.process_time() - started
     model, retention, card = load(out), {}, None
     for name in (lang, *(other for other in ("zh", "de", "fr") if other != lang), "en"):
-        path = test_recipe(work, lab, "de" if name == "en" else name, english=name == "en")
+        path = scored_on(work, lab, "de" if name == "en" else name, english=name == "en")
         card = evaluate_retrieval(load_retrieval(data_recipe(RetrievalRecipe, str(path))), model).card
         retention[name] = card.retention
         if name == lang:
