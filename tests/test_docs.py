@@ -1,0 +1,92 @@
+"""Commands and code of README, docs and help paste as they stand; links lead somewhere."""
+
+import ast
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import langadapt
+from langadapt.cli.app import _COMMANDS, _load
+
+ROOT = Path(langadapt.__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("*.md"))]
+
+
+def blocks(text: str, kind: str) -> list[str]:
+    return re.findall(rf"^ *```{kind}\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def command_lines(text: str) -> list[str]:
+    """Commands of shell text, with continued lines joined."""
+    joined = text.replace("\\\n", " ").splitlines()
+    found = (re.search(r"(?:^|\| |-m |bin/)langadapt (?!is\b)(.*)", line.strip()) for line in joined)
+    return [match[1] for match in found if match]
+
+
+def helps() -> list[tuple[str, str]]:
+    found = []
+    for name in _COMMANDS:
+        command = _load(name)
+        for inner in (command, *getattr(command, "commands", {}).values()):
+            text = (inner.callback and inner.callback.__doc__) or ""
+            found += [(f"{name} --help", line) for line in command_lines(text.partition("Examples:")[2])]
+    return found
+
+
+LINES = [
+    *((page.name, line) for page in PAGES for block in blocks(page.read_text("utf-8"), "bash")
+      for line in command_lines(block)),
+    *helps(),
+]  # fmt: skip
+
+
+def parsed(words: list[str]) -> dict[str, Any]:
+    """Options and arguments of a command line; raises for what the command does not take."""
+    while words[0] in ("--offline",):
+        words = words[1:]
+    command: Any = _load(words[0])
+    rest = words[1:]
+    while getattr(command, "commands", None):
+        command, rest = command.commands[rest[0]], rest[1:]
+    context = command.context_class(command, info_name=words[0])
+    values, left, _ = command.make_parser(context).parse_args(list(rest))
+    assert not left, f"too many arguments: {left}"
+    for item in command.params:
+        assert not item.required or values.get(item.name), f"{item.name} is missing"
+    return dict(values)
+
+
+def test_every_command_of_the_docs_is_one() -> None:
+    assert len(LINES) > 100
+    wrong = []
+    for page, line in LINES:
+        try:
+            parsed(shlex.split(line.partition(" > ")[0], comments=True))
+        except Exception as error:  # noqa: BLE001 - any reason is shown, with its line
+            wrong.append(f"{page}: langadapt {line}: {error}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_what_is_wrong_is_found() -> None:
+    for line in ("distill --langs zh", "eval", "search photos/ x y --model", "data nope"):
+        with pytest.raises(Exception):  # noqa: B017, PT011 - click's, of whatever release
+            parsed(shlex.split(line))
+
+
+def test_python_blocks_use_what_there_is() -> None:
+    for page in PAGES:
+        for block in blocks(page.read_text("utf-8"), "python"):
+            for node in ast.walk(ast.parse(block)):
+                if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                    assert node.value.id != "langadapt" or hasattr(langadapt, node.attr), (
+                        f"{page}: {node.attr}"
+                    )
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text("utf-8")):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
