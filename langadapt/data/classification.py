@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -83,12 +84,12 @@ def load_classification(found: RecipeFile[ClassificationRecipe], *, language: st
         folder = local_path(found, recipe.images)
         return classification_from_folder(folder, classes, language=language, name=recipe.name)
     groups: dict[str, list[ImageFile]] = {}
-    for file in source_files(found, recipe.source):
-        for row in read_source([file], [recipe.columns.label], Rows(), image=recipe.columns.image):
-            image, label = row.values
-            names = label_names(file, recipe.columns.label)
-            known = type(label) is int and 0 <= label < len(names)
-            groups.setdefault(names[label] if known else str(label), []).append(image)
+    files, columns, names_in = source_files(found, recipe.source), recipe.columns, cache(label_names)
+    for row in read_source(files, [columns.label], recipe.source or Rows(), image=columns.image):
+        image, label = row.values
+        names = names_in(image.path, columns.label)
+        known = type(label) is int and 0 <= label < len(names)
+        groups.setdefault(names[label] if known else str(label), []).append(image)
     listed = _listed(sorted(groups), classes, language, recipe.name)
     return _set(recipe.name, language, listed, [groups[item.folder] for item in listed])
 

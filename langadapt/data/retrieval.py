@@ -19,7 +19,7 @@ from langadapt.data.retrieval_formats import READERS, Caption, CaptionFiles, ins
 from langadapt.data.rows import check_same_count, first_of_each
 from langadapt.data.sources import fetch_photos, local_path, source_files
 from langadapt.errors import DataError
-from langadapt.recipes.data import CaptionColumns, RetrievalRecipe
+from langadapt.recipes.data import CaptionColumns, RetrievalRecipe, Rows
 from langadapt.recipes.find import RecipeFile
 
 _BY_LINE = ("lines", "xtd10", "multi30k")
@@ -137,6 +137,7 @@ def _caption_files(found: RecipeFile[RetrievalRecipe]) -> CaptionFiles:
         columns=recipe.columns,
         image_free=recipe.images is None,
         inside=recipe.images == "inside",
+        rows=recipe.source or Rows(),
     )
 
 
@@ -172,7 +173,9 @@ def _english_captions(found: RecipeFile[RetrievalRecipe], files: CaptionFiles) -
         return None
     paths = tuple(source_files(found, recipe.source, recipe.english))
     columns = recipe.columns.model_copy(update={"english": None})
-    return list(READERS[recipe.format](replace(files, captions=paths, language="en", columns=columns)))
+    # `where` and `max_rows` choose captions; the English ones of other images are left out later.
+    whole = replace(files, captions=paths, language="en", columns=columns, rows=Rows())
+    return list(READERS[recipe.format](whole))
 
 
 def _check_owners(name: str, what: str, owners: NDArray[np.int64], texts: int, images: int) -> None:

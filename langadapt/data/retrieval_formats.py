@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from langadapt.data.images import ParquetImage
 from langadapt.data.readers import column_names, read_source, read_values
-from langadapt.data.rows import caption_pairs, check_same_count, check_text, reach, read_lines
+from langadapt.data.rows import Row, caption_pairs, check_same_count, check_text, reach, read_lines
 from langadapt.data.sources import SourceFile
 from langadapt.errors import DataError
 from langadapt.recipes.data import CaptionColumns, Rows
@@ -32,6 +32,8 @@ class CaptionFiles:
     image_free: bool = False
     inside: bool = False
     """The tables hold the images; a row without a name for its image is one image."""
+    rows: Rows = field(default_factory=Rows)
+    """Which rows of the tables are read."""
 
 
 def read_captions_by_line(files: CaptionFiles) -> Iterator[Caption]:
@@ -104,27 +106,27 @@ def read_table_captions(files: CaptionFiles) -> Iterator[Caption]:
     name = columns.caption if files.image_free else columns.name if files.inside else columns.image
     asked = [name or columns.caption, columns.caption]
     asked += [columns.english] if columns.english is not None else []
-    for path in files.captions:
-        for number, row in enumerate(read_values(path, asked)):
-            image = str(row.values[0])
-            if files.image_free:
-                image = ""
-            elif name is None:
-                image = f"{path.name}: row {number + 1}"
-            elif not files.inside:
-                check_text(row.values[0], f"{row.where}: {name}")
-            for text, english in caption_pairs(row, columns.caption, columns.english):
-                yield Caption(image, text, english)
+    for row in read_source(files.captions, asked, files.rows, image=columns.image if files.inside else None):
+        held, own = row.values[0], Row(row.where, row.values[-len(asked) :])
+        image = str(own.values[0])
+        if files.image_free:
+            image = ""
+        elif name is None:
+            image = f"{held.path.name}: {held.name}"
+        elif not files.inside:
+            check_text(own.values[0], f"{row.where}: {name}")
+        for text, english in caption_pairs(own, columns.caption, columns.english):
+            yield Caption(image, text, english)
 
 
 def inside_images(files: CaptionFiles) -> dict[str, ParquetImage]:
     """Return the images that tables hold, by the names that `read_table_captions` gives them."""
     images: dict[str, ParquetImage] = {}
     columns = files.columns
-    for path in files.captions:
-        for row in read_source([path], [columns.name or columns.caption], Rows(), image=columns.image):
-            image, name = row.values
-            images.setdefault(str(name) if columns.name else f"{path.name}: {image.name}", image)
+    asked = [columns.name or columns.caption]
+    for row in read_source(files.captions, asked, files.rows, image=columns.image):
+        image, name = row.values
+        images.setdefault(str(name) if columns.name else f"{image.path.name}: {image.name}", image)
     return images
 
 

@@ -188,6 +188,12 @@ class RetrievalRecipe(DataCard):
     expected_captions: Annotated[int, Field(gt=0)] | None = None
     """Captions that are scored, counted after `which_captions`."""
 
+    @model_validator(mode="after")
+    def _rows_of_tables(self) -> "RetrievalRecipe":
+        if self.source and (self.source.where or self.source.max_rows) and self.format != "table":
+            raise ValueError(f"where and max_rows choose rows of tables; format {self.format} has none")
+        return self
+
 
 class LabelColumns(Spec):
     image: str = "image"

@@ -1,16 +1,22 @@
 """Tiny files with invented captions in the layout in which each test set is distributed."""
 
 import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any, get_args
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
+from pydantic import ValidationError
 
+from langadapt.data.classification import load_classification
 from langadapt.data.retrieval import RetrievalSet, load_retrieval
 from langadapt.data.retrieval_formats import READERS
 from langadapt.errors import DataError
-from langadapt.recipes import RetrievalRecipe
+from langadapt.recipes import ClassificationRecipe, RetrievalRecipe
 from langadapt.recipes.find import RecipeFile
 
 COCO = ("COCO_val2014_000000000007", "COCO_train2014_000000000042", "COCO_val2014_000000000099")
@@ -261,3 +267,49 @@ def test_crossmodal_3600(tmp_path: Path) -> None:
     assert "captions.jsonl: line 2: sw: no captions" in fault(tmp_path, **keys, language="sw")
     crossmodal(tmp_path, ["Chai."])
     assert "line 2: sw: expected an object" in fault(tmp_path, **keys, language="sw")
+
+
+def shown(number: int) -> dict[str, object]:
+    out = io.BytesIO()
+    Image.new("RGB", (4, 4), (number, 0, 0)).save(out, "PNG")
+    return {"bytes": out.getvalue(), "path": None}
+
+
+def rows_of_languages() -> list[dict[str, object]]:
+    """Four images, each in two languages, one row a caption."""
+    return [
+        {"image": shown(n), "key": f"k{n}", "caption": f"{code} {n}", "lang": code, "label": f"c{n % 2}"}
+        for n in range(4)
+        for code in ("en", "sw")
+    ]
+
+
+def test_rows_of_a_table_are_chosen_by_language_and_number(tmp_path: Path) -> None:
+    for number, part in enumerate((rows_of_languages()[:4], rows_of_languages()[4:])):
+        pq.write_table(pa.Table.from_pylist(part), tmp_path / f"part-{number}.parquet")
+    source: dict[str, Any] = {"kind": "hub", "repo": str(tmp_path), "where": {"lang": "sw"}, "max_rows": 3}
+    source["files"] = ["part-*.parquet"]
+    keys: dict[str, Any] = {"captions": ["part-*.parquet"], "images": "inside", "source": source}
+    for name in ("key", None):
+        found = load(tmp_path, columns={"name": name}, **keys)
+        assert found.texts == ("sw 0", "sw 1", "sw 2"), "over both files"
+        assert found.images is not None
+        pictures = [Image.open(io.BytesIO(image.read_bytes())) for image in found.images]
+        assert [picture.getpixel((0, 0))[0] for picture in pictures] == [0, 1, 2]  # type: ignore[index]
+    with_ceiling = load(tmp_path, columns={"name": "key"}, english=["part-*.parquet"], **keys)
+    assert with_ceiling.ceiling_texts == ("en 0", "sw 0", "en 1", "sw 1", "en 2", "sw 2"), "not filtered"
+    assert "no row has {'lang': 'de'}" in fault(
+        tmp_path, **{**keys, "source": {**source, "where": {"lang": "de"}}}
+    )
+    recipe = ClassificationRecipe.model_validate(
+        {"name": "c", "title": "C", "licence": "unknown", "images": "inside", "source": source}, strict=False
+    )
+    place = RecipeFile(recipe=recipe, path=tmp_path / "c.yaml", shipped=False)
+    classes = load_classification(place, language="sw")
+    assert ([item.folder for item in classes.classes], classes.labels.tolist()) == (["c0", "c1"], [0, 0, 1])
+
+
+def test_rows_are_not_chosen_of_what_is_no_table(tmp_path: Path) -> None:
+    source = {"kind": "hub", "repo": str(tmp_path), "max_rows": 3}
+    with pytest.raises(ValidationError, match="where and max_rows choose rows of tables; format lines has"):
+        load(tmp_path, format="lines", captions=["a.txt"], source=source)
