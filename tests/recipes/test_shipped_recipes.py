@@ -36,7 +36,6 @@ SCHEMAS: dict[str, type[DataCard]] = {
 NAMES = {kind: [file.recipe.name for file in all_data_recipes(schema)] for kind, schema in SCHEMAS.items()}
 DATA = [(kind, name) for kind, names in NAMES.items() for name in names]
 
-VARIANTS = {"de-e5": "de", "sw-e5": "sw", "zh-e5": "zh"}
 XTD10 = "de en es fr it ja ko pl ru tr zh"
 CROSSMODAL = """
     ar bn cs da de el en es fa fi fil fr he hi hr hu id it ja ko mi nl no pl
@@ -67,10 +66,10 @@ def test_the_list_of_languages_is_complete():
     assert len(images) == 35
     assert len(set(LOW_RESOURCE.split())) >= 15
     written = {path.stem for path in LANGUAGES}
-    assert written - set(VARIANTS) == images | set(LOW_RESOURCE.split())
-    assert len(written) == 69, "66 languages and three variants"
+    assert written == images | set(LOW_RESOURCE.split())
+    assert len(written) == 66
     table = language_table(shipped_folder("languages"))
-    assert sorted({*table, *VARIANTS}) == shipped_languages()
+    assert sorted(table) == shipped_languages()
     assert len(table) == 202
 
 
@@ -94,7 +93,7 @@ def test_every_test_set_of_images_is_there_and_used(languages: dict[str, Languag
 
 
 def test_codes_are_unique(languages: dict[str, LanguageRecipe]):
-    recipes = [recipe for name, recipe in languages.items() if name not in VARIANTS]
+    recipes = list(languages.values())
     for key in ("code", "name", "native_name"):
         values = [getattr(recipe, key) for recipe in recipes]
         assert len(set(values)) == len(values), key
@@ -120,7 +119,7 @@ def test_derived_recipes_follow_from_the_table(languages: dict[str, LanguageReci
     """The truth here was read in the lists that the table names, apart from the code that reads it."""
     welsh, tibetan, kanuri = languages["cy"], languages["bo"], languages["knc-arab"]
     assert (welsh.name, welsh.native_name, welsh.iso639_3) == ("Welsh", "Cymraeg", "cym")
-    assert welsh.text_model.repo == "FacebookAI/xlm-roberta-base"
+    assert (welsh.text_model.repo, welsh.text_model.prefix) == ("intfloat/multilingual-e5-small", "query: ")
     assert welsh.distill.data == ("laion-coco-en-cy", "opus-100-en-cy")
     assert (tibetan.scripts, tibetan.direction) == (("Tibt",), "ltr")
     assert tibetan.text_model.repo == "cis-lmu/glot500-base"
@@ -132,12 +131,6 @@ def test_derived_recipes_follow_from_the_table(languages: dict[str, LanguageReci
     ]
     assert data("parallel", "laion-coco-en-cy").recipe.source.where == {"captions": "cym_Latn"}  # type: ignore[attr-defined]
     assert "laion-coco-en-sat" not in NAMES["parallel"], "its translator has no Santali in Ol Chiki"
-
-
-def test_a_variant_differs_in_what_its_file_says(languages: dict[str, LanguageRecipe]):
-    for name, language in VARIANTS.items():
-        base, variant = languages[language].model_dump(), languages[name].model_dump()
-        assert {key for key in base if base[key] != variant[key]} == {"text_model", "text_model_reason"}
 
 
 def test_there_is_data_of_every_kind():
@@ -159,7 +152,7 @@ def test_a_language_is_found_by_its_stem():
 
 
 def test_a_file_is_named_after_its_code(languages: dict[str, LanguageRecipe]):
-    assert all(recipe.code == VARIANTS.get(name, name) for name, recipe in languages.items())
+    assert all(recipe.code == name for name, recipe in languages.items())
 
 
 def test_a_data_recipe_is_found_by_its_name():
