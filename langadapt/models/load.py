@@ -17,12 +17,12 @@ from huggingface_hub.errors import HFValidationError, HTTPError, StrictDataclass
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
+from transformers import CONFIG_MAPPING, AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from langadapt.data.tokens import Tokens, tokenize
 from langadapt.errors import ModelError
 from langadapt.files.fetch import fetch_verified, hub_problem
-from langadapt.files.json import open_regular
+from langadapt.files.json import open_regular, read_json
 from langadapt.models.convert import converted_revision
 from langadapt.models.towers import MODEL_FILES, read_module
 from langadapt.recipes import ModelRef
@@ -135,7 +135,14 @@ class Refusing:
 
 def load_config(model: ResolvedModel) -> Any:
     """The model's configuration; never runs remote code."""
+    path = model.path / "config.json"
+    if not path.is_file() and path.with_name("open_clip_config.json").is_file():
+        raise ModelError(f"{model.repo}: is for open_clip alone; name its copy for transformers")
     with Refusing(f"{model.repo}: no usable config.json"):
+        facts = read_json(path)
+        if "auto_map" in facts and facts.get("model_type") not in CONFIG_MAPPING:
+            lacks = f"{model.repo}: brings code of its own for '{facts.get('model_type')}', which never runs"
+            raise ModelError(f"{lacks}; choose a model that transformers knows")
         return AutoConfig.from_pretrained(model.path, trust_remote_code=False)
 
 

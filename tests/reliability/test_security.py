@@ -65,8 +65,12 @@ def test_code_beside_a_model_never_runs(tmp_path: Path) -> None:
         (folder / name).write_text(json.dumps(said), encoding="utf-8")
     with pytest.raises(LangadaptError) as error:
         load_teacher(resolve_model(ModelRef(repo=str(folder))))
+    assert "brings code of its own for 'own', which never runs" in str(error.value)
     assert "\n" not in str(error.value)
     assert not ran.exists()
+    (folder / "config.json").rename(folder / "open_clip_config.json")
+    with pytest.raises(LangadaptError, match="is for open_clip alone; name its copy for transformers"):
+        load_teacher(resolve_model(ModelRef(repo=str(folder))))
 
 
 def test_names_in_a_tar_shard_reach_no_file(tmp_path: Path) -> None:
