@@ -73,8 +73,7 @@ def eval_command(
     if classes or prompts:
         raise DataError("--classes and --prompts belong to a classification set: give --classify FOLDER too")
     if captions is None and (images is not None or image_free or columns):
-        others = "--images, --image-free and --column"
-        raise DataError(f"{others} describe your own captions: give --captions FILE too")
+        raise DataError("--images, --image-free and --column describe captions: give --captions FILE too")
     if captions is not None and not captions.is_file():
         raise DataError(f"--captions {captions}: no such file")
     if source_code is not None and translate_with is None:
