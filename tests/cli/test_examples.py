@@ -22,8 +22,6 @@ def test_the_scripts(
     language_folder: Path, run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = Path(shutil.copytree(language_folder, tmp_path / "own"))
-    recipe = own / "es.yaml"
-    recipe.write_text(recipe.read_text().replace("distill:\n", "distill:\n  min_steps: 1\n"))
     example("train_on_csv").main(str(own / "es"), str(own / "parallel.tsv"), str(tmp_path / "run"))
     assert "mR6" in capsys.readouterr().out
     example("search_photos").main(str(run_folder), str(own / "photos"), "gato rojo")
