@@ -33,6 +33,7 @@ def test_the_scripts(
 
 
 @pytest.mark.notebook
+@pytest.mark.enable_socket
 def test_the_notebook(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     pytest.importorskip("ipykernel")
