@@ -3,11 +3,22 @@
 import dataclasses
 import io
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
-from langadapt.evaluation.retrieval import ScoreCard, card_warnings, score_json, score_report
+from langadapt.data.retrieval import RetrievalSet
+from langadapt.evaluation.retrieval import (
+    Evaluation,
+    ScoreCard,
+    card_warnings,
+    first_found,
+    score_json,
+    score_report,
+)
 from langadapt.metrics.intervals import Hits, Interval
 from langadapt.metrics.retrieval import Recalls, RetrievalScores
 
@@ -158,3 +169,23 @@ def test_scores_of_other_conditions_are_warned_about() -> None:
     assert card_warnings([inside]) == [
         "not comparable: val (zh), student and teacher, raw captions differ in benchmark"
     ]
+
+
+def test_the_suggested_query_finds_its_image_first() -> None:
+    own = RetrievalSet(
+        name="t",
+        language="es",
+        images=(Path("a"), Path("b")),
+        texts=("uno", "dos", "tres"),
+        image_of_text=np.array([0, 1, 1]),
+        english=None,
+        ceiling_texts=None,
+        ceiling_image_of_text=None,
+        which_captions="all",
+    )
+    gallery = torch.eye(2)
+    wrong_right = torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.0, 1.0]])
+    assert first_found(Evaluation(card=CARD, text=wrong_right, gallery=gallery), own) == "tres"
+    assert first_found(Evaluation(card=CARD, text=1 - wrong_right, gallery=gallery), own) == "uno"
+    never = torch.tensor([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])
+    assert first_found(Evaluation(card=CARD, text=never, gallery=gallery), own) == "uno"
