@@ -38,7 +38,7 @@ class Disk:
         self.place, self.end_at, self.power_cut = str(place), end_at, power_cut
         self.count = 0
         self.unsynced: set[str] = set()
-        self.renames: list[tuple[str, bytes | None]] = []
+        self.renames: list[tuple[str, str, bytes | None]] = []
         self._ending = False
 
     def start(self) -> None:
@@ -78,7 +78,7 @@ class Disk:
         self._event(path)
         original(number)
         self.unsynced.discard(path)
-        self.renames = [item for item in self.renames if os.path.dirname(item[0]) != path]
+        self.renames = [item for item in self.renames if os.path.dirname(item[1]) != path]
 
     def _rename(self, original: Callable[..., None], source: Any, target: Any, **more: Any) -> None:
         old, new = (os.path.realpath(os.fsdecode(path)) for path in (source, target))
@@ -88,18 +88,18 @@ class Disk:
             self.unsynced.discard(old)
             self.unsynced.add(new)
         if os.path.isfile(new):
-            self.renames.append((new, before))
+            self.renames.append((old, new, before))
 
     def _end(self) -> None:
         self._ending = True
         for path in self.unsynced if self.power_cut else ():
             if os.path.isfile(path):
                 os.truncate(path, 0)
-        for path, before in reversed(self.renames) if self.power_cut else ():
+        for old, new, before in reversed(self.renames) if self.power_cut else ():
+            if os.path.isfile(new):
+                os.replace(new, old)
             if before is not None:
-                Path(path).write_bytes(before)
-            elif os.path.isfile(path):
-                os.unlink(path)
+                Path(new).write_bytes(before)
         os._exit(77)
 
 

@@ -1,9 +1,9 @@
 """Everything that reliability means here, tried, as one table: `make reliability`.
 
 python benchmarks/reliability/run.py          # minutes
-python benchmarks/reliability/run.py --long   # 20 kills per stage, 100,000 inputs, 10 minutes of load
+python benchmarks/reliability/run.py --long   # hours: 20 kills per stage, every event, 100,000 inputs
 
-Each part is a program of its own with its own options: killed.py, faults.py, fuzz.py, load.py.
+Each part is a program of its own with its own options: killed.py, numbered.py, faults.py, fuzz.py, load.py.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from trials import Trial, show
 
 _PARTS = {
     "killed.py": (["--kills", "2", "--signals", "2"], ["--kills", "20", "--signals", "10"]),
+    "numbered.py": (["--every", "40"], ["--every", "1"]),
     "faults.py": (["--times", "1"], ["--times", "10"]),
     "fuzz.py": (["--inputs", "5000"], ["--inputs", "100000"]),
     "load.py": (["--seconds", "20"], ["--seconds", "600"]),
@@ -27,7 +28,7 @@ def main() -> None:
     """Runs the parts one after the other, each in a fresh process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--long", action="store_true")
-    parser.add_argument("--only", help="names of parts, divided by commas: killed,faults,fuzz,load")
+    parser.add_argument("--only", help="names of parts, divided by commas: killed,numbered,faults,fuzz,load")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, default=Path("runs/reliability.json"))
     arguments = parser.parse_args()

@@ -21,7 +21,7 @@ from torch import Tensor
 from langadapt.errors import ModelError
 from langadapt.files.atomic import is_sealed, sealed, tensor_digest, write_tensors, write_text
 from langadapt.files.fetch import fetch_verified, hub_problem
-from langadapt.files.json import read_bytes, read_json
+from langadapt.files.json import open_regular, read_bytes, read_json
 from langadapt.models.load import ResolvedModel, device_name
 from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import (
@@ -45,6 +45,7 @@ FILES = (WEIGHTS, RECIPE, FACTS, SAMPLES, VOCABULARY)
 
 _PICKLED = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
 _SAMPLE_TEXTS = 8
+_MOST_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,7 +215,7 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
             environment=facts["environment"],
             vocabulary=None if vocabulary is None else Vocabulary.from_json(vocabulary),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
         raise ModelError(f"{folder}: damaged artifact: {str(error).splitlines()[0]}") from error
 
 
@@ -313,5 +314,5 @@ def read_sealed(path: Path, *, version: int, files: set[str], again: str) -> dic
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, as hex digits."""
-    with path.open("rb") as file:
+    with open_regular(path, most_bytes=None if path.suffix == ".safetensors" else _MOST_BYTES) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

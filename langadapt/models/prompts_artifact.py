@@ -75,7 +75,7 @@ def read_facts(folder: Path) -> PromptFacts:
         again = "learn the prompts again"
         facts = read_sealed(folder / FACTS, version=FORMAT_VERSION, files={WEIGHTS}, again=again)
         return _FACTS.validate_json(json.dumps(facts))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise ModelError(f"{folder}: damaged prompts: {one_line(error)}") from error
 
 

@@ -274,7 +274,7 @@ def open_catalogue(path: Path, *, write: bool = False) -> Iterator[Catalogue]:
 def _explain_errors(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
         # Errors of Python's own sqlite3 module, such as text that is not UTF-8, have no name.
         if getattr(error, "sqlite_errorname", "").startswith(_MENDABLE):
             line = f"{path}: cannot use the index: {error}; make room, or name another --index"

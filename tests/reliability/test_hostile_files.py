@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_world import small_teacher
+from small_world import small_artifact, small_teacher
 
 from langadapt.data.classification import classification_from_folder, read_class_names, read_label_list
 from langadapt.data.images import open_image
@@ -24,6 +24,7 @@ from langadapt.data.sources import ArchiveMember
 from langadapt.errors import DataError, LangadaptError, ModelError
 from langadapt.export.sentence_transformers import source_text
 from langadapt.files.json import read_json
+from langadapt.models.artifact import read_artifact
 from langadapt.models.load import resolve_model
 from langadapt.recipes import ModelRef, read_yaml
 
@@ -230,3 +231,13 @@ def test_a_pipe_or_a_giant_in_a_model_folder(tmp_path: Path) -> None:
         file.truncate(6_000_000_000)
     with bounds(), pytest.raises(ModelError, match=r"config\.json: has 6,000,000,000 bytes"):
         resolve_model(ModelRef(repo=str(folder)))
+
+
+@pytest.mark.parametrize("name", ["artifact.json", "recipe.yaml"])
+def test_a_giant_in_an_artifact(tmp_path: Path, name: str) -> None:
+    """Found by the fuzzer: an OSError, or hashed for many seconds."""
+    folder = small_artifact(tmp_path / "artifact")
+    with (folder / name).open("wb") as file:
+        file.truncate(6_000_000_000)
+    with bounds(), pytest.raises(ModelError, match="has 6,000,000,000 bytes"):
+        read_artifact(folder)
