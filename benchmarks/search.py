@@ -12,13 +12,14 @@ import shutil
 import sqlite3
 import sys
 import time
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from langadapt.search.catalogue import CATALOGUE, Metadata, create_catalogue, row_checksum
+from langadapt.search.catalogue import CATALOGUE, Metadata, create_catalogue
 from langadapt.search.index import open_index
 
 _CLUSTERS = 20_000
@@ -75,10 +76,7 @@ def _write(index: Path, *, rows: int, dim: int, noise: float) -> NDArray[np.floa
             file.write(chunk.tobytes())
             connection.executemany(
                 "INSERT INTO rows VALUES (?, ?, ?)",
-                (
-                    (slot, slot.to_bytes(32), row_checksum(row))
-                    for slot, row in zip(slots, chunk, strict=True)
-                ),
+                ((slot, slot.to_bytes(32), zlib.crc32(row)) for slot, row in zip(slots, chunk, strict=True)),
             )
             connection.executemany(
                 "INSERT INTO images VALUES (?, 0, 0, 0, ?, NULL)",

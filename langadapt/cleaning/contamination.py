@@ -9,15 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from langadapt.cleaning.duplicates import bags, bags_near, edits_within, mix, segments
-from langadapt.cleaning.words import (
-    TokenHash,
-    TokenRows,
-    decoded,
-    fold_key,
-    fold_tokens,
-    token_rows,
-    without_entities,
-)
+from langadapt.cleaning.words import TokenRows, decoded, fold_key, fold_tokens, token_rows, without_entities
 from langadapt.data.images import ImageFile, open_image
 from langadapt.data.pairs import Pairs
 from langadapt.data.retrieval import RetrievalSet, load_captions, load_retrieval
@@ -64,18 +56,17 @@ class SideIndex:
 
 def index_captions(captions: Sequence[Captions]) -> tuple[SideIndex, SideIndex]:
     """Index the captions of all test sets, the English side first."""
-    hashes = TokenHash()
     english, target = (
-        _side_index({text for item in captions if item.english is side for text in item.texts}, hashes)
+        _side_index({text for item in captions if item.english is side for text in item.texts})
         for side in (True, False)
     )
     return english, target
 
 
-def _side_index(texts: set[str], hashes: TokenHash) -> SideIndex:
+def _side_index(texts: set[str]) -> SideIndex:
     mended = {decoded(without_entities(text)) for text in texts}  # as training texts are, unless told not to
     words = [row for row in map(fold_tokens, sorted(texts | mended)) if len(row) >= SHORTEST]
-    tokens = token_rows(words, hashes)
+    tokens = token_rows(words)
     keys = np.array([fold_key(row) for row in words], np.uint64)
     return SideIndex(keys=keys, tokens=tokens, bags=bags(tokens), parts=tuple(_sorted_parts(tokens)))
 
@@ -205,14 +196,6 @@ def _hashes(images: Sequence[ImageFile], stage: str, report: Report) -> Iterator
         report(Progress(stage=f"{stage} compared", done=number, total=len(images)))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class CheckedPairs:
-    """Pairs and what is known of test images among them: `unchecked`, `dropped` or `kept(n)`, n captions."""
-
-    pairs: Pairs
-    contamination: str
-
-
 def local_test_sets(names: Sequence[str], report: Report) -> list[RetrievalSet]:
     """Load those of some retrieval test sets that are on this machine with images; report the others."""
     found = []
@@ -235,18 +218,21 @@ def leaks(pairs: Pairs, tests: Sequence[RetrievalSet], report: Report) -> dict[i
 
 def without_test_images(
     pairs: Pairs, tests: Sequence[RetrievalSet], *, keep: bool, report: Report
-) -> CheckedPairs:
-    """Compare the images of pairs with those of test sets; drop the test images, or keep and count them."""
+) -> tuple[Pairs, str]:
+    """Compare the images of pairs with those of test sets; drop the test images, or keep and count them.
+
+    Return also what is known of them: `unchecked`, `dropped` or `kept(n)`, n captions.
+    """
     if not tests:
-        return CheckedPairs(pairs=pairs, contamination="unchecked")
+        return pairs, "unchecked"
     found = list(leaks(pairs, tests, report))
     rows = int(np.isin(pairs.image_of_text, found).sum())
     if not found:
-        return CheckedPairs(pairs=pairs, contamination="dropped")
+        return pairs, "dropped"
     done = "kept, and every score says so" if keep else "left out"
     report(Progress(stage=f"{pairs.name}: {len(found)} images are test images; {rows} captions {done}"))
     if keep:
-        return CheckedPairs(pairs=pairs, contamination=f"kept({rows})")
+        return pairs, f"kept({rows})"
     if len(found) == len(pairs.images):
         raise DataError(f"{pairs.name}: every image is an image of {tests[0].name}, on which it is scored")
-    return CheckedPairs(pairs=pairs.without(found), contamination="dropped")
+    return pairs.without(found), "dropped"

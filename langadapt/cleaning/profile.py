@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from langadapt.cleaning.alignment import Alignment, learn_alignment, learn_lexicon
 from langadapt.cleaning.rules import CleaningRules
-from langadapt.cleaning.words import ScriptShare, TokenHash, TokenRows, normalise_rows
+from langadapt.cleaning.words import ScriptShare, TokenRows, normalise_rows
 
 LEAST_ROWS = 1000
 """From fewer rows nothing is learned."""
@@ -104,7 +105,7 @@ class CorpusProfile:
 def learn_profile(rows: Sequence[SampleRow], scripts: Sequence[str], rules: CleaningRules) -> CorpusProfile:
     """Learn from a sample, in order; rows in a wrong script (`scripts`: ISO 15924), empty ones and copies
     are left out first."""
-    pairs = normalise_rows([row.english for row in rows], [row.target for row in rows], rules, TokenHash())
+    pairs = normalise_rows([row.english for row in rows], [row.target for row in rows], rules)
     own, latin = ScriptShare(scripts=scripts), ScriptShare(scripts=["Latn"])
     kept = np.flatnonzero(
         [
@@ -190,7 +191,8 @@ class Identifier:
     missing: str = ""
 
 
-def identifier(codes: Sequence[str]) -> Identifier:
+@cache
+def identifier(*codes: str) -> Identifier:
     """Make the identifier of the language with these ISO 639 codes, the shortest first."""
     if find_spec("pycld2") is None:
         missing = "pycld2 is not installed; `pip install langadapt[clean]` brings it"

@@ -1,7 +1,7 @@
 """Filter of one chunk of neighbouring rows: every rule that needs no other chunk."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ from langadapt.cleaning.alignment import slipped_rows
 from langadapt.cleaning.contamination import SideIndex, leaked_exactly, nearest_caption
 from langadapt.cleaning.profile import CorpusProfile, clearly, identifier
 from langadapt.cleaning.rules import CODES, EXAMPLES, CleaningRules
-from langadapt.cleaning.words import NormalisedRows, ScriptShare, Side, TokenHash, fold_key, normalise_rows
+from langadapt.cleaning.words import NormalisedRows, ScriptShare, Side, fold_key, normalise_rows
 
 Mask = NDArray[np.bool_]
 
@@ -42,12 +42,11 @@ class RowFilter:
     profile: CorpusProfile
     tests: tuple[SideIndex, SideIndex] | None
     """Test captions, English first; None leaves contamination unchecked."""
-    hashes: TokenHash = field(default_factory=TokenHash)
 
     def __call__(self, english: Sequence[str], target: Sequence[str], source: int) -> FilteredRows:
         """Filter neighbouring rows of one source, given by its number."""
         rules = self.rules
-        pairs = normalise_rows(english, target, rules, self.hashes)
+        pairs = normalise_rows(english, target, rules)
         verdicts = np.zeros(len(english), np.uint8)
 
         def drop(rule: str, rows: Mask) -> None:
@@ -58,7 +57,8 @@ class RowFilter:
         drop("length", _bad_length(pairs.english, rules) | _bad_length(pairs.target, rules))
         words = zip(pairs.english.words, pairs.target.words, strict=True)
         drop("copy", np.array(["".join(a) == "".join(b) for a, b in words], bool))
-        shares = self._script_shares(pairs)
+        sides = zip(self._shares, (pairs.english, pairs.target), strict=True)
+        shares = np.array([[share(words) for words in side.words] for share, side in sides])
         swapped = self._swapped(pairs, shares) & (verdicts == 0)
         counts, examples = dict(pairs.counts), dict(pairs.examples)
         if rules.swapped == "exchange" and rules.runs("swapped_exchanged") and rules.runs("swapped"):
@@ -90,7 +90,7 @@ class RowFilter:
         """Return the rules that do not run, with the reason; `judged`: a model judges the agreement."""
         rules = self.rules
         off = dict(self.profile.off)
-        missing = {"English": identifier(["en"]).missing, "the target": identifier(self.codes).missing}
+        missing = {"English": identifier("en").missing, "the target": identifier(*self.codes).missing}
         if all(missing.values()) and self.profile.sides is None:
             off["language"] = "; ".join(f"{side}: {reason}" for side, reason in missing.items())
         contaminated = ("contaminated", "contaminated_near")
@@ -113,7 +113,7 @@ class RowFilter:
         notes = []
         judge = "nobody judges" if self.profile.sides is None else "only the corpus' own words judge"
         for side, codes in (("English", ("en",)), ("target", self.codes)):
-            if missing := identifier(codes).missing:
+            if missing := identifier(*codes).missing:
                 notes.append(f"language, {side} side: {judge} ({missing})")
         if (area := self.profile.separation) is not None:
             notes.append(f"misaligned: pairs and neighbours are told apart with an area of {area:.3f}")
@@ -123,14 +123,6 @@ class RowFilter:
     def _shares(self) -> tuple[ScriptShare, ScriptShare]:
         """Of Latin, and of the language's own scripts."""
         return ScriptShare(scripts=["Latn"]), ScriptShare(scripts=self.scripts)
-
-    @cached_property
-    def _identifiers(self) -> list[Callable[[str], bool] | None]:
-        return [identifier(["en"]).is_foreign, identifier(self.codes).is_foreign]
-
-    def _script_shares(self, pairs: NormalisedRows) -> NDArray[np.float64]:
-        sides = zip(self._shares, (pairs.english, pairs.target), strict=True)
-        return np.array([[share(words) for words in side.words] for share, side in sides])
 
     def _swapped(self, pairs: NormalisedRows, shares: NDArray[np.float64]) -> Mask:
         found = np.zeros(len(pairs.english), bool)
@@ -153,9 +145,9 @@ class RowFilter:
         found = np.zeros(len(alive), bool)
         if sides is not None:
             found = np.logical_or(*self._reads_like_the_other(pairs))
-        both = (pairs.english, pairs.target)
-        for number, (side, is_foreign) in enumerate(zip(both, self._identifiers, strict=True)):
-            if is_foreign is None:
+        both = (pairs.english, ("en",)), (pairs.target, self.codes)
+        for number, (side, codes) in enumerate(both):
+            if (is_foreign := identifier(*codes).is_foreign) is None:
                 continue
             doubtful = alive & ~found
             if sides is not None:

@@ -16,8 +16,6 @@ from langadapt.cleaning.rules import EXAMPLES, CleaningRules
 from langadapt.data.tokens import consecutive
 from langadapt.errors import DataError
 
-_MOST_WORDS_KEPT = 400_000
-
 
 class _Characters(dict[int, str]):
     """Code point -> what stands for it; filled as characters are met."""
@@ -90,19 +88,12 @@ class TokenRows:
         return TokenRows(ids=self.ids[consecutive(self.offsets[rows], lengths)], offsets=offsets)
 
 
-class TokenHash(dict[str, int]):
-    """Word -> 32-bit hash, the same in every process; keeps the words that it has met."""
-
-    def __missing__(self, word: str) -> int:
-        if len(self) > _MOST_WORDS_KEPT:
-            self.clear()
-        self[word] = found = hash64(word) & 0xFFFFFFFF
-        return found
+_word_hash = functools.lru_cache(maxsize=1 << 18)(hash64)
 
 
-def token_rows(texts: Sequence[Sequence[str]], hashes: TokenHash) -> TokenRows:
-    """Hash the words of some texts."""
-    ids = np.array([hashes[word] for words in texts for word in words], np.uint32)
+def token_rows(texts: Sequence[Sequence[str]]) -> TokenRows:
+    """Hash the words of some texts to 32 bits, the same in every process."""
+    ids = np.array([_word_hash(word) & 0xFFFFFFFF for words in texts for word in words], np.uint32)
     return TokenRows(ids=ids, offsets=row_offsets(np.array(list(map(len, texts)), np.int64)))
 
 
@@ -160,10 +151,8 @@ class NormalisedRows:
         return replace(self, english=english, target=target)
 
 
-def normalise_rows(
-    english: Sequence[str], target: Sequence[str], rules: CleaningRules, hashes: TokenHash
-) -> NormalisedRows:
-    """Normalise the raw texts of some rows and split them into words; `hashes` is kept from call to call."""
+def normalise_rows(english: Sequence[str], target: Sequence[str], rules: CleaningRules) -> NormalisedRows:
+    """Normalise the raw texts of some rows and split them into words."""
     active = [(name, normalise) for name, normalise in NORMALISERS.items() if rules.runs(name)]
     changed: dict[str, set[int]] = {}
     sides: tuple[list[str], list[str]] = ([], [])
@@ -176,17 +165,17 @@ def normalise_rows(
                     changed.setdefault(name, set()).add(row)
             side.append(new)
     return NormalisedRows(
-        english=side_of(sides[0], hashes),
-        target=side_of(sides[1], hashes),
+        english=side_of(sides[0]),
+        target=side_of(sides[1]),
         counts={name: len(rows) for name, rows in changed.items()},
         examples={name: tuple(sorted(rows)[:EXAMPLES]) for name, rows in changed.items()},
     )
 
 
-def side_of(texts: Sequence[str], hashes: TokenHash) -> Side:
+def side_of(texts: Sequence[str]) -> Side:
     """Split texts into words and hash these."""
     words = [fold_tokens(text) for text in texts]
-    return Side(texts=texts, words=words, tokens=token_rows(words, hashes))
+    return Side(texts=texts, words=words, tokens=token_rows(words))
 
 
 def without_entities(text: str) -> str:

@@ -3,6 +3,7 @@
 import glob
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -71,7 +72,7 @@ def translate_command(
         if human is not None:
             translated = translator.translate(human.english)
             scores = translation_scores(translated, human.target, language=lang)
-            write_text(out.with_suffix(".scores.json"), json.dumps(scores.to_dict(), indent=2) + "\n")
+            write_text(out.with_suffix(".scores.json"), json.dumps(asdict(scores), indent=2) + "\n")
         rows = sum(bool(text.strip()) for text in target)
         write_text(recipe_path, dump_recipe(_recipe(out, title, lang, licences, rows)))
 
@@ -87,7 +88,7 @@ def translate_command(
     blank = sum(not text.strip() for text in target)
     if as_json:
         found = {"out": out, "recipe": recipe_path, "rows": len(target) - blank, "blank": blank}
-        print_json({**found, "scores": scores.to_dict() if scores else None})
+        print_json({**found, "scores": scores and asdict(scores)})
         return
     left_out = f", {blank} blank translations left out" if blank else ""
     console.print(f"{len(target) - blank} rows in {shown(out)}{left_out}; recipe {shown(recipe_path)}")

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -95,14 +95,7 @@ class ClassificationCard:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values under stable keys."""
-        return {
-            "name": self.name,
-            "language": self.language,
-            "classes": list(self.classes),
-            "images": self.images,
-            "rows": {name: scores.to_dict() for name, scores in self.rows},
-            "retention": self.retention,
-        }
+        return {**vars(self), "rows": {name: asdict(scores) for name, scores in self.rows}}
 
 
 @dataclass(frozen=True, kw_only=True)

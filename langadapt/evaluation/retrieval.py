@@ -1,12 +1,13 @@
 """Score cards of retrieval: the student beside the teacher on English, translated and raw captions."""
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from rich.console import Group
 from rich.text import Text
 from torch import Tensor
@@ -148,24 +149,16 @@ class ScoreCard:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values under stable keys."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        values = {**vars(self), "translation": self.translation and asdict(self.translation)}
         plain = {
-            name: value.to_dict() if hasattr(value, "to_dict") else value
+            name: value.to_dict() if isinstance(value, RetrievalScores) else value
             for name, value in values.items()
             if value is not None or not name.startswith("transl")
         }
         return {**plain, "retention": self.retention, "signature": self.signature}
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `to_dict`; retention and signature are taken from the scores."""
-        scores: dict[str, Any] = {
-            name: RetrievalScores.from_dict(values[name]) if values.get(name) else None
-            for name in ("student", "ceiling", "floor", "translated")
-        }
-        plain = {name: values[name] for name in ("name", "language", "images", "captions", "image_free")}
-        translation = TranslationScores(**values["translation"]) if "translation" in values else None
-        return cls(**scores, **plain, translation=translation)
+
+_CARDS = TypeAdapter(list[ScoreCard])
 
 
 def score_report(cards: Sequence[ScoreCard], *, signatures: bool = False) -> Group:
@@ -184,8 +177,8 @@ def read_score_cards(path: Path) -> list[ScoreCard]:
     """Read what `score_json` wrote; a file that is damaged, or was changed since, is a DataError."""
     try:
         content = read_json(path)
-        cards = [ScoreCard.from_dict(card) for card in content["cards"]]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        cards = _CARDS.validate_python(content["cards"])  # means are computed again
+    except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: damaged; score the adapter again") from error
     if not is_sealed(content):
         raise DataError(f"{path}: was changed after it was written; score the adapter again")

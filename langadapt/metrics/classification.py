@@ -1,7 +1,6 @@
 """Accuracy of choosing one class among many, from scores of every image with every class."""
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,10 +28,6 @@ class ClassificationScores:
     interval: Interval
     """Of top1."""
     signature: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values under stable keys."""
-        return asdict(self)
 
 
 def class_similarities(image: Tensor, classes: Tensor) -> Tensor:

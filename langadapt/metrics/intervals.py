@@ -1,8 +1,7 @@
 """Bootstrap intervals: how far a score would move on another draw of images."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -42,12 +41,6 @@ class Hits:
     i2t: tuple[int, ...]
     """For how many cutoffs an own caption is among the image's best k."""
     cutoffs: int
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Undo `dataclasses.asdict`, also after JSON."""
-        images = {name: tuple(values[name]) for name in ("captions", "t2i", "i2t")}
-        return cls(**images, cutoffs=values["cutoffs"])
 
     @classmethod
     def of(cls, text_hits: Tensor, image_hits: Tensor, image_of_text: Tensor) -> Self:

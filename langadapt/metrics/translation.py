@@ -1,7 +1,7 @@
 """Quality of translations: BLEU and chrF++ by sacrebleu, each with its signature."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 
 from langadapt.errors import DataError
@@ -23,10 +23,6 @@ class TranslationScores:
     """chrF++: F-score over character n-grams, word unigrams and word bigrams."""
     chrf_signature: str
     rows: int
-
-    def to_dict(self) -> dict[str, float | int | str]:
-        """Plain values under stable keys."""
-        return asdict(self)
 
     def __str__(self) -> str:
         """Both scores in words."""

@@ -164,7 +164,10 @@ class Catalogue:
         with self._transaction():
             self.connection.executemany(
                 "INSERT INTO rows VALUES (?, ?, ?)",
-                ((slot, key, row_checksum(row)) for slot, (key, row) in enumerate(rows.items(), start=start)),
+                (
+                    (slot, key, zlib.crc32(row.tobytes()))
+                    for slot, (key, row) in enumerate(rows.items(), start=start)
+                ),
             )
             for image in images:
                 key = image.sha256 or b""
@@ -289,13 +292,8 @@ def damaged(path: Path, problem: str) -> DataError:
 
 def check_row(path: Path, rows: Rows, slot: int, crc: int) -> None:
     """Compare one row with its checksum; raise a DataError where it is not what was written."""
-    if slot >= len(rows) or row_checksum(rows[slot]) != crc:
+    if slot >= len(rows) or zlib.crc32(rows[slot]) != crc:
         raise damaged(path, f"row {slot} is not the row that was written")
-
-
-def row_checksum(row: Rows) -> int:
-    """Compute the CRC-32 of a row's bytes."""
-    return zlib.crc32(row.tobytes())
 
 
 def image_checksum(name: bytes, sha256: bytes, row_crc: int) -> int:

@@ -1,7 +1,7 @@
 """One few-shot run from images to table: draws shots, learns every method, scores them on other images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class FewShotReport:
 
     def to_dict(self) -> dict[str, Any]:
         rows = {
-            row.name: {"seconds": row.seconds, **{part: s.to_dict() for part, s in row.scores.items()}}
+            row.name: {"seconds": row.seconds, **{part: asdict(s) for part, s in row.scores.items()}}
             for row in self.rows
         }
         return {"name": self.name, "shots": self.shots, "rows": rows}

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,9 +34,6 @@ from langadapt.training.distill_data import teacher_targets
 from langadapt.training.hard_sampling import HardSampler, start_record
 from langadapt.training.loop import FitPlan, Stage, parameter_groups
 from langadapt.training.run import Run, RunOptions, open_run, train
-
-if TYPE_CHECKING:
-    from langadapt.cleaning.contamination import CheckedPairs
 
 _BEFORE = {"tune": "the distilled student", "domain": "the student that it began with"}
 _FACTS_BEFORE = {"tune": "distilled", "domain": "before"}
@@ -90,11 +87,11 @@ def tune(
     loaded = load(start, device=run.accelerator.device)
     text, image = trainable_towers(loaded.student, loaded.teacher, stage)
     model = contrast_model(text, image, stage, device=run.accelerator.device)
-    data = _prepare([part.pairs for part in parts], stage, loaded, pairs_fraction, run.report)
+    data = _prepare([pairs for pairs, _ in parts], stage, loaded, pairs_fraction, run.report)
     record = start_record(model, data, stage, run) if isinstance(stage, DomainStage) else None
     facts = train_contrast(model, data, run, None if record is None else record.sampler)
     changes = _changes(model, data, facts, run)
-    sources = (_source(own, part, recipe.code) for own, part in zip(stage.pairs, parts, strict=True))
+    sources = (_source(own, *part, recipe.code) for own, part in zip(stage.pairs, parts, strict=True))
     if record is not None:
         facts["domain"] = record.facts(model)
         if run.is_main:
@@ -267,10 +264,7 @@ def _changes(model: ContrastModel, data: ContrastData, facts: dict[str, Any], ru
     return stage_changes(stage.name, model.text, model.image) | scale
 
 
-def _source(name: str, part: "CheckedPairs", language: str) -> DataSource:
-    return replace(
-        data_source(pairs_recipe(name).recipe, language=language),
-        rows=len(part.pairs.texts),
-        fingerprint=part.pairs.fingerprint,
-        contamination=part.contamination,
-    )
+def _source(name: str, pairs: Pairs, contamination: str, language: str) -> DataSource:
+    source = data_source(pairs_recipe(name).recipe, language=language)
+    rows = len(pairs.texts)
+    return replace(source, rows=rows, fingerprint=pairs.fingerprint, contamination=contamination)

@@ -16,7 +16,7 @@ from toy_corpus import corpus
 from langadapt.cleaning.build import build_parallel
 from langadapt.cleaning.chunks import Source
 from langadapt.cleaning.contamination import Captions, captions_of, index_captions, nearest_caption
-from langadapt.cleaning.words import TokenHash, token_rows
+from langadapt.cleaning.words import token_rows
 from langadapt.data.rows import contamination_metadata
 from langadapt.errors import DataError
 from langadapt.recipes import RetrievalRecipe, data_recipe
@@ -33,7 +33,7 @@ def test_nearest_caption_is_the_one_that_a_slow_search_finds() -> None:
             text[place : place + rng.randrange(2)] = [rng.choice(words)] * rng.randrange(2)
         texts.append(text)
     index = index_captions([Captions(set_name="x", english=True, texts=[" ".join(row) for row in captions])])
-    found = nearest_caption(index[0], token_rows(texts, TokenHash()), 0.2)
+    found = nearest_caption(index[0], token_rows(texts), 0.2)
     right = 0
     for text, share in zip(texts, found.tolist(), strict=True):
         slow = min(distance(text, caption) / max(len(text), len(caption)) for caption in captions)

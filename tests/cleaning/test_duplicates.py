@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from langadapt.cleaning.duplicates import edits_within, find_duplicates, pair_features
-from langadapt.cleaning.words import TokenHash, side_of
+from langadapt.cleaning.words import side_of
 
 
 def distance(one: list[str], other: list[str]) -> int:
@@ -52,8 +52,7 @@ def test_finds_what_a_search_through_all_pairs_finds(at_once: int, monkeypatch: 
     monkeypatch.setattr("langadapt.cleaning.duplicates._AT_ONCE", at_once)
     share = 0.15
     rows = rows_with_edits()
-    hashes = TokenHash()
-    sides = [side_of([" ".join(row[side]) for row in rows], hashes) for side in (0, 1)]
+    sides = [side_of([" ".join(row[side]) for row in rows]) for side in (0, 1)]
     found = find_duplicates(pair_features(sides[0], sides[1]), share, lambda progress: None)
     exact, near = [], []
     for number, (english, target) in enumerate(rows):

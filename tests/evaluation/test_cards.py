@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 from rich.console import Console
 
 from langadapt.data.retrieval import RetrievalSet
@@ -87,9 +88,9 @@ def test_keys_are_stable_and_come_back() -> None:
     scored = {"student", "ceiling", "floor", "retention", "signature"}
     assert set(plain) == {"name", "language", "images", "captions", "image_free", *scored}
     assert plain["signature"] == LINE.format("val", "zh", "e5@1", "clip@3d74acf")
-    assert ScoreCard.from_dict(json.loads(json.dumps(plain))) == CARD
+    assert TypeAdapter(ScoreCard).validate_json(json.dumps(plain)) == CARD
     bare = dataclasses.replace(CARD, student=None, floor=None, image_free=True)
-    assert ScoreCard.from_dict(json.loads(json.dumps(bare.to_dict()))) == bare
+    assert TypeAdapter(ScoreCard).validate_json(json.dumps(bare.to_dict())) == bare
 
 
 def test_json_holds_cards_and_warnings() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import TypeAdapter
 from tiny_language import sentences
 from tiny_pictures import noise
 
@@ -82,7 +83,7 @@ def test_a_perfect_translation_reaches_the_ceiling(model: LanguageModel, retriev
     assert (card.translated.t2i, card.translated.i2t) == (card.ceiling.t2i, card.ceiling.i2t)
     assert card.translation.chrf == pytest.approx(100)
     assert signature_values(card.translated.signature)["text"].endswith("+table@1")
-    assert ScoreCard.from_dict(card.to_dict()) == card
+    assert TypeAdapter(ScoreCard).validate_python(card.to_dict()) == card
     assert card_warnings([card]) == []
     none = evaluate_retrieval(retrieval, model).card
     assert none.translated is none.translation is None
