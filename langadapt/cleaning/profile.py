@@ -183,27 +183,21 @@ _TWINS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Identifier:
-    """Says whether a text is clearly in another language than the expected one; None with the reason."""
-
-    is_foreign: Callable[[str], bool] | None
-    missing: str = ""
-
-
 @cache
-def identifier(*codes: str) -> Identifier:
-    """Make the identifier of the language with these ISO 639 codes, the shortest first."""
+def identifier(*codes: str) -> Callable[[str], bool] | str:
+    """Return what says whether a text is clearly in another language than that with these ISO 639 codes.
+
+    The shortest code comes first. Return the reason where there is no such thing.
+    """
     if find_spec("pycld2") is None:
-        missing = "pycld2 is not installed; `pip install langadapt[clean]` brings it"
-        return Identifier(is_foreign=None, missing=missing)
+        return "pycld2 is not installed; `pip install langadapt[clean]` brings it"
     import pycld2
 
     known = {code for name, code in pycld2.LANGUAGES if name in pycld2.DETECTED_LANGUAGES}
     written = [name for code in codes for name in (code, *_ALIASES.get(code, ()))]
     own = [name for name in written if name in known]
     if not own:
-        return Identifier(is_foreign=None, missing=f"CLD2 does not know {codes[0]}")
+        return f"CLD2 does not know {codes[0]}"
     accepted = set(own).union(*(line.split() for line in _TWINS if not set(own).isdisjoint(line.split())))
 
     def is_foreign(text: str) -> bool:
@@ -216,4 +210,4 @@ def identifier(*codes: str) -> Identifier:
         clear = reliable and percent >= _CLEAR_PERCENT and name and name != "un"
         return bool(clear and not any(item[1] in accepted for item in found))
 
-    return Identifier(is_foreign=is_foreign)
+    return is_foreign

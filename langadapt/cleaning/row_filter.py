@@ -90,8 +90,8 @@ class RowFilter:
         """Return the rules that do not run, with the reason; `judged`: a model judges the agreement."""
         rules = self.rules
         off = dict(self.profile.off)
-        missing = {"English": identifier("en").missing, "the target": identifier(*self.codes).missing}
-        if all(missing.values()) and self.profile.sides is None:
+        missing = {"English": identifier("en"), "the target": identifier(*self.codes)}
+        if all(isinstance(reason, str) for reason in missing.values()) and self.profile.sides is None:
             off["language"] = "; ".join(f"{side}: {reason}" for side, reason in missing.items())
         contaminated = ("contaminated", "contaminated_near")
         if self.tests is None:
@@ -113,7 +113,7 @@ class RowFilter:
         notes = []
         judge = "nobody judges" if self.profile.sides is None else "only the corpus' own words judge"
         for side, codes in (("English", ("en",)), ("target", self.codes)):
-            if missing := identifier(*codes).missing:
+            if isinstance(missing := identifier(*codes), str):
                 notes.append(f"language, {side} side: {judge} ({missing})")
         if (area := self.profile.separation) is not None:
             notes.append(f"misaligned: pairs and neighbours are told apart with an area of {area:.3f}")
@@ -147,7 +147,7 @@ class RowFilter:
             found = np.logical_or(*self._reads_like_the_other(pairs))
         both = (pairs.english, ("en",)), (pairs.target, self.codes)
         for number, (side, codes) in enumerate(both):
-            if (is_foreign := identifier(*codes).is_foreign) is None:
+            if isinstance(is_foreign := identifier(*codes), str):
                 continue
             doubtful = alive & ~found
             if sides is not None:

@@ -111,7 +111,11 @@ def _by_content(path: Path, missing: Sequence[str], columns: Sequence[str]) -> d
         column: [value for value in values if isinstance(value, str)]
         for column, values in zip(columns, zip(*rows, strict=True), strict=True)
     }
-    images = [name for name, values in texts.items() if values and all(map(_is_image, values))]
+    images = [
+        name
+        for name, values in texts.items()
+        if values and all(value.lower().endswith(SUFFIXES) for value in values)
+    ]
     shares = {name: _english_share(values) for name, values in texts.items() if name not in images}
     found: dict[str, str] = {}
     if "image" in missing and len(images) == 1:
@@ -123,10 +127,6 @@ def _by_content(path: Path, missing: Sequence[str], columns: Sequence[str]) -> d
         if role in missing and len(left) == 1:
             found[role] = left[0]
     return found
-
-
-def _is_image(value: str) -> bool:
-    return value.lower().endswith(tuple(SUFFIXES))
 
 
 def _is_text(values: Sequence[str]) -> bool:

@@ -14,12 +14,7 @@ from langadapt.models.artifact import SCORES, read_artifact
 
 _COLUMNS = (
     Column(name="mR6", strong=True),
-    Column(name="95 %"),
-    Column(name="kept"),
-    Column(name="gain"),
-    Column(name="95 % of it"),
-    Column(name="trained"),
-    Column(name="minutes"),
+    *(Column(name=name) for name in ("95 %", "kept", "gain", "95 % of it", "trained", "minutes")),
 )
 
 
@@ -48,9 +43,10 @@ def compare_runs(runs: Sequence[Path]) -> dict[str, list[Compared]]:
         if not (run / SCORES).is_file():
             raise DataError(f"{run}: was not scored; run `langadapt eval {run}` first")
         scored.append((run, read_score_cards(run / SCORES), read_artifact(run).training))
-    names = _short_names([run for run, _, _ in scored])
+    names = [run.name for run, _, _ in scored]
     found: dict[str, list[Compared]] = {}
-    for (_, cards, training), name in zip(scored, names, strict=True):
+    for run, cards, training in scored:
+        name = str(run) if names.count(run.name) > 1 else run.name  # two folders of one name
         for card in cards:
             if card.student is not None:
                 rows = found.setdefault(card.label, [])
@@ -71,12 +67,6 @@ def _compared(name: str, card: ScoreCard, training: Mapping[str, Any], first: Sc
         if one and other and one.captions == other.captions:
             bounds = interval_of(other.resampled() - one.resampled())
     return Compared(run=name, card=card, training=training, gain=gain, gain_interval=bounds, differs=differs)
-
-
-def _short_names(runs: Sequence[Path]) -> list[str]:
-    """Name runs by their folders, with the parents where two have one name."""
-    names = [run.name for run in runs]
-    return [str(run) if names.count(run.name) > 1 else run.name for run in runs]
 
 
 def comparison_tables(compared: Mapping[str, Sequence[Compared]]) -> Iterator[ScoreTable]:
@@ -126,9 +116,7 @@ def comparison_facts(compared: Mapping[str, Sequence[Compared]]) -> dict[str, li
                 "mr6": row.card.student.mr6 if row.card.student else None,
                 "retention": row.card.retention,
                 "gain": row.gain,
-                "gain_interval": None
-                if row.gain_interval is None
-                else [row.gain_interval.low, row.gain_interval.high],
+                "gain_interval": row.gain_interval and [row.gain_interval.low, row.gain_interval.high],
                 "differs": list(row.differs),
                 "trained_parameters": row.training.get("trained_parameters"),
                 "seconds": row.training.get("seconds"),

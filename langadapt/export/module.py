@@ -144,7 +144,7 @@ class LanguageAndImages(nn.Module):
 
         An item may stand in a dictionary of one entry, `{"text": ...}` or `{"image": ...}`.
         """
-        inputs = [_unwrapped(item) for item in inputs]
+        inputs = [next(iter(x.values())) if isinstance(x, dict) and len(x) == 1 else x for x in inputs]
         images = [read_image(item) for item in inputs if not isinstance(item, str) or _is_file(item)]
         if not images:
             return self._tokens([self.config_dict["prefix"] + (prompt or "") + text for text in inputs])
@@ -278,7 +278,3 @@ def _is_file(text: str) -> bool:
     """Whether sentence-transformers takes a text for the path of an image."""
     suffixes = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".tiff", ".webp")
     return text.lower().endswith(suffixes) and Path(text).is_file()
-
-
-def _unwrapped(item: Any) -> Any:
-    return next(iter(item.values())) if isinstance(item, dict) and len(item) == 1 else item

@@ -5,18 +5,19 @@ import json
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from filelock import FileLock
-from huggingface_hub import constants, errors, get_session, get_token
+from huggingface_hub import constants, errors, get_session, get_token, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from huggingface_hub.utils import tqdm
 
-from langadapt.errors import LangadaptWarning
+from langadapt.errors import LangadaptWarning, ModelError
 from langadapt.files.atomic import replacing, write_text
 from langadapt.files.json import read_json
 from langadapt.files.store import cache_folder
@@ -161,6 +162,16 @@ def fetch_verified(download: Callable[[], str], *, what: str) -> Path:
         return folder
 
     return with_backoff(fetch, what=what)
+
+
+def fetch_snapshot(repo: str, revision: str | None, patterns: Iterable[str], *, what: str) -> Path:
+    """Download some files of a model's repository and verify them; a ModelError says why none came."""
+    download = partial(snapshot_download, repo, revision=revision, allow_patterns=list(patterns))
+    try:
+        return fetch_verified(download, what=what)
+    except (HTTPError, errors.HFValidationError, OSError) as error:
+        # No cause: a traceback of the HTTP library may show the request with its headers.
+        raise ModelError(f"{what}: no such folder here; {hub_problem(error, repo, revision)}") from None
 
 
 def one_line(error: BaseException) -> str:

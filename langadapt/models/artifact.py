@@ -6,21 +6,18 @@ import platform
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, HTTPError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from langadapt.errors import ModelError
 from langadapt.files.atomic import is_sealed, sealed, tensor_digest, write_tensors, write_text
-from langadapt.files.fetch import fetch_verified, hub_problem
+from langadapt.files.fetch import fetch_snapshot
 from langadapt.files.json import open_regular, read_bytes, read_json
 from langadapt.models.load import ResolvedModel, device_name
 from langadapt.models.vocabulary import Vocabulary
@@ -249,12 +246,7 @@ def _artifact_folder(path_or_repo: str, revision: str | None) -> Path:
         return local
     if is_local_name(path_or_repo) and revision is None:
         raise ModelError(f"{path_or_repo}: no such artifact folder")
-    download = partial(snapshot_download, path_or_repo, revision=revision, allow_patterns=list(FILES))
-    try:
-        return fetch_verified(download, what=path_or_repo)
-    except (HTTPError, HFValidationError, OSError) as error:
-        problem = hub_problem(error, path_or_repo, revision)
-        raise ModelError(f"{path_or_repo}: no such folder here; {problem}") from None
+    return fetch_snapshot(path_or_repo, revision, FILES, what=path_or_repo)
 
 
 def check_folder(folder: Path, names: Iterable[str], what: str) -> None:

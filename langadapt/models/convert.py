@@ -6,17 +6,16 @@ import pickle
 import shutil
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from pathlib import Path
 
 import torch
-from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, HTTPError
 from safetensors.torch import save_file
 
 from langadapt.errors import ModelError
 from langadapt.files.atomic import whole_folder, write_text
-from langadapt.files.fetch import fetch_verified, hub_problem, is_offline
+from langadapt.files.fetch import fetch_snapshot, is_offline
 from langadapt.files.json import read_json
 from langadapt.models.towers import MODEL_FILES
 from langadapt.recipes import ModelRef
@@ -49,7 +48,11 @@ def convert(ref: ModelRef, out: Path) -> list[str]:
     Raises:
         ModelError: there is no such model, it has no such weights, or they hold something else than tensors.
     """
-    source = _source(ref)
+    source = Path(ref.repo).expanduser()
+    if not source.is_dir():
+        where = f"{ref.repo} at revision {ref.revision or 'main'}"
+        wanted = [*(pattern for pattern in MODEL_FILES if "safetensors" not in pattern), _PICKLED]
+        source = fetch_snapshot(ref.repo, ref.revision, wanted, what=where)
     pickled = sorted(source.glob(_PICKLED))
     if not pickled:
         raise ModelError(f"{ref.repo}: no {_PICKLED} in it; nothing is to be converted")
@@ -71,19 +74,6 @@ def convert(ref: ModelRef, out: Path) -> list[str]:
             index["weight_map"] = {key: names[name] for key, name in index["weight_map"].items()}
             write_text(folder / "model.safetensors.index.json", json.dumps(index, indent=2) + "\n")
     return list(names.values())
-
-
-def _source(ref: ModelRef) -> Path:
-    local = Path(ref.repo).expanduser()
-    if local.is_dir():
-        return local
-    where = f"{ref.repo} at revision {ref.revision or 'main'}"
-    patterns = [*(pattern for pattern in MODEL_FILES if "safetensors" not in pattern), _PICKLED]
-    download = partial(snapshot_download, ref.repo, revision=ref.revision, allow_patterns=patterns)
-    try:
-        return fetch_verified(download, what=where)
-    except (HTTPError, HFValidationError, OSError) as error:
-        raise ModelError(f"{where}: {hub_problem(error, ref.repo, ref.revision)}") from None
 
 
 def _rewrite(source: Path, target: Path) -> str:

@@ -6,14 +6,13 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, HTTPError, StrictDataclassError
+from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor, nn
@@ -21,7 +20,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, AutoImageProcessor, AutoMod
 
 from langadapt.data.tokens import Tokens, tokenize
 from langadapt.errors import ModelError
-from langadapt.files.fetch import fetch_verified, hub_problem
+from langadapt.files.fetch import fetch_snapshot
 from langadapt.files.json import open_regular, read_json
 from langadapt.models.convert import converted_revision
 from langadapt.models.towers import MODEL_FILES, read_module
@@ -66,13 +65,7 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
     if is_local_name(ref.repo) and ref.revision is None:
         raise ModelError(f"{ref.repo}: no such model folder; give a revision where it is on the Hub")
     where = f"{ref.repo} at revision {ref.revision or 'main'}"
-    download = partial(snapshot_download, ref.repo, revision=ref.revision, allow_patterns=MODEL_FILES)
-    try:
-        path = fetch_verified(download, what=where)
-    except (HTTPError, HFValidationError, OSError) as error:
-        # No cause: a traceback of the HTTP library may show the request with its headers.
-        problem = hub_problem(error, ref.repo, ref.revision)
-        raise ModelError(f"{where}: no such folder here; {problem}") from None
+    path = fetch_snapshot(ref.repo, ref.revision, MODEL_FILES, what=where)
     if not any(path.glob("*.safetensors")):
         way_out = f"type: langadapt models convert {ref.repo}@{path.name} --out NEW; then name that folder"
         if commit := converted_revision(ref.repo):

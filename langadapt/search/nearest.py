@@ -171,7 +171,12 @@ def build_approximate(
     started = time.perf_counter()
     slots = np.flatnonzero(rank >= 0)
     lists = max(1, min(int(2 * len(slots) ** 0.5), len(slots) // 39 or 1))
-    faiss_index = _train(rows, slots, lists)
+    faiss_index: Any = faiss.index_factory(rows.shape[1], f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
+    faiss_index.cp.spherical = True
+    faiss_index.cp.seed = 0
+    count = min(len(slots), _TRAINING_ROWS_PER_LIST * lists)
+    chosen = np.sort(np.random.default_rng(1).choice(slots, count, replace=False))
+    faiss_index.train(np.ascontiguousarray(rows[chosen]))
     for start in range(0, len(slots), 65536):
         part = slots[start : start + 65536]
         faiss_index.add_with_ids(np.ascontiguousarray(rows[part]), part)
@@ -232,15 +237,3 @@ def _timed_search(
     slots = [(search(query, RECALL_AT + (own >= 0)).slots, own) for _, query, own in trials]
     seconds = (time.perf_counter() - started) / len(trials)
     return [set(found[found != own][:RECALL_AT].tolist()) for found, own in slots], seconds
-
-
-def _train(rows: Rows, slots: Slots, lists: int) -> Any:
-    import faiss
-
-    faiss_index: Any = faiss.index_factory(rows.shape[1], f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
-    faiss_index.cp.spherical = True
-    faiss_index.cp.seed = 0
-    count = min(len(slots), _TRAINING_ROWS_PER_LIST * lists)
-    chosen = np.sort(np.random.default_rng(1).choice(slots, count, replace=False))
-    faiss_index.train(np.ascontiguousarray(rows[chosen]))
-    return faiss_index

@@ -105,7 +105,10 @@ def update_index(
     if index.exists() and not index.is_dir():
         raise DataError(f"{index}: is not a folder; an index is one")
     if rebuild or not (index / CATALOGUE).exists():
-        _refuse_other_files(index)  # before the lock is written there
+        found = index.iterdir() if index.exists() else ()  # before the lock is written there
+        if foreign := sorted(path.name for path in found if not path.name.startswith(_OWN_FILES)):
+            problem = f"holds other files, first '{foreign[0]}'"
+            raise DataError(f"{index}: {problem}; give --index a folder of its own")
     with _lock(index, report):
         _prepare(folder, index, tower, rebuild=rebuild)
         with open_catalogue(index, write=True) as catalogue:
@@ -134,13 +137,6 @@ def update_index(
         failed=failed,
         skipped=dict(skipped.most_common()),
     )
-
-
-def _refuse_other_files(index: Path) -> None:
-    found = index.iterdir() if index.exists() else ()
-    foreign = sorted(path.name for path in found if not path.name.startswith(_OWN_FILES))
-    if foreign:
-        raise DataError(f"{index}: holds other files, first '{foreign[0]}'; give --index a folder of its own")
 
 
 @contextmanager

@@ -70,7 +70,8 @@ def train_prompts(task: FewShotTask, spec: FewShotStage, *, report: Report) -> P
     images, labels = shots.images.to(device), shots.labels.to(device)
     per_class = len(labels) / len(task.labels)
     weights = {"temperature": task.temperature, "template_weight": spec.template_weight / per_class}
-    candidates = _candidates(images @ start.T, labels, spec.instance_classes)
+    own_first = (images @ start.T).scatter(1, labels[:, None], float("inf"))
+    candidates = own_first.argsort(dim=1, descending=True)[:, : spec.instance_classes].cpu()
 
     def of_classes(rows: Tensor) -> Tensor:
         prompts = classifier.class_rows()
@@ -132,13 +133,6 @@ def new_learner(tower: TextTower, texts: PromptTexts, spec: FewShotStage, shots:
             table=tower.embedding,
             patch_dim=shots.patches.shape[-1] if shots.patches is not None else 1,
         )
-
-
-def _candidates(cosines: Tensor, labels: Tensor, count: int) -> Tensor:
-    """`[N, min(count, C)]` int64: each image's own class first, then others, most similar first."""
-    own = labels.to(cosines.device)[:, None]
-    order = cosines.scatter(1, own, float("inf")).argsort(dim=1, descending=True)
-    return order[:, :count].cpu()
 
 
 def _fit(

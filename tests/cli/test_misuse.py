@@ -4,7 +4,6 @@ import importlib
 import io
 import shutil
 import sys
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -251,8 +250,7 @@ def test_what_looks_like_a_path_is_not_sought_on_the_hub(
     def download(*arguments: object, **options: object) -> str:
         raise AssertionError("the Hub was asked")
 
-    for module in ("artifact", "load"):
-        monkeypatch.setattr(import_module(f"langadapt.models.{module}"), "snapshot_download", download)
+    monkeypatch.setattr("langadapt.files.fetch.snapshot_download", download)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     refused(langadapt("eval", name), name, "no such artifact folder")
