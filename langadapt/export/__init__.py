@@ -1,7 +1,9 @@
 """Adapted models in the forms that other tools load."""
 
-from langadapt.export.folder import Probes, default_probes
-from langadapt.export.onnx import export_onnx
-from langadapt.export.sentence_transformers import export_sentence_transformers, write_module_files
-
-__all__ = ["Probes", "default_probes", "export_onnx", "export_sentence_transformers", "write_module_files"]
+from langadapt.export.onnx import export_onnx as export_onnx
+from langadapt.export.sentence_transformers import Probes as Probes
+from langadapt.export.sentence_transformers import default_probes as default_probes
+from langadapt.export.sentence_transformers import (
+    export_sentence_transformers as export_sentence_transformers,
+)
+from langadapt.export.sentence_transformers import write_module_files as write_module_files

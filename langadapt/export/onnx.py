@@ -14,9 +14,15 @@ from PIL import Image
 from torch import Tensor, nn
 
 from langadapt.errors import ModelError
-from langadapt.export.folder import Probes, check_rows, check_tokenizer, readme
 from langadapt.export.module import LanguageAndImages
-from langadapt.export.sentence_transformers import merged_module, source_text
+from langadapt.export.sentence_transformers import (
+    Probes,
+    check_rows,
+    check_tokenizer,
+    merged_module,
+    readme,
+    source_text,
+)
 from langadapt.files.atomic import whole_folder, write_text
 from langadapt.models import LanguageModel
 from langadapt.models.towers import image_rows
