@@ -29,7 +29,7 @@ from sentence_transformers import SentenceTransformer
 
 import langadapt
 from langadapt.errors import LangadaptError
-from langadapt.export import default_probes, export_sentence_transformers
+from langadapt.export.sentence_transformers import default_probes, export_sentence_transformers
 from langadapt.models.load import uses_bf16
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -14,7 +14,7 @@ from langadapt.cli.progress import print_json, print_result, progress_report
 from langadapt.recipes import override
 
 if TYPE_CHECKING:
-    from langadapt.doctor import Findings, Verdict
+    from langadapt.doctor.verdict import Findings, Verdict
 
 
 def doctor_command(
@@ -37,7 +37,8 @@ def doctor_command(
     found = override(chosen_recipe(lang, recipe), settings or [])
     named = f"--recipe {recipe}" if recipe else f"--lang {lang}"
 
-    from langadapt.doctor import examine, verdict
+    from langadapt.doctor.examine import examine
+    from langadapt.doctor.verdict import verdict
     from langadapt.models.load import chosen_device
 
     with progress_report() as report:

@@ -109,7 +109,8 @@ def export_command(
         raise DataError("--int8 is for --format onnx")
     given = None if texts is None else _text_lines(texts)
 
-    from langadapt.export import default_probes, export_onnx, export_sentence_transformers
+    from langadapt.export.onnx import export_onnx
+    from langadapt.export.sentence_transformers import default_probes, export_sentence_transformers
     from langadapt.models import load
 
     model = load(run)

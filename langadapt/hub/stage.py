@@ -13,8 +13,13 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError,
 from langadapt import __version__
 from langadapt.errors import DataError, PublishError
 from langadapt.evaluation.retrieval import ScoreCard, read_score_cards, score_json
-from langadapt.export import default_probes, write_module_files
-from langadapt.export.sentence_transformers import MODULE_FILES, check_module, merged_module
+from langadapt.export.sentence_transformers import (
+    MODULE_FILES,
+    check_module,
+    default_probes,
+    merged_module,
+    write_module_files,
+)
 from langadapt.files.atomic import whole_folder, write_text
 from langadapt.files.fetch import causes, http_status, one_line, with_backoff
 from langadapt.hub.card import CardFacts, eval_results, model_card

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from langadapt.errors import DataError, ModelError
 from langadapt.models.student import TextModel
 from langadapt.models.vocabulary import NewPiece, Vocabulary, extended_model, put_pieces
-from langadapt.nn import ExtendedEmbedding
+from langadapt.nn.peft_modules import ExtendedEmbedding
 
 KINDS = ("BPE", "Unigram", "WordPiece")
 _WAY_OUT = "remove text_model.extend_vocabulary"

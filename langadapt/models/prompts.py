@@ -14,7 +14,7 @@ from langadapt.errors import DataError, ModelError
 from langadapt.files.store import fingerprint
 from langadapt.models.families import cleaner
 from langadapt.models.language_model import LanguageModel
-from langadapt.nn import normed
+from langadapt.nn.adapter import normed
 from langadapt.nn.prompts import PromptLearner
 
 TowerName = Literal["student", "teacher"]

@@ -31,7 +31,7 @@ from langadapt.models.load import (
 )
 from langadapt.models.towers import Layers, layer_states, spread
 from langadapt.models.trainable import PROBE_IDS, Tower, embedding_table, parameter_counts
-from langadapt.nn import Adapter, normed
+from langadapt.nn.adapter import Adapter, normed
 from langadapt.recipes import AdapterSpec, TextModelRef
 
 _PROBE = TextBatch(input_ids=torch.tensor(PROBE_IDS), mask=torch.ones(1, 2, dtype=torch.bool))

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 
 from langadapt.errors import ModelError
 from langadapt.models.families import LORA_TARGETS
-from langadapt.nn import ExtendedEmbedding
 from langadapt.nn.peft_modules import (
     CHANGED_ROWS,
     CHANGED_VALUES,
     LORA_A,
     LORA_B,
+    ExtendedEmbedding,
     TransformerParts,
     add_bottlenecks,
     add_top_layer,

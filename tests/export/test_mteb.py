@@ -9,7 +9,7 @@ from tiny_pictures import noise
 from untrained import untrained_run
 
 import langadapt
-from langadapt.export import default_probes, export_sentence_transformers
+from langadapt.export.sentence_transformers import default_probes, export_sentence_transformers
 
 PROGRAM = """
 import json

@@ -15,7 +15,9 @@ from untrained import untrained_run
 
 import langadapt
 from langadapt.errors import ModelError
-from langadapt.export import default_probes, export_onnx, onnx
+from langadapt.export import onnx
+from langadapt.export.onnx import export_onnx
+from langadapt.export.sentence_transformers import default_probes
 
 TEXTS = ["gato", *(target for _, target in sentences()[::9])]
 

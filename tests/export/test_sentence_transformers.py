@@ -24,7 +24,12 @@ from untrained import untrained_run
 
 import langadapt
 from langadapt.errors import LangadaptError
-from langadapt.export import default_probes, export_onnx, export_sentence_transformers, write_module_files
+from langadapt.export.onnx import export_onnx
+from langadapt.export.sentence_transformers import (
+    default_probes,
+    export_sentence_transformers,
+    write_module_files,
+)
 from langadapt.hub.stage import module_files
 from langadapt.models.new_pieces import new_rows
 

@@ -9,7 +9,7 @@ from tiny_language import sentences
 
 from langadapt.models import Student, load_text_model, resolve_model
 from langadapt.models.tuning import trainable_student
-from langadapt.nn import normed
+from langadapt.nn.adapter import normed
 from langadapt.recipes import AdapterSpec, Method, ModelRef, TextModelRef
 
 TEXTS = [target for _, target in sentences()[::9]]

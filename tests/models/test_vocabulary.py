@@ -23,7 +23,7 @@ from langadapt.errors import DataError, ModelError
 from langadapt.models import TextModel, load_text_model, resolve_model
 from langadapt.models.new_pieces import extend_text_model, learn_vocabulary, new_rows
 from langadapt.models.vocabulary import Vocabulary
-from langadapt.nn import ExtendedEmbedding
+from langadapt.nn.peft_modules import ExtendedEmbedding
 from langadapt.recipes import ModelRef, TextModelRef
 
 ENGLISH = [english for english, _ in sentences()]

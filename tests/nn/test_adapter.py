@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from langadapt.nn import Adapter, normed
+from langadapt.nn.adapter import Adapter, normed
 from langadapt.recipes import AdapterSpec
 
 LENGTHS = (7, 1, 4)

@@ -5,7 +5,7 @@ import math
 import torch
 from torch.nn import functional as F
 
-from langadapt.nn import distillation_distance, info_nce, relation_distance
+from langadapt.nn.losses import distillation_distance, info_nce, relation_distance
 
 
 def rows(seed: int, *, count: int = 6, dim: int = 5) -> torch.Tensor:

@@ -12,7 +12,7 @@ from tiny_run import silent
 from langadapt.data.parallel import ParallelSentences
 from langadapt.errors import Report
 from langadapt.models import Student, Teacher, load_teacher, load_text_model, resolve_model
-from langadapt.nn import normed
+from langadapt.nn.adapter import normed
 from langadapt.recipes import AdapterSpec, DistillStage, ModelRef, TextModelRef
 from langadapt.training.distill_data import Cache, DistillData, FrozenStates, StateBits, prepare
 
