@@ -181,14 +181,18 @@ def _host_name(request: Request) -> str:
 def _api(service: Service) -> APIRouter:
     """Build the JSON interface; sizes and speed of its request bodies are limited."""
 
+    class LimitedRequest(Request):
+        async def body(self) -> bytes:
+            if not hasattr(self, "_body"):
+                self._body = await _read_body(self, service.limits)
+            return self._body
+
     class LimitedRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
 
             async def handle_limited(request: Request) -> Response:
-                if request.method == "POST":
-                    request._body = await _read_body(request, service.limits)  # as `request.body()` keeps it
-                return await handle(request)
+                return await handle(LimitedRequest(request.scope, request.receive))
 
             return handle_limited
 
