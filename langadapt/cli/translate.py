@@ -52,10 +52,9 @@ def translate_command(
     from langadapt.data.parallel import load_parallel, write_translated
     from langadapt.errors import counted
     from langadapt.files.atomic import write_text
-    from langadapt.metrics.translation import translation_scores
     from langadapt.models import resolve_model
     from langadapt.models.load import chosen_device
-    from langadapt.models.translator import load_translator, named_model
+    from langadapt.models.translator import load_translator, named_model, translation_scores
 
     texts, title, recipe_licence = _english(english, column)
     human = None if measure is None else load_parallel(data_recipe(ParallelRecipe, measure))

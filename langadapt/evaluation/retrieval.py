@@ -20,11 +20,10 @@ from langadapt.files.json import read_json
 from langadapt.metrics.intervals import Interval, interval_of
 from langadapt.metrics.retrieval import CUTOFFS, RetrievalScores, retrieval_scores
 from langadapt.metrics.signature import Signature, comparable
-from langadapt.metrics.translation import TranslationScores, translation_scores
 from langadapt.models import LanguageModel
 from langadapt.models.caches import stored_images
 from langadapt.models.load import precision
-from langadapt.models.translator import Translator
+from langadapt.models.translator import TranslationScores, Translator, translation_scores
 
 _COLUMNS = (
     *(Column(name=f"R@{k}", group=direction) for direction in ("t2i", "i2t") for k in CUTOFFS),

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from langadapt.errors import DataError
-from langadapt.metrics.translation import translation_scores
+from langadapt.models.translator import translation_scores
 
 
 def test_bleu_by_hand() -> None:
@@ -61,7 +61,7 @@ def test_signatures_name_the_settings() -> None:
 def test_a_script_without_spaces_is_cut_into_signs(
     monkeypatch: pytest.MonkeyPatch, language: str, tokenizer: str, said: str, wanted: str
 ) -> None:
-    monkeypatch.setattr("langadapt.metrics.translation.find_spec", lambda name: None)  # no MeCab
+    monkeypatch.setattr("langadapt.models.translator.find_spec", lambda name: None)  # no MeCab
     scores = translation_scores([said], [wanted], language=language)
     smoothed = 1 / (2 * 2)  # sacrebleu's default: the first n-gram count of zero counts as a half
     assert scores.bleu == pytest.approx(100 * (4 / 5 * 2 / 4 * 1 / 3 * smoothed) ** 0.25, abs=1e-6)
