@@ -109,7 +109,7 @@ def evaluate(
     else:
         raise RecipeError("give one of `on` and `captions`")
     cards = [evaluate_retrieval(item, loaded).card for item in sets]
-    if not isinstance(model, LanguageModel) and Path(model).is_dir():
+    if not isinstance(model, LanguageModel) and (Path(model) / FACTS).is_file():
         keep_scores(Path(model) / SCORES, cards, report=_silent)
     return cards
 

@@ -31,7 +31,7 @@ def untrained_run(language_folder: Path, out: Path, *settings: str, seed: int = 
         _move(distilled, 0.3)
         weights = finish_training(distilled)
         for name in STAGES:
-            stage = {"tune": recipe.tune, "domain": recipe.domain}[name]
+            stage = getattr(recipe, name)
             if stage is not None:
                 text, image = trainable_towers(student, teacher, stage)
                 for tower in (text, image):

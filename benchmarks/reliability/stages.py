@@ -19,8 +19,8 @@ from langadapt.data import parallel
 from langadapt.errors import LangadaptError
 from langadapt.files import store
 from langadapt.models import caches as image_store
+from langadapt.models import load_teacher
 from langadapt.models.load import resolve_model
-from langadapt.models.teacher import load_teacher
 from langadapt.recipes import ModelRef
 from langadapt.search import update as search_update
 from langadapt.training import RunOptions, distill_data
@@ -112,10 +112,10 @@ STAGES = (
             "align", "--image-model", "{world}/vision", "--text-model", "{world}/text",
             "--pairs", "{world}/pairs.tsv", "--images", "{world}/pictures", "--set", "epochs=3",
             "--set", "batch_size=8", "--set", "dim=8", "--set", "held_out_fraction=0.4",
-            "--set", "learning_rate=3e-3", "--out", "{place}/dual", "--device", "cpu",
+            "--set", "learning_rate=3e-3", "--out", "{place}/run", "--device", "cpu",
         ),
-        makes=("dual/*.safetensors", "dual/config.json"),
-        finished="dual/align.json",
+        makes=_RUN,
+        finished="run/artifact.json",
     ),
     Stage(
         name="domain",

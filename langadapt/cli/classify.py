@@ -165,7 +165,7 @@ def eval_classification(
         card = evaluate_classification(data, model, learned=learned, progress=progress)
     text = classification_json([card])
     folder = Path(run)
-    if folder.is_dir():
+    if (folder / "artifact.json").is_file():
         write_text(folder / "classification.json", text)
         confusion = confusion_svg(card.rows[0][1].confusion, card.classes, alone=True)
         write_text(folder / "confusion.svg", confusion)

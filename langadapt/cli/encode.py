@@ -14,7 +14,7 @@ from langadapt.errors import DataError, LangadaptError, ModelError, PublishError
 if TYPE_CHECKING:
     from langadapt.hub.stage import Publication
 
-Format = Literal["sentence-transformers", "onnx", "open-clip"]
+Format = Literal["sentence-transformers", "transformers", "onnx", "open-clip"]
 
 
 def encode_command(
@@ -96,6 +96,7 @@ def export_command(
       langadapt export runs/zh --format onnx --int8 --texts captions.txt --out zh-onnx
 
     sentence-transformers: texts and images, both base models included; loading it does not need langadapt.
+    transformers: a dual encoder (aligned with pooling=pooler, or a tuned CLIP) without added modules.
     onnx: text tower and image tower, with tokenizer and preprocessing; --int8 adds a text tower with 8-bit
     weights and measures on --texts how far its embeddings move.
     """
@@ -111,12 +112,15 @@ def export_command(
 
     from langadapt.export.onnx import export_onnx
     from langadapt.export.sentence_transformers import default_probes, export_sentence_transformers
+    from langadapt.export.transformers import export_transformers
     from langadapt.models import load
 
     model = load(run)
     probes = default_probes(model, texts=given)
     if form == "onnx":
         facts = export_onnx(model, out, probes=probes, int8=int8, overwrite=overwrite)
+    elif form == "transformers":
+        facts = export_transformers(model, out, probes=probes, overwrite=overwrite)
     else:
         facts = export_sentence_transformers(model, out, probes=probes, overwrite=overwrite)
     if as_json:

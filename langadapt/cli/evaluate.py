@@ -41,12 +41,12 @@ def eval_command(
     page: Annotated[Path | None, opt.new_file("--html", "Report page; RUN/report.html by default.")] = None,
     device: opt.Device = None,
 ) -> None:
-    """Score an adapter on retrieval or, with --classify, on zero-shot classification.
+    """Score a model on retrieval or, with --classify, on zero-shot classification.
 
     Retrieval: recall@1, 5 and 10 in both directions, their means, interval and signature.
 
     The student is compared with the ceiling (the teacher on the English captions of the same images) and the
-    floor (the teacher on the raw captions). Retention is student / ceiling.
+    floor (the teacher on the raw captions; a dual encoder is its own). Retention is student / ceiling.
 
     Without --on, all test sets of the recipe that are here are scored, and how to get the others is printed.
 
@@ -141,14 +141,14 @@ def score(
     from langadapt.evaluation.page import Page, example_searches, run_facts
     from langadapt.evaluation.plots import training_curve
     from langadapt.evaluation.retrieval import evaluate_retrieval, keep_scores
-    from langadapt.models.artifact import SCORES
+    from langadapt.models.artifact import FACTS, SCORES
 
     with progress_report() as report:
         scored = partial(evaluate_retrieval, model=model, report=report, translator=translator)
         evaluations = list(map(scored, sets))
     cards = [evaluation.card for evaluation in evaluations]
     folder = Path(run)
-    if folder.is_dir():
+    if (folder / FACTS).is_file():
         keep_scores(folder / SCORES, cards, report=lambda progress: console.print(progress.stage))
     searches = [search for pair in zip(sets, evaluations, strict=True) for search in example_searches(*pair)]
     content = Page(

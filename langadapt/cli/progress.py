@@ -61,10 +61,10 @@ def print_scores(table: RenderableType, text: str, as_json: bool, json_file: Pat
 
 
 def write_report(content: "Page", run: str, page: Path | None, *, name: str) -> None:
-    """Write the report page to `page`, or as `name` into the run where it is a folder here."""
+    """Write the report page to `page`, or as `name` into the run where its folder is here."""
     from langadapt.evaluation.page import write_page
 
-    target = page or (Path(run) / name if Path(run).is_dir() else None)
+    target = page or (Path(run) / name if (Path(run) / "artifact.json").is_file() else None)
     if target is not None:
         write_page(target, content)
         console.print(f"report page: {shown(target)}")

@@ -12,8 +12,8 @@ from langadapt.cli import options as opt
 from langadapt.cli.evaluate import available_sets
 from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
 from langadapt.errors import DataError, RecipeError
-from langadapt.recipes import AlignStage, DomainStage, ModelRef, TuneStage, dump_recipe
-from langadapt.recipes.authoring import UNDETERMINED
+from langadapt.recipes import AlignStage, DomainStage, ModelRef, TextModelRef, TuneStage, dump_recipe
+from langadapt.recipes.authoring import UNDETERMINED, plain_recipe
 from langadapt.recipes.find import (
     TABLES,
     RecipeFile,
@@ -254,7 +254,11 @@ def align_command(
     image_model: Annotated[str, Option(help="Vision encoder: folder, or org/name.")],
     text_model: Annotated[str, Option(help="Text encoder: folder, or org/name.")],
     pairs: Annotated[list[str], Option(help="Table, tar shard or pair recipe.")],
-    out: Annotated[Path, opt.new_folder("Folder of the model.")],
+    out: Annotated[Path, opt.new_folder("Run folder.")],
+    lang: Annotated[
+        str | None, Option(help="The captions' language, its prompts and tests; else English.")
+    ] = None,
+    prefix: Annotated[str | None, Option(help="Put before each text; else as the text model says.")] = None,
     images: opt.TableImages = None,
     columns: opt.Columns = None,
     settings: opt.Settings = None,
@@ -266,26 +270,35 @@ def align_command(
 
     Examples:
       langadapt align --image-model google/vit-base-patch16-224-in21k --pairs captions.tsv --images photos/ \\
-          --text-model google-bert/bert-base-uncased --out models/mine
+          --text-model google-bert/bert-base-uncased --out runs/mine
       langadapt align --image-model models/mobilenet --text-model models/minilm --pairs captions.tsv \\
-          --out models/mine --set text=full --set image=locked
+          --out runs/mine --set "text=[adapters, layer_norm, projection]"
 
-    The result is a VisionTextDualEncoderModel in transformers' own format; a language recipe can name it as
-    its teacher. To resume an interrupted run, repeat the command.
+    Each tower trains as in tune: text and image take locked, full, layer_norm, bitfit, adapters, layer, lora,
+    last, embeddings; new projections always train. The result is an artifact like a distilled one: eval,
+    search, classify, tune and publish take it, and a language recipe can name it as its teacher. To resume an
+    interrupted run, repeat the command.
     """
     given = GivenPairs.of(pairs, images, columns, folder=out, overwrite=overwrite)
     stage = with_values(AlignStage, AlignStage(pairs=given.names), settings or [])
+    language = None if lang is None else with_absolute_paths(find_language(lang))
 
+    from langadapt.data.own import language_names
+    from langadapt.evaluation.plots import save_curve
     from langadapt.models.load import chosen_device
     from langadapt.training import RunOptions, align
 
     options = RunOptions(device=chosen_device(device), overwrite=overwrite, images=images)
     with progress_report() as report, opt.refused_data_removed(out):
-        stage = stage.model_copy(update={"pairs": given.recipes((UNDETERMINED,))})
-        models = ModelRef(repo=image_model), ModelRef(repo=text_model)
-        facts = align(*models, out, stage=stage, report=report, options=options)
+        names = (UNDETERMINED,) if language is None else language_names(language)
+        stage = stage.model_copy(update={"pairs": given.recipes(names)})
+        models = ModelRef(repo=image_model), TextModelRef(repo=text_model, prefix=prefix)
+        artifact = align(
+            plain_recipe(*models, language=language, align=stage), out, report=report, options=options
+        )
+    save_curve(out)
     if as_json:
-        print_json(facts)
+        print_json(artifact.training)
         return
-    console.print(f"model in {shown(out)}, held-out recall (mR6) {facts['held_out_recall']:.1f} %")
-    console.print(f"next: name it in a language recipe, teacher: {{repo: {shown(out)}}}")
+    console.print(f"held-out recall (mR6) {artifact.training['held_out_recall']:.1f} %")
+    console.print(f"next: langadapt eval {shown(out)} --captions FILE --images FOLDER")

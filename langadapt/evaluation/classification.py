@@ -171,7 +171,8 @@ def evaluate_classification(
         ceiling = of_teacher(recipe.english_prompts, english=True)
         rows.append(("teacher, English names", ceiling))
         retention = ensemble.top1 / ceiling.top1 if ceiling.top1 else None
-    rows.append(("teacher, raw names", of_teacher(templates, english=False)))
+    if model.student is not None:  # else it is the first row once more
+        rows.append(("teacher, raw names", of_teacher(templates, english=False)))
     return ClassificationCard(
         name=data.name,
         language=data.language,

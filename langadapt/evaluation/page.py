@@ -137,6 +137,8 @@ def example_searches(retrieval: RetrievalSet, evaluation: Evaluation) -> list[Se
 def run_facts(artifact: Artifact, folder: Path) -> dict[str, dict[str, str]]:
     """Settings and environment of a run, for the page."""
     recipe, training = artifact.recipe, artifact.training
+    if not training:
+        return {}
     settings = {
         "language": f"{recipe.name} ({recipe.code})",
         "teacher": f"{artifact.teacher.repo} at {artifact.teacher.revision}",
@@ -154,7 +156,7 @@ def run_facts(artifact: Artifact, folder: Path) -> dict[str, dict[str, str]]:
 
 
 def _what_trains(recipe: LanguageRecipe) -> str:
-    stage = recipe.domain or recipe.tune
+    stage = recipe.domain or recipe.tune or recipe.align
     if stage is None:
         return f"adapter; text model: {trainable_text(recipe.text_model.trains)}"
     sides = {"text": stage.text, "image": stage.image}

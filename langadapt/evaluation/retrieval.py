@@ -287,7 +287,7 @@ def evaluate_retrieval(
         language=retrieval.language,
         student=scores(text, model.label),
         ceiling=ceiling,
-        floor=scores(teacher.text.embed(retrieval.texts), teacher.source.label),
+        floor=scores(teacher.text.embed(retrieval.texts), teacher.source.label) if model.student else None,
         images=len(gallery),
         captions=len(text),
         image_free=retrieval.images is None,

@@ -19,7 +19,15 @@ from transformers import AutoConfig, AutoImageProcessor, AutoTokenizer, Pretrain
 
 from langadapt.data.pixels import read_image
 from langadapt.files.json import read_json
-from langadapt.models.towers import MODEL_FILES, Layers, image_rows, layer_states, read_module, unit_rows
+from langadapt.models.towers import (
+    MODEL_FILES,
+    DualEncoder,
+    Layers,
+    image_rows,
+    layer_states,
+    read_module,
+    unit_rows,
+)
 from langadapt.models.vocabulary import Vocabulary, merge_pieces, put_pieces
 from langadapt.nn.adapter import Adapter, normed
 from langadapt.nn.peft_modules import added_weights, put_changes
@@ -37,7 +45,7 @@ class LanguageAndImages(nn.Module):
     """Text model, adapter and image tower behind the interface of a sentence-transformers input module.
 
     Args:
-        config: what `langadapt_module.json` holds.
+        config: what `langadapt_module.json` holds; without an adapter both encoders were aligned.
         weights: an artifact's: the adapter under `adapter.`, changes of the towers under
             `text_model.encoder.` and `image.`; those of later stages under `tune.` and `domain.`.
         text_folder, image_folder: files of the text model and of the image-text model.
@@ -68,6 +76,10 @@ class LanguageAndImages(nn.Module):
             image_folder, backend="pil", trust_remote_code=False
         )
         self.max_seq_length: int = config["max_tokens"]
+        self.towers = self._joined(weights) if config["adapter"] is None else None
+        if config["adapter"] is None:
+            self.eval()
+            return
         states = config["adapter"]["states"]
         self.layers: Layers = tuple(states) if isinstance(states, list) else states
         own = _part(weights, "adapter")
@@ -90,6 +102,32 @@ class LanguageAndImages(nn.Module):
         if vocabulary is not None:
             merge_pieces(self.text_model, self.encoder)
         self.eval()
+
+    def _joined(self, weights: dict[str, Tensor]) -> DualEncoder:
+        """Both encoders with the projections that `align` made, and all that training changed."""
+        vision: Any = getattr(self.image_model, "vision_model", self.image_model)
+        heads = ("visual_projection.weight", "text_projection.weight")
+        widths = [next(v.shape[1] for k, v in weights.items() if k.endswith(head)) for head in heads]
+        config = self.config_dict
+        with torch.random.fork_rng(devices=[]):
+            towers = DualEncoder(
+                vision,
+                self.encoder,
+                widths=(widths[0], widths[1]),
+                dim=config["dim"],
+                pooling=config["pooling"],
+            )
+        for name in heads:
+            towers.get_parameter(name).requires_grad_(False).zero_()  # kept whole
+        for stage in config["stages"]:
+            for side in (f"{stage}.text", f"{stage}.image") if stage else ("towers",):
+                put_changes(towers, _part(weights, side))
+        return towers
+
+    @property
+    def image_tower(self) -> nn.Module:
+        """What embeds images."""
+        return self.towers or self.image_model
 
     @property
     def encoder(self) -> nn.Module:
@@ -175,20 +213,22 @@ class LanguageAndImages(nn.Module):
         if "input_ids" in features:
             rows = self.embed_texts(features["input_ids"], features["attention_mask"])
         else:
-            floats = self.image_model.dtype
+            floats: Any = self.image_tower.dtype
             given = {k: v.to(floats) if v.is_floating_point() else v for k, v in features.items()}
-            rows = image_rows(self.image_model, given)
+            rows = image_rows(self.image_tower, given)
         return {**features, "sentence_embedding": rows}
 
     def embed_texts(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Ids and mask, both `[B, T]` int64, to `[B, D]` float32 unit rows."""
+        if self.towers is not None:
+            return unit_rows(self.towers.get_text_features(input_ids, attention_mask))
         mask = attention_mask.bool()
         states = normed(layer_states(self.encoder, input_ids, mask, self.layers))
         return unit_rows(self.adapter(states, mask))
 
     def get_embedding_dimension(self) -> int:
         """D."""
-        return self.adapter.up.out_features
+        return int(self.config_dict["dim"])
 
     get_sentence_embedding_dimension = get_embedding_dimension
 
@@ -197,26 +237,37 @@ class LanguageAndImages(nn.Module):
         root = Path(output_path)
         root.mkdir(parents=True, exist_ok=True)
         places = {"text_model": self.tokenizer, "image_model": self.image_processor}
-        own = {f"adapter.{name}": value.contiguous() for name, value in self.adapter.state_dict().items()}
         for name, processor in places.items():
             model = getattr(self, name)
             added = added_weights(model)
             kept = {key: value for key, value in model.state_dict().items() if key not in added}
             model.save_pretrained(root / name, state_dict=kept)
             processor.save_pretrained(root / name)
-        for head, model in (("text_model.encoder", self.encoder), ("image", self.image_model)):
-            own |= {f"{head}.{key}": value.contiguous() for key, value in added_weights(model).items()}
-        save_file(own, root / WEIGHTS, metadata={"format": "pt"})
+        save_file(self._own_weights(), root / WEIGHTS, metadata={"format": "pt"})
         (root / WEIGHTS).chmod(0o644)
         config = {
             **self.config_dict,
-            **{name: {"folder": name, "unused": self.config_dict[name]["unused"]} for name in places},
+            **{
+                name: {"folder": name, **{key: ref[key] for key in ("unused", "pooler")}}
+                for name, ref in ((name, self.config_dict[name]) for name in places)
+            },
             "max_tokens": self.max_seq_length,
             "stages": [""],
             "vocabulary": None,
             "weights_sha256": hashlib.sha256((root / WEIGHTS).read_bytes()).hexdigest(),
         }
         (root / CONFIG).write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+    def _own_weights(self) -> dict[str, Tensor]:
+        """What no base model has a place for."""
+        if self.towers is None:
+            parts = {"adapter": self.adapter.state_dict(), "image": added_weights(self.image_model)}
+            parts["text_model.encoder"] = added_weights(self.encoder)
+        else:
+            heads = ("visual_projection.weight", "text_projection.weight")
+            own = {name: self.towers.get_parameter(name).detach() for name in heads}
+            parts = {"towers": added_weights(self.towers) | own}
+        return {f"{head}.{key}": v.contiguous() for head, part in parts.items() for key, v in part.items()}
 
 
 class _Root:
@@ -258,9 +309,8 @@ class _Root:
 
 
 def _base_model(folder: Path, ref: dict[str, Any]) -> nn.Module:
-    module, missing = read_module(
-        folder, AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    )
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    module, missing = read_module(folder, config, pooler=ref["pooler"])
     unused = tuple(f"{name}." for name in ref["unused"])
     if lost := [name for name in missing if not name.startswith(unused)]:
         raise ValueError(f"{folder}: {len(lost)} weights are missing from the file, first '{lost[0]}'")

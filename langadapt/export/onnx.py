@@ -65,7 +65,7 @@ def export_onnx(
         pixels = module.preprocess(_TRACED_IMAGES)
 
         def embed(*inputs: Tensor) -> Tensor:
-            return image_rows(module.image_model, dict(zip(pixels, inputs, strict=True)))
+            return image_rows(module.image_tower, dict(zip(pixels, inputs, strict=True)))
 
         _write_tower(folder / IMAGE, _Tower(module, embed), pixels)
         texts = _run(folder / TEXT, module, probes.texts)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer
+from transformers import AutoModel, AutoTokenizer
 
 from langadapt import __version__
 from langadapt.errors import ModelError
@@ -23,7 +23,7 @@ from langadapt.export.module import CONFIG, WEIGHTS, LanguageAndImages
 from langadapt.files.atomic import whole_folder, write_text
 from langadapt.files.templates import templates
 from langadapt.models import LanguageModel
-from langadapt.models.load import load_config
+from langadapt.models.load import ARTIFACT, ResolvedModel, load_config
 from langadapt.models.towers import quiet_transformers
 from langadapt.models.tuning import STAGES, has_stage
 
@@ -114,6 +114,11 @@ def export_sentence_transformers(
     `out` appears when it is whole; `overwrite` replaces a folder that is not empty. The export must embed the
     probes as the model does. Return `agreement`: what was compared and how far it differed at most.
     """
+    if not has_module(model):
+        why = "its towers are those of one model of transformers, or of an aligned one"
+        raise ModelError(
+            f"{model.teacher.source.repo}: no module joins it ({why}); take --format transformers"
+        )
     module = merged_module(model)
     found = check_module(model, module, probes)
     with whole_folder(out, overwrite=overwrite) as folder:
@@ -147,12 +152,18 @@ def write_module_files(folder: Path, model: LanguageModel) -> None:
     _write_frame(folder)
 
 
+def has_module(model: LanguageModel) -> bool:
+    """Whether the module can hold a model: a student on transformers' own teacher, or aligned encoders."""
+    is_aligned = (model.teacher.source.path / ARTIFACT).is_file()
+    return not is_aligned and (model.student is not None or model.artifact.recipe.align is not None)
+
+
 def merged_module(model: LanguageModel) -> LanguageAndImages:
     """The module of an export with the trained weights in their places."""
     return LanguageAndImages(
         config=module_config(model),
         weights=model.artifact.weights,
-        text_folder=model.student.text_model.source.path,
+        text_folder=model.text_source.path,
         image_folder=model.teacher.source.path,
         vocabulary=model.artifact.vocabulary,
     ).to(model.teacher.device)
@@ -160,24 +171,31 @@ def merged_module(model: LanguageModel) -> LanguageAndImages:
 
 def module_config(model: LanguageModel) -> dict[str, Any]:
     """What `langadapt_module.json` says of an artifact whose base models stay where they are."""
-    recipe, text_model = model.artifact.recipe, model.student.text_model
-    vocabulary = model.artifact.vocabulary
-    language, whole = recipe.text_model.tokenizer_language, load_config(text_model.source)
+    recipe, vocabulary = model.artifact.recipe, model.artifact.vocabulary
+    language, whole = recipe.text_model.tokenizer_language, load_config(model.text_source)
+    align, text = recipe.align, model.teacher if model.student is None else model.student.text_model
+    names = [name for name in STAGES if has_stage(model.artifact.weights, name)]
     return {
         "format_version": FORMAT_VERSION,
         "language": recipe.code,
         "dim": model.dim,
-        "adapter": recipe.adapter.settled().model_dump(mode="json"),
+        "adapter": recipe.adapter.settled().model_dump(mode="json") if align is None else None,
+        "pooling": None if align is None else align.pooling,
         "text_model": {
             **asdict(model.artifact.text_model),
             # The encoder of an encoder-decoder does not need the decoder.
             "unused": ["decoder"] if getattr(whole, "is_encoder_decoder", False) else [],
+            "pooler": align is not None and align.pooling == "pooler",
         },
-        "image_model": {**asdict(model.artifact.teacher), "unused": _unused_by_images(model)},
-        "prefix": text_model.prefix,
+        "image_model": {
+            **asdict(model.artifact.teacher),
+            "unused": _unused_by_images(model) if align is None else _beside_vision(model.teacher.source),
+            "pooler": align is not None,
+        },
+        "prefix": text.prefix,
         "tokenizer_options": {"src_lang": language} if language else {},
-        "max_tokens": text_model.max_tokens,
-        "stages": ["", *(name for name in STAGES if has_stage(model.artifact.weights, name))],
+        "max_tokens": text.max_tokens,
+        "stages": names if align else ["", *names],
         "vocabulary": None if vocabulary is None else vocabulary.digest,
     }
 
@@ -207,6 +225,13 @@ def _unused_by_images(model: LanguageModel) -> list[str]:
         hook.remove()
     weights = {name: {id(p) for p in part.parameters()} for name, part in module.named_children()}
     return [name for name, own in weights.items() if own and not own & ran]
+
+
+def _beside_vision(source: ResolvedModel) -> list[str]:
+    """Parts of an image-text model that stand beside its vision tower; of a vision encoder none."""
+    with torch.device("meta"):
+        parts = [name for name, _ in AutoModel.from_config(load_config(source)).named_children()]
+    return [name for name in parts if name != "vision_model"] if "vision_model" in parts else []
 
 
 def source_text(name: str) -> str:

@@ -18,7 +18,7 @@ from langadapt.hub.licences import LicenceSum, changed_models, licence_sum
 from langadapt.metrics.retrieval import CUTOFFS
 from langadapt.models import Artifact
 from langadapt.models.tuning import has_tuned_images
-from langadapt.recipes import HubSource, RetrievalRecipe, data_recipe, trainable_text
+from langadapt.recipes import HubSource, LanguageRecipe, RetrievalRecipe, data_recipe, trainable_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +51,9 @@ def model_card(facts: CardFacts) -> ModelCard:
 def card_text(facts: CardFacts) -> str:
     """Render the Markdown below the metadata."""
     artifact, recipe = facts.artifact, facts.artifact.recipe
-    distilled, later_stages = _stages(artifact.training)
+    distilled, later_stages = _stages(artifact.training, recipe)
     environment = dict(artifact.environment)
-    device = environment.pop("device", distilled["device"])
+    device = environment.pop("device", distilled.get("device", "unknown"))
     also = f" ({recipe.native_name})" if recipe.native_name != recipe.name else ""
     new_rows = ", embeddings of new subword tokens" if recipe.text_model.extend_vocabulary else ""
     states = [(source.name, source.contamination) for source in artifact.data]
@@ -63,6 +63,7 @@ def card_text(facts: CardFacts) -> str:
         artifact=artifact,
         recipe=recipe,
         stage=recipe.distill,
+        max_tokens=(recipe.align or recipe.distill).max_tokens,
         language=f"{recipe.name}{also}",
         licences=facts.licences,
         example=json.dumps(artifact.samples.texts[:1] if artifact.samples else [], ensure_ascii=False),
@@ -171,14 +172,21 @@ _LATER_STAGES = {
 """Under which key the facts of a later stage keep those of the stage before, and what the later stage did."""
 
 
-def _stages(facts: dict[str, Any]) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
-    """Facts of the distillation, then a sentence and the plain facts of each later stage."""
+def _stages(
+    facts: dict[str, Any], recipe: LanguageRecipe
+) -> tuple[dict[str, Any], list[tuple[str, dict[str, Any]]]]:
+    """Facts of the distillation, then a sentence and the plain facts of each other stage."""
     later: list[tuple[str, dict[str, Any]]] = []
     while (key := next((key for key in _LATER_STAGES if key in facts), None)) is not None:
-        plain = {name: value for name, value in facts.items() if not isinstance(value, dict)}
-        later.insert(0, (_LATER_STAGES[key], plain))
+        later.insert(0, (_LATER_STAGES[key], _plain(facts)))
         facts = facts[key]
+    if recipe.align is not None:
+        later.insert(0, ("Two encoders were aligned on pairs of images and captions", _plain(facts)))
     return facts, later
+
+
+def _plain(facts: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in facts.items() if not isinstance(value, dict)}
 
 
 def _first_url(source: str | None) -> str | None:

@@ -17,6 +17,7 @@ from langadapt.export.sentence_transformers import (
     MODULE_FILES,
     check_module,
     default_probes,
+    has_module,
     merged_module,
     write_module_files,
 )
@@ -207,9 +208,9 @@ def _name(recipe: str) -> str:
 def module_files(folder: Path, model: LanguageModel) -> tuple[str, ...]:
     """Write the sentence-transformers module, checked against the model; list its files.
 
-    There are none where a base model is a local folder, which nobody could fetch.
+    There are none where a base model is a local folder, which nobody could fetch, or no module can hold it.
     """
-    if model.artifact.teacher.local or model.artifact.text_model.local:
+    if model.artifact.teacher.local or model.artifact.text_model.local or not has_module(model):
         return ()
     check_module(model, merged_module(model), default_probes(model))
     write_module_files(folder, model)

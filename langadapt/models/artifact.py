@@ -19,7 +19,7 @@ from langadapt.errors import ModelError
 from langadapt.files.atomic import is_sealed, sealed, tensor_digest, write_tensors, write_text
 from langadapt.files.fetch import fetch_snapshot
 from langadapt.files.json import open_regular, read_bytes, read_json
-from langadapt.models.load import ResolvedModel, device_name
+from langadapt.models.load import ARTIFACT, ResolvedModel, device_name, resolve_model
 from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import (
     AlignedFiles,
@@ -29,13 +29,15 @@ from langadapt.recipes import (
     ModelRef,
     PairsRecipe,
     ParallelRecipe,
+    TextModelRef,
 )
+from langadapt.recipes.authoring import plain_recipe
 from langadapt.recipes.find import is_local_name
 from langadapt.recipes.yaml import dump_recipe, parse, read_yaml
 
 FORMAT_VERSION = 3
 
-WEIGHTS, RECIPE, FACTS, SCORES = "adapter.safetensors", "recipe.yaml", "artifact.json", "scores.json"
+WEIGHTS, RECIPE, FACTS, SCORES = "adapter.safetensors", "recipe.yaml", ARTIFACT, "scores.json"
 SAMPLES, VOCABULARY = "samples.safetensors", "vocabulary.json"
 FILES = (WEIGHTS, RECIPE, FACTS, SAMPLES, VOCABULARY)
 """All that `load` reads; the last two are not in every artifact."""
@@ -192,8 +194,13 @@ def write_artifact(folder: Path, artifact: Artifact) -> None:
 
 
 def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> Artifact:
-    """Read an artifact from a folder, or from the Hub; refuse one that is damaged or was changed."""
+    """Read an artifact from a folder, or from the Hub; refuse one that is damaged or was changed.
+
+    An image-text model of transformers is read as an artifact that changes nothing of it.
+    """
     folder = _artifact_folder(str(path_or_repo), revision)
+    if (folder / "config.json").is_file() and not (folder / FACTS).is_file():
+        return _unchanged(str(path_or_repo), revision)
     check_folder(folder, (FACTS, RECIPE, WEIGHTS), "an artifact is the folder that `langadapt distill` wrote")
     try:
         again = "fetch or train the artifact again"
@@ -214,6 +221,14 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
         )
     except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
         raise ModelError(f"{folder}: damaged artifact: {str(error).splitlines()[0]}") from error
+
+
+def _unchanged(name: str, revision: str | None) -> Artifact:
+    source = resolve_model(ModelRef.model_construct(repo=name, revision=revision))
+    model = BaseModel(repo=source.repo, revision=source.revision)
+    values: dict[str, Any] = {"repo": source.repo, "revision": None if model.local else source.revision}
+    recipe = plain_recipe(ModelRef(**values), TextModelRef(**values))
+    return Artifact(recipe=recipe, teacher=model, text_model=model, target_dim=0, weights={})
 
 
 def _samples(folder: Path, facts: dict[str, Any]) -> Samples:
@@ -246,7 +261,7 @@ def _artifact_folder(path_or_repo: str, revision: str | None) -> Path:
         return local
     if is_local_name(path_or_repo) and revision is None:
         raise ModelError(f"{path_or_repo}: no such artifact folder")
-    return fetch_snapshot(path_or_repo, revision, FILES, what=path_or_repo)
+    return fetch_snapshot(path_or_repo, revision, [*FILES, "config.json"], what=path_or_repo)
 
 
 def check_folder(folder: Path, names: Iterable[str], what: str) -> None:

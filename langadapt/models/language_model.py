@@ -1,8 +1,12 @@
-"""What a user holds after `langadapt.load`: texts of one language or several, and images, in one space."""
+"""What a user holds after `langadapt.load`: texts of one language or several, and images, in one space.
+
+A distilled student on its teacher, two encoders that were aligned, or an image-text model of transformers,
+tuned or not: all are a `LanguageModel`, and every command takes each of them.
+"""
 
 import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,10 +19,11 @@ from langadapt.data.tokens import require_text
 from langadapt.errors import DataError, ModelError
 from langadapt.models.artifact import Artifact, BaseModel, read_artifact
 from langadapt.models.caches import image_embeddings
-from langadapt.models.load import ResolvedModel, resolve_model
+from langadapt.models.frozen_text import FrozenText
+from langadapt.models.load import ARTIFACT, ResolvedModel, resolve_model
 from langadapt.models.new_pieces import extend_text_model
 from langadapt.models.student import Student, TextModel, load_text_model
-from langadapt.models.teacher import Teacher, load_teacher
+from langadapt.models.teacher import Teacher, join_encoders, load_dual_encoder
 from langadapt.models.tuning import is_tuned, restore_stages
 from langadapt.recipes import LanguageRecipe, ModelRef
 
@@ -33,10 +38,12 @@ class LanguageModel:
     """An artifact on its base models."""
 
     artifact: Artifact
-    student: Student
-    """Text model and adapter, in eval mode."""
+    student: Student | None
+    """Text model and adapter, in eval mode; None where the texts go through the teacher's own text tower."""
     teacher: Teacher
     """Its image tower embeds the images."""
+    text_source: ResolvedModel
+    """The text model, or the image-text model whose text tower is used."""
 
     @property
     def dim(self) -> int:
@@ -44,9 +51,14 @@ class LanguageModel:
         return self.teacher.dim
 
     @property
+    def text(self) -> FrozenText:
+        """The text tower over many texts."""
+        return self.teacher.text if self.student is None else self.student.frozen
+
+    @property
     def label(self) -> str:
-        """Text model with revision and a digest of the adapter's weights, as they stand in a signature."""
-        return f"{self.student.text_model.source.label}+{self.artifact.digest}"
+        """Text model with revision and a digest of the trained weights, as they stand in a signature."""
+        return f"{self.text_source.label}+{self.artifact.digest}"
 
     @property
     def image_identity(self) -> str:
@@ -63,7 +75,7 @@ class LanguageModel:
         Raises:
             DataError: an empty or whitespace text, with its row number.
         """
-        return self.student.encode(texts, exact=exact)
+        return self.text.embed(texts, exact=exact)
 
     def encode_images(self, images: Sequence[Image | bytes | str | Path], *, batch_size: int = 64) -> Tensor:
         """Encode images as `[B, D]` float32, normalised, on the CPU.
@@ -88,10 +100,10 @@ def load(
     device: str | torch.device | None = None,
     beside: Sequence[LanguageModel] = (),
 ) -> LanguageModel:
-    """Load an adapted language model.
+    """Load an adapted language model, or an image-text model of transformers as it is.
 
     Args:
-        path_or_repo: folder of an artifact, or `org/name` on the Hub.
+        path_or_repo: folder of an artifact or of an image-text model, or `org/name` on the Hub.
         revision: of the artifact on the Hub.
         teacher: folder of the same teacher, where it has moved since.
         text_model: folder of the same text model, where it has moved since.
@@ -109,26 +121,53 @@ def load(
     artifact = read_artifact(path_or_repo, revision=revision)
     if is_tuned(artifact.weights):  # what it changes in its towers must change in nobody else's
         beside = ()
-    where = torch.device(device or "cpu")
+    return assemble(artifact, teacher=teacher, text_model=text_model, device=device, beside=beside)
+
+
+def assemble(
+    artifact: Artifact,
+    *,
+    teacher: str | None = None,
+    text_model: str | None = None,
+    device: str | torch.device | None = None,
+    beside: Sequence[LanguageModel] = (),
+) -> LanguageModel:
+    """Put an artifact onto its base models; see `load`."""
+    where, recipe = torch.device(device or "cpu"), artifact.recipe
     text_source = _same_model(artifact.text_model, text_model, role="text_model")
     teacher_source = _same_model(artifact.teacher, teacher, role="teacher")
-    teachers = (model.teacher for model in beside)
-    loaded_teacher = _same(teachers, teacher_source) or load_teacher(teacher_source, device=where)
-    frozen = (model.student.text_model for model in beside if _stays_frozen(model.artifact))
-    recipe = artifact.recipe
-    encoder = load_text_model(
-        text_source,
-        recipe.text_model,
-        max_tokens=recipe.distill.max_tokens,
-        device=where,
-        beside=_same(frozen, text_source) if _stays_frozen(artifact) else None,
-    )
-    if artifact.vocabulary is not None:
-        extend_text_model(encoder, artifact.vocabulary, seed=recipe.distill.seed)
-    with torch.random.fork_rng(devices=[]):  # the adapter draws weights, which the artifact's replace
-        student = Student(text_model=encoder, spec=recipe.adapter, target_dim=artifact.target_dim)
-    loaded_teacher = restore_stages(artifact.weights, recipe, student, loaded_teacher)
-    return LanguageModel(artifact=artifact, student=student, teacher=loaded_teacher)
+    if recipe.align is not None:
+        own = join_encoders(teacher_source, text_source, recipe.text_model, recipe.align, device=where)
+    else:
+        known = (model.teacher for model in beside)
+        own = _same(known, teacher_source) or load_teacher(teacher_source, device=where)
+    student = None
+    if recipe.is_distilled:
+        shared = [m.student.text_model for m in beside if m.student and _stays_frozen(m.artifact)]
+        encoder = load_text_model(
+            text_source,
+            recipe.text_model,
+            max_tokens=recipe.distill.max_tokens,
+            device=where,
+            beside=_same(shared, text_source) if _stays_frozen(artifact) else None,
+        )
+        if artifact.vocabulary is not None:
+            extend_text_model(encoder, artifact.vocabulary, seed=recipe.distill.seed)
+        with torch.random.fork_rng(devices=[]):  # the adapter draws weights, which the artifact's replace
+            student = Student(text_model=encoder, spec=recipe.adapter, target_dim=artifact.target_dim)
+    own = restore_stages(artifact.weights, recipe, student, own)
+    return LanguageModel(artifact=artifact, student=student, teacher=own, text_source=text_source)
+
+
+def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -> Teacher:
+    """Load a model that embeds texts and images: one of transformers, or what `align` made."""
+    if not (source.path / ARTIFACT).is_file():
+        return load_dual_encoder(source, device=device)
+    model = load(source.path, device=device)
+    if model.student is not None:
+        what = "is a distilled student, which imitates a teacher of its own"
+        raise ModelError(f"{source.repo} {what}; name that one: {model.artifact.teacher.repo}")
+    return replace(model.teacher, source=source)
 
 
 def _stays_frozen(artifact: Artifact) -> bool:

@@ -75,6 +75,8 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
 
 
 _LACKS = "no safetensors weights in it, and other formats are never opened"
+ARTIFACT = "artifact.json"
+"""The facts of an artifact; a folder that has it is one."""
 _MOST_TEXT_BYTES = 1 << 28
 _MOST_DIFFERENCE = 1e-3
 """Of float32 embeddings between a text alone and beside another; rounding makes a thousandth of it."""
@@ -83,9 +85,14 @@ PROBE_TEXTS = ["a", "a a a a a a a a"]
 
 
 def folder_hash(folder: Path) -> str:
-    """Content hash of a local model folder's configuration, tokenizer and weights."""
+    """Content hash of a local model folder's configuration, tokenizer and weights.
+
+    Of an artifact that of its facts, which name the sums of its other files; scores may come and go.
+    """
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
+    facts = folder / ARTIFACT
+    files = [facts] if facts.is_file() else (path for name in MODEL_FILES for path in folder.glob(name))
+    for path in sorted({*files}):
         digest.update(path.name.encode())
         digest.update(path.stat().st_size.to_bytes(8, "little"))
         most = None if path.suffix == ".safetensors" else _MOST_TEXT_BYTES
@@ -139,11 +146,13 @@ def load_config(model: ResolvedModel) -> Any:
         return AutoConfig.from_pretrained(model.path, trust_remote_code=False)
 
 
-def load_module(model: ResolvedModel, config: Any, *, auto: Any = AutoModel) -> nn.Module:
-    """The model in float32, in eval mode, from safetensors only; `auto` knows which class it has."""
+def load_module(
+    model: ResolvedModel, config: Any, *, auto: Any = AutoModel, pooler: bool = False
+) -> nn.Module:
+    """The model in float32, in eval mode, from safetensors only; `auto` and `pooler` as `read_module` has."""
     keep_freed_memory()
     with Refusing(f"{model.repo}: cannot load its weights"):
-        module, missing = read_module(model.path, config, auto=auto)
+        module, missing = read_module(model.path, config, auto=auto, pooler=pooler)
     if missing:
         lost = f"{len(missing)} weights are missing from the file, first '{missing[0]}'"
         raise ModelError(f"{model.repo}: {lost}; a model with random weights is never used")

@@ -111,15 +111,17 @@ def prompt_texts(tower: TextTower, template: str, labels: Sequence[str]) -> Prom
 
 def text_tower(model: LanguageModel, name: TowerName) -> TextTower:
     """The frozen tower that prompts go through: the student, or for English names the teacher's own."""
-    if name == "teacher":
+    if name == "teacher" or model.student is None:
         teacher = model.teacher
-        module, label = teacher.module.eval().requires_grad_(False), teacher.source.label
+        label = teacher.source.label if name == "teacher" else model.label
+        module = teacher.module.eval().requires_grad_(False)
         return TextTower(
             label=label,
             tokenizer=teacher.tokenizer,
             embedding=_token_table(getattr(module, "text_model", module), len(teacher.tokenizer), label),
             forward=teacher.text_features,
             max_tokens=teacher.max_tokens,
+            prefix=teacher.prefix,
             fixed_tokens=teacher.fixed_tokens,
             clean=cleaner(module.config, teacher.tokenizer),
         )

@@ -117,14 +117,16 @@ def load_text_model(
     max_tokens: int,
     device: torch.device | None = None,
     beside: TextModel | None = None,
+    pooler: bool = False,
 ) -> TextModel:
     """Load a text encoder, frozen: XLM-R, BERT, LaBSE, E5, MiniLM, ModernBERT, the encoder of NLLB/M2M.
 
     `ref` gives prefix and tokenizer language; texts are cut at `max_tokens`, or the model's own limit if that
-    is lower. `beside` is the same model, loaded already: its weights are shared.
+    is lower. `beside` is the same model, loaded already: its weights are shared. `pooler` keeps the pooler
+    that the file has.
     """
     config = load_config(source)
-    module: Any = load_module(source, config) if beside is None else beside.encoder
+    module: Any = load_module(source, config, pooler=pooler) if beside is None else beside.encoder
     if getattr(config, "is_encoder_decoder", False) and beside is None:
         module = module.get_encoder()
     inputs = signature(module.forward).parameters
@@ -285,5 +287,6 @@ def student_tower(student: Student) -> Tower:
         encoder=encoder,
         projection=student.adapter.up,
         embeddings=embedding_table(encoder),
-        run=lambda: student(_PROBE),
+        embed=student,
+        probe=_PROBE,
     )

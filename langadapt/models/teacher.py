@@ -1,8 +1,8 @@
-"""The frozen English image-text model, and a new one from two encoders that have never met."""
+"""Image-text models as they are: the frozen teacher, or a new one of two encoders that have never met."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AutoModel, CLIPVisionModel, VisionTextDualEncoderModel
+from torch.nn import functional as F
 
 from langadapt.data.tokens import TextBatch, Tokens
 from langadapt.errors import ModelError
+from langadapt.files.json import read_json
 from langadapt.models.families import HalfPrecision, cleaner, family_of
 from langadapt.models.frozen_text import FrozenText, packed_embeddings, text_parts, text_path
 from langadapt.models.load import (
@@ -29,16 +30,20 @@ from langadapt.models.load import (
     tokenize_texts,
     uses_bf16,
 )
-from langadapt.models.towers import image_rows, plain_embedding, quiet_transformers, unit_rows
+from langadapt.models.student import load_text_model
+from langadapt.models.towers import DualEncoder, image_rows, plain_embedding, pooled_images, unit_rows
 from langadapt.models.trainable import PROBE_IDS, Tower, embedding_table
+from langadapt.recipes import AlignStage, TextModelRef
+
+_BLANK = Image.new("RGB", (64, 64))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Teacher:
-    """An image-text model of transformers, frozen.
+    """An image-text model, frozen: one of transformers, or a `DualEncoder`.
 
     `dim` is D; `max_tokens` the text tower's limit; `fixed_tokens` the length that every text is padded to,
-    None for models that mask or ignore padding.
+    None for models that mask or ignore padding; `prefix` is put before each text.
     """
 
     source: ResolvedModel
@@ -48,6 +53,7 @@ class Teacher:
     dim: int
     max_tokens: int
     fixed_tokens: int | None
+    prefix: str = ""
     half: HalfPrecision[nn.ModuleDict] = field(
         default_factory=lambda: HalfPrecision(fused=True), compare=False, repr=False
     )
@@ -60,7 +66,11 @@ class Teacher:
     def tokenize(self, texts: Sequence[str]) -> Tokens:
         """Token ids of texts, cleaned as in the model's training and cut at the tower's limit."""
         clean = cleaner(self.module.config, self.tokenizer)
-        return tokenize_texts(self.tokenizer, texts, max_tokens=self.max_tokens, prepare=clean)
+
+        def prepare(text: str) -> str:
+            return self.prefix + clean(text)
+
+        return tokenize_texts(self.tokenizer, texts, max_tokens=self.max_tokens, prepare=prepare)
 
     def batch(self, tokens: Tokens, rows: NDArray[np.int64]) -> TextBatch:
         """Some texts as the text tower wants them: trimmed to the longest, or at the fixed length."""
@@ -93,16 +103,19 @@ class Teacher:
             return self.embed_texts(self.batch(tokens, rows))
 
     def text_features(self, batch: TextBatch) -> Tensor:
-        """English texts to `[B, D]` float32, not normalised, with gradients."""
+        """Texts to `[B, D]` float32, not normalised, with gradients."""
         inputs = batch.to(self.device)
         given: dict[str, Tensor] = {"input_ids": inputs.input_ids}
         if self.fixed_tokens is None:
             given["attention_mask"] = inputs.mask.long()
+        else:  # a training batch is cut at its longest text
+            short = self.fixed_tokens - inputs.input_ids.shape[1]
+            given["input_ids"] = F.pad(inputs.input_ids, (0, short), value=self.tokenizer.pad_token_id)
         return plain_embedding(self.module.get_text_features(**given))  # type: ignore[operator]
 
     @torch.inference_mode()
     def embed_texts(self, batch: TextBatch) -> Tensor:
-        """English texts to `[B, D]` float32, normalised."""
+        """Texts to `[B, D]` float32, normalised."""
         return unit_rows(self.text_features(batch))
 
     def pixels(self, images: Sequence[Image.Image]) -> dict[str, Tensor]:
@@ -123,7 +136,7 @@ def learned_temperature(teacher: Teacher) -> float:
     return float((-scale).exp())
 
 
-def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -> Teacher:
+def load_dual_encoder(source: ResolvedModel, *, device: torch.device | None = None) -> Teacher:
     """Load a model that embeds texts and images: CLIP, SigLIP, AltCLIP, a VisionTextDualEncoder."""
     config = load_config(source)
     module = load_module(source, config).to(device or torch.device("cpu"))
@@ -145,7 +158,7 @@ def load_teacher(source: ResolvedModel, *, device: torch.device | None = None) -
     )
     with Refusing(f"{source.repo} ({config.model_type}) does not embed texts and images"):
         text = teacher.embed_texts(teacher.batch(teacher.tokenize(["a"]), np.zeros(1, np.int64)))
-        image = teacher.embed_images([Image.new("RGB", (64, 64))])
+        image = teacher.embed_images([_BLANK])
     if text.shape != image.shape or text.dim() != 2:
         shapes = f"a text becomes {list(text.shape[1:])} numbers, an image {list(image.shape[1:])}"
         raise ModelError(
@@ -164,7 +177,7 @@ def image_tower(teacher: Teacher) -> Tower:
     """The image half of an image-text model."""
     module: Any = teacher.module
     projection = getattr(module, "visual_projection", None)
-    pixels = teacher.pixels([Image.new("RGB", (64, 64))])
+    pixels = teacher.pixels([_BLANK])
     return Tower(
         label=f"{teacher.source.repo} (image tower)",
         module=module,
@@ -172,128 +185,107 @@ def image_tower(teacher: Teacher) -> Tower:
         encoder=module.vision_model,
         projection=projection,
         embeddings=None,
-        run=lambda: module.get_image_features(**pixels),
+        embed=lambda given: plain_embedding(module.get_image_features(**given)),
+        probe=pixels,
     )
 
 
 def text_tower(teacher: Teacher) -> Tower:
     """The text half of an image-text model."""
     module: Any = teacher.module
-    ids = torch.tensor(PROBE_IDS, device=teacher.device)
+    encoder, projection = module.text_model, getattr(module, "text_projection", None)
+    ids = torch.tensor(PROBE_IDS)
     return Tower(
         label=f"{teacher.source.repo} (text tower)",
         module=module,
-        parts=(module.text_model, module.text_projection),
-        encoder=module.text_model,
-        projection=module.text_projection,
-        embeddings=embedding_table(module.text_model),
-        run=lambda: module.get_text_features(input_ids=ids, attention_mask=torch.ones_like(ids)),
+        parts=(encoder,) if projection is None else (encoder, projection),
+        encoder=encoder,
+        projection=getattr(encoder, "head", None) if projection is None else projection,
+        embeddings=embedding_table(encoder),
+        embed=teacher.text_features,
+        probe=TextBatch(input_ids=ids, mask=torch.ones_like(ids, dtype=torch.bool)),
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class DualEncoder:
-    """The model with its tokenizer and image processor, and the image encoder alone."""
+def join_encoders(
+    image: ResolvedModel, text: ResolvedModel, ref: TextModelRef, stage: AlignStage, *, device: torch.device
+) -> Teacher:
+    """Put two encoders under one roof, with new projections into a shared space of `stage.dim` numbers.
 
-    teacher: Teacher
-    features: Teacher
-    """Embeds images as the encoder pools them, in front of the projection."""
-    new: frozenset[str]
-    """Names of weights that no file had: the projections, and poolers that were never trained."""
-
-    def text_tower(self) -> Tower:
-        """Text half; its projection includes what else of it is new."""
-        return self._with_new(text_tower(self.teacher), "text_model.", "text_projection.")
-
-    def image_tower(self) -> Tower:
-        """Image half; its projection includes what else of it is new."""
-        return self._with_new(image_tower(self.teacher), "vision_model.", "visual_projection.")
-
-    def _with_new(self, tower: Tower, *heads: str) -> Tower:
-        names = sorted({name.rpartition(".")[0] for name in self.new if name.startswith(heads)})
-        return replace(tower, projection=nn.ModuleList(map(self.teacher.module.get_submodule, names)))
-
-
-def new_dual_encoder(
-    image: ResolvedModel, text: ResolvedModel, *, dim: int, max_tokens: int, seed: int, device: torch.device
-) -> DualEncoder:
-    """Put two encoders under one roof, with new projections into a shared space of `dim` numbers.
-
-    `image` is any vision encoder of transformers whose output is pooled (ViT, MobileNet, ResNet, Swin, CLIP),
-    `text` any text encoder with a pooler (BERT and its kin). Weights other than a pooler's may not be
-    missing. Captions are cut at `max_tokens`.
+    `image` is any vision encoder of transformers (ViT, DINOv2, ConvNeXt, MobileNet), or the vision tower of
+    an image-text model; `text` any text encoder. `ref` gives prefix and tokenizer language, `stage.pooling`
+    what becomes one row of a text's states; captions are cut at `stage.max_tokens`.
     """
+    pooler = stage.pooling == "pooler"
+    language = load_text_model(text, ref, max_tokens=stage.max_tokens, pooler=pooler)
+    pooling = folder_pooling(text, language.state_dim) if stage.pooling == "auto" else stage.pooling
+    if pooler and getattr(language.encoder, "pooler", None) is None:
+        raise ModelError(f"{text.repo} has no pooler in its file; set pooling to mean, cls or last")
+    config = load_config(image)
+    vision: Any = load_module(image, config, pooler=True)
+    vision = getattr(vision, "vision_model", vision)
+    processor = load_image_processor(image)
+    if "pixel_values" not in signature(vision.forward).parameters:
+        raise ModelError(f"{image.repo} ({config.model_type}) is not a vision encoder")
+    with Refusing(f"{image.repo} ({config.model_type}) does not make one row of an image"), torch.no_grad():
+        _, width = pooled_images(vision(**processor([_BLANK], return_tensors="pt"))).shape
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        vision, missing_image = _encoder(image, "pixel_values")
-        language, missing_text = _encoder(text, "input_ids")
-        module: Any = VisionTextDualEncoderModel(vision_model=vision, text_model=language)
-        module.config.projection_dim = module.projection_dim = dim
-        module.visual_projection = nn.Linear(module.vision_embed_dim, dim, bias=False)
-        module.text_projection = nn.Linear(module.text_embed_dim, dim, bias=False)
-    module.to(device).eval().requires_grad_(False)
-    tokenizer = load_tokenizer(text)
-    limit = min(max_tokens, position_limit(language.config, language), int(tokenizer.model_max_length))
+        torch.manual_seed(stage.seed)
+        widths = width, language.state_dim
+        module = DualEncoder(vision, language.encoder, widths=widths, dim=stage.dim, pooling=pooling)
     teacher = Teacher(
-        source=ResolvedModel(
-            repo=f"{Path(image.repo).name}+{Path(text.repo).name}",
-            revision=f"{image.revision}+{text.revision}",
-            path=text.path,
-        ),
-        module=module,
-        tokenizer=tokenizer,
-        image_processor=load_image_processor(image),
-        dim=dim,
-        max_tokens=limit,
+        source=image,
+        module=module.to(device).eval().requires_grad_(False),
+        tokenizer=language.tokenizer,
+        image_processor=processor,
+        dim=stage.dim,
+        max_tokens=language.max_tokens,
         fixed_tokens=None,
+        prefix=language.prefix,
     )
+    teacher.tokenizer.padding_side = "right"
     _check_padding(teacher)
-    features = replace(
-        teacher,
-        source=replace(image, revision=f"{image.revision}+pooled"),
-        module=_Pooled(module.vision_model),
-        dim=module.vision_embed_dim,
-    )
-    poolers = [*(f"vision_model.{n}" for n in missing_image), *(f"text_model.{n}" for n in missing_text)]
-    new = frozenset({*poolers, "visual_projection.weight", "text_projection.weight"})
-    return DualEncoder(teacher=teacher, features=features, new=new)
+    return teacher
+
+
+_POOLINGS = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "cls", "lasttoken": "last"}
+"""By the names that sentence-transformers gives them."""
+
+
+def folder_pooling(source: ResolvedModel, width: int) -> str:
+    """How a folder of sentence-transformers pools its states of `width` numbers; `mean` for any other."""
+    path = source.path / "1_Pooling" / "config.json"
+    if not path.is_file():
+        return "mean"
+    where = f"{source.repo}: 1_Pooling/config.json"
+    with Refusing(f"{where} cannot be read"):
+        values = read_json(path)
+        chosen = [name.removeprefix("pooling_mode_") for name, value in values.items() if value is True]
+        chosen = [str(values["pooling_mode"])] if "pooling_mode" in values else chosen
+    modes = [name for name in chosen if name != "include_prompt"]
+    if len(modes) != 1 or modes[0] not in _POOLINGS:
+        ways = "mean, cls and last are known; set pooling yourself"
+        raise ModelError(f"{where} pools by {' and '.join(modes) or 'nothing'}; {ways}")
+    if (wide := values.get("word_embedding_dimension", width)) != width:
+        raise ModelError(
+            f"{where} is for states of {wide} numbers, its weights give {width}; mend the folder"
+        )
+    return _POOLINGS[modes[0]]
+
+
+def pooled_teacher(teacher: Teacher) -> Teacher:
+    """The image encoder of a `DualEncoder` alone: images as it pools them, in front of the projection."""
+    module: Any = teacher.module
+    source = replace(teacher.source, revision=f"{teacher.source.revision}+pooled")
+    pooled = _Pooled(module.vision_model)
+    return replace(teacher, source=source, module=pooled, dim=module.visual_projection.in_features)
 
 
 class _Pooled(nn.Module):
-    """A vision encoder whose pooled output stands for the embedding."""
-
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()
         self.encoder = encoder
 
-    def get_image_features(self, **pixels: Tensor) -> Any:
-        """Output with pooled rows `[B, H]`."""
-        return self.encoder(**pixels)
-
-
-def _encoder(source: ResolvedModel, takes: str) -> tuple[Any, list[str]]:
-    """An encoder with its pooler, and the names of the pooler's weights where the file has none."""
-    config = load_config(source)
-    kind = CLIPVisionModel if config.model_type == "clip" else AutoModel
-    with Refusing(f"{source.repo}: cannot load its weights"), quiet_transformers():
-        module, info = kind.from_pretrained(
-            source.path, dtype=torch.float32, use_safetensors=True, output_loading_info=True
-        )
-    missing = sorted(info["missing_keys"])
-    wrong = [name for name in missing if "pooler" not in name]
-    if wrong:
-        raise ModelError(f"{source.repo}: {len(wrong)} weights are missing from the file, first '{wrong[0]}'")
-    if module.main_input_name != takes:
-        role = "a vision encoder" if takes == "pixel_values" else "a text encoder"
-        raise ModelError(f"{source.repo} ({config.model_type}) is not {role}")
-    size = getattr(getattr(config, "vision_config", config), "image_size", None) or 224
-    height, width = (size, size) if isinstance(size, int) else size[:2]
-    given = torch.tensor(PROBE_IDS) if takes == "input_ids" else torch.zeros(1, 3, height, width)
-    with torch.no_grad():
-        output = module.eval()(**{takes: given})
-    pooled = getattr(output, "pooler_output", None)
-    if pooled is None or pooled.dim() != 2:
-        raise ModelError(f"{source.repo} ({config.model_type}) does not pool its states to one row per input")
-    if getattr(module.config, "hidden_size", None) is None:  # MobileNet's does not say how wide its rows are
-        module.config.hidden_size = pooled.shape[1]
-    return module, missing
+    def get_image_features(self, **pixels: Tensor) -> Tensor:
+        """Pooled rows `[B, H]`."""
+        return pooled_images(self.encoder(**pixels))

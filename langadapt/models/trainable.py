@@ -8,6 +8,7 @@ Source: the methods of LilT (Khan and Fu, 2023), and LoRA (Hu et al., 2022) thro
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from peft import LoraConfig, inject_adapter_in_model
@@ -52,8 +53,10 @@ class Tower:
     projection: nn.Module | None
     embeddings: nn.Embedding | ExtendedEmbedding | None
     """Token embeddings; an image tower has none."""
-    run: Callable[[], object]
-    """One forward pass on anything."""
+    embed: Callable[[Any], Tensor]
+    """A text batch, or what the image processor made, to `[B, D]` float32, not normalised."""
+    probe: Any
+    """Anything that `embed` takes."""
 
     def weights(self) -> dict[int, nn.Parameter]:
         """All weights of the tower, each once, by identity."""
@@ -109,7 +112,7 @@ def make_trainable(
     chosen: dict[int, nn.Parameter] = {}
     slow: set[int] = set()
     needs_layers = any(isinstance(item, LastLayers) or item in ("adapters", "layer") for item in methods)
-    layers = transformer_layers(tower.module, tower.run) if needs_layers else []
+    layers = transformer_layers(tower.module, lambda: tower.embed(tower.probe)) if needs_layers else []
     layers = [parts for parts in layers if id(next(parts.layer.parameters())) in before]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

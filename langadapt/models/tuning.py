@@ -14,9 +14,9 @@ from langadapt.data.tokens import TextBatch
 from langadapt.files.atomic import tensor_digest
 from langadapt.models.new_pieces import new_rows
 from langadapt.models.student import Student, student_tower
-from langadapt.models.teacher import Teacher, image_tower
-from langadapt.models.towers import plain_embedding
+from langadapt.models.teacher import Teacher, image_tower, text_tower
 from langadapt.models.trainable import (
+    Tower,
     TrainableTower,
     finish_training,
     make_trainable,
@@ -24,11 +24,11 @@ from langadapt.models.trainable import (
     restore_changes,
 )
 from langadapt.nn.losses import Temperature
-from langadapt.recipes import ContrastStage, LanguageRecipe, Method
+from langadapt.recipes import AlignStage, ContrastStage, LanguageRecipe, Method
 
-Stage = Literal["tune", "domain"]
+Stage = Literal["align", "tune", "domain"]
 
-STAGES: tuple[Stage, ...] = ("tune", "domain")
+STAGES: tuple[Stage, ...] = ("align", "tune", "domain")
 """In the order in which they are done; the names of their weights start with them. Those of the distillation
 are the student's own names: `adapter.` and `text_model.`."""
 
@@ -39,7 +39,7 @@ def has_stage(names: Iterable[str], stage: Stage) -> bool:
 
 
 def is_tuned(names: Iterable[str]) -> bool:
-    """Whether towers were changed after the distillation."""
+    """Whether towers were changed by pairs of images and captions."""
     return any(has_stage(names, stage) for stage in STAGES)
 
 
@@ -49,8 +49,8 @@ def has_tuned_images(names: Iterable[str]) -> bool:
 
 
 def changes_text_model(names: Iterable[str], trains: tuple[Method, ...]) -> bool:
-    """Whether the text model was changed, in the distillation or after it."""
-    heads = tuple(f"{stage}.text.text_model." for stage in STAGES)
+    """Whether the text model was changed, in the distillation, after it, or without one."""
+    heads = tuple(f"{stage}.text.text_{part}." for stage in STAGES for part in ("model", "projection"))
     return trains != ("locked",) or any(name.startswith(heads) for name in names)
 
 
@@ -62,12 +62,26 @@ def trainable_student(student: Student, trains: tuple[Method, ...], *, seed: int
 
 
 def trainable_towers(
-    student: Student, teacher: Teacher, stage: ContrastStage
+    student: Student | None, teacher: Teacher, stage: ContrastStage
 ) -> tuple[TrainableTower, TrainableTower]:
-    """Put a stage's methods into the student, as the stage before left it, and the teacher's image tower."""
-    student.requires_grad_(False)
-    text = make_trainable(student_tower(student), stage.text, seed=stage.seed)
-    return text, make_trainable(image_tower(teacher), stage.image, seed=stage.seed + 1)
+    """Put a stage's methods into the teacher's image tower and the student, or the teacher's own text tower.
+
+    Both are as the stage before left them; the projections that `align` makes train in any case.
+    """
+    for module in filter(None, (student, teacher.module)):
+        module.requires_grad_(False)
+    texts = text_tower(teacher) if student is None else student_tower(student)
+    towers = [(texts, stage.text), (image_tower(teacher), stage.image)]
+    text, image = (
+        make_trainable(tower, methods, seed=stage.seed + side, new=_new_weights(tower, stage))
+        for side, (tower, methods) in enumerate(towers)
+    )
+    return text, image
+
+
+def _new_weights(tower: Tower, stage: ContrastStage) -> list[nn.Parameter]:
+    projection = tower.projection if isinstance(stage, AlignStage) else None
+    return [] if projection is None else list(projection.parameters())
 
 
 def stage_changes(stage: Stage, text: TrainableTower, image: TrainableTower) -> dict[str, Tensor]:
@@ -81,15 +95,16 @@ def stage_changes(stage: Stage, text: TrainableTower, image: TrainableTower) -> 
 
 
 def restore_stages(
-    weights: dict[str, Tensor], recipe: LanguageRecipe, student: Student, teacher: Teacher
+    weights: dict[str, Tensor], recipe: LanguageRecipe, student: Student | None, teacher: Teacher
 ) -> Teacher:
     """Put all weights of an artifact into freshly loaded towers, stage by stage.
 
     Return the teacher: with tuned images its revision says so, because stored embeddings of the old tower are
     not the new one's. Raise a ModelError where the weights do not fit the models.
     """
-    distilled = {k: v for k, v in weights.items() if k.startswith(("adapter.", "text_model."))}
-    restore_changes(trainable_student(student, recipe.text_model.trains, seed=0), distilled)
+    if student is not None:
+        distilled = {k: v for k, v in weights.items() if k.startswith(("adapter.", "text_model."))}
+        restore_changes(trainable_student(student, recipe.text_model.trains, seed=0), distilled)
     for name in STAGES:
         stage: ContrastStage | None = getattr(recipe, name)
         if stage is None or not has_stage(weights, name):
@@ -98,7 +113,8 @@ def restore_stages(
             head = f"{name}.{side}."
             own = {key.removeprefix(head): value for key, value in weights.items() if key.startswith(head)}
             restore_changes(tower, own)
-    student.eval()
+    if student is not None:
+        student.eval()
     return with_tuned_revision(teacher, weights)
 
 
@@ -139,8 +155,7 @@ class ContrastModel(nn.Module):
         image_head: nn.Module | None = None,
     ) -> None:
         super().__init__()
-        self.text_module = text.tower.module
-        self.image_module = image.tower.module
+        self.text_module, self.image_module = text.tower.module, image.tower.module
         self.temperature = temperature
         self.text, self.image = text, image
         self.chunk_size = chunk_size
@@ -158,7 +173,7 @@ class ContrastModel(nn.Module):
         """Embed a batch; an image with several captions runs once."""
         text = self.text_rows(batch.text)
         images = self.image_rows(batch.images)[batch.image_index.to(text.device)]
-        parallel = None if batch.parallel is None else self._run_text(batch.parallel.text)
+        parallel = None if batch.parallel is None else self.text.tower.embed(batch.parallel.text)
         return Embedded(F.normalize(text, dim=-1), F.normalize(images.float(), dim=-1), parallel)
 
     def parameter_counts(self) -> dict[str, int]:
@@ -175,7 +190,7 @@ class ContrastModel(nn.Module):
             longest = int(mask[part].sum(dim=1).max())
             if bool(mask[part, longest:].any()):  # padded on the left
                 longest = mask.shape[1]
-            return self._run_text(TextBatch(input_ids=ids[part, :longest], mask=mask[part, :longest]))
+            return self.text.tower.embed(TextBatch(input_ids=ids[part, :longest], mask=mask[part, :longest]))
 
         return self._in_chunks(run, rows=len(ids), learns=bool(self.text.start))
 
@@ -188,7 +203,7 @@ class ContrastModel(nn.Module):
 
         def run(start: int) -> Tensor:
             part = {key: value[start : start + self.chunk_size].to(device) for key, value in pixels.items()}
-            return plain_embedding(self.image_module.get_image_features(**part))  # type: ignore[operator]
+            return self.image.tower.embed(part)
 
         count = len(next(iter(pixels.values())))
         return self._in_chunks(run, rows=count, learns=bool(self.image.start))
@@ -201,14 +216,3 @@ class ContrastModel(nn.Module):
         if len(starts) == 1 or not torch.is_grad_enabled():
             return torch.cat([run(start) for start in starts])
         return torch.cat([checkpoint(run, start, use_reentrant=False) for start in starts])
-
-    def _run_text(self, batch: TextBatch) -> Tensor:
-        if isinstance(self.text_module, Student):
-            rows: Tensor = self.text_module(batch)
-            return rows.float()
-        given = batch.to(next(self.parameters()).device)
-        return plain_embedding(
-            self.text_module.get_text_features(  # type: ignore[operator]
-                input_ids=given.input_ids, attention_mask=given.mask.long()
-            )
-        )

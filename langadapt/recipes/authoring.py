@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 from langadapt.errors import RecipeError
 from langadapt.recipes.data import DATA_KINDS, ParallelRecipe, RetrievalRecipe
 from langadapt.recipes.find import find_language, shipped_languages
-from langadapt.recipes.language import LanguageRecipe
+from langadapt.recipes.language import DistillStage, LanguageRecipe, ModelRef, TextModelRef
+from langadapt.recipes.stages import AlignStage
 from langadapt.recipes.yaml import Spec, dump_recipe, parse
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -51,6 +52,30 @@ def new_language(code: str, name: str) -> LanguageRecipe:
     known |= {"name": name, "native_name": name, "scripts": [UNDETERMINED_SCRIPT]}
     known["iso639_3"] = code if len(code) == 3 else UNDETERMINED
     return parse(LanguageRecipe, known, where=f"--lang {code} --name {name}")
+
+
+def plain_recipe(
+    image_model: ModelRef,
+    text_model: TextModelRef,
+    *,
+    language: LanguageRecipe | None = None,
+    align: AlignStage | None = None,
+) -> LanguageRecipe:
+    """Return the recipe of two towers that nothing is distilled into: of English, or as `language` has it."""
+    models: dict[str, Any] = {"teacher": image_model, "text_model": text_model, "align": align}
+    if language is not None:
+        later: dict[str, Any] = dict.fromkeys(("tune", "domain", "text_model_reason"))
+        return language.model_copy(update={"distill": DistillStage(), **later, **models})
+    return LanguageRecipe(
+        code="en",
+        name="English",
+        native_name="English",
+        iso639_3="eng",
+        scripts=("Latn",),
+        prompts=("a photo of a {label}.",),
+        examples=("a dog runs on the beach", "two people ride bicycles"),
+        **models,
+    )
 
 
 def _template(kind: str, code: str) -> str:

@@ -277,6 +277,7 @@ def with_paths(
             "teacher": recipe.teacher.model_copy(update={"repo": model(recipe.teacher.repo)}),
             "text_model": recipe.text_model.model_copy(update={"repo": model(recipe.text_model.repo)}),
             "distill": recipe.distill.with_paths(data, model),
+            "align": recipe.align and recipe.align.with_paths(data),
             "tune": recipe.tune and recipe.tune.with_paths(data),
             "domain": recipe.domain and recipe.domain.with_paths(data),
             "evaluate": tuple(map(data, recipe.evaluate)),

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from langadapt.errors import LangadaptWarning
 from langadapt.recipes.stages import (
+    AlignStage,
     BatchSize,
     DomainStage,
     FewShotStage,
@@ -142,12 +143,6 @@ class DistillStage(Spec):
     """Longer student inputs are cut here (and at the text model's own limit)."""
     seed: Seed = 0
 
-    @model_validator(mode="after")
-    def _has_text(self) -> "DistillStage":
-        if not (self.data or self.english):
-            raise ValueError("name parallel data under `data`, or English text under `english`")
-        return self
-
     def passes(self, steps: int) -> int:
         """Return how often an epoch passes over rows that make `steps` batches."""
         return math.ceil(self.min_steps / (self.epochs * steps))
@@ -175,7 +170,10 @@ class LanguageRecipe(Spec):
     text_model_reason: str | None = None
     """Why this text model: what it has seen of the language, and where that was read."""
     adapter: AdapterSpec = AdapterSpec()
-    distill: DistillStage
+    distill: DistillStage = DistillStage()
+    """A recipe of two encoders that were aligned, or of an image-text model as it is, has none."""
+    align: AlignStage | None = None
+    """Alignment of `teacher`, then a vision encoder, and `text_model` by image-caption pairs."""
     tune: TuneStage | None = None
     """Contrastive tuning on image-caption pairs after `distill`."""
     domain: DomainStage | None = None
@@ -190,6 +188,17 @@ class LanguageRecipe(Spec):
     """Retrieval recipes: names of shipped ones or paths of your own."""
     examples: tuple[str, ...] = ()
     """Short search queries in the language, shown on the report page."""
+
+    @model_validator(mode="after")
+    def _has_text(self) -> "LanguageRecipe":
+        if not (self.is_distilled or self.align or self.teacher.repo == self.text_model.repo):
+            raise ValueError("distill: name parallel data under `data`, or English text under `english`")
+        return self
+
+    @property
+    def is_distilled(self) -> bool:
+        """Whether a student is distilled; without, the text tower is that of an image-text model."""
+        return bool(self.distill.data or self.distill.english)
 
     @property
     def templates(self) -> tuple[Template, ...]:

@@ -138,15 +138,28 @@ class ContrastStage(Spec):
     """Also mirror images by chance; captions that say left or right then lie."""
     broken_images: Literal["error", "skip"] = "error"
     """What an unreadable image does: stop the run, or leave its pairs out and count them."""
+    keep_contaminated: bool = False
+    """Train on images of the recipe's test sets too; every later score's signature then says so."""
     seed: Seed = 0
+
+    name: ClassVar[Literal["align", "tune", "domain"]]
+
+    def with_paths(self, absolute: Callable[[str], str]) -> Self:
+        """Return the same stage with every data recipe's name passed through `absolute`."""
+        return self.model_copy(update={"pairs": tuple(map(absolute, self.pairs))})
 
 
 class AlignStage(ContrastStage):
     """Alignment of two encoders that have never met; their projections are new and always train."""
 
+    name: ClassVar[Literal["align", "tune", "domain"]] = "align"
+
     text: Trainable = ("full",)
     dim: Width = 256
     """Width of the shared space."""
+    pooling: Literal["auto", "mean", "cls", "last", "pooler"] = "auto"
+    """How a text's states become one row: mean over the tokens, first token, last token, or the encoder's own
+    pooler. `auto`: as the folder says (1_Pooling/config.json of sentence-transformers), else the mean."""
     max_tokens: PositiveInt = 77
     """Longer captions are cut here (and at the text encoder's own limit)."""
 
@@ -154,7 +167,7 @@ class AlignStage(ContrastStage):
 class TuneStage(ContrastStage):
     """Tuning of a distilled student and, where asked, of the teacher's image tower."""
 
-    name: ClassVar[Literal["tune", "domain"]] = "tune"
+    name: ClassVar[Literal["align", "tune", "domain"]] = "tune"
 
     distill_weight: NotNegative = 0.0
     """Weight of the distillation term kept from `distill`: needs English sides or `distill_data`."""
@@ -162,8 +175,6 @@ class TuneStage(ContrastStage):
     """Parallel data recipes whose sentences keep teaching beside the pairs."""
     distill_batch_size: PositiveInt = 256
     """Parallel sentences per optimizer step, all processes together."""
-    keep_contaminated: bool = False
-    """Train on images of the recipe's test sets too; every later score's signature then says so."""
 
     @model_validator(mode="after")
     def _something_trains(self) -> "TuneStage":
@@ -177,8 +188,8 @@ class TuneStage(ContrastStage):
 
     def with_paths(self, absolute: Callable[[str], str]) -> Self:
         """Return the same stage with every data recipe's name passed through `absolute`."""
-        pairs, parallel = tuple(map(absolute, self.pairs)), tuple(map(absolute, self.distill_data))
-        return self.model_copy(update={"pairs": pairs, "distill_data": parallel})
+        parallel = tuple(map(absolute, self.distill_data))
+        return super().with_paths(absolute).model_copy(update={"distill_data": parallel})
 
 
 class HardSampling(Spec):
@@ -214,7 +225,7 @@ class HardSampling(Spec):
 class DomainStage(TuneStage):
     """Adaptation to a domain: adapters inside both frozen towers; difficult pairs can be drawn more often."""
 
-    name: ClassVar[Literal["tune", "domain"]] = "domain"
+    name: ClassVar[Literal["align", "tune", "domain"]] = "domain"
 
     text: Trainable = ("adapters",)
     image: Trainable = ("adapters",)

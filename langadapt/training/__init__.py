@@ -1,9 +1,8 @@
 """The one optimizer loop and the stages that use it."""
 
-from langadapt.training.align import align
 from langadapt.training.distill import distill
 from langadapt.training.loop import FitPlan, FitState, Stage, StepLog, fit
 from langadapt.training.run import RunOptions
-from langadapt.training.tune import tune
+from langadapt.training.tune import align, tune
 
 __all__ = ["FitPlan", "FitState", "RunOptions", "Stage", "StepLog", "align", "distill", "fit", "tune"]

@@ -1,4 +1,4 @@
-"""Stages tune and domain: a student, and where asked the image tower, learn from images with captions."""
+"""Stages align, tune and domain: text tower and image tower learn from images with captions."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,21 +15,45 @@ from langadapt.errors import Progress, RecipeError, Report, TrainingError
 from langadapt.files.atomic import leaves_no_trace
 from langadapt.files.store import cache_folder, fingerprint
 from langadapt.files.temporary import take_texts
-from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
-from langadapt.models.artifact import DataSource, data_source, environment_facts
+from langadapt.models import (
+    Artifact,
+    LanguageModel,
+    load_text_model,
+    read_artifact,
+    resolve_model,
+    write_artifact,
+)
+from langadapt.models.artifact import (
+    BaseModel,
+    DataSource,
+    Samples,
+    data_source,
+    environment_facts,
+    sample_texts,
+)
+from langadapt.models.language_model import assemble
+from langadapt.models.teacher import folder_pooling, pooled_teacher
 from langadapt.models.trainable import TrainableTower, blend_changes
 from langadapt.models.tuning import ContrastModel, has_stage, stage_changes, trainable_towers
 from langadapt.nn.losses import Temperature, distillation_distance, duplicates, gather_rows
-from langadapt.recipes import ContrastStage, DomainStage, ParallelRecipe, TuneStage, data_recipe
+from langadapt.recipes import (
+    AlignStage,
+    ContrastStage,
+    DomainStage,
+    LanguageRecipe,
+    ParallelRecipe,
+    TuneStage,
+    data_recipe,
+)
 from langadapt.training.contrast import (
     CONTRASTS,
     ContrastData,
     ParallelPool,
     Share,
+    is_locked,
     prepare_pairs,
     validate_pairs,
 )
-from langadapt.training.distill import student_samples
 from langadapt.training.distill_data import teacher_targets
 from langadapt.training.hard_sampling import HardSampler, start_record
 from langadapt.training.loop import FitPlan, Stage, parameter_groups
@@ -59,15 +83,52 @@ def tune(
     Raises:
         LangadaptError: bad data or models, methods that fit no tower, another run in the folder.
     """
-    from langadapt.cleaning.contamination import local_test_sets, without_test_images  # `distill` needs none
-
     run = open_run(out, batch_size=stage.batch_size, options=options, report=report)
     before = read_artifact(start)
     if has_stage(before.weights, "domain"):
         raise TrainingError(f"{start} is adapted to a domain already; begin with the run that it came from")
     if stage.name == "tune" and has_stage(before.weights, "tune"):
-        raise TrainingError(f"{start} is tuned already; begin with the distilled run that it came from")
+        raise TrainingError(f"{start} is tuned already; begin with the run that it came from")
     recipe = before.recipe.model_copy(update={stage.name: stage})
+    return _train(run, before, recipe, stage, pairs_fraction)
+
+
+@leaves_no_trace
+def align(
+    recipe: LanguageRecipe, out: Path, *, report: Report, options: RunOptions | None = None
+) -> Artifact:
+    """Train a dual encoder of two encoders that have never met, and write its artifact.
+
+    `recipe.teacher` is the vision encoder, `recipe.text_model` the text encoder, `recipe.align` the stage.
+    The artifact loads as every other; a recipe can name its folder as teacher.
+
+    Raises:
+        LangadaptError: bad data or models, methods that fit no tower, another run in `out`, nothing learned.
+    """
+    stage = recipe.align
+    assert stage is not None
+    run = open_run(out, batch_size=stage.batch_size, options=options, report=report)
+    sources = resolve_model(recipe.teacher), resolve_model(recipe.text_model)
+    if stage.pooling == "auto":  # the artifact says what the folder said
+        language = load_text_model(sources[1], recipe.text_model, max_tokens=stage.max_tokens)
+        stage = stage.model_copy(update={"pooling": folder_pooling(sources[1], language.state_dim)})
+        recipe = recipe.model_copy(update={"align": stage})
+    before = Artifact(
+        recipe=recipe,
+        teacher=BaseModel.of(recipe.teacher, sources[0]),
+        text_model=BaseModel.of(recipe.text_model, sources[1]),
+        target_dim=stage.dim,
+        weights={},
+    )
+    return _train(run, before, recipe, stage, 1.0)
+
+
+def _train(
+    run: Run, before: Artifact, recipe: LanguageRecipe, stage: ContrastStage, fraction: float
+) -> Artifact:
+    from langadapt.cleaning.contamination import local_test_sets, without_test_images  # `distill` needs none
+
+    out = run.folder
     tests = local_test_sets(recipe.evaluate, run.report)
     found = [
         load_pairs(source, language=f"{recipe.code} {recipe.iso639_3}", images=run.options.images)
@@ -76,18 +137,20 @@ def tune(
     key = fingerprint(
         stage.model_dump_json(),
         before.digest,
+        before.teacher.revision,
+        before.text_model.revision,
         join_pairs(found).fingerprint,
-        pairs_fraction,
+        fraction,
         *(test.name for test in tests),
     )
     if not run.claim(key):
         return read_artifact(out)
     keep = stage.keep_contaminated
     parts = [without_test_images(part, tests, keep=keep, report=run.report) for part in found]
-    loaded = load(start, device=run.accelerator.device)
+    loaded = assemble(before, device=run.accelerator.device)
     text, image = trainable_towers(loaded.student, loaded.teacher, stage)
     model = contrast_model(text, image, stage, device=run.accelerator.device)
-    data = _prepare([pairs for pairs, _ in parts], stage, loaded, pairs_fraction, run.report)
+    data = _prepare([pairs for pairs, _ in parts], stage, loaded, fraction, run.report)
     record = start_record(model, data, stage, run) if isinstance(stage, DomainStage) else None
     facts = train_contrast(model, data, run, None if record is None else record.sampler)
     changes = _changes(model, data, facts, run)
@@ -96,17 +159,19 @@ def tune(
         facts["domain"] = record.facts(model)
         if run.is_main:
             record.write(out)
+    earlier = _FACTS_BEFORE.get(stage.name)
     artifact = replace(
         before,
         recipe=recipe,
+        target_dim=loaded.dim,
         weights={**before.weights, **changes},
         data=(*before.data, *sources),
-        samples=student_samples(loaded.student, recipe),
+        samples=_samples(loaded, recipe),
         training={
             **facts,
             "fell_back": not changes,
             "data": {data.pairs.name: data.pairs.fingerprint},
-            _FACTS_BEFORE[stage.name]: {"digest": before.digest, **before.training},
+            **({earlier: {"digest": before.digest, **before.training}} if earlier else {}),
         },
         environment=environment_facts(run.accelerator.device),
     )
@@ -114,15 +179,21 @@ def tune(
     return artifact
 
 
+def _samples(model: LanguageModel, recipe: LanguageRecipe) -> Samples:
+    """Embed sample texts on the CPU in float32; the towers stay there."""
+    (model.student or model.teacher.module).to("cpu").eval()
+    texts = sample_texts(recipe)
+    return Samples(texts=texts, embeddings=model.encode_text(list(texts), exact=True))
+
+
 def contrast_model(
-    text: TrainableTower,
-    image: TrainableTower,
-    stage: ContrastStage,
-    *,
-    device: torch.device,
-    head: Any = None,
+    text: TrainableTower, image: TrainableTower, stage: ContrastStage, *, device: torch.device
 ) -> ContrastModel:
-    """Join both towers and a new temperature; stored embeddings of a locked encoder go through `head`."""
+    """Join both towers and a new temperature.
+
+    Stored rows of a locked encoder go through the new projection that `align` trains behind it.
+    """
+    head = image.tower.projection if isinstance(stage, AlignStage) and is_locked(stage) else None
     return ContrastModel(
         text=text,
         image=image,
@@ -133,18 +204,19 @@ def contrast_model(
 
 
 def _prepare(
-    parts: list[Pairs], stage: TuneStage, model: LanguageModel, fraction: float, report: Report
+    parts: list[Pairs], stage: ContrastStage, model: LanguageModel, fraction: float, report: Report
 ) -> ContrastData:
     """Prepare pairs, and for the distillation term captions with English sides and parallel data."""
+    behind = isinstance(stage, AlignStage) and is_locked(stage)
     data = prepare_pairs(
         join_pairs(parts),
         stage=stage,
-        teacher=model.teacher,
-        tokenize=model.student.text_model.tokenize,
+        teacher=pooled_teacher(model.teacher) if behind else model.teacher,
+        tokenize=model.text.tokenize,
         fraction=fraction,
         report=report,
     )
-    if not stage.distill_weight:
+    if not isinstance(stage, TuneStage) or not stage.distill_weight:
         return data
     sides, train = data.pairs.english, data.split.train
     english = [] if sides is None else [sides[row] for row in train]
@@ -161,7 +233,7 @@ def _prepare(
     same = distinct(english)
     rows = teacher_targets(take_texts(english, same.first), model.teacher, cache_folder(), report)
     pool = ParallelPool(
-        tokens=model.student.text_model.tokenize(target),
+        tokens=model.text.tokenize(target),
         targets=rows.take(same.index),
         batch_size=stage.distill_batch_size,
         weight=stage.distill_weight,
@@ -251,7 +323,10 @@ def _weights(model: ContrastModel, stage: ContrastStage) -> Iterator[tuple[nn.Pa
 def _changes(model: ContrastModel, data: ContrastData, facts: dict[str, Any], run: Run) -> dict[str, Tensor]:
     """Changes by their names in an artifact, after the blend; none if no step was better than the start."""
     stage = data.stage
-    assert isinstance(stage, TuneStage)
+    if facts["best_step"] == 0 and isinstance(stage, AlignStage):
+        raise TrainingError(
+            f"{run.folder}: no step was better than new projections; give more pairs or epochs"
+        )
     if facts["best_step"] == 0:
         line = f"no step was better than {_BEFORE[stage.name]}: the result is that student"
         run.report(Progress(stage=line))

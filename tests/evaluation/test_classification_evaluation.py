@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -145,7 +146,6 @@ def test_something_learned_stands_first(model: LanguageModel, data: Classificati
 def test_without_templates_the_names_stand_bare_and_a_warning_says_so(
     model: LanguageModel, data: ClassificationSet
 ) -> None:
-    from dataclasses import replace
 
     bare = replace(model.artifact, recipe=model.artifact.recipe.model_copy(update={"prompts": ()}))
     written = model.artifact.recipe.model_copy(update={"prompts": ("{label}",)})
@@ -154,7 +154,7 @@ def test_without_templates_the_names_stand_bare_and_a_warning_says_so(
     for artifact in (bare, other):
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            student = LanguageModel(artifact=artifact, student=model.student, teacher=model.teacher)
+            student = replace(model, artifact=artifact)
             cards.append(evaluate_classification(data, student))
         told = [str(item.message) for item in said if issubclass(item.category, LangadaptWarning)]
         assert any("nobody has written prompts in Spanish (es)" in line for line in told) == (

@@ -24,9 +24,9 @@ import langadapt
 from langadapt.cli.search import demo_command, serve_command
 from langadapt.data.pairs import load_pairs
 from langadapt.errors import DataError, LangadaptError, ModelError
+from langadapt.models import load_teacher
 from langadapt.models.artifact import read_artifact
 from langadapt.models.load import resolve_model
-from langadapt.models.teacher import load_teacher
 from langadapt.recipes import ModelRef
 from langadapt.search.server import is_loopback
 

@@ -44,7 +44,7 @@ def session(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         student = Student(text_model=text_model, spec=recipe.adapter, target_dim=teacher.dim)
     base = BaseModel(repo="x", revision="y")
     artifact = Artifact(recipe=recipe, teacher=base, text_model=base, target_dim=teacher.dim, weights={})
-    model = LanguageModel(artifact=artifact, student=student.eval(), teacher=teacher)
+    model = LanguageModel(artifact=artifact, student=student.eval(), teacher=teacher, text_source=source)
     return open_session(folder, model, report=lambda progress: None, index=folder.parent / "demo-index")
 
 
@@ -59,7 +59,7 @@ def in_arabic_script(session: SearchSession) -> SearchSession:
         }
     )
     artifact = replace(session.model.artifact, recipe=recipe)
-    model = LanguageModel(artifact=artifact, student=session.model.student, teacher=session.model.teacher)
+    model = replace(session.model, artifact=artifact)
     return SearchSession(model=model, index=session.index)
 
 

@@ -1,7 +1,8 @@
-"""Two encoders that have never met become a model that transformers and langadapt load."""
+"""Two encoders that have never met become a model that every command takes."""
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,29 +11,36 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_run import silent
-from tiny_tune import every_epoch_is_better, write_pairs
-from transformers import AutoModel, BertConfig, BertModel, VisionTextDualEncoderModel
+from tiny_tune import every_epoch_is_better, stage, tuned, write_pairs
+from torch import Tensor
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
-from langadapt.errors import LangadaptError, ModelError, RecipeError, TrainingError
-from langadapt.models import load_teacher, resolve_model
-from langadapt.recipes import AlignStage, ModelRef
+import langadapt
+from langadapt.errors import LangadaptError, TrainingError
+from langadapt.models import Artifact, LanguageModel, load_teacher, resolve_model
+from langadapt.models.language_model import assemble
+from langadapt.models.towers import pooled_texts
+from langadapt.recipes import AlignStage, ModelRef, TextModelRef
+from langadapt.recipes.authoring import plain_recipe
 from langadapt.recipes.yaml import parse
 from langadapt.training import RunOptions, align
 from langadapt.training.loop import read_log
 
 MORE = {"learning_rate": 3e-3, "pretrained_learning_rate": 1e-3, "epochs": 8, "patience_epochs": 8}
+LILT = ["adapters", "layer_norm", "projection"]
+TEXTS = ["a red cat", "a blue dog at home"]
 
 
 @pytest.fixture(scope="module")
 def text_folder(text_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A BERT without a pooler in its file, and a tokenizer that knows the captions."""
+    """A BERT with a pooler, and a tokenizer that knows the captions."""
     folder = tmp_path_factory.mktemp("bert")
     tower = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
     with torch.random.fork_rng():
         torch.manual_seed(8)
         # With small weights all texts of a random tower look alike.
         config = BertConfig(vocab_size=60, pad_token_id=1, initializer_range=0.2, **tower)
-        BertModel(config, add_pooling_layer=False).save_pretrained(folder)
+        BertModel(config).save_pretrained(folder)
     for path in text_model_folder.glob("*token*"):
         shutil.copy(path, folder)
     return folder
@@ -43,88 +51,148 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_pairs(tmp_path_factory.mktemp("pairs"), images=60)
 
 
-def aligned(vision: Path, language: Path, pairs: Path, out: Path, /, **values: Any) -> dict[str, Any]:
-    settings = {"epochs": 3, "batch_size": 12, "held_out_fraction": 0.25, "dim": 20, **values}
-    stage = parse(AlignStage, {"pairs": [str(pairs)], **settings}, where="test")
-    return align(
-        ModelRef(repo=str(vision)),
-        ModelRef(repo=str(language)),
-        out,
-        stage=stage,
-        report=silent,
-        options=RunOptions(device=torch.device("cpu"), images=pairs.parent / "pictures"),
-    )
-
-
 @pytest.fixture
 def _learning(monkeypatch: pytest.MonkeyPatch) -> None:
     every_epoch_is_better(monkeypatch)
 
 
+def aligned(vision: Path, language: Path, pairs: Path, out: Path, /, **values: Any) -> Artifact:
+    settings = {"epochs": 3, "batch_size": 12, "held_out_fraction": 0.25, "dim": 20, **values}
+    chosen = parse(AlignStage, {"pairs": [str(pairs)], **settings}, where="test")
+    recipe = plain_recipe(ModelRef(repo=str(vision)), TextModelRef(repo=str(language)), align=chosen)
+    options = RunOptions(device=torch.device("cpu"), images=pairs.parent / "pictures")
+    return align(recipe, out, report=silent, options=options)
+
+
+def pictures(pairs: Path) -> list[Image.Image]:
+    paths = sorted((pairs.parent / "pictures").glob("1*.png"))
+    return [Image.open(path).convert("RGB") for path in paths]
+
+
+def rows(model: LanguageModel, pairs: Path) -> tuple[Tensor, Tensor]:
+    return model.encode_text(TEXTS, exact=True), model.encode_images(pictures(pairs))
+
+
 @pytest.mark.usefixtures("_learning")
 @pytest.mark.parametrize(
-    ("methods", "image"),
-    [(["full"], ["locked"]), ([{"lora": {"rank": 2}}, "bitfit"], ["layer_norm"])],
-    ids=["locked", "lora"],
+    ("image_kind", "methods", "image", "pooling"),
+    [
+        ("vision_folder", LILT, ["locked"], "mean"),
+        ("vision_folder", [{"lora": {"rank": 2}}, "bitfit"], ["layer_norm"], "last"),
+        ("teacher_folder", ["layer"], LILT, "pooler"),
+        ("teacher_folder", ["full"], ["layer", "bitfit"], "cls"),
+    ],
 )
-def test_the_result_is_transformers_own(
-    vision_folder: Path, text_folder: Path, pairs: Path, tmp_path: Path, methods: list[Any], image: list[Any]
+def test_what_is_aligned_is_what_loads(
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
+    text_folder: Path,
+    pairs: Path,
+    tmp_path: Path,
+    image_kind: str,
+    methods: list[Any],
+    image: list[Any],
+    pooling: str,
 ) -> None:
-    facts = aligned(vision_folder, text_folder, pairs, tmp_path / "dual", text=methods, image=image, **MORE)
-    losses = [log.loss for log in read_log(tmp_path / "dual")[0]]
+    vision, made = request.getfixturevalue(image_kind), []
+    monkeypatch.setattr(
+        sys.modules["langadapt.training.tune"],
+        "assemble",
+        lambda *a, **k: made.append(assemble(*a, **k)) or made[0],
+    )
+    artifact = aligned(
+        vision, text_folder, pairs, tmp_path / "run", text=methods, image=image, pooling=pooling, **MORE
+    )
+    losses = [log.loss for log in read_log(tmp_path / "run")[0]]
     assert losses[-1] < losses[0] - 1, "it learns"
-    assert facts["best_step"] == len(losses)
-    theirs = AutoModel.from_pretrained(tmp_path / "dual").eval()
-    assert isinstance(theirs, VisionTextDualEncoderModel)
-    teacher = load_teacher(resolve_model(ModelRef(repo=str(tmp_path / "dual"))))
-    assert teacher.dim == 20
-    pictures = [
-        Image.open(path).convert("RGB") for path in sorted((pairs.parent / "pictures").glob("1*.png"))
-    ]
-    with torch.no_grad():
-        rows = theirs.get_image_features(**teacher.pixels(pictures)).pooler_output
-    torch.testing.assert_close(torch.nn.functional.normalize(rows, dim=-1), teacher.embed_images(pictures))
-    stored = load_file(tmp_path / "dual" / "model.safetensors")
-    assert not [name for name in stored if "lora" in name or "base_layer" in name]
-    assert "text_model.pooler.dense.weight" in stored, "new, so it trained"
-    before = load_file(vision_folder / "model.safetensors")
-    changed = {
-        name for name, value in before.items() if not torch.equal(stored[f"vision_model.{name}"], value)
-    }
+    assert artifact.training["best_step"] == len(losses)
+    loaded = langadapt.load(tmp_path / "run")
+    assert loaded.dim == 20
+    for found, trained in zip(rows(loaded, pairs), rows(made[0], pairs), strict=True):
+        torch.testing.assert_close(found, trained, atol=1e-6, rtol=0)
+    stored = load_file(tmp_path / "run" / "adapter.safetensors")
+    assert any("word_embeddings" in name for name in stored) == (methods == ["full"]), "changes only"
     if image == ["locked"]:
-        assert changed == set()
-    else:
-        assert changed
-        assert all("normalization" in name for name in changed)
-    assert sorted(path.name for path in (tmp_path / "dual").iterdir() if path.is_dir()) == []
+        assert {name for name in stored if ".image." in name} == {"align.image.visual_projection.weight"}
+    teacher = load_teacher(resolve_model(ModelRef(repo=str(tmp_path / "run"))))
+    torch.testing.assert_close(teacher.text.embed(TEXTS), loaded.encode_text(TEXTS))
     with pytest.raises(TrainingError, match="holds a finished run"):
-        aligned(vision_folder, text_folder, pairs, tmp_path / "dual")
-    (tmp_path / "dual" / "checkpoint").mkdir()  # killed before it removed its checkpoint
-    facts = aligned(vision_folder, text_folder, pairs, tmp_path / "dual", text=methods, image=image, **MORE)
-    assert facts == json.loads((tmp_path / "dual" / "align.json").read_text(encoding="utf-8"))
-    assert not (tmp_path / "dual" / "checkpoint").exists()
+        aligned(vision, text_folder, pairs, tmp_path / "run")
 
 
 @pytest.mark.usefixtures("_learning")
-def test_the_same_run_twice_is_the_same_model(
+def test_tuned_after_it_and_after_a_plain_clip(
+    vision_folder: Path, text_folder: Path, teacher_folder: Path, pairs: Path, tmp_path: Path
+) -> None:
+    aligned(vision_folder, text_folder, pairs, tmp_path / "run", text=["locked"], **MORE)
+    for start in (tmp_path / "run", teacher_folder):
+        chosen = stage(pairs, text=LILT, image=["layer_norm"], learning_rate=1e-2)
+        artifact = tuned(start, tmp_path / f"{start.name}-tuned", chosen)
+        loaded, before = langadapt.load(tmp_path / f"{start.name}-tuned"), langadapt.load(start)
+        assert not artifact.training["fell_back"]
+        assert artifact.samples is not None
+        torch.testing.assert_close(
+            loaded.encode_text(list(artifact.samples.texts), exact=True), artifact.samples.embeddings
+        )
+        for now, then in zip(rows(loaded, pairs), rows(before, pairs), strict=True):
+            assert (now - then).abs().max() > 1e-3
+    plain = langadapt.load(teacher_folder)
+    with torch.no_grad():
+        ids = AutoTokenizer.from_pretrained(teacher_folder)(TEXTS, return_tensors="pt", padding=True)
+        theirs = AutoModel.from_pretrained(teacher_folder).get_text_features(**ids).pooler_output
+    torch.testing.assert_close(plain.encode_text(TEXTS), torch.nn.functional.normalize(theirs, dim=-1))
+    assert list(teacher_folder.glob("*scores*")) == []
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
+def test_padding_never_counts(pooling: str) -> None:
+    class Output:
+        last_hidden_state = torch.arange(24.0).view(2, 4, 3)
+
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    states = Output.last_hidden_state
+    expected = {"mean": states[1, :2].mean(dim=0), "cls": states[1, 0], "last": states[1, 1]}
+    assert torch.equal(pooled_texts(Output, mask, pooling)[1], expected[pooling])
+
+
+def pooling_folder(text_folder: Path, folder: Path, **values: Any) -> Path:
+    shutil.copytree(text_folder, folder)
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(values))
+    return folder
+
+
+@pytest.mark.usefixtures("_learning")
+def test_a_folder_says_how_it_pools(
     vision_folder: Path, text_folder: Path, pairs: Path, tmp_path: Path
 ) -> None:
-    facts = aligned(vision_folder, text_folder, pairs, tmp_path / "dual", **MORE)
-    assert facts["rows"] + facts["held_out_rows"] == 120
-    again = aligned(vision_folder, text_folder, pairs, tmp_path / "again", **MORE)
-    assert again["held_out_recall"] == facts["held_out_recall"]
-    files = [load_file(tmp_path / name / "model.safetensors") for name in ("dual", "again")]
-    assert all(torch.equal(value, files[1][name]) for name, value in files[0].items()), "the same run twice"
+    facts = {
+        "word_embedding_dimension": 32,
+        "pooling_mode_cls_token": True,
+        "pooling_mode_mean_tokens": False,
+    }
+    folder = pooling_folder(text_folder, tmp_path / "st", **facts)
+    artifact = aligned(vision_folder, folder, pairs, tmp_path / "run", text=["locked"], epochs=1)
+    assert artifact.recipe.align is not None
+    assert artifact.recipe.align.pooling == "cls"
 
 
 @pytest.mark.parametrize(
-    ("swap", "values", "kind", "words"),
+    ("swap", "values", "pooling", "words"),
     [
-        (False, {"text": ["adapters"]}, RecipeError, "`adapters` adds modules, and transformers' own format"),
-        (False, {"image": [{"last": 1}]}, ModelError, "image tower. has 0 Transformer layers"),
-        (True, {}, ModelError, "is not a vision encoder|cannot load|pixel"),
+        (False, {"image": [{"last": 1}]}, None, "image tower. has 0 Transformer layers"),
+        (False, {"image": ["adapters"]}, None, "image tower. has no Transformer layers, so `adapters`"),
+        (True, {}, None, "is not a text encoder"),
+        (False, {"pooling": "best"}, None, "--set|test: pooling"),
+        (
+            False,
+            {},
+            {"word_embedding_dimension": 384, "pooling_mode_mean_tokens": True},
+            "384 numbers.* give 32",
+        ),
+        (False, {}, {"pooling_mode_max_tokens": True}, "pools by max_tokens"),
+        (False, {"pairs": ["{}"]}, None, "no column|image"),
     ],
-    ids=["adapters", "last", "swapped"],
 )
 def test_what_cannot_work_is_one_line(
     vision_folder: Path,
@@ -133,13 +201,15 @@ def test_what_cannot_work_is_one_line(
     tmp_path: Path,
     swap: bool,
     values: dict[str, Any],
-    kind: type[LangadaptError],
+    pooling: dict[str, Any] | None,
     words: str,
 ) -> None:
-    models = (text_folder, vision_folder) if swap else (vision_folder, text_folder)
-    (tmp_path / "photo.png").write_bytes(b"mine")
-    for out in (tmp_path, tmp_path / "new" / "dual"):
-        with pytest.raises(kind, match=words) as error:
-            aligned(*models, pairs, out, **values)
-        assert "\n" not in str(error.value)
-        assert [path.name for path in tmp_path.iterdir()] == ["photo.png"], "a refused run leaves no trace"
+    language = text_folder if pooling is None else pooling_folder(text_folder, tmp_path / "st", **pooling)
+    if "pairs" in values:
+        (tmp_path / "none.tsv").write_text("caption\tenglish\na red cat\ta red cat\n", encoding="utf-8")
+        values = {"pairs": [str(tmp_path / "none.tsv")]}
+    models = (language, vision_folder) if swap else (vision_folder, language)
+    with pytest.raises(LangadaptError, match=words) as error:
+        aligned(*models, pairs, tmp_path / "new" / "run", **values)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "new").exists(), "a refused run leaves no trace"

@@ -18,7 +18,7 @@ from tiny_tune import LOCKED, distilled, every_epoch_is_better, stage, tuned, wr
 import langadapt
 from langadapt.data.pairs import load_pairs
 from langadapt.errors import DataError, LangadaptError, Progress, RecipeError, TrainingError
-from langadapt.models import LanguageModel, read_artifact, tuning, write_artifact
+from langadapt.models import LanguageModel, Student, read_artifact, tuning, write_artifact
 from langadapt.models.trainable import weight_changes
 from langadapt.models.tuning import ContrastModel, trainable_towers
 from langadapt.nn.losses import Temperature, duplicates, softmax_contrast
@@ -50,7 +50,7 @@ def prepared(model: LanguageModel, chosen: TuneStage) -> ContrastData:
         load_pairs(chosen.pairs[0], images=Path(chosen.pairs[0]).parent / "pictures"),
         stage=chosen,
         teacher=model.teacher,
-        tokenize=model.student.text_model.tokenize,
+        tokenize=model.text.tokenize,
         report=silent,
     )
 
@@ -213,16 +213,16 @@ def test_out_of_memory_halves_the_chunks_and_learns_the_same(
 ) -> None:
     """From the first step on it is the run that had small chunks from the beginning, dropout included."""
     small_chunks = tuned(start, tmp_path / "whole", stage(pairs, **EVERYTHING, epochs=1, chunk_size=4))
-    real, tried = ContrastModel._run_text, list[int]()
+    real, tried = Student.forward, list[int]()
 
-    def small(model: ContrastModel, batch: Any) -> torch.Tensor:
+    def small(student: Student, batch: Any) -> torch.Tensor:
         if torch.is_grad_enabled():
             tried.append(len(batch.input_ids))
             if tried[-1] > 4:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return real(model, batch)
+        return real(student, batch)
 
-    monkeypatch.setattr(ContrastModel, "_run_text", small)
+    monkeypatch.setattr(Student, "forward", small)
     said: list[str] = []
     chosen = stage(pairs, **EVERYTHING, epochs=1, chunk_size=16)
     shrunk = tuned(start, tmp_path / "small", chosen, report=lambda p: said.append(p.stage))
