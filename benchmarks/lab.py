@@ -48,7 +48,7 @@ def write_recipes(lab: Path, work: Path, lang: str, text_model: str | None, para
             tar.extractall(part, filter="data")
         part.rename(photos)
     for number, name in enumerate(parallel):
-        stem = f"parallel-{lang}-{number}-{name.split('.')[0]}"
+        stem = f"parallel-{lang}-{number}-{Path(name).name.split('.')[0]}"
         (work / f"{stem}.yaml").write_text(
             f"name: {stem}\ntitle: {name}\nlicence: research only\nlicence_source: the kit's README\n"
             f"language: {lang}\nsource: {{kind: files, paths: ['{lab / 'parallel' / name}']}}\n"
@@ -59,7 +59,7 @@ def write_recipes(lab: Path, work: Path, lang: str, text_model: str | None, para
         "columns: {english: english}\n"
     )
     name, native, iso, script = NAMES[lang]
-    stems = [f"./parallel-{lang}-{n}-{item.split('.')[0]}" for n, item in enumerate(parallel)]
+    stems = [f"./parallel-{lang}-{n}-{Path(item).name.split('.')[0]}" for n, item in enumerate(parallel)]
     recipe = work / f"{lang}.yaml"
     recipe.write_text(
         f"code: {lang}\nname: {name}\nnative_name: {native}\niso639_3: {iso}\nscripts: [{script}]\n"

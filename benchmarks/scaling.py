@@ -84,7 +84,7 @@ def one(lang: str, pairs: int, seed: int, given: argparse.Namespace) -> dict[str
     english = [text for text in dict.fromkeys(english) if letters(text) not in tests][: given.english_rows]
     alone = write(work / "english.tsv", "english", english)
     recipe = write_recipes(lab, work, lang, given.text_model, [str(table)])
-    settings = [f"text_model.prefix={given.prefix}", f"distill.seed={seed}", *given.settings]
+    settings = [f"text_model.prefix={json.dumps(given.prefix)}", f"distill.seed={seed}", *given.settings]
     settings += [f"distill.english=[{alone}]"] if english else []
     settings += [] if pairs else ["distill.data=[]"]
     out = work / f"run-{lang}-{pairs}-{seed}"
