@@ -10,6 +10,7 @@ from typer import Option
 from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
 from langadapt.errors import DataError, RecipeError, Report
+from langadapt.files.json import parse_json
 from langadapt.recipes import LanguageRecipe, TableFiles, find_language, override, shipped_languages
 from langadapt.recipes.authoring import UNDETERMINED, new_language
 from langadapt.recipes.find import RecipeFile, names_of_languages
@@ -195,7 +196,7 @@ def quickstart_command(
     evaluations = score(model, sets, run=str(run))
     cards = [evaluation.card for evaluation in evaluations]
     if as_json:
-        print_json(json.loads(score_json(cards)), indent=2)
+        print_json(parse_json(score_json(cards)), indent=2)
         return
     print_result(score_report(cards))
     if tour_too:

@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from langadapt.errors import Progress, Report
+from langadapt.files.json import parse_json
 
 if TYPE_CHECKING:
     from langadapt.evaluation.page import Page
@@ -51,7 +52,7 @@ def print_json(result: object, *, indent: int | None = None) -> None:
 def print_scores(table: RenderableType, text: str, as_json: bool, json_file: Path | None) -> None:
     """Print a table, or with `--json` the JSON text alone; write the text where `--json-file` says."""
     if as_json:
-        print_json(json.loads(text), indent=2)
+        print_json(parse_json(text), indent=2)
     else:
         print_result(table)
     if json_file is not None:
