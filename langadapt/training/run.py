@@ -111,8 +111,8 @@ class Run:
         except Timeout as error:
             problem = f"{self.folder}: another process is training in it"
             raise TrainingError(f"{problem}; wait for it, or choose another --out") from error
-        remove_old(self.folder, seconds=0)
         remove_old(mark.parent, seconds=0)
+        self._remove_temporary()
         if self.options.overwrite:
             self._empty_checkpoint()
         else:
@@ -136,6 +136,10 @@ class Run:
         for name in (self.log.name, *(old if self.options.overwrite else ())):
             (self.folder / name).unlink(missing_ok=True)
 
+    def _remove_temporary(self) -> None:
+        remove_old(self.folder, seconds=0)
+        remove_old(self.folder / "data", seconds=0)  # recipes of the user's own tables
+
     def _empty_checkpoint(self) -> None:
         for path in (self.folder / "checkpoint").iterdir():
             if path.is_dir():
@@ -155,7 +159,7 @@ class Run:
         self.accelerator.wait_for_everyone()
         if same and self.is_main:
             shutil.rmtree(left, ignore_errors=True)
-            remove_old(self.folder, seconds=0)
+            self._remove_temporary()
             self.report(Progress(stage=f"{self.folder}: finished before"))
         return same
 
@@ -210,13 +214,9 @@ def open_run(
 def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
     """Train a stage with `validate` in a claimed run, and leave the best weights in the module.
 
-    Returns:
-        `held_out_recall`, `held_out_loss` and `best_step` of the best validation; `steps`, `stopped_at`,
-        `seconds`, `device`, `run_key`; `trained_parameters`, `trained_percent` of all. If the start was
-        validated also `start_recall`; then `best_step` can be 0.
-
-    Raises:
-        TrainingError: the loss or the embeddings are not finite, or a checkpoint is damaged.
+    Return `held_out_recall`, `held_out_loss` and `best_step` of the best validation; `steps`, `stopped_at`,
+    `seconds`, `device`, `run_key`; `trained_parameters`, `trained_percent`; `start_recall` if the start was
+    validated (`best_step` can be 0). A loss that is not finite or a damaged checkpoint is a TrainingError.
     """
     accelerator, plan, sampler = run.accelerator, stage.plan, stage.sampler
     counts = stage.module.parameter_counts()  # type: ignore[operator]
