@@ -181,9 +181,12 @@ def test_half_written_files_do_not_stay(
         run(language_folder, tmp_path, *SETTINGS["frozen"], report=stop_at(15))
     for name in (".best.tmp", ".state.safetensors.tmp", ".run.json.x.tmp"):
         (tmp_path / "checkpoint" / name).write_bytes(b"half")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / ".pairs.yaml.x.tmp").write_bytes(b"half")
     with (tmp_path / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write('{"kind": "step", "step": 11, "epo')
     run(language_folder, tmp_path, *SETTINGS["frozen"])
+    (tmp_path / "data").rmdir()  # empty
     same(whole("frozen"), tmp_path)
 
 
