@@ -14,10 +14,15 @@ from langadapt.metrics.retrieval import Recalls
 ALL = Recalls(r1=100.0, r5=100.0, r10=100.0)
 
 
+def unscored(run: Path, copy: Path) -> Path:
+    """Copy a run that another test may have scored."""
+    return Path(shutil.copytree(run, copy, ignore=shutil.ignore_patterns("scores.json")))
+
+
 @pytest.fixture
 def runs(langadapt, run_folder: Path, tmp_path: Path) -> list[Path]:
     """A scored run, and a copy that finds everything."""
-    one, other = (Path(shutil.copytree(run_folder, tmp_path / name)) for name in ("one", "other"))
+    one, other = (unscored(run_folder, tmp_path / name) for name in ("one", "other"))
     assert langadapt("eval", one).code == 0
     (card,) = read_score_cards(one / "scores.json")
     right = Hits(captions=card.student.hits.captions, t2i=(3,) * 12, i2t=(3,) * 12, cutoffs=3)
@@ -40,14 +45,10 @@ def test_gains_have_an_interval_over_the_same_images(langadapt, runs: list[Path]
 
 
 def test_what_cannot_be_compared(langadapt, runs: list[Path], run_folder: Path, tmp_path: Path) -> None:
-    # Another test may have scored the shared run.
-    unscored = shutil.copytree(
-        run_folder, tmp_path / "unscored", ignore=shutil.ignore_patterns("scores.json")
-    )
     for arguments, words in (
         ([runs[0]], "two runs or more"),
         ([runs[0], runs[0]], "two runs or more"),
-        ([runs[0], unscored], "was not scored"),
+        ([runs[0], unscored(run_folder, tmp_path / "third")], "was not scored"),
         ([runs[0], tmp_path / "nowhere"], "no such artifact folder"),
     ):
         refused = langadapt("compare", *arguments)
