@@ -31,7 +31,7 @@ def distill_command(
     ] = None,
     columns: opt.Columns = None,
     name: Annotated[str | None, Option(help="Name of a language without a recipe; --lang its code.")] = None,
-    english: Annotated[list[Path] | None, Option(help="Table of English text, as identity rows.")] = None,
+    english: Annotated[list[Path] | None, Option(help="Table of English text without translations.")] = None,
     start: Annotated[str | None, Option(help="Begin from another run's adapter.")] = None,
     state_cache: Annotated[str, Option(help="Disk budget of hidden states: 20GB; 0 is none.")] = "8GB",
     state_bits: Annotated[Literal["16", "8"], Option(help="Bits per number: 8 takes half the disk.")] = "16",

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from typing import Self, TypeVar
 
@@ -109,13 +110,17 @@ class Mixture:
             if share:
                 step = epoch * self.passes * self.steps + done
                 rounds, places = np.divmod(np.arange(step * share, (step + 1) * share), self.english)
-                alone = [self._english_order(r)[places[rounds == r]] for r in np.unique(rounds).tolist()]
-                rows = np.concatenate([rows, *(pairs + numbers for numbers in alone)])
+                numbers = np.unique(rounds).tolist()
+                alone = [_shuffled(self.english, self.seed, r)[places[rounds == r]] for r in numbers]
+                rows = np.concatenate([rows, *(pairs + own for own in alone)])
             yield rows
 
-    def _english_order(self, number: int) -> NDArray[np.int64]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
-        return torch.randperm(self.english, generator=generator).numpy()
+
+@lru_cache(maxsize=2)  # a batch may end one round and begin the next
+def _shuffled(count: int, seed: int, number: int) -> NDArray[np.int64]:
+    """Return the order of English text in one round through it."""
+    generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+    return torch.randperm(count, generator=generator).numpy()
 
 
 def ahead(make: Callable[[Item], Batch], items: Iterator[Item]) -> Iterator[Batch]:
