@@ -40,7 +40,8 @@ def main() -> None:
                 override(found, settings), out, report=report, options=RunOptions(overwrite=True)
             )
         model = load(out)
-        (card,) = score(model, available_sets(model.artifact.recipe), run=str(out))
+        (scored,) = score(model, available_sets(model.artifact.recipe), run=str(out))
+        card = scored.card
         row = {
             "settings": settings,
             "retention": round(card.retention or 0.0, 3),

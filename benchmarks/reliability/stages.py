@@ -60,7 +60,6 @@ def _refusal(error: LangadaptError) -> int:
 
 
 def _small_chunks() -> None:
-    distill_data._TOKENS_PER_CHUNK = 64
     store._TEXTS_PER_PART = 50
     image_store.image_embeddings.__kwdefaults__["batch_size"] = 4
     parallel._CHUNK_ROWS = 6
