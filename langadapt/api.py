@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from langadapt.cleaning.own import prepare_sentences
-from langadapt.data.own import caption_columns, language_names, own_sentences
-from langadapt.data.retrieval import RetrievalSet, load_retrieval, retrieval_from_files
+from langadapt.data.own import own_sentences
+from langadapt.data.retrieval import RetrievalSet, load_retrieval, own_captions
 from langadapt.errors import DataError, Progress, RecipeError
 from langadapt.evaluation.plots import save_curve
 from langadapt.evaluation.retrieval import ScoreCard, evaluate_retrieval, keep_scores
@@ -54,7 +54,7 @@ def distill(
     pairs = [f"{key}={json.dumps(value)}" for key, value in (settings or {}).items()]
     found, folder = override(found, pairs), Path(out or Path("runs") / found.path.stem)
     options = options or RunOptions(reuse_finished=not data)
-    with removed_if_refused(folder / "data", unless="../checkpoint/state.safetensors"):
+    with removed_if_refused(folder / "data", unless=folder / "log.jsonl"):
         if data:
             if (folder / FACTS).is_file() and not options.overwrite:
                 raise DataError(f"{folder} holds a finished run; choose another folder, or overwrite")
@@ -95,11 +95,8 @@ def evaluate(
     loaded = model if isinstance(model, LanguageModel) else load(model)
     recipe = loaded.artifact.recipe
     if captions is not None and on is None:
-        path = Path(captions)
-        holds = caption_columns(path, language_names(recipe), columns, image_free=image_free)
         place = None if images is None else Path(images)
-        own = retrieval_from_files(path, place, language=recipe.code, image_free=image_free, columns=holds)
-        sets = [own]
+        sets = [own_captions(recipe, Path(captions), place, columns, image_free=image_free)]
     elif captions is None:
         named = recipe.evaluate if on is None else (on,)
         sets = [

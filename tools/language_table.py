@@ -46,10 +46,10 @@ def steps(recipe: LanguageRecipe, cards: dict[str, DataCard]) -> dict[str, int]:
 
 def table() -> str:
     """The table, with a line per language, and the list of licences."""
-    parallel = [found.recipe for found in all_data_recipes(ParallelRecipe)]
-    tests = [found.recipe for found in all_data_recipes(RetrievalRecipe)]
-    file_of = {found.recipe.name: found.path.stem for found in all_data_recipes(ParallelRecipe)}
-    file_of |= {found.recipe.name: found.path.stem for found in all_data_recipes(RetrievalRecipe)}
+    corpora, sets = all_data_recipes(ParallelRecipe), all_data_recipes(RetrievalRecipe)
+    parallel, tests = [found.recipe for found in corpora], [found.recipe for found in sets]
+    file_of = {found.recipe.name: found.path.stem for found in corpora}
+    file_of |= {found.recipe.name: found.path.stem for found in sets}
     cards: dict[str, DataCard] = {card.name: card for card in (*parallel, *tests)}
     lines = [
         "| language | trained on, unless said otherwise | also there | scored on | steps by hand |",

@@ -230,7 +230,7 @@ def prompts_command(
         novel=novel,
     )
     refusal = f"{folder}: another process learns prompts there; wait for it, or choose another --out"
-    tidy = removed_if_refused(folder, unless="prompts.json")
+    tidy = removed_if_refused(folder, unless=folder / "prompts.json")
     with tidy, alone(folder / ".lock", refusal), progress_report() as report:
         remove_old(folder, seconds=0)
         result = run_few_shot(loaded, run, report=report)

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Option
 
 from langadapt.cli import options as opt
-from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
+from langadapt.cli.progress import console, print_json, print_scores, progress_report, shown
 from langadapt.errors import DataError, RecipeError, Report
-from langadapt.files.json import parse_json
 from langadapt.recipes import LanguageRecipe, TableFiles, find_language, override, shipped_languages
 from langadapt.recipes.authoring import UNDETERMINED, new_language
 from langadapt.recipes.find import RecipeFile, names_of_languages
@@ -171,6 +170,8 @@ def quickstart_command(
 
     if lang not in TARGETS:
         raise RecipeError(f"--lang {lang}: the embedded world speaks {', '.join(sorted(TARGETS))}")
+    if as_json and tour_too:
+        raise RecipeError("--tour prints tables and leaves a page: leave out --json")
     console.print(f"drawing the world in {shown(folder)}")
     write_world(folder)
     recipe_file = find_language(str(folder / lang))
@@ -195,10 +196,9 @@ def quickstart_command(
     sets = available_sets(model.artifact.recipe)
     evaluations = score(model, sets, run=str(run))
     cards = [evaluation.card for evaluation in evaluations]
+    print_scores(score_report(cards), score_json(cards), as_json, None)
     if as_json:
-        print_json(parse_json(score_json(cards)), indent=2)
         return
-    print_result(score_report(cards))
     if tour_too:
         from langadapt.cli.tour import tour
 

@@ -39,13 +39,9 @@ def encode_command(
     """
     if (out is None) == (not as_json):
         raise DataError("say where the embeddings go: one of --out FILE.npy, FILE.parquet and --json")
-    lines = _text_lines(texts)
-
     if out is not None:
-        from langadapt.search.index import check_suffix
-
-        check_suffix(out, "--out")
-        out.parent.mkdir(parents=True, exist_ok=True)
+        opt.check_suffix(out, "--out")
+    lines = _text_lines(texts)
 
     from langadapt.models import load_set
     from langadapt.models.load import chosen_device
@@ -176,6 +172,8 @@ def publish_command(
     if len(runs) > 1 and not every:
         raise PublishError(f"{len(runs)} runs: add --all to publish each as ORG/NAME-RUN")
     names = {run: f"{repo}-{run.resolve().name}" if every else repo for run in runs}
+    if every and len({*names.values()}) < len(runs):
+        raise PublishError("--all: two of these runs have one folder name and so one repository; rename one")
     for target in filter(None, names.values()):
         _check_name(target)
     if permission is not None and not permission.strip():

@@ -93,7 +93,9 @@ def eval_command(
     model = load(run, device=where)
     recipe = model.artifact.recipe
     if captions is not None:
-        sets = [_own_set(recipe, captions, images, opt.parsed_columns(columns), image_free=image_free)]
+        from langadapt.data.retrieval import own_captions
+
+        sets = [own_captions(recipe, captions, images, opt.parsed_columns(columns), image_free=image_free)]
     else:
         sets = _named_sets(recipe, on or [])
     evaluations = score(model, sets, run=run, page=page, translator=translator)
@@ -113,16 +115,6 @@ def _named_sets(recipe: LanguageRecipe, names: list[str]) -> "list[RetrievalSet]
             "captions with --captions FILE --images FOLDER"
         )
     return sets
-
-
-def _own_set(
-    recipe: LanguageRecipe, captions: Path, images: Path | None, columns: dict[str, str], *, image_free: bool
-) -> "RetrievalSet":
-    from langadapt.data.own import caption_columns, language_names
-    from langadapt.data.retrieval import retrieval_from_files
-
-    holds = caption_columns(captions, language_names(recipe), columns, image_free=image_free)
-    return retrieval_from_files(captions, images, language=recipe.code, image_free=image_free, columns=holds)
 
 
 def score(

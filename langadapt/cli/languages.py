@@ -103,7 +103,7 @@ def _row(name: str, recipe: LanguageRecipe, data: Available) -> dict[str, Any]:
     }
 
 
-@app.command("show", help="Print one recipe with all its values.\n\nExample:\n  langadapt languages show sw")
+@app.command("show")
 def show_command(
     name: Annotated[str, Argument(metavar="CODE", help="Code, or path of your own recipe.")],
     as_json: opt.AsJson = False,

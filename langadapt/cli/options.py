@@ -42,6 +42,12 @@ def _place_of_file(path: Path | None) -> Path | None:
     return path
 
 
+def check_suffix(path: Path, option: str) -> None:
+    """Refuse a file of embeddings whose name ends neither in .npy nor in .parquet."""
+    if path.suffix not in (".npy", ".parquet"):
+        raise DataError(f"{option} {path}: the name must end in .npy or .parquet")
+
+
 def parsed_columns(settings: list[str] | None) -> dict[str, str]:
     """Return column by role, as `--column ROLE=NAME` says."""
     columns = {}
@@ -53,11 +59,11 @@ def parsed_columns(settings: list[str] | None) -> dict[str, str]:
     return columns
 
 
-def refused_data_removed(folder: Path) -> AbstractContextManager[None]:
-    """Remove what a command wrote into `folder`/data where the run is refused before its first checkpoint."""
+def refused_data_removed(folder: Path, run: Path | None = None) -> AbstractContextManager[None]:
+    """Remove what a command wrote into `folder`/data where it is refused before `run` (`folder`) trains."""
     from langadapt.files.atomic import removed_if_refused
 
-    return removed_if_refused(folder / "data", unless="../checkpoint/state.safetensors")
+    return removed_if_refused(folder / "data", unless=(run or folder) / "log.jsonl")
 
 
 AsJson = Annotated[bool, Option("--json", help="Print the result as JSON.")]

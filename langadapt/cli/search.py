@@ -46,16 +46,13 @@ def index_command(
       langadapt index photos/ --model runs/zh
       langadapt index photos/ --model runs/zh --index photos.index --export embeddings.parquet
     """
-    from langadapt.search.update import scan_images
+    if export is not None:
+        opt.check_suffix(export, "--export")
+    from langadapt.search.catalogue import display_name
+    from langadapt.search.index import SearchSession, export_index, open_index
+    from langadapt.search.update import image_tower, scan_images, update_index
 
     scan_images(folder)  # report a wrong folder before the model loads
-    if export is not None:
-        from langadapt.search.index import check_suffix, export_index
-
-        check_suffix(export, "--export")
-    from langadapt.search.catalogue import display_name
-    from langadapt.search.index import SearchSession, open_index
-    from langadapt.search.update import image_tower, update_index
 
     loaded = loaded_model(model, device)
     tower = image_tower(loaded)

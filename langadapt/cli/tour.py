@@ -44,9 +44,8 @@ def tour(folder: Path, run: Path, language: str, settings: Sequence[str] = ()) -
     stage(tune_command, run, "pairs", tuned, chosen("tune", _TUNE))
     stage(domain_command, tuned, "night", night, chosen("domain", _NIGHT))
     own = chosen("few_shot", _PROMPTS)
-    _say(
-        "prompts", "--model", run, "--images", shapes, "--classes", names, "--shots", _SHOTS, "--out", prompts
-    )
+    parts = ["--images", shapes, "--classes", names, "--shots", _SHOTS, "--out", prompts, "--no-baselines"]
+    _say("prompts", "--model", run, *parts, *(part for item in own for part in ("--set", item)))
     if not (prompts / "scores.json").is_file():
         few = {"classes": names, "shots": _SHOTS, "out": prompts, "baselines": False, "settings": own}
         prompts_command(model=str(run), images=shapes, **few)  # type: ignore[arg-type]

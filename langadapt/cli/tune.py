@@ -67,7 +67,8 @@ def tune_command(
     where = chosen_device(device)
     options = RunOptions(device=where, overwrite=overwrite, reuse_finished=reuse, images=images)
     rows = []
-    with progress_report() as report, opt.refused_data_removed(folder):
+    first = folder / f"pairs-{shares[0]:g}" if several else folder
+    with progress_report() as report, opt.refused_data_removed(folder, first):
         stage = chosen_stage(TuneStage, begin, recipe or lang, given, settings or [])
         for share in shares:
             run = folder / f"pairs-{share:g}" if several else folder
@@ -223,7 +224,7 @@ def domain_command(
     begin = chosen_student(start, lang)
     run = out or begin.with_name(begin.name + "-domain")
 
-    from langadapt.data.retrieval import retrieval_from_files
+    from langadapt.data.retrieval import own_captions
     from langadapt.evaluation.domain import adapt_to_domain, before_after
     from langadapt.evaluation.tables import to_terminal
     from langadapt.models import read_artifact
@@ -235,7 +236,7 @@ def domain_command(
     sets = [] if general else [("general", item) for item in available_sets(own)]
     for kind, file, folder in (("general", general, general_images), ("domain", test, test_images)):
         if file is not None:
-            sets.insert(0, (kind, retrieval_from_files(file, folder, language=own.code)))
+            sets.insert(0, (kind, own_captions(own, file, folder)))
     options = RunOptions(device=chosen_device(device), overwrite=overwrite, images=images)
     with progress_report() as report, opt.refused_data_removed(run):
         stage = chosen_stage(DomainStage, begin, recipe or lang, given, settings or [])

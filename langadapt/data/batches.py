@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from itertools import islice
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -60,36 +60,33 @@ class Mixture:
     lengths: NDArray[np.int64]
     """Tokens of each row; the last `english` ones have no translation."""
     english: int
-    english_per_batch: int
-    batch_size: int
-    seed: int
-    steps: int
-    """Batches of one pass over the pairs."""
-    passes: int
-    """Passes of an epoch."""
+    stage: DistillStage
 
-    @classmethod
-    def of(cls, lengths: NDArray[np.int64], *, english: int, stage: DistillStage) -> Self:
-        """Give English text its share of each batch, at most half."""
-        share = round(stage.batch_size * min(0.5, english / len(lengths)))
-        steps = steps_per_epoch(len(lengths) - english, stage.batch_size - share)
-        return cls(
-            lengths=lengths,
-            english=english,
-            english_per_batch=share,
-            batch_size=stage.batch_size,
-            seed=stage.seed,
-            steps=steps,
-            passes=stage.passes(steps),
+    @cached_property
+    def english_per_batch(self) -> int:
+        """The share of English text in a batch, at most half."""
+        return round(self.stage.batch_size * min(0.5, self.english / len(self.lengths)))
+
+    @cached_property
+    def steps(self) -> int:
+        """Batches of one pass over the pairs."""
+        return steps_per_epoch(
+            len(self.lengths) - self.english, self.stage.batch_size - self.english_per_batch
         )
 
-    def describe(self, stage: DistillStage) -> str:
+    @cached_property
+    def passes(self) -> int:
+        """Passes of an epoch."""
+        return self.stage.passes(self.steps)
+
+    def describe(self) -> str:
         """Say how many steps the run makes and why."""
-        text = f"steps: {stage.epochs * self.passes * self.steps:,} in {stage.epochs} epochs"
+        epochs = self.stage.epochs
+        text = f"steps: {epochs * self.passes * self.steps:,} in {epochs} epochs"
         if self.passes > 1:
-            text += f" of {self.passes} passes of {self.steps}, for min_steps {stage.min_steps:,}"
+            text += f" of {self.passes} passes of {self.steps}, for min_steps {self.stage.min_steps:,}"
         if self.english_per_batch:
-            text += f"; {self.english_per_batch} of {self.batch_size} rows are English text"
+            text += f"; {self.english_per_batch} of {self.stage.batch_size} rows are English text"
         return text
 
     def batches(self, epoch: int, first: int) -> Iterator[NDArray[np.int64]]:
@@ -100,8 +97,8 @@ class Mixture:
             if done == first or not skip:
                 order = epoch_batches(
                     self.lengths[:pairs],
-                    batch_size=self.batch_size - share,
-                    seed=self.seed,
+                    batch_size=self.stage.batch_size - share,
+                    seed=self.stage.seed,
                     epoch=epoch * self.passes + turn,
                     first=skip,
                     pool_batches=1,
@@ -111,7 +108,7 @@ class Mixture:
                 step = epoch * self.passes * self.steps + done
                 rounds, places = np.divmod(np.arange(step * share, (step + 1) * share), self.english)
                 numbers = np.unique(rounds).tolist()
-                alone = [_shuffled(self.english, self.seed, r)[places[rounds == r]] for r in numbers]
+                alone = [_shuffled(self.english, self.stage.seed, r)[places[rounds == r]] for r in numbers]
                 rows = np.concatenate([rows, *(pairs + own for own in alone)])
             yield rows
 

@@ -213,8 +213,8 @@ def check_image_files(name: str, images: Sequence[ImageFile]) -> None:
 
 
 def file_title(path: Path) -> str:
-    """Return a file's name without its suffix, `.gz` and `.zst`."""
-    return path.name.removesuffix(".gz").removesuffix(".zst").rpartition(".")[0]
+    """Return a file's name without its suffix, `.gz`, `.bz2` and `.zst`."""
+    return path.name.removesuffix(".gz").removesuffix(".bz2").removesuffix(".zst").rpartition(".")[0]
 
 
 def inside(folder: Path, name: str, where: str) -> Path:

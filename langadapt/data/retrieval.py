@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from langadapt.data.images import ImageFile, file_identity
-from langadapt.data.own import caption_columns
+from langadapt.data.own import caption_columns, language_names
 from langadapt.data.readers import check_count, check_image_files, file_title, inside
 from langadapt.data.retrieval_formats import READERS, Caption, CaptionFiles, inside_images
 from langadapt.data.rows import check_same_count, first_of_each
@@ -21,6 +21,7 @@ from langadapt.data.sources import fetch_photos, local_path, source_files
 from langadapt.errors import DataError
 from langadapt.recipes.data import CaptionColumns, RetrievalRecipe, Rows
 from langadapt.recipes.find import RecipeFile
+from langadapt.recipes.language import LanguageRecipe
 
 _BY_LINE = ("lines", "xtd10", "multi30k")
 _WITH_NAMES = (*_BY_LINE, "coco-cn", "flickr-cn")
@@ -165,6 +166,19 @@ def retrieval_from_files(
         folder=None if image_free else (images or captions.parent),
         which_captions=which_captions,
     )
+
+
+def own_captions(
+    recipe: LanguageRecipe,
+    captions: Path,
+    images: Path | None,
+    columns: Mapping[str, str] | None = None,
+    *,
+    image_free: bool = False,
+) -> RetrievalSet:
+    """Read your own test set in a recipe's language; `columns` by role, what they do not say is guessed."""
+    holds = caption_columns(captions, language_names(recipe), columns, image_free=image_free)
+    return retrieval_from_files(captions, images, language=recipe.code, image_free=image_free, columns=holds)
 
 
 def _english_captions(found: RecipeFile[RetrievalRecipe], files: CaptionFiles) -> list[Caption] | None:

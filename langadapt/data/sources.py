@@ -48,7 +48,7 @@ from langadapt.recipes.find import RecipeFile
 D = TypeVar("D", bound=DataCard)
 VARIABLE = "LANGADAPT_DATA"
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2")
-_TABLES = (".parquet", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
+_TABLES = (".parquet", *(a + b for a in (".jsonl", ".csv", ".tsv") for b in ("", ".gz", ".bz2", ".zst")))
 _PHOTO_WORKERS = 8
 _MOST_HEADER_BYTES, _MOST_MEMBER_BYTES = 1 << 20, 1 << 40
 

@@ -104,16 +104,20 @@ def is_sealed(facts: Any) -> bool:
 
 
 @contextmanager
-def removed_if_refused(folder: Path, *, unless: str) -> Iterator[None]:
-    """Remove a new folder and its new parents where the block is refused before `unless` lies in the folder.
+def removed_if_refused(folder: Path, *, unless: Path) -> Iterator[None]:
+    """Remove a new folder and its new parents where the block is refused before it writes `unless`.
 
     The folder stays where another process holds its `lock`.
     """
-    new = [place for place in (folder, *folder.parents) if not place.exists()]
+
+    def written() -> int:
+        return unless.stat().st_mtime_ns if unless.exists() else 0
+
+    new, before = [place for place in (folder, *folder.parents) if not place.exists()], written()
     try:
         yield
     except LangadaptError:
-        if new and folder.is_dir() and not (folder / unless).exists():
+        if new and folder.is_dir() and written() == before:
             with suppress(Timeout, OSError):
                 lock = FileLock(folder / "lock", is_singleton=True)
                 lock.acquire(timeout=0)
@@ -166,7 +170,7 @@ def whole_folder(out: Path, *, overwrite: bool | None = None) -> Iterator[Path]:
 
     check()
     with (
-        removed_if_refused(place.parent, unless=place.name),
+        removed_if_refused(place.parent, unless=place),
         alone(lock, f"{out}: another process writes it; wait for it"),
     ):
         shutil.rmtree(partial, ignore_errors=True)
@@ -217,7 +221,7 @@ def leaves_no_trace(stage: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(stage)
     def run_stage(*args: P.args, **kwargs: P.kwargs) -> T:
         out: Path = signature.bind(*args, **kwargs).arguments["out"]
-        with removed_if_refused(out / "checkpoint", unless="state.safetensors"):
+        with removed_if_refused(out / "checkpoint", unless=out / "checkpoint" / "state.safetensors"):
             return stage(*args, **kwargs)
 
     return run_stage

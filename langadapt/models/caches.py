@@ -13,6 +13,7 @@ from PIL.Image import Image
 from torch import Tensor
 
 from langadapt.data.images import ImageFile, image_bytes, open_image
+from langadapt.data.parallel import distinct
 from langadapt.errors import ModelError
 from langadapt.files.store import Fill, StoreSpec, cache_folder, fingerprint, shared_rows, stored_rows
 from langadapt.files.temporary import temporary_array
@@ -39,9 +40,7 @@ def stored_images(
 ) -> Tensor:
     """Image embeddings `[len(images), D]`; files that were embedded before, in any set, are stored."""
     names = [hashlib.sha256(image_bytes(image)).hexdigest() for image in images]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    first = dict(zip(reversed(names), reversed(images), strict=True))
-    distinct = [first[name] for name in numbers]
+    same = distinct(names)
     done, missing = 0, 0
 
     def compute(chosen: NDArray[np.int64], left: int) -> tuple[NDArray[np.int64], Fill]:
@@ -50,7 +49,7 @@ def stored_images(
 
         def fill(start: int) -> Iterator[Tensor]:
             nonlocal done
-            for rows in image_embeddings(teacher, [distinct[row] for row in chosen[start:]]):
+            for rows in image_embeddings(teacher, [images[same.first[row]] for row in chosen[start:]]):
                 done += len(rows)
                 if progress:
                     progress(done, missing)
@@ -59,9 +58,8 @@ def stored_images(
         return chosen, fill
 
     folder = cache_folder() / "image-rows" / _key(teacher, version=_IMAGE_VERSION)
-    shared = shared_rows(folder, list(numbers), dim=teacher.dim, compute=compute)
-    index = np.fromiter((numbers[name] for name in names), np.int64)
-    parts = (shared.take(index[i : i + _PART]).numpy().ravel() for i in range(0, len(index), _PART))
+    shared = shared_rows(folder, [names[i] for i in same.first], dim=teacher.dim, compute=compute)
+    parts = (shared.take(same.index[i : i + _PART]).numpy().ravel() for i in range(0, len(images), _PART))
     return torch.from_numpy(temporary_array(parts, np.float32)).view(len(images), teacher.dim)
 
 

@@ -139,7 +139,8 @@ def assemble(
     if recipe.align is not None:
         own = join_encoders(teacher_source, text_source, recipe.text_model, recipe.align, device=where)
     else:
-        known = (model.teacher for model in beside)
+        # A tuned text tower of a teacher is in its module, not in its revision.
+        known = (m.teacher for m in beside if m.student or not is_tuned(m.artifact.weights))
         own = _same(known, teacher_source) or load_teacher(teacher_source, device=where)
     student = None
     if recipe.is_distilled:

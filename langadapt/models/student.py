@@ -155,11 +155,16 @@ def _own_prompt(source: ResolvedModel) -> str:
         return str(prompts.get(facts.get("default_prompt_name")) or prompts.get("query") or "")
 
 
-def pools_first_token(source: ResolvedModel) -> bool:
-    """Whether a sentence-transformers repository takes the first token's state instead of the mean."""
+def pooling_of(source: ResolvedModel) -> tuple[list[str], int | None] | None:
+    """Read how a sentence-transformers repository pools states, and how wide they are; None for any other."""
     path = source.path / "1_Pooling" / "config.json"
-    with Refusing(f"{source.repo}: no usable {path.parent.name}/{path.name}"):
-        return path.is_file() and bool(read_json(path).get("pooling_mode_cls_token"))
+    if not path.is_file():
+        return None
+    with Refusing(f"{source.repo}: 1_Pooling/config.json cannot be read"):
+        values = read_json(path)
+        chosen = [name.removeprefix("pooling_mode_") for name, value in values.items() if value is True]
+        chosen = [str(values["pooling_mode"])] if "pooling_mode" in values else chosen
+        return [name for name in chosen if name != "include_prompt"], values.get("word_embedding_dimension")
 
 
 class Student(nn.Module):

@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from langadapt.data.tokens import TextBatch, Tokens
 from langadapt.errors import ModelError
-from langadapt.files.json import read_json
 from langadapt.models.families import HalfPrecision, cleaner, family_of
 from langadapt.models.frozen_text import FrozenText, packed_embeddings, text_parts, text_path
 from langadapt.models.load import (
@@ -30,7 +29,7 @@ from langadapt.models.load import (
     tokenize_texts,
     uses_bf16,
 )
-from langadapt.models.student import load_text_model
+from langadapt.models.student import load_text_model, pooling_of
 from langadapt.models.towers import DualEncoder, image_rows, plain_embedding, pooled_images, unit_rows
 from langadapt.models.trainable import PROBE_IDS, Tower, embedding_table
 from langadapt.recipes import AlignStage, TextModelRef
@@ -254,19 +253,14 @@ _POOLINGS = {"mean": "mean", "mean_tokens": "mean", "cls": "cls", "cls_token": "
 
 def folder_pooling(source: ResolvedModel, width: int) -> str:
     """How a folder of sentence-transformers pools its states of `width` numbers; `mean` for any other."""
-    path = source.path / "1_Pooling" / "config.json"
-    if not path.is_file():
+    found, where = pooling_of(source), f"{source.repo}: 1_Pooling/config.json"
+    if found is None:
         return "mean"
-    where = f"{source.repo}: 1_Pooling/config.json"
-    with Refusing(f"{where} cannot be read"):
-        values = read_json(path)
-        chosen = [name.removeprefix("pooling_mode_") for name, value in values.items() if value is True]
-        chosen = [str(values["pooling_mode"])] if "pooling_mode" in values else chosen
-    modes = [name for name in chosen if name != "include_prompt"]
+    modes, wide = found
     if len(modes) != 1 or modes[0] not in _POOLINGS:
         ways = "mean, cls and last are known; set pooling yourself"
         raise ModelError(f"{where} pools by {' and '.join(modes) or 'nothing'}; {ways}")
-    if (wide := values.get("word_embedding_dimension", width)) != width:
+    if wide not in (None, width):
         raise ModelError(
             f"{where} is for states of {wide} numbers, its weights give {width}; mend the folder"
         )

@@ -128,8 +128,8 @@ class Available:
 def available(
     language: LanguageRecipe, parallel: Iterable[ParallelRecipe], retrieval: Iterable[RetrievalRecipe]
 ) -> Available:
-    """Choose the data recipes that are in a language."""
-    codes = {language.code, language.iso639_3}
+    """Choose the data recipes that are in a language; a second script (`ace-arab`) has recipes of its own."""
+    codes = {language.code} if "-" in language.code else {language.code, language.iso639_3}
     return Available(
         parallel=tuple(recipe for recipe in parallel if recipe.language in codes),
         retrieval=tuple(recipe for recipe in retrieval if recipe.language in codes),

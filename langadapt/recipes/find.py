@@ -247,7 +247,7 @@ def with_values(schema: type[S], recipe: S, settings: Sequence[str]) -> S:
     return parse(schema, values, where="--set") if settings else recipe
 
 
-TABLES = (".tsv", ".csv", ".jsonl", ".parquet", ".tar", ".gz", ".zst")
+TABLES = (".tsv", ".csv", ".jsonl", ".parquet", ".tar", ".gz", ".bz2", ".zst")
 
 
 def with_absolute_paths(recipe_file: RecipeFile[LanguageRecipe]) -> LanguageRecipe:

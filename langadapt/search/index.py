@@ -217,12 +217,6 @@ def open_session(
 _BATCH = 8192
 
 
-def check_suffix(path: Path, option: str) -> None:
-    """Refuse a file name that is neither .npy nor .parquet, before any work is done."""
-    if path.suffix not in (".npy", ".parquet"):
-        raise DataError(f"{option} {path}: the name must end in .npy or .parquet")
-
-
 def export_index(index: ImageIndex, path: Path) -> None:
     """Write all images of an index in order of their names.
 

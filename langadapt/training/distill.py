@@ -157,8 +157,8 @@ def distill_stage(
     """Describe distillation, for `train` and for the doctor's timing."""
     spec, accelerator = recipe.distill, run.accelerator
     lengths = data.tokens.lengths[data.train.text]
-    mixture = Mixture.of(lengths, english=data.english, stage=spec)
-    run.report(Progress(stage=mixture.describe(spec)))
+    mixture = Mixture(lengths=lengths, english=data.english, stage=spec)
+    run.report(Progress(stage=mixture.describe()))
 
     def batches(epoch: int, first: int) -> Iterator[DistillBatch]:
         order = mixture.batches(epoch, first)

@@ -10,7 +10,7 @@ from langadapt.data.tokens import by_length
 from langadapt.errors import Progress, RecipeError
 from langadapt.files.temporary import join_texts, take_texts
 from langadapt.models import Artifact, ResolvedModel, Student, TextModel
-from langadapt.models.student import pools_first_token
+from langadapt.models.student import pooling_of
 from langadapt.recipes import LanguageRecipe
 from langadapt.training.run import Run
 
@@ -26,7 +26,8 @@ def alignment(encoder: TextModel, english: Sequence[str], target: Sequence[str])
     Up to 300 pairs of distinct English sentences are embedded by the mean of their last hidden states, or by
     the first token's where a sentence-transformers repository says so.
     """
-    first = pools_first_token(encoder.source)
+    modes, _ = pooling_of(encoder.source) or ([], None)
+    first = bool({"cls", "cls_token"} & {*modes})
     rows = distinct(" ".join(text.casefold().split()) for text in english).first
     rows = rows[:: -(-len(rows) // _ALIGNMENT_PAIRS)]
     sides = []

@@ -317,7 +317,7 @@ def _gradients(state: FitState[Batch], parts: list[MicroBatch[Batch]], noted: Ca
             # The mean over processes, so that all of them stop together.
             signal_came = torch.tensor(float(noted() > 0), device=loss.device)
             means = accelerator.reduce(torch.stack([loss.detach().float(), signal_came]), reduction="mean")
-            mean, stopping = (float(number) for number in means)
+            mean, stopping = map(float, means.tolist())
             state.stopping = state.stopping or stopping > 0
             total += mean
             if not math.isfinite(mean):

@@ -54,8 +54,6 @@ class Run:
     options: RunOptions
     report: Report
     """Silent in all processes but the main one."""
-    result: str
-    """The file whose presence says that the folder's run is finished."""
     started: float = field(default_factory=time.perf_counter)
 
     @property
@@ -127,12 +125,12 @@ class Run:
         write_text(mark, json.dumps({"key": key}))
 
     def _check_unfinished(self) -> None:
-        if (self.folder / self.result).is_file():
+        if (self.folder / FACTS).is_file():
             raise TrainingError(f"{self.folder} holds a finished run; choose another --out, or --overwrite")
 
     def remove_old(self) -> None:
         """Remove what is left of a run before, when training begins and nothing refuses it any more."""
-        old = (self.result, FACTS, SCORES, SAMPLES, RECIPE, WEIGHTS, VOCABULARY, "report.html", "domain.json")
+        old = (FACTS, SCORES, SAMPLES, RECIPE, WEIGHTS, VOCABULARY, "report.html", "domain.json")
         for name in (self.log.name, *(old if self.options.overwrite else ())):
             (self.folder / name).unlink(missing_ok=True)
 
@@ -152,8 +150,8 @@ class Run:
         if self.options.overwrite or not (self.options.reuse_finished or left.exists()):
             return False
         try:
-            facts = read_json(self.folder / self.result)
-            same = bool(facts.get("training", facts)["run_key"] == key)
+            facts = read_json(self.folder / FACTS)
+            same = bool(facts["training"]["run_key"] == key)
         except (OSError, ValueError, AttributeError, KeyError, TypeError):
             return False
         self.accelerator.wait_for_everyone()
@@ -192,9 +190,7 @@ def _key(mark: Path) -> object:
         raise _damaged(mark, error) from error
 
 
-def open_run(
-    folder: Path, *, batch_size: int, options: RunOptions | None, report: Report, result: str = FACTS
-) -> Run:
+def open_run(folder: Path, *, batch_size: int, options: RunOptions | None, report: Report) -> Run:
     """Settle device, precision and processes; raise where they cannot share the batch evenly."""
     options = options or RunOptions()
     device = options.device or best_device()
@@ -208,7 +204,7 @@ def open_run(
         )
     if not accelerator.is_main_process:
         report = lambda progress: None  # noqa: E731
-    return Run(folder=folder, accelerator=accelerator, options=options, report=report, result=result)
+    return Run(folder=folder, accelerator=accelerator, options=options, report=report)
 
 
 def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:

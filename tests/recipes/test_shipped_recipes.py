@@ -20,6 +20,7 @@ from langadapt.recipes import (
     shipped_folder,
     shipped_languages,
 )
+from langadapt.recipes.authoring import available
 from langadapt.recipes.find import RecipeFile, language_table
 from langadapt.recipes.language import LanguageRecipe
 from langadapt.recipes.yaml import parse
@@ -113,6 +114,9 @@ def test_a_second_script_has_a_code_of_its_own():
         card = data("retrieval", f"flores-200-{code}").recipe
         assert isinstance(card, RetrievalRecipe)
         assert (card.language, card.columns.caption) == (code, flores)
+    parallel = [file.recipe for file in all_data_recipes(ParallelRecipe)]
+    offered = available(find_language("ace-arab").recipe, parallel, []).parallel
+    assert [card.name for card in offered] == ["laion-coco-en-ace-arab"], "nothing in Latin letters"
 
 
 def test_derived_recipes_follow_from_the_table(languages: dict[str, LanguageRecipe]):
