@@ -62,7 +62,11 @@ def test_every_command_takes_it(
     model = package.load(run)
     files = sorted(photos.iterdir())
     similar = model.encode_text(["a red cat"]) @ model.encode_images(files).T
-    assert files[int(similar.argmax())].name in found.out.partition("score")[0] + found.out
+    (answer,) = json.loads(found.out)
+    shown = {Path(image["path"]).name: image["score"] for image in answer["images"]}
+    expected = {file.name: value for file, value in zip(files, similar[0].tolist(), strict=True)}
+    assert shown == pytest.approx(expected, abs=5e-3)
+    assert list(shown.values()) == sorted(shown.values(), reverse=True)
     named = tmp_path / "classes.txt"
     named.write_text("red\nblue\n", encoding="utf-8")
     done = langadapt("classify", photos, "--model", run, "--classes", named, "--json")

@@ -27,7 +27,8 @@ def test_the_scripts(
     example("search_photos").main(str(run_folder), str(own / "photos"), "gato rojo")
     hits = capsys.readouterr().out.splitlines()
     assert len(hits) == 5
-    assert sorted(hits, reverse=True) == hits
+    scores = [float(hit.split()[0]) for hit in hits]
+    assert scores == sorted(scores, reverse=True)
     example("compare_texts").main("a red cat at sea", f"{run_folder}=gato rojo en mar")
     assert "gato rojo en mar  (Spanish)" in capsys.readouterr().out
 

@@ -35,7 +35,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def test_unknown_language_suggests_near_ones(langadapt) -> None:
-    refused(langadapt("distill", "--lang", "swz"), "swz", "sw")
+    refused(langadapt("distill", "--lang", "swz"), "no language 'swz'; near: sw")
 
 
 def test_neither_language_nor_recipe(langadapt) -> None:
@@ -255,7 +255,10 @@ def test_what_looks_like_a_path_is_not_sought_on_the_hub(
     (tmp_path / "here").mkdir()
     refused(langadapt("eval", name), name, "no such artifact folder")
     refused(langadapt("tune", "--from", name, "--pairs", "a.tsv"), "typo" if "typo" in name else name)
-    refused(langadapt("classify", tmp_path, "--model", name, "--classes", "a.txt"))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("x\ny\n")
+    classify = ("classify", tmp_path, "--model", name, "--classes", "a.txt")
+    refused(langadapt(*classify), name, "no such artifact folder")
     (tmp_path / "a.tsv").write_text("image\tcaption\na.jpg\ta dog\n")
     model = (
         "align",

@@ -8,7 +8,7 @@ from filelock import FileLock
 
 from langadapt.errors import DataError, LangadaptError
 from langadapt.files import atomic
-from langadapt.files.atomic import alone, whole_folder
+from langadapt.files.atomic import alone, removed_if_refused, whole_folder
 
 
 class Ended(BaseException):
@@ -88,6 +88,23 @@ def test_ended_at_every_step_it_is_the_old_or_the_new_one(
         assert [path.name for path in place.iterdir()] == ["out"], at
         assert (place / "out" / "inner" / "a").read_text() == "last"
     assert at > 10
+
+
+@pytest.mark.parametrize(("old", "trains"), [(False, False), (False, True), (True, False), (True, True)])
+def test_a_new_folder_stays_once_the_log_is_written(tmp_path: Path, old: bool, trains: bool) -> None:
+    """`old`: the log of a run before lies there, as with --overwrite."""
+    data, log = tmp_path / "run" / "data", tmp_path / "run" / "log.jsonl"
+    if old:
+        log.parent.mkdir()
+        log.write_text("old")
+        os.utime(log, (1, 1))
+    with pytest.raises(DataError), removed_if_refused(data, unless=log):
+        data.mkdir(parents=True)
+        if trains:
+            log.write_text("new")
+        raise DataError("refused")
+    assert data.is_dir() == trains
+    assert log.exists() == (old or trains)
 
 
 def test_a_second_process_is_refused_in_one_line(tmp_path: Path) -> None:

@@ -84,6 +84,16 @@ def test_many_runs_go_into_one_collection_and_a_refused_one_stops_no_other(
     assert own_hub.state.collections == {"me/clip-1": made}, "the same one again"
 
 
+def test_two_runs_of_one_name_are_not_published_over_each_other(
+    typed, own_hub: OwnHub, run: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(run, tmp_path / "other" / run.name))
+    code, _, err = typed("--all", run, other, "--repo", "me/clip", "--local-base-models")
+    assert code == 2
+    assert "one folder name" in err
+    assert own_hub.state.repositories == {}
+
+
 def test_the_help_has_examples(typed) -> None:
     code, out, _ = typed("--help")
     assert code == 0

@@ -1,5 +1,6 @@
 """Clients that drip, stop, hang up or speak nonsense get a line, or are cut off; the next one is answered."""
 
+import logging
 import socket
 import threading
 import time
@@ -100,6 +101,13 @@ def test_a_client_that_asks_again_and_again_is_not(port: int) -> None:
             time.sleep(0.01)
 
 
+@pytest.fixture
+def server_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """What uvicorn logs; by itself it passes nothing on."""
+    monkeypatch.setattr(logging.getLogger("uvicorn"), "propagate", True)
+    return caplog
+
+
 @pytest.mark.parametrize(
     ("request_line", "status"),
     [
@@ -117,16 +125,16 @@ def test_a_client_that_asks_again_and_again_is_not(port: int) -> None:
     ids=range(10),
 )
 def test_nonsense_gets_a_status(
-    port: int, request_line: bytes, status: bytes, caplog: pytest.LogCaptureFixture
+    port: int, request_line: bytes, status: bytes, server_log: pytest.LogCaptureFixture
 ) -> None:
     with connect(port) as client:
         client.sendall(request_line + b"\r\n\r\n")
         assert receive(client, b"\r\n\r\n").split()[1] == status
-    assert "Traceback" not in caplog.text
+    assert "Traceback" not in server_log.text
     assert answers(port)
 
 
-def test_a_client_that_hangs_up(port: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_client_that_hangs_up(port: int, server_log: pytest.LogCaptureFixture) -> None:
     for sent in (
         b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"POST /encode HTTP/1.1\r\nHost: localhost\r\nContent-Length: 90\r\n\r\n{",
@@ -134,6 +142,6 @@ def test_a_client_that_hangs_up(port: int, caplog: pytest.LogCaptureFixture) -> 
         with connect(port) as client:
             client.sendall(sent)
     time.sleep(2 * SECONDS)
-    assert "Traceback" not in caplog.text
-    assert [record for record in caplog.records if record.exc_info] == []
+    assert "Traceback" not in server_log.text
+    assert [record for record in server_log.records if record.exc_info] == []
     assert answers(port)

@@ -142,6 +142,11 @@ def test_tuned_after_it_and_after_a_plain_clip(
         theirs = AutoModel.from_pretrained(teacher_folder).get_text_features(**ids).pooler_output
     torch.testing.assert_close(plain.encode_text(TEXTS), torch.nn.functional.normalize(theirs, dim=-1))
     assert list(teacher_folder.glob("*scores*")) == []
+    tuned(teacher_folder, tmp_path / "text", stage(pairs, text=LILT, image=["locked"], learning_rate=1e-2))
+    changed = langadapt.load(tmp_path / "text")
+    assert (changed.encode_text(TEXTS) - plain.encode_text(TEXTS)).abs().max() > 1e-3
+    beside = langadapt.models.load(teacher_folder, beside=[changed])
+    assert torch.equal(beside.encode_text(TEXTS), plain.encode_text(TEXTS))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])
@@ -183,7 +188,7 @@ def test_a_folder_says_how_it_pools(
         (False, {"image": [{"last": 1}]}, None, "image tower. has 0 Transformer layers"),
         (False, {"image": ["adapters"]}, None, "image tower. has no Transformer layers, so `adapters`"),
         (True, {}, None, "is not a text encoder"),
-        (False, {"pooling": "best"}, None, "--set|test: pooling"),
+        (False, {"pooling": "best"}, None, "test: pooling"),
         (
             False,
             {},
@@ -191,7 +196,7 @@ def test_a_folder_says_how_it_pools(
             "384 numbers.* give 32",
         ),
         (False, {}, {"pooling_mode_max_tokens": True}, "pools by max_tokens"),
-        (False, {"pairs": ["{}"]}, None, "no column|image"),
+        (False, {"pairs": ["{}"]}, None, "--column image=NAME|no column 'image'"),
     ],
 )
 def test_what_cannot_work_is_one_line(
