@@ -98,11 +98,16 @@ def test_a_new_folder_stays_once_the_log_is_written(tmp_path: Path, old: bool, t
         log.parent.mkdir()
         log.write_text("old")
         os.utime(log, (1, 1))
-    with pytest.raises(DataError), removed_if_refused(data, unless=log):
-        data.mkdir(parents=True)
-        if trains:
-            log.write_text("new")
-        raise DataError("refused")
+
+    def refused() -> None:
+        with removed_if_refused(data, unless=log):
+            data.mkdir(parents=True)
+            if trains:
+                log.write_text("new")
+            raise DataError("refused")
+
+    with pytest.raises(DataError):
+        refused()
     assert data.is_dir() == trains
     assert log.exists() == (old or trains)
 
