@@ -1,7 +1,9 @@
 """`langadapt index`, `search`, `serve` and `demo`."""
 
+import webbrowser
 from dataclasses import asdict
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
 from rich.table import Table
@@ -20,6 +22,7 @@ IndexFolder = Annotated[Path | None, Option(metavar="DIR", help="Folder of the i
 Images = Annotated[Path, Argument(metavar="IMAGES_FOLDER", help="A folder of images, or an index.")]
 Host = Annotated[str, Option("--host", help="Address to listen on.")]
 Port = Annotated[int, Option("--port", min=0, max=65535, help="0 takes a free one.")]
+OpenPage = Annotated[bool, Option("--open", help="Open the page in the browser.")]
 PageImages = Annotated[int, Option("--top-k", min=1, max=500, help="Images per query on the page.")]
 
 
@@ -195,6 +198,7 @@ def serve_command(
     index: IndexFolder = None,
     page: Annotated[bool, Option("--page", help="Serve the demo page at / as well.")] = False,
     count: PageImages = 24,
+    open_page: OpenPage = False,
     queue: Annotated[int, Option(min=1, help="Requests that may wait.")] = 32,
     texts: Annotated[int, Option("--most-texts", min=1, help="Texts in one request.")] = 64,
     body: Annotated[int, Option("--most-bytes", min=100, help="Bytes of one request.")] = 1_000_000,
@@ -213,7 +217,10 @@ def serve_command(
     """
     if page and folder is None:
         raise DataError("--page shows images: name their folder")
-    from langadapt.search.server import Limits, Service, create_app, is_loopback, listen, web_server
+    if open_page and not page:
+        raise DataError("--open opens the demo page: add --page")
+    from langadapt.search.server import create_app, is_loopback, listen, web_server
+    from langadapt.search.service import Limits, Service
 
     limits = Limits(queue=queue, batch_texts=texts, body_bytes=body)
     with listen(host, port) as (bound, url):  # report a port in use before the model loads
@@ -224,6 +231,9 @@ def serve_command(
         console.print(f"{loaded.label}{images} at {url} (Ctrl-C stops)")
         if not is_loopback(host):
             console.print(f"everybody who reaches {host} on the network can ask; there are no passwords")
+        if open_page:
+            bound.listen()  # the browser may come before the server accepts
+            Thread(target=webbrowser.open, args=(url,), daemon=True).start()
         app = create_app(service, private=is_loopback(host), page_images=count if page else 0)
         try:
             web_server(app, limits).run(sockets=[bound])
@@ -240,15 +250,18 @@ def demo_command(
     port: Port = 7860,
     index: IndexFolder = None,
     count: PageImages = 24,
+    open_page: OpenPage = False,
     device: opt.Device = None,
 ) -> None:
-    """Open a search page on this machine: a search box in the language, examples, a grid of images.
+    """Serve a search page on this machine: by a text in the language, or by an image of yours.
 
     Examples:
-      langadapt demo photos/ --model runs/zh
+      langadapt demo photos/ --model runs/zh --open
       langadapt demo photos/ --model runs/ar --port 8000
 
     Short for `langadapt serve --page`. The page loads nothing from outside. Only this machine can open it
     unless --host says otherwise.
     """
-    serve_command(model, folder, host, port, index, page=True, count=count, device=device)
+    serve_command(
+        model, folder, host, port, index, page=True, count=count, open_page=open_page, device=device
+    )

@@ -95,15 +95,15 @@ def page_html(page: Page) -> str:
     )
 
 
-def data_uri(path: ImageFile) -> str:
+def data_uri(image: ImageFile | bytes) -> str:
     """Return the image, at most 320 pixels wide and high, as a JPEG data URI."""
-    raw = small_jpeg(path, long_side_pixels=320)
+    raw = small_jpeg(image, long_side_pixels=320)
     return f"data:image/jpeg;base64,{base64.b64encode(raw).decode()}"
 
 
-def small_jpeg(path: ImageFile, *, long_side_pixels: int) -> bytes:
+def small_jpeg(source: ImageFile | bytes, *, long_side_pixels: int) -> bytes:
     """Return the image as a JPEG file of at most that size, without its file's other content."""
-    image = open_image(path)
+    image = open_image(source)
     image.thumbnail((long_side_pixels, long_side_pixels))
     image.info.clear()  # Pillow would write comments and XMP again
     raw = io.BytesIO()

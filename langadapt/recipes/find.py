@@ -89,6 +89,12 @@ def language_table(folder: Path) -> dict[str, dict[str, str]]:
     return {row["code"]: row for row in csv.DictReader(lines, delimiter="\t", quoting=csv.QUOTE_NONE)}
 
 
+def words_of(code: str) -> dict[str, str]:
+    """Return the words of the demo page in a language; `search`, `picture` or `similar` may be missing."""
+    row = language_table(shipped_folder("languages")).get(code, {})
+    return {name: row[name].rstrip("*") for name in ("search", "picture", "similar") if row.get(name)}
+
+
 def shipped_values(name: str) -> dict[str, Any]:
     """Return a shipped language recipe as plain values.
 

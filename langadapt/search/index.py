@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from langadapt.data.images import open_image
 from langadapt.errors import DataError, Report
@@ -82,6 +83,10 @@ class ImageIndex:
         """Return where an image was when it was indexed."""
         return Path(self.metadata.folder, os.fsdecode(self.names[number]))
 
+    def hit(self, number: int, *, score: float) -> Hit:
+        """Describe an image that was found."""
+        return Hit(number=number, name=display_name(self.names[number]), path=self.path(number), score=score)
+
     def row(self, number: int) -> Rows:
         """Return the embedding of an image, `[1, D]`."""
         slot = int(self.slot_of_image[number])
@@ -116,10 +121,7 @@ class ImageIndex:
             self.check(slot)
             images = self.images_by_slot[self.starts[slot] : self.starts[slot + 1]]
             found += [(-score, number) for number in images.tolist()]
-        return [
-            Hit(number=number, name=display_name(self.names[number]), path=self.path(number), score=-score)
-            for score, number in sorted(found)[:count]
-        ]
+        return [self.hit(number, score=-score) for score, number in sorted(found)[:count]]
 
 
 def open_index(index: Path, tower: ImageTower | None) -> ImageIndex:
@@ -182,9 +184,9 @@ class SearchSession:
         rows = self.model.encode_text(list(texts)).numpy()
         return self.index.search(rows, count=count, approximate=approximate)
 
-    def by_image(self, path: Path, *, count: int, approximate: bool = True) -> list[Hit]:
-        """Find the images that look most like an image file."""
-        rows = self.model.encode_images([open_image(path)]).numpy()
+    def by_image(self, image: Path | Image, *, count: int, approximate: bool = True) -> list[Hit]:
+        """Find the images that look most like an image or an image file."""
+        rows = self.model.encode_images([open_image(image)]).numpy()
         return self.index.search(rows, count=count, approximate=approximate)[0]
 
     def similar(self, number: int, *, count: int) -> list[Hit]:

@@ -4,35 +4,27 @@ One thread runs the model. A request that would wait behind too many others is r
 `Retry-After`, so the client knows at once and memory stays bounded.
 """
 
-import asyncio
 import ipaddress
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar, cast
+from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
 
 import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from langadapt.errors import DataError, LangadaptError
-from langadapt.evaluation.page import small_jpeg
-from langadapt.files.templates import templates
-from langadapt.models import LanguageModel
-from langadapt.search.catalogue import display_name
-from langadapt.search.index import Hit, SearchSession
+from langadapt.search.page import demo_page
+from langadapt.search.service import Limits, Service, read_body
 
-_SIZES_PIXELS = {"small": 400, "large": 1600}
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -40,23 +32,6 @@ _HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-_BUCKETS_SECONDS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Limits:
-    """What one client, and all of them together, may request."""
-
-    body_bytes: int = 1_000_000
-    batch_texts: int = 64
-    text_characters: int = 1000
-    images_per_text: int = 500
-    queue: int = 32
-    """Requests that may wait for the model, including the running one."""
-    body_seconds: float = 10.0
-    """A client that sends its request more slowly is cut off."""
 
 
 class EncodeQuestion(BaseModel):
@@ -70,49 +45,6 @@ class SearchQuestion(EncodeQuestion):
     """Texts to search for, and how many images are wanted for each."""
 
     count: Annotated[int, Field(ge=1)] = 10
-
-
-class Service:
-    """A model, perhaps a search session, and the one thread that uses them."""
-
-    def __init__(self, model: LanguageModel, session: SearchSession | None, limits: Limits) -> None:
-        self.model, self.session, self.limits = model, session, limits
-        self._waiting = 0
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self.metrics = CollectorRegistry()
-        ProcessCollector(registry=self.metrics)
-        options: Any = {"namespace": "langadapt", "registry": self.metrics}
-        self.requests = Counter("requests", "Requests", ["path", "status"], **options)
-        self.seconds = Histogram("request_seconds", "Duration", buckets=_BUCKETS_SECONDS, **options)
-        self.texts = Counter("texts", "Texts that were encoded", **options)
-        self.refused = Counter("refused", "Requests refused by the full queue", **options)
-        Gauge("waiting_requests", "Requests in the queue", **options).set_function(lambda: self._waiting)
-
-    async def run(self, function: Callable[..., T], *arguments: Any, **options: Any) -> T:
-        """Call a function in the model's thread, or refuse with 503 where too many requests wait."""
-        if self._waiting >= self.limits.queue:
-            self.refused.inc()
-            busy = f"busy: {self._waiting} requests wait already; try again"
-            raise HTTPException(503, busy, headers={"Retry-After": "1"})
-        self._waiting += 1
-        try:
-            return await asyncio.wrap_future(self._thread.submit(function, *arguments, **options))
-        finally:
-            self._waiting -= 1
-
-    def check(self, texts: list[str]) -> None:
-        """Refuse too many or too long texts; the model itself refuses empty ones."""
-        _check_limit("{} texts in one request", len(texts), self.limits.batch_texts)
-        _check_limit("a text of {} characters", max(map(len, texts)), self.limits.text_characters)
-
-    def close(self) -> None:
-        """Let the model's thread finish what it began."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
-
-
-def _check_limit(what: str, number: int, most: int) -> None:
-    if number > most:
-        raise HTTPException(413, f"{what.format(number)}, {most:,} are allowed")
 
 
 def create_app(service: Service, *, private: bool = True, page_images: int = 0) -> FastAPI:
@@ -150,7 +82,7 @@ def create_app(service: Service, *, private: bool = True, page_images: int = 0) 
 
     app.include_router(_api(service))
     if service.session is not None and page_images:
-        app.include_router(_page(service, service.session, page_images))
+        app.include_router(demo_page(service, service.session, page_images))
     return app
 
 
@@ -180,11 +112,12 @@ def _host_name(request: Request) -> str:
 
 def _api(service: Service) -> APIRouter:
     """Build the JSON interface; sizes and speed of its request bodies are limited."""
+    limits = service.limits
 
     class LimitedRequest(Request):
         async def body(self) -> bytes:
             if not hasattr(self, "_body"):
-                self._body = await _read_body(self, service.limits)
+                self._body = await read_body(self, most_bytes=limits.body_bytes, seconds=limits.body_seconds)
             return self._body
 
     class LimitedRoute(APIRoute):
@@ -225,77 +158,6 @@ def _api(service: Service) -> APIRouter:
     @router.get("/metrics")
     async def metrics() -> Response:
         return Response(generate_latest(service.metrics), media_type=CONTENT_TYPE_PLAIN_0_0_4)
-
-    return router
-
-
-async def _read_body(request: Request, limits: Limits) -> bytes:
-    announced = request.headers.get("content-length", "")
-    if announced.isdigit():
-        _check_limit("a body of {:,} bytes", int(announced), limits.body_bytes)
-    body = bytearray()
-    try:
-        async with asyncio.timeout(limits.body_seconds):
-            async for chunk in request.stream():
-                body += chunk
-                _check_limit("a body of at least {:,} bytes", len(body), limits.body_bytes)
-    except TimeoutError:
-        raise HTTPException(408, "the request came too slowly") from None
-    return bytes(body)
-
-
-def _page(service: Service, session: SearchSession, count: int) -> APIRouter:
-    """Build the demo page: plain HTML without scripts that loads nothing from elsewhere."""
-    router = APIRouter()
-    template = templates("langadapt.search", escape_html=True).get_template("demo.html")
-
-    def image_number(text: str) -> int:
-        if text.isascii() and text.isdigit() and len(text) < 12 and int(text) < len(session.index):
-            return int(text)
-        raise DataError("there is no image of that number; search again")
-
-    async def find(query: str | None, like: str | None) -> tuple[list[Hit] | None, str]:
-        if like:
-            number = image_number(like)
-            hits = await service.run(session.similar, number, count=count)
-            return hits, f"images like {display_name(session.index.names[number])}"
-        if query is None:
-            return None, ""
-        if not query.strip():
-            raise DataError("the query is empty; write what the image shows")
-        service.check([query])
-        (hits,) = await service.run(session.by_text, [query], count=count)
-        return hits, "best images first"
-
-    @router.api_route("/", methods=["GET", "HEAD"])
-    async def page(q: str | None = None, like: str | None = None) -> HTMLResponse:
-        started, status, hits, heading, problem = time.perf_counter(), 200, None, "", ""
-        try:
-            hits, heading = await find(q, like)
-        except LangadaptError as error:
-            problem = _printable(str(error))
-        except HTTPException as error:
-            problem, status = error.detail, error.status_code
-        text = template.render(
-            recipe=session.model.artifact.recipe,
-            images=len(session.index),
-            query=q or "",
-            hits=hits,
-            heading=heading,
-            problem=problem,
-            milliseconds=1000 * (time.perf_counter() - started),
-        )
-        return HTMLResponse(text, status_code=status)
-
-    @router.api_route("/{size}/{number}", methods=["GET", "HEAD"])
-    def image(size: str, number: str) -> Response:
-        if size not in _SIZES_PIXELS:
-            raise HTTPException(404, "Not Found")
-        try:
-            raw = small_jpeg(session.index.path(image_number(number)), long_side_pixels=_SIZES_PIXELS[size])
-        except DataError as error:
-            raise HTTPException(404, str(error)) from error
-        return Response(raw, media_type="image/jpeg")
 
     return router
 

@@ -3,6 +3,7 @@
 import unicodedata
 
 from langadapt.recipes import LanguageRecipe
+from langadapt.recipes.find import language_table, shipped_folder, words_of
 
 SCRIPTS = {
     "Arab": {"ARABIC"},
@@ -54,7 +55,7 @@ LETTERS = {
     "fi": "äöå",
     "fil": "ñ",
     "fr": "àâçéèêëîïôœùûü",
-    "gn": "ãẽĩñõũỹáéíóúý",
+    "gn": "ãẽĩñõũỹáéíóúýʼ",
     "ha": "ɓɗƙƴ",
     "hr": "čćđšž",
     "hu": "áéíóöőúüű",
@@ -98,7 +99,7 @@ FOREIGN = {
 def texts(recipe: LanguageRecipe) -> list[str]:
     prompts = [prompt.replace("{label}", "") for prompt in recipe.prompts]
     native = [] if recipe.code in UNNAMED else [recipe.native_name]
-    return [*native, *prompts, *recipe.examples]
+    return [*native, *prompts, *recipe.examples, *words_of(recipe.code).values()]
 
 
 def letters(recipe: LanguageRecipe) -> set[str]:
@@ -126,7 +127,8 @@ def test_words_are_in_the_letters_of_the_language(languages: dict[str, LanguageR
 
 def test_words_are_clean(languages: dict[str, LanguageRecipe]):
     for code, recipe in languages.items():
-        for text in (recipe.name, recipe.native_name, *recipe.prompts, *recipe.examples):
+        spoken = (*recipe.prompts, *recipe.examples, *words_of(code).values())
+        for text in (recipe.name, recipe.native_name, *spoken):
             assert text == unicodedata.normalize("NFC", text) == text.strip(), (code, text)
             assert "  " not in text, (code, text)
             assert all(letter.isprintable() or letter in JOINERS for letter in text), (code, text)
@@ -143,5 +145,14 @@ def test_the_direction_is_that_of_the_script(languages: dict[str, LanguageRecipe
         strong = {unicodedata.bidirectional(letter) for letter in letters(recipe)} - {"NSM"}
         right_to_left = bool(strong & {"R", "AL"})
         assert (recipe.direction == "rtl") == (code in RIGHT_TO_LEFT), code
-        assert right_to_left == (code in RIGHT_TO_LEFT - UNNAMED), code
+        assert right_to_left == (code in RIGHT_TO_LEFT and bool(texts(recipe))), code
         assert not (right_to_left and "L" in strong), code
+
+
+def test_the_demo_speaks_most_languages_and_shows_no_mark():
+    table = language_table(shipped_folder("languages"))
+    assert words_of("de") == {"search": "Suchen", "picture": "Bild", "similar": "Ähnliche"}
+    assert table["de"]["similar"] == "Ähnliche*", "machine-made"
+    assert words_of("und") == words_of("ace") == {}
+    assert sum(bool(words_of(code)) for code in table) >= 120
+    assert not any("*" in word for code in table for word in words_of(code).values())

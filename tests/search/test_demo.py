@@ -1,6 +1,7 @@
 """The demo page in a real browser, and its server against what should not be asked."""
 
 import http.client
+import queue
 import re
 import threading
 import time
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import quote, urlsplit
 
 import pytest
@@ -15,12 +17,14 @@ import torch
 from chromium import Browser, chromium, find_chromium
 from PIL import Image
 
+from langadapt.cli.search import serve_command
 from langadapt.errors import DataError
 from langadapt.models import LanguageModel, Student, load_teacher, load_text_model, resolve_model
 from langadapt.models.artifact import Artifact, BaseModel
 from langadapt.recipes import ModelRef, find_language
 from langadapt.search.index import SearchSession, open_session
-from langadapt.search.server import Limits, Service, create_app, is_loopback, listen, web_server
+from langadapt.search.server import create_app, is_loopback, listen, web_server
+from langadapt.search.service import Limits, Service
 
 pytestmark = [pytest.mark.hub, pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
 
@@ -116,7 +120,10 @@ def test_type_search_and_look_at_what_is_similar(browser: Browser, serve, sessio
     url = serve(session)
     browser.requests.clear()
     browser.open(url)
-    assert shown(browser) == []
+    assert shown(browser) == [session.index.hit(number, score=0).name for number in (0, 3, 6, 9, 12)]
+    assert browser.value(
+        "[document.querySelector('button').textContent, document.querySelector('.more').textContent]"
+    ) == ["Buscar", "Similares"]
     browser.wait_for("document.activeElement === document.querySelector('input')")
     browser.type("gato rojo en mar")
     browser.click("button")
@@ -145,10 +152,26 @@ def test_type_search_and_look_at_what_is_similar(browser: Browser, serve, sessio
 
 
 @pytest.mark.browser
+def test_an_image_of_ones_own_finds_its_like(browser: Browser, serve, session) -> None:
+    url = serve(session)
+    browser.complaints.clear()
+    browser.open(url)
+    own = session.index.path(4)
+    browser.choose_file("input[type=file]", own)
+    browser.click(".upload button")
+    browser.wait_for("document.querySelectorAll('.asked img').length === 1")
+    browser.settle()
+    assert shown(browser) == [hit.name for hit in session.by_image(own, count=6)]
+    assert shown(browser)[0] == own.name
+    assert browser.value("document.querySelector('.asked img').naturalWidth > 0"), "it is to be seen"
+    assert browser.complaints == []
+
+
+@pytest.mark.browser
 def test_from_right_to_left(browser: Browser, serve, session) -> None:
     browser.open(serve(in_arabic_script(session)))
     assert browser.value("[document.documentElement.lang, document.dir]") == ["ar", "rtl"]
-    (box,), (button,) = left_edges(browser, "input"), left_edges(browser, "button")
+    (box,), (button,) = left_edges(browser, "[type=search]"), left_edges(browser, "[role=search] button")
     assert button < box
     examples = left_edges(browser, "nav a")
     assert examples == sorted(examples, reverse=True)
@@ -194,7 +217,7 @@ def test_only_indexed_pictures_leave_the_disk(serve, session) -> None:
         "/etc/passwd",
     ):
         assert ask(url, quote(path, safe="/%")).status == 404, path
-    assert ask(url, "/", method="POST").status == 405
+    assert ask(url, "/health", method="POST").status == 405
     # Else a website could point its own name here and read the images in the visitor's browser.
     assert ask(url, "/small/0", host="evil.example").status == 403
     head = ask(url, "/", method="HEAD")
@@ -217,6 +240,29 @@ def test_what_cannot_be_answered_is_said(serve, session, query: str, status: int
     assert words in problem
 
 
+def send(url: str, body: bytes) -> tuple[int, str]:
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection.request("POST", "/", body, headers={"Content-Type": "multipart/form-data; boundary=B"})
+    answer = connection.getresponse()
+    (problem,) = re.findall(r'<p class="problem">(?:<bdi.*?>)?(.*?)(?:</bdi>)?</p>', answer.read().decode())
+    return answer.status, problem
+
+
+def form(content: bytes) -> bytes:
+    head = b'Content-Disposition: form-data; name="image"; filename="a.png"\r\nContent-Type: image/png'
+    return b"--B\r\n" + head + b"\r\n\r\n" + content + b"\r\n--B--\r\n"
+
+
+def test_what_is_no_image_is_said(serve, session) -> None:
+    url = serve(session)
+    nothing = (200, "no image was sent; choose one first")
+    assert [send(url, body) for body in (b"", b"\r\n\r\n\r\n", form(b""))] == [nothing] * 3
+    assert send(url, form(b"words"))[1] == "this file: is not an image of a known kind; choose another image"
+    damaged = session.index.path(0).read_bytes()[:100]
+    assert "this file: damaged image" in send(url, form(damaged))[1]
+    assert send(url, form(b"x" * 20_000_001)) == (413, "a body of 20,000,106 bytes, 20,000,000 are allowed")
+
+
 def test_a_port_in_use_is_said(serve, session) -> None:
     port = urlsplit(serve(session)).port
     with (
@@ -230,3 +276,21 @@ def test_what_is_this_machine() -> None:
     names = {"127.0.0.1": True, "127.3.2.1": True, "::1": True, "localhost": True, "0.0.0.0": False}
     names |= {"192.168.0.9": False, "::": False, "localhost.evil.example": False, "": False}
     assert {name: is_loopback(name) for name in names} == names
+
+
+def test_open_needs_a_page_and_opens_it_in_the_browser(monkeypatch: pytest.MonkeyPatch, session) -> None:
+    with pytest.raises(DataError, match="--open opens the demo page: add --page"):
+        serve_command("runs/es", None, open_page=True)
+    opened: queue.Queue[str] = queue.Queue()
+    monkeypatch.setattr("webbrowser.open", opened.put)
+    monkeypatch.setattr("langadapt.cli.search.loaded_model", lambda run, device: session.model)
+    monkeypatch.setattr("langadapt.cli.search._open_session", lambda *given: session)
+
+    def served(app: object, limits: Limits) -> object:
+        def accept(sockets: object) -> None:
+            http.client.HTTPConnection(urlsplit(opened.get(timeout=20)).netloc).connect()
+
+        return SimpleNamespace(run=accept)
+
+    monkeypatch.setattr("langadapt.search.server.web_server", served)
+    serve_command("runs/es", Path("photos"), port=0, page=True, open_page=True)

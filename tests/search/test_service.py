@@ -13,7 +13,8 @@ from langadapt.data.images import list_images
 from langadapt.models import LanguageModel, load
 from langadapt.recipes import find_language, override
 from langadapt.search.index import open_session
-from langadapt.search.server import Limits, Service, create_app
+from langadapt.search.server import create_app
+from langadapt.search.service import Limits, Service
 from langadapt.training import RunOptions, distill
 
 

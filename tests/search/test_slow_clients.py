@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from fastapi.responses import PlainTextResponse
 
-from langadapt.search.server import Limits, Service, create_app, listen, web_server
+from langadapt.search.server import create_app, listen, web_server
+from langadapt.search.service import Limits, Service
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
 SECONDS = 0.4

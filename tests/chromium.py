@@ -43,9 +43,11 @@ class Browser:
         self._pending = b""
         self._number = 0
         self.requests: list[str] = []
+        self.complaints: list[str] = []
+        """What the console shows: errors of scripts, styles, policies and failed requests."""
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Network"):
+        for domain in ("Page", "Runtime", "Network", "Log"):
             self._call(f"{domain}.enable")
 
     _session: str | None = None
@@ -56,7 +58,8 @@ class Browser:
         self.settle()
 
     def settle(self) -> None:
-        """Waits until page and pictures are complete."""
+        """Waits until page and pictures are complete, those below the window too."""
+        self.value("[...document.images].forEach(image => { image.loading = 'eager' })")
         self.wait_for("document.readyState === 'complete' && [...document.images].every(i => i.complete)")
 
     def wait_for(self, script: str) -> None:
@@ -101,9 +104,19 @@ class Browser:
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self._call("Emulation.setEmulatedMedia", features=scheme)
 
-    def screenshot(self, path: Path) -> None:
-        """Writes what is to be seen as PNG."""
-        path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))
+    def choose_file(self, selector: str, path: Path) -> None:
+        """Puts a file into a form's field, as its dialog does."""
+        root = self._call("DOM.getDocument")["root"]["nodeId"]
+        field = self._call("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
+        self._call("DOM.setFileInputFiles", nodeId=field, files=[str(path)])
+
+    def screenshot(self, path: Path, *, whole: bool = False) -> None:
+        """Writes what is to be seen as PNG, or the whole page."""
+        more: dict[str, Any] = {}
+        if whole:
+            size = self._call("Page.getLayoutMetrics")["cssContentSize"]
+            more = {"captureBeyondViewport": True, "clip": {**size, "scale": 1}}
+        path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png", **more)["data"]))
 
     def _call(self, method: str, **parameters: Any) -> Any:
         self._number += 1
@@ -115,6 +128,10 @@ class Browser:
             said = self._next()
             if said.get("method") == "Network.requestWillBeSent":
                 self.requests.append(said["params"]["request"]["url"])
+            if said.get("method") == "Log.entryAdded" and said["params"]["entry"]["level"] == "error":
+                self.complaints.append(said["params"]["entry"]["text"])
+            if said.get("method") == "Runtime.exceptionThrown":
+                self.complaints.append(str(said["params"]["exceptionDetails"]))
             if said.get("id") == self._number:
                 if "navigated" in said.get("error", {}).get("message", ""):
                     raise Navigated(said)
