@@ -15,6 +15,7 @@ a run whose line is there is not repeated. `cost` times the sampler and measures
 
 import argparse
 import contextlib
+import gzip
 import io
 import itertools
 import json
@@ -201,50 +202,63 @@ def _with_noise(table: Path, share: float) -> Path:
     return noisy
 
 
-def lab(work: Path, start: Path) -> Bench:
+DOGS = {"dog", "dogs", "puppy", "puppies"}
+
+
+def lab(work: Path, start: Path, captions: str, most: int | None) -> Bench:
     """Real photos with dogs, told by their captions; the general test is all other photos.
 
-    The image tower stays locked in all methods: a MobileNetV2 has no place for adapters, and all of it would
-    take hours on one core.
+    `captions` is the kit's `zh-written` or `zh-mt`. Without `most` the pairs are all captions of dogs among
+    1,000 training photos, else so many of the dogs among all 6,000, one a photo before the second ones. The
+    image tower stays locked in all methods: a MobileNetV2 has no place for adapters, and all of it would take
+    hours on one core.
     """
     kit = Path(os.environ["LANGADAPT_LAB"])
-    for name in ("train_1k", "val"):
-        if not (work / name).is_dir():
-            with tarfile.open(kit / "photos" / f"{name}.tar") as tar:
-                tar.extractall(work / f"{name}.part", filter="data")
-            (work / f"{name}.part").rename(work / name)
+    parts = ["train_1k"] if most is None else ["train_1k", "train_rest"]
+    photos = [work / "val", work / ("train_1k" if most is None else "train")]
+    for folder, names in zip(photos, (["val"], parts), strict=True):
+        if not folder.is_dir():
+            for name in names:
+                with tarfile.open(kit / "photos" / f"{name}.tar") as tar:
+                    tar.extractall(folder.with_suffix(".part"), filter="data")
+            folder.with_suffix(".part").rename(folder)
 
-    def select(captions: str, english: str, out: Path, *, dogs: bool, most: int) -> Path:
-        header, *rows = (kit / "captions" / captions).read_text("utf-8").splitlines()
-        _, *said = (kit / "captions" / english).read_text("utf-8").splitlines()
+    def lines(stem: str) -> list[str]:
+        path = kit / "captions" / f"{stem}.tsv"
+        if not path.is_file():
+            return gzip.decompress(path.with_suffix(".tsv.gz").read_bytes()).decode().splitlines()
+        return path.read_text("utf-8").splitlines()
+
+    def select(splits: list[str], out: Path, *, dogs: bool, per_photo: int) -> Path:
         shown: dict[str, int] = {}
-        for row in said:
+        for row in (row for split in splits for row in lines(f"{split}.en")[1:]):
             image, caption = row.split("\t")[:2]
             words = set(caption.lower().replace(".", " ").split())
-            shown[image] = shown.get(image, 0) + bool(words & {"dog", "dogs", "puppy", "puppies"})
-        taken: dict[str, int] = {}
-        kept = [header]
-        for row in rows:
+            shown[image] = shown.get(image, 0) + bool(words & DOGS)
+        taken: dict[str, list[str]] = {}
+        for row in (row for split in splits for row in lines(f"{split}.{captions}")[1:]):
             image = row.split("\t")[0]
             # A dog is in the photo where most of its five captions say so, and in no caption of the others.
-            wanted = shown.get(image, 0) >= 3 if dogs else shown.get(image, 0) == 0
-            if wanted and taken.get(image, 0) < most:
-                taken[image] = taken.get(image, 0) + 1
-                kept.append(row)
-        out.write_text("\n".join(kept) + "\n", encoding="utf-8")
+            if shown.get(image, 0) >= 3 if dogs else shown.get(image, 0) == 0:
+                taken.setdefault(image, []).append(row)
+        chosen = [row for own in taken.values() for row in own[:per_photo]]
+        if dogs and "val" not in splits and most is not None:
+            chosen = [own[turn] for turn in range(5) for own in taken.values() if turn < len(own)][:most]
+        header = lines(f"{splits[0]}.{captions}")[0]
+        out.write_text("\n".join([header, *chosen]) + "\n", encoding="utf-8")
         return out
 
-    train = select("train_1k.zh-written.tsv", "train_1k.en.tsv", work / "dogs-train.tsv", dogs=True, most=5)
+    train = select(parts, work / "dogs-train.tsv", dogs=True, per_photo=5)
     tests = {
-        name: select("val.zh-written.tsv", "val.en.tsv", work / f"{name}.tsv", dogs=name == "domain", most=2)
+        name: select(["val"], work / f"{name}.tsv", dogs=name == "domain", per_photo=2)
         for name in ("domain", "general")
     }
     return Bench(
         start=start,
         settings={"image": "locked", "batch_size": 64, "epochs": 6},
         pairs=lambda share: _with_noise(train, share),
-        images=work / "train_1k",
-        tests={name: retrieval_from_files(path, work / "val", language="zh") for name, path in tests.items()},
+        images=photos[1],
+        tests={name: retrieval_from_files(path, photos[0], language="zh") for name, path in tests.items()},
     )
 
 
@@ -462,6 +476,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", choices=[*METHODS, *VARIANTS], default=list(METHODS))
     parser.add_argument("--plot", type=Path, help="SVG file beside the table, of the first --noise")
+    parser.add_argument("--captions", default="zh-written", choices=["zh-written", "zh-mt"], help="lab")
+    parser.add_argument("--most", type=int, help="lab: so many pairs, of the dogs among all 6,000 photos")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=JSON", help="of the stage")
     given = parser.parse_args()
     if given.what == "table":
@@ -483,7 +499,7 @@ def main() -> None:
         }
         bench = world(work, given.start, code=given.lang, **sizes)
     else:
-        bench = lab(work, given.start)
+        bench = lab(work, given.start, given.captions, given.most)
     extra = {key: json.loads(value) for key, _, value in (item.partition("=") for item in given.set)}
     done = {(line["method"], line["noise"], line["seed"], str(line.get("extra"))) for line in lines_of(work)}
     if not any(line["method"] == "frozen" for line in lines_of(work)):

@@ -6,6 +6,11 @@ combinations of attributes no shot shows. Class names and templates are Chinese 
 
     python benchmarks/prompts.py --work /tmp/world             # one line per cell and method, resumable
     python benchmarks/prompts.py --work /tmp/world --report    # table and plot from the lines
+    LANGADAPT_LAB=... python benchmarks/prompts.py --work runs/photos --run runs/zh --lang zh --sets caltech
+
+Real photos need the lab kit and a distilled student (--run): the kit's classes `caltech` and `scenes`, with
+names and templates in --lang (a language that the student has no pairs of is zero-shot). Half of each class's
+photos are the test in every cell; shots are drawn from the others.
 
 Protocol `all` learns and scores all classes. Protocol `novel` learns the first half of the classes and scores
 both halves. The test pictures choose nothing: steps are fixed, settings were chosen on other pictures
@@ -14,6 +19,7 @@ both halves. The test pictures choose nothing: steps are fixed, settings were ch
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections import defaultdict
@@ -29,6 +35,7 @@ from langadapt.data.classification import (
     ClassificationSet,
     base_and_novel,
     classification_from_folder,
+    divided,
     draw_shots,
 )
 from langadapt.files.atomic import write_text
@@ -43,6 +50,7 @@ from langadapt.training.few_shot_run import Seen, few_shot_task, score_method
 from tools.embedded_world.attributes import attribute_sets, write_attribute_set
 
 SHOTS = (1, 2, 4, 8, 16)
+PHOTOS = ("caltech", "scenes")
 PLAIN = ("template", "ensemble", "probe", "tip", "tip-f")
 # The published CoOp has no term that keeps it near its template; `kgcoop` is the same with that term.
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -65,7 +73,12 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for world, run, sets and results")
     parser.add_argument("--run", type=Path, help="a finished zh run of the quickstart")
-    parser.add_argument("--sets", nargs="+", default=["shapes", "counts", "sizes"], choices=attribute_sets())
+    parser.add_argument(
+        "--sets", nargs="+", default=["shapes", "counts", "sizes"], choices=[*attribute_sets(), *PHOTOS]
+    )
+    parser.add_argument(
+        "--lang", default="zh", choices=["zh", "en", "de", "sw"], help="of the real photos' names"
+    )
     parser.add_argument("--shots", nargs="+", type=int, default=SHOTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--protocol", choices=["all", "novel"], default="all")
@@ -86,9 +99,15 @@ def main() -> None:
     spec = FewShotStage.model_validate({**FewShotStage().model_dump(), **changed})
     done = {key_of(line) for line in read(results)}
     model = load(given.run or quickstart_run(given.work))
+    if set(given.sets) & {*PHOTOS}:
+        language = find_language("zh" if given.lang == "en" else given.lang).recipe
+        prompts = language.english_prompts if given.lang == "en" else language.templates
+        recipe = model.artifact.recipe.model_copy(update={"prompts": prompts})
+        model.artifact = replace(model.artifact, recipe=recipe)
     for seed, shots, name in product(given.seeds, given.shots, given.sets):
         cell = {
-            "protocol": given.protocol, "set": name, "shots": shots, "seed": seed, "settings": changed
+            "protocol": given.protocol, "set": name, "shots": shots, "seed": seed, "settings": changed,
+            "lang": given.lang,
         }  # fmt: skip
         missing = [method for method in given.methods if key_of({**cell, "method": method}) not in done]
         if not missing:
@@ -116,7 +135,7 @@ def run_cell(
     given: argparse.Namespace,
 ) -> list[dict[str, Any]]:
     """Every method on one set with one number of shots and one seed."""
-    train, test = pictures(given.work, cell["set"], dev=given.dev)
+    train, test = pictures(given, cell["set"])
     shots = train.rows(draw_shots(train, cell["shots"], seed=cell["seed"]))
     whole = len(train.classes)
     base, novel = base_and_novel(whole) if cell["protocol"] == "novel" else (list(range(whole)), [])
@@ -152,10 +171,16 @@ def run_cell(
     return lines
 
 
-def pictures(work: Path, name: str, *, dev: bool) -> tuple[ClassificationSet, ClassificationSet]:
+def pictures(given: argparse.Namespace, name: str) -> tuple[ClassificationSet, ClassificationSet]:
     """Pictures to draw shots from, and pictures to score."""
-    seed, place = (77, "dev-sets") if dev else (0, "sets")
-    folder = write_attribute_set(work / place, name, test=60, seed=seed, dev=dev)
+    if name in PHOTOS:
+        folder = Path(os.environ["LANGADAPT_LAB"]) / "classes" / name
+        names = folder.with_name(f"{name}.{given.lang}.txt")
+        data = classification_from_folder(folder, names, language=given.lang)
+        train, test = divided(data, test_fraction=1 / 2, seed=77 if given.dev else 0)
+        return data.rows(train), data.rows(test)
+    seed, place = (77, "dev-sets") if given.dev else (0, "sets")
+    folder = write_attribute_set(given.work / place, name, test=60, seed=seed, dev=given.dev)
     names = folder / "classes.zh.txt"
     return (
         classification_from_folder(folder, names, language="zh", split="train"),
@@ -176,7 +201,11 @@ def seen(model: LanguageModel, data: ClassificationSet, *, patches: bool) -> See
 def key_of(line: dict[str, Any]) -> tuple[str, ...]:
     """What makes a line unique."""
     keys = ("protocol", "set", "shots", "seed", "method")
-    return (*(str(line[key]) for key in keys), json.dumps(line["settings"], sort_keys=True))
+    return (
+        *(str(line[key]) for key in keys),
+        line.get("lang", "zh"),
+        json.dumps(line["settings"], sort_keys=True),
+    )
 
 
 def read(results: Path) -> list[dict[str, Any]]:
@@ -187,15 +216,23 @@ def read(results: Path) -> list[dict[str, Any]]:
 
 
 def report(results: Path, folder: Path) -> None:
-    """Writes `prompts-table.md` and `prompts.svg` from the lines with default settings."""
+    """Writes tables and plots from the lines with default settings, those of real photos by language."""
     lines = [line for line in read(results) if not line["settings"]]
-    text = "\n".join(
-        table([line for line in lines if line["protocol"] == protocol], part)
-        for protocol, part in (("all", "all"), ("novel", "base"), ("novel", "novel"))
-    )
-    write_text(folder / "prompts-table.md", text)
-    write_text(folder / "prompts.svg", plot([line for line in lines if line["protocol"] == "all"]))
-    sys.stdout.write(text)
+    drawn = [line for line in lines if line["set"] not in PHOTOS]
+    kinds = {"prompts": drawn} if drawn else {}
+    for name, lang in sorted({(line["set"], line.get("lang", "zh")) for line in lines if line not in drawn}):
+        kinds[f"prompts-{name}-{lang}"] = [
+            i for i in lines if (i["set"], i.get("lang", "zh")) == (name, lang)
+        ]
+    for name, own in kinds.items():
+        text = "\n".join(
+            table([line for line in own if line["protocol"] == protocol], part)
+            for protocol, part in (("all", "all"), ("novel", "base"), ("novel", "novel"))
+        )
+        if name == "prompts":
+            write_text(folder / "prompts-table.md", text)
+        write_text(folder / f"{name}.svg", plot([line for line in own if line["protocol"] == "all"]))
+        sys.stdout.write(f"\n## {name}\n{text}")
 
 
 def by_method(lines: list[dict[str, Any]], part: str) -> dict[str, dict[int, dict[int, float]]]:

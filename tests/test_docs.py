@@ -90,3 +90,33 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for link in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text("utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_commands_of_the_benchmarks_are_what_their_scripts_take() -> None:
+    """Read, not run: the scripts import torch, and some need the lab kit."""
+    seen, wrong = 0, []
+    for page in sorted((ROOT / "benchmarks").glob("*.md")):
+        text = page.read_text("utf-8").replace("\\\n", " ")
+        for line in re.findall(r"python (benchmarks/\w+\.py[^`\n]*)", text):
+            script, *words = shlex.split(line.split(" > ")[0], comments=True)
+            seen += 1
+            source = (ROOT / script).read_text("utf-8") if (ROOT / script).is_file() else ""
+            known = {*re.findall(r"add_argument\(\s*\"(--[\w-]+)\"", source), "--help"}
+            lost = [word for word in words if word.startswith("--") and word not in known]
+            wrong += [f"{page.name}: {script}: {' '.join(lost) or 'no such script'}"] * bool(
+                lost or not source
+            )
+    assert seen > 40
+    assert not wrong, "\n".join(wrong)
+
+
+def test_each_claim_has_a_verdict_and_a_command() -> None:
+    rows = [
+        line.split("|")[1:-1] for line in (ROOT / "benchmarks" / "CLAIMS.md").read_text("utf-8").splitlines()
+    ]
+    rows = [[cell.strip() for cell in row] for row in rows if len(row) == 5][2:]
+    assert len(rows) > 20
+    for claim, where, found, verdict, command in rows:
+        if not claim.startswith("**"):
+            assert verdict, claim
+            assert verdict.startswith("not measured") or (where and found and "benchmarks/" in command), claim

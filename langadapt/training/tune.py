@@ -18,7 +18,6 @@ from langadapt.files.temporary import take_texts
 from langadapt.models import (
     Artifact,
     LanguageModel,
-    load_text_model,
     read_artifact,
     resolve_model,
     write_artifact,
@@ -32,7 +31,7 @@ from langadapt.models.artifact import (
     sample_texts,
 )
 from langadapt.models.language_model import assemble
-from langadapt.models.teacher import folder_pooling, pooled_teacher
+from langadapt.models.teacher import pooled_teacher
 from langadapt.models.trainable import TrainableTower, blend_changes
 from langadapt.models.tuning import ContrastModel, has_stage, stage_changes, trainable_towers
 from langadapt.nn.losses import Temperature, distillation_distance, duplicates, gather_rows
@@ -109,10 +108,6 @@ def align(
     assert stage is not None
     run = open_run(out, batch_size=stage.batch_size, options=options, report=report)
     sources = resolve_model(recipe.teacher), resolve_model(recipe.text_model)
-    if stage.pooling == "auto":  # the artifact says what the folder said
-        language = load_text_model(sources[1], recipe.text_model, max_tokens=stage.max_tokens)
-        stage = stage.model_copy(update={"pooling": folder_pooling(sources[1], language.state_dim)})
-        recipe = recipe.model_copy(update={"align": stage})
     before = Artifact(
         recipe=recipe,
         teacher=BaseModel.of(recipe.teacher, sources[0]),
@@ -148,6 +143,9 @@ def _train(
     keep = stage.keep_contaminated
     parts = [without_test_images(part, tests, keep=keep, report=run.report) for part in found]
     loaded = assemble(before, device=run.accelerator.device)
+    if isinstance(stage, AlignStage) and stage.pooling == "auto":  # the artifact says what the folder said
+        stage = stage.model_copy(update={"pooling": loaded.teacher.module.pooling})
+        recipe = recipe.model_copy(update={"align": stage})
     text, image = trainable_towers(loaded.student, loaded.teacher, stage)
     model = contrast_model(text, image, stage, device=run.accelerator.device)
     data = _prepare([pairs for pairs, _ in parts], stage, loaded, fraction, run.report)
