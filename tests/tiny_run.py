@@ -11,6 +11,7 @@ from langadapt.models import Artifact
 from langadapt.recipes import find_language, override
 from langadapt.training import RunOptions, distill
 from langadapt.training.run import StateBits
+from langadapt.training.track import Tracker
 
 
 def silent(progress: Progress) -> None:
@@ -26,6 +27,7 @@ def run(
     overwrite: bool = False,
     checkpoint_seconds: float = 300.0,
     state_bits: StateBits = 16,
+    track: Tracker | None = None,
 ) -> Artifact:
     found = override(find_language(str(folder / "es.yaml")), settings)
     options = RunOptions(
@@ -34,6 +36,7 @@ def run(
         overwrite=overwrite,
         checkpoint_seconds=checkpoint_seconds,
         state_bits=state_bits,
+        track=track,
     )
     return distill(found, out, report=report, options=options)
 

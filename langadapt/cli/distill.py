@@ -34,6 +34,7 @@ def distill_command(
     start: Annotated[str | None, Option(help="Begin from another run's adapter.")] = None,
     state_cache: Annotated[str, Option(help="Disk budget of hidden states: 20GB; 0 is none.")] = "8GB",
     state_bits: Annotated[Literal["16", "8"], Option(help="Bits per number: 8 takes half the disk.")] = "16",
+    track: opt.Track = None,
     device: opt.Device = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
@@ -74,6 +75,7 @@ def distill_command(
         state_bits=8 if state_bits == "8" else 16,
         device=chosen_device(device),
         overwrite=overwrite,
+        track=track,
         reuse_finished=not (folder / "curve.svg").is_file(),
     )
     with progress_report() as report, opt.refused_data_removed(folder):

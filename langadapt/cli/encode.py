@@ -14,7 +14,7 @@ from langadapt.errors import DataError, LangadaptError, ModelError, PublishError
 if TYPE_CHECKING:
     from langadapt.hub.stage import Publication
 
-Format = Literal["sentence-transformers", "transformers", "onnx", "open-clip"]
+Format = Literal["sentence-transformers", "transformers", "onnx", "space", "open-clip"]
 
 
 def encode_command(
@@ -81,6 +81,7 @@ def export_command(
     out: Annotated[Path, opt.new_folder("The folder to write.")],
     int8: Annotated[bool, Option("--int8", help="onnx: also a text tower with 8-bit weights.")] = False,
     texts: Annotated[Path | None, Option(help="Texts to compare on; by default the artifact's own.")] = None,
+    images: Annotated[Path | None, Option(metavar="DIR", help="space: images that its page shows.")] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="Replace a folder that is not empty.")] = False,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -90,11 +91,13 @@ def export_command(
       langadapt export runs/zh --format sentence-transformers --out zh-st
       langadapt export runs/zh --format onnx --out zh-onnx
       langadapt export runs/zh --format onnx --int8 --texts captions.txt --out zh-onnx
+      langadapt export me/clip-zh --format space --images photos/ --out zh-space
 
     sentence-transformers: texts and images, both base models included; loading it does not need langadapt.
     transformers: a dual encoder (aligned with pooling=pooler, or a tuned CLIP) without added modules.
     onnx: text tower and image tower, with tokenizer and preprocessing; --int8 adds a text tower with 8-bit
     weights and measures on --texts how far its embeddings move.
+    space: the search page over a folder of images, to upload as a Space of the Hugging Face Hub.
     """
     if form == "open-clip":
         raise ModelError(
@@ -104,6 +107,11 @@ def export_command(
         )
     if int8 and form != "onnx":
         raise DataError("--int8 is for --format onnx")
+    if (images is None) == (form == "space"):
+        raise DataError("--images DIR names the images of --format space; give both, or neither")
+    if images is not None:
+        _export_space(run, images, out, overwrite=overwrite, as_json=as_json)
+        return
     given = None if texts is None else _text_lines(texts)
 
     from langadapt.export.onnx import export_onnx
@@ -135,6 +143,18 @@ def export_command(
             f"lowest {cost['lowest_cosine']:.4f}"
         )
     console.print(f"how to use it: {shown(out)}/README.md")
+
+
+def _export_space(run: str, images: Path, out: Path, *, overwrite: bool, as_json: bool) -> None:
+    from langadapt.export.space import export_space
+
+    facts = export_space(run, images, out, overwrite=overwrite)
+    if as_json:
+        print_json({"out": out, **facts})
+        return
+    for line in facts["failed"]:
+        console.print(f"left out: {line}")
+    console.print(f"Space of {facts['images']:,} images in {shown(out)}; try it: python {shown(out)}/app.py")
 
 
 def publish_command(

@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
@@ -86,4 +86,7 @@ Settings = Annotated[
 Signatures = Annotated[bool, Option("--signatures", help="Show the conditions of each score.")]
 StageRecipe = Annotated[str | None, Option(help="Recipe with this stage; by default the run's own.")]
 StudentRun = Annotated[Path | None, Option("--from", help="Run folder to begin with; runs/LANG by default.")]
+Track = Annotated[
+    Literal["wandb", "tensorboard", "trackio"] | None, Option(help="Also log to this experiment tracker.")
+]
 TableImages = Annotated[Path | None, Option(help="Folder of a table's images; by default its own.")]

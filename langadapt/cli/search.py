@@ -23,6 +23,12 @@ Images = Annotated[Path, Argument(metavar="IMAGES_FOLDER", help="A folder of ima
 Host = Annotated[str, Option("--host", help="Address to listen on.")]
 Port = Annotated[int, Option("--port", min=0, max=65535, help="0 takes a free one.")]
 OpenPage = Annotated[bool, Option("--open", help="Open the page in the browser.")]
+Hosts = Annotated[
+    list[str] | None, Option("--allow-host", metavar="NAME", help="Host name to answer to; * is any.")
+]
+Frames = Annotated[
+    list[str] | None, Option("--allow-frame", metavar="URL", help="Site that may show the page in a frame.")
+]
 PageImages = Annotated[int, Option("--top-k", min=1, max=500, help="Images per query on the page.")]
 
 
@@ -202,6 +208,8 @@ def serve_command(
     queue: Annotated[int, Option(min=1, help="Requests that may wait.")] = 32,
     texts: Annotated[int, Option("--most-texts", min=1, help="Texts in one request.")] = 64,
     body: Annotated[int, Option("--most-bytes", min=100, help="Bytes of one request.")] = 1_000_000,
+    hosts: Hosts = None,
+    frames: Frames = None,
     device: opt.Device = None,
 ) -> None:
     """Encode and search over HTTP, for other programs on this machine, and for people with --page.
@@ -213,7 +221,8 @@ def serve_command(
 
     POST /encode and /search take {"texts": [...]}; GET /health and /metrics (Prometheus). If too many
     requests wait, it answers 503 with Retry-After. Only this machine can reach it unless --host says
-    otherwise; it has no passwords.
+    otherwise; it has no passwords. Requests to another name than localhost or an address are refused unless
+    --allow-host gives it: else a website could point its own name here.
     """
     if page and folder is None:
         raise DataError("--page shows images: name their folder")
@@ -234,7 +243,8 @@ def serve_command(
         if open_page:
             bound.listen()  # the browser may come before the server accepts
             Thread(target=webbrowser.open, args=(url,), daemon=True).start()
-        app = create_app(service, private=is_loopback(host), page_images=count if page else 0)
+        names, sites = [host, *(hosts or ())], frames or ()
+        app = create_app(service, hosts=names, frames=sites, page_images=count if page else 0)
         try:
             web_server(app, limits).run(sockets=[bound])
         except Stopped:
@@ -251,6 +261,8 @@ def demo_command(
     index: IndexFolder = None,
     count: PageImages = 24,
     open_page: OpenPage = False,
+    hosts: Hosts = None,
+    frames: Frames = None,
     device: opt.Device = None,
 ) -> None:
     """Serve a search page on this machine: by a text in the language, or by an image of yours.
@@ -263,5 +275,6 @@ def demo_command(
     unless --host says otherwise.
     """
     serve_command(
-        model, folder, host, port, index, page=True, count=count, open_page=open_page, device=device
-    )
+        model, folder, host, port, index,
+        page=True, count=count, open_page=open_page, hosts=hosts, frames=frames, device=device,
+    )  # fmt: skip

@@ -36,6 +36,7 @@ def tune_command(
     out: Annotated[Path | None, opt.new_folder("Run folder; FROM-tuned by default.")] = None,
     settings: opt.Settings = None,
     fractions: Annotated[str, Option("--pairs-fraction", help="Shares of images, a run each: 0.1,1.")] = "1",
+    track: opt.Track = None,
     device: opt.Device = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
@@ -65,7 +66,7 @@ def tune_command(
     several = len(shares) > 1
     reuse = several or not (folder / "curve.svg").is_file()
     where = chosen_device(device)
-    options = RunOptions(device=where, overwrite=overwrite, reuse_finished=reuse, images=images)
+    options = RunOptions(device=where, overwrite=overwrite, reuse_finished=reuse, images=images, track=track)
     rows = []
     first = folder / f"pairs-{shares[0]:g}" if several else folder
     with progress_report() as report, opt.refused_data_removed(folder, first):
@@ -195,6 +196,7 @@ def domain_command(
     test: Annotated[Path | None, Option(help="Unseen captions of the domain (image, caption).")] = None,
     test_images: Annotated[Path | None, Option(help="Folder of their images.")] = None,
     settings: opt.Settings = None,
+    track: opt.Track = None,
     device: opt.Device = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
@@ -237,7 +239,7 @@ def domain_command(
     for kind, file, folder in (("general", general, general_images), ("domain", test, test_images)):
         if file is not None:
             sets.insert(0, (kind, own_captions(own, file, folder)))
-    options = RunOptions(device=chosen_device(device), overwrite=overwrite, images=images)
+    options = RunOptions(device=chosen_device(device), overwrite=overwrite, images=images, track=track)
     with progress_report() as report, opt.refused_data_removed(run):
         stage = chosen_stage(DomainStage, begin, recipe or lang, given, settings or [])
         rows, facts = adapt_to_domain(begin, run, stage=stage, tests=sets, report=report, options=options)
@@ -263,6 +265,7 @@ def align_command(
     images: opt.TableImages = None,
     columns: opt.Columns = None,
     settings: opt.Settings = None,
+    track: opt.Track = None,
     device: opt.Device = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.AsJson = False,
@@ -289,7 +292,7 @@ def align_command(
     from langadapt.models.load import chosen_device
     from langadapt.training import RunOptions, align
 
-    options = RunOptions(device=chosen_device(device), overwrite=overwrite, images=images)
+    options = RunOptions(device=chosen_device(device), overwrite=overwrite, images=images, track=track)
     with progress_report() as report, opt.refused_data_removed(out):
         names = (UNDETERMINED,) if language is None else language_names(language)
         stage = stage.model_copy(update={"pairs": given.recipes(names)})

@@ -26,8 +26,7 @@ from langadapt.files.fetch import causes, http_status, one_line, with_backoff
 from langadapt.hub.card import CardFacts, eval_results, model_card
 from langadapt.hub.licences import LicenceSum, changed_models, objections
 from langadapt.models import Artifact, LanguageModel, load, read_artifact, write_artifact
-from langadapt.models.artifact import FACTS, FILES, SCORES, WEIGHTS
-from langadapt.recipes.find import with_paths
+from langadapt.models.artifact import FACTS, FILES, SCORES, WEIGHTS, portable
 
 CARD = "README.md"
 PUBLISHED = {*FILES, SCORES, CARD}
@@ -142,15 +141,6 @@ def read_scores(run: Path, artifact: Artifact) -> list[ScoreCard]:
     return cards
 
 
-def portable(artifact: Artifact) -> Artifact:
-    """Remove this machine's paths from an artifact: only the names of folders and recipe files stay."""
-    recipe, bases = artifact.recipe, (artifact.teacher, artifact.text_model)
-    teacher, text_model = (replace(base, repo=Path(base.repo).name) if base.local else base for base in bases)
-    names = {recipe.teacher.repo: teacher.repo, recipe.text_model.repo: text_model.repo}
-    bare = with_paths(recipe, _name, lambda name: names.get(name) or _name(name))
-    return replace(artifact, recipe=bare, teacher=teacher, text_model=text_model)
-
-
 def reloaded(folder: Path, original: Artifact) -> tuple[LanguageModel, float]:
     """Load a staged artifact; return it with the largest difference between its samples' numbers.
 
@@ -191,7 +181,7 @@ def _file_names(folder: Path, *, allowed: set[str]) -> tuple[str, ...]:
     found = sorted(path.name for path in folder.iterdir())
     own = (re.fullmatch(r"\.(.+)\.\w+\.tmp", name) for name in found)  # of a write that was killed
     left = {match[0] for match in own if match and match[1] in allowed}
-    stays = left | {"checkpoint", ".model.part", "data"}
+    stays = left | {"checkpoint", ".model.part", "data", "track", "wandb"}
     foreign = [name for name in found if name not in allowed | stays]
     if foreign:
         raise PublishError(
@@ -199,10 +189,6 @@ def _file_names(folder: Path, *, allowed: set[str]) -> tuple[str, ...]:
             "not published"
         )
     return tuple(found)
-
-
-def _name(recipe: str) -> str:
-    return Path(recipe).stem if "/" in recipe or recipe.endswith((".yaml", ".yml")) else recipe
 
 
 def module_files(folder: Path, model: LanguageModel) -> tuple[str, ...]:

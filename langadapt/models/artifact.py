@@ -5,7 +5,7 @@ import json
 import platform
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
@@ -32,7 +32,7 @@ from langadapt.recipes import (
     TextModelRef,
 )
 from langadapt.recipes.authoring import plain_recipe
-from langadapt.recipes.find import is_local_name
+from langadapt.recipes.find import is_local_name, with_paths
 from langadapt.recipes.yaml import dump_recipe, parse, read_yaml
 
 FORMAT_VERSION = 3
@@ -241,6 +241,19 @@ def _samples(folder: Path, facts: dict[str, Any]) -> Samples:
 
 def _stored(value: Tensor) -> Tensor:
     return (value.half() if value.is_floating_point() else value).cpu().contiguous()
+
+
+def portable(artifact: Artifact) -> Artifact:
+    """Remove this machine's paths from an artifact: only the names of folders and recipe files stay."""
+    recipe, bases = artifact.recipe, (artifact.teacher, artifact.text_model)
+    teacher, text_model = (replace(base, repo=Path(base.repo).name) if base.local else base for base in bases)
+    names = {recipe.teacher.repo: teacher.repo, recipe.text_model.repo: text_model.repo}
+    bare = with_paths(recipe, _bare_name, lambda name: names.get(name) or _bare_name(name))
+    return replace(artifact, recipe=bare, teacher=teacher, text_model=text_model)
+
+
+def _bare_name(recipe: str) -> str:
+    return Path(recipe).stem if "/" in recipe or recipe.endswith((".yaml", ".yml")) else recipe
 
 
 def environment_facts(device: torch.device) -> dict[str, str]:

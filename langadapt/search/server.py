@@ -7,7 +7,7 @@ One thread runs the model. A request that would wait behind too many others is r
 import ipaddress
 import socket
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any, cast
 from urllib.parse import urlsplit
@@ -27,7 +27,7 @@ from langadapt.search.service import Limits, Service, read_body
 
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "form-action 'self'; base-uri 'none'; frame-ancestors ",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
@@ -47,12 +47,16 @@ class SearchQuestion(EncodeQuestion):
     count: Annotated[int, Field(ge=1)] = 10
 
 
-def create_app(service: Service, *, private: bool = True, page_images: int = 0) -> FastAPI:
+def create_app(
+    service: Service, *, hosts: Collection[str] = (), frames: Collection[str] = (), page_images: int = 0
+) -> FastAPI:
     """Create the web application.
 
-    `private` answers only requests that name this machine, so that no website can read the images through a
-    host name that it points here. `page_images` per query are shown by the demo page; 0 serves no page.
+    Requests must name this machine by an address, as localhost, or by one of `hosts` (`*`: any name), so that
+    no website can read the images through a host name that it points here. Pages of the sites `frames` may
+    show the demo page in a frame. `page_images` per query are shown by it; 0 serves no page.
     """
+    policy = _HEADERS["Content-Security-Policy"] + " ".join(frames or ["'none'"])
     handlers: Any = {
         LangadaptError: lambda request, error: _error(400, str(error)),
         HTTPException: lambda request, error: _error(error.status_code, str(error.detail), error.headers),
@@ -63,9 +67,11 @@ def create_app(service: Service, *, private: bool = True, page_images: int = 0) 
     async def guard(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
         started, status = time.perf_counter(), 500
         try:
-            allowed = not private or is_loopback(_host_name(request))
-            response = await call_next(request) if allowed else _error(403, "unknown host")
-            response.headers.update(_HEADERS)
+            name = _host_name(request)
+            allowed = is_address(name) or name in hosts or "*" in hosts
+            refusal = "unknown host name; `--allow-host NAME` allows it"
+            response = await call_next(request) if allowed else _error(403, refusal)
+            response.headers.update({**_HEADERS, "Content-Security-Policy": policy})
             status = response.status_code
             return response
         finally:
@@ -93,6 +99,14 @@ def _error(status: int, line: str, headers: Any = None) -> JSONResponse:
 def _printable(line: str) -> str:
     """Replace what is not UTF-8; a path may hold such bytes."""
     return line.encode("utf-8", "replace").decode()
+
+
+def is_address(host: str) -> bool:
+    """Tell whether a host is an address or this machine's own name: no website can choose these."""
+    try:
+        return bool(ipaddress.ip_address(host))
+    except ValueError:
+        return host == "localhost"
 
 
 def is_loopback(host: str) -> bool:

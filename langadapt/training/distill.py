@@ -40,6 +40,7 @@ from langadapt.training.distill_data import Cache, DistillData, SplitBatches, pr
 from langadapt.training.distill_start import settled_adapter, start_from
 from langadapt.training.loop import FitPlan, Stage, Validation, parameter_groups
 from langadapt.training.run import Run, RunOptions, open_run, train
+from langadapt.training.track import tracked
 
 _VALIDATION_TOKENS = 8192
 _STATED = {"licence", "licence_source"}
@@ -100,7 +101,8 @@ def distill(
         student.adapter.start_at(data.targets.weighted_sum(shares).to(device))
     else:
         start_from(start, student, recipe, *sources)
-    facts = train(run, distill_stage(student, trainable, data, recipe, run))
+    with tracked(run.accelerator, out, recipe):
+        facts = train(run, distill_stage(student, trainable, data, recipe, run))
     artifact = Artifact(
         recipe=recipe,
         teacher=BaseModel.of(recipe.teacher, sources[0]),

@@ -22,6 +22,7 @@ from langadapt.files.json import parse_json, read_json
 from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, VOCABULARY, WEIGHTS
 from langadapt.models.load import best_device, uses_bf16
 from langadapt.training.loop import Batch, FitState, Stage, Validation, cut_log, fit, start_fit
+from langadapt.training.track import Tracker, accelerator_options
 
 StateBits = Literal[16, 8]
 
@@ -43,6 +44,8 @@ class RunOptions:
     """Disk budget of the frozen hidden states (distill)."""
     state_bits: StateBits = 16
     """Bits of a stored number in them (distill)."""
+    track: Tracker | None = None
+    """Experiment tracker that hears loss, learning rate and held-out recall; None tells nobody."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,7 +199,8 @@ def open_run(folder: Path, *, batch_size: int, options: RunOptions | None, repor
     device = options.device or best_device()
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
-    accelerator = Accelerator(mixed_precision="bf16" if uses_bf16(device) else "no", cpu=device.type == "cpu")
+    precision, more = "bf16" if uses_bf16(device) else "no", accelerator_options(options.track, folder)
+    accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu", **more)
     if batch_size % accelerator.num_processes:
         raise TrainingError(
             f"batch_size {batch_size} cannot be shared by {accelerator.num_processes} processes; make it a "
@@ -220,12 +224,12 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
     run.report(Progress(stage=f"trains {counts['trained']:,} weights, {percent:.2f} % of all"))
     state = start_fit(stage, accelerator)
     best, seconds_before = _first_or_resumed(run, state)
-    lines: list[str] = []
-    saved_at = time.monotonic()
+    lines, saved_at = list[str](), time.monotonic()
     for log in fit(state):
         if sampler is not None:
             sampler.learn()
         lines.append(json.dumps({"kind": "step", **asdict(log)}))
+        accelerator.log({"loss": log.loss, "learning_rate": log.learning_rate}, step=log.step)
         note = f"loss {log.loss:.3f}"
         if best["held_out_recall"] >= 0:
             note += f", held-out recall {best['held_out_recall']:.1f}"
@@ -236,6 +240,7 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
                 lines.append(json.dumps({"kind": "sampling", "step": log.step, **sampler.epoch_done()}))
             found = _validate(state)
             lines.append(json.dumps({"kind": "held_out", "step": log.step, "recall": found.recall}))
+            accelerator.log({"held_out_recall": found.recall}, step=log.step)
             if stage.is_better(found, best):
                 best = _improved(run, state, best, found)
         if epoch_ends or state.stopping or time.monotonic() - saved_at > run.options.checkpoint_seconds:
@@ -250,9 +255,8 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
         if epoch_ends and stage.patience_epochs is not None and waited >= stage.patience_epochs:
             break
     accelerator.wait_for_everyone()
-    module = accelerator.unwrap_model(state.model, keep_fp32_wrapper=False)
     try:
-        _put(module, read_tensors(run.best)[0])
+        _put(accelerator.unwrap_model(state.model, keep_fp32_wrapper=False), read_tensors(run.best)[0])
     except (OSError, ValueError) as error:
         raise _damaged(run.best, error) from error
     accelerator.wait_for_everyone()

@@ -57,6 +57,7 @@ from langadapt.training.distill_data import teacher_targets
 from langadapt.training.hard_sampling import HardSampler, start_record
 from langadapt.training.loop import FitPlan, Stage, parameter_groups
 from langadapt.training.run import Run, RunOptions, open_run, train
+from langadapt.training.track import tracked
 
 _BEFORE = {"tune": "the distilled student", "domain": "the student that it began with"}
 _FACTS_BEFORE = {"tune": "distilled", "domain": "before"}
@@ -150,7 +151,8 @@ def _train(
     model = contrast_model(text, image, stage, device=run.accelerator.device)
     data = _prepare([pairs for pairs, _ in parts], stage, loaded, fraction, run.report)
     record = start_record(model, data, stage, run) if isinstance(stage, DomainStage) else None
-    facts = train_contrast(model, data, run, None if record is None else record.sampler)
+    with tracked(run.accelerator, out, recipe):
+        facts = train_contrast(model, data, run, None if record is None else record.sampler)
     changes = _changes(model, data, facts, run)
     sources = (_source(own, *part, recipe.code) for own, part in zip(stage.pairs, parts, strict=True))
     if record is not None:

@@ -66,3 +66,19 @@ def test_texts_of_several_languages(
     )
     assert said.code == 2
     assert "no model of 'fr' in this set; it has es, zh" in said.err
+
+
+def test_a_space_without_images(langadapt: Callable[..., Any], run_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "none").mkdir()
+    (tmp_path / "none" / "broken.png").write_bytes(b"no image")
+    for options, words in (
+        (["--format", "space"], "give both, or neither"),
+        (["--format", "onnx", "--images", tmp_path / "none"], "give both, or neither"),
+        (["--format", "space", "--images", tmp_path / "none"], "no image in it can be read"),
+        (["--format", "space", "--images", tmp_path / "nowhere"], "no such folder"),
+    ):
+        done = langadapt("export", run_folder, "--out", tmp_path / "out", *options)
+        assert done.code == 2
+        assert words in done.err
+        assert len(done.err.strip().splitlines()) == 1
+        assert not (tmp_path / "out").exists()

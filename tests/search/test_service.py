@@ -34,8 +34,8 @@ LIMITS = Limits(body_bytes=2000, batch_texts=3, text_characters=50, queue=2, bod
 class Client:
     """Speaks ASGI: one request at a time, or several at once."""
 
-    def __init__(self, service: Service, *, private: bool = True) -> None:
-        self.app = create_app(service, private=private)
+    def __init__(self, service: Service, **options: Any) -> None:
+        self.app = create_app(service, **options)
 
     async def one(
         self,
@@ -171,9 +171,25 @@ def test_another_name_for_this_machine_is_not_answered(service: Service) -> None
         ("", 403),
         ("127.0.0.1:7861", 200),
         ("[::1]:1", 200),
+        ("192.168.0.9", 200),
     ):
         assert Client(service).ask("/encode", {"texts": ["gato"]}, host=host)[0] == status
-    assert Client(service, private=False).ask("/encode", {"texts": ["gato"]}, host="evil.example")[0] == 200
+    named = Client(service, hosts=["me-clip.hf.space"])
+    for client, host, status in (
+        (named, "me-clip.hf.space", 200),
+        (named, "x.me-clip.hf.space", 403),
+        (Client(service, hosts=["*"]), "evil.example", 200),
+    ):
+        assert client.ask("/encode", {"texts": ["gato"]}, host=host)[0] == status
+
+
+def test_a_site_that_may_show_the_page_in_a_frame(service: Service) -> None:
+    for frames, words in (
+        ([], "frame-ancestors 'none'"),
+        (["https://a.example"], "frame-ancestors https://a.example"),
+    ):
+        said = asyncio.run(Client(service, frames=frames).one("GET", "/health"))[1]
+        assert said["content-security-policy"].endswith(words)
 
 
 def test_without_images_there_is_nothing_to_search(model: LanguageModel) -> None:
