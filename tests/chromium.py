@@ -147,6 +147,13 @@ class Browser:
         return json.loads(first)
 
 
+def faults(browser: Browser) -> list[str]:
+    """What is wrong with the page's layout: wider than the window, pictures that are missing, texts that
+    are faint (contrast below 4.5 to 1, WCAG 2 AA), or cut off or below 8 pixels in a drawing."""
+    found: list[str] = browser.value(Path(__file__).with_name("faults.js").read_text())
+    return found + browser.complaints
+
+
 @contextmanager
 def chromium(program: str, profile: Path) -> Iterator[Browser]:
     """Starts a browser of its own and ends it."""

@@ -148,7 +148,7 @@ def eval_classification(
     from langadapt.data.classification import classification_from_folder, load_classification
     from langadapt.errors import counted
     from langadapt.evaluation.classification import classification_json, evaluate_classification
-    from langadapt.evaluation.page import Page, run_facts
+    from langadapt.evaluation.page import Page, page_title, run_facts
     from langadapt.evaluation.plots import confusion_svg
     from langadapt.evaluation.tables import to_terminal
     from langadapt.files.atomic import write_text
@@ -169,7 +169,7 @@ def eval_classification(
         write_text(folder / "classification.json", text)
         confusion = confusion_svg(card.rows[0][1].confusion, card.classes, alone=True)
         write_text(folder / "confusion.svg", confusion)
-    title = f"{recipe.name} classes for {Path(model.artifact.teacher.repo).name}"
+    title = page_title(model.artifact, [f"classes of {data.name}"])
     content = Page(title=title, classifications=[card], facts=run_facts(model.artifact, folder))
     write_report(content, run, page, name="classification.html")
     tables = to_terminal([card.table(), card.class_table(most=30)], signatures=signatures)

@@ -130,7 +130,7 @@ def score(
     Where `run` is a folder, its scores.json keeps the newest card of every set that it was scored on, and the
     page is its report.html unless `page` says otherwise.
     """
-    from langadapt.evaluation.page import Page, example_searches, run_facts
+    from langadapt.evaluation.page import Page, example_searches, page_title, run_facts, training_summary
     from langadapt.evaluation.plots import training_curve
     from langadapt.evaluation.retrieval import evaluate_retrieval, keep_scores
     from langadapt.models.artifact import FACTS, SCORES
@@ -144,7 +144,8 @@ def score(
         keep_scores(folder / SCORES, cards, report=lambda progress: console.print(progress.stage))
     searches = [search for pair in zip(sets, evaluations, strict=True) for search in example_searches(*pair)]
     content = Page(
-        title=f"{model.artifact.recipe.name} for {Path(model.artifact.teacher.repo).name}",
+        title=page_title(model.artifact, [item.title or item.name for item in sets]),
+        summary=training_summary(model.artifact),
         cards=cards,
         curve=training_curve(folder),
         searches=searches,

@@ -47,6 +47,8 @@ class RetrievalSet:
     ceiling_image_of_text: NDArray[np.int64] | None
     which_captions: str
     """`all` or `first` (of each image)."""
+    title: str = ""
+    """Name for people, of a recipe."""
 
     def __post_init__(self) -> None:
         if self.english is not None and len(self.english) != len(self.texts):
@@ -97,7 +99,7 @@ def load_retrieval(found: RecipeFile[RetrievalRecipe]) -> RetrievalSet:
     check_count(found, "captions", len(loaded.texts), note)
     if loaded.images is not None:
         check_count(found, "images", len(loaded.images), note)
-    return loaded
+    return replace(loaded, title=recipe.title)
 
 
 def _images(

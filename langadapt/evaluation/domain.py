@@ -9,7 +9,15 @@ from typing import Any
 from langadapt.data.pairs import load_pairs
 from langadapt.data.retrieval import RetrievalSet
 from langadapt.errors import DataError, Report
-from langadapt.evaluation.page import DomainReport, Page, Thumbnail, run_facts, write_page
+from langadapt.evaluation.page import (
+    DomainReport,
+    Page,
+    Thumbnail,
+    page_title,
+    run_facts,
+    trained_on,
+    write_page,
+)
 from langadapt.evaluation.plots import QUARTER_NAMES, training_curve
 from langadapt.evaluation.retrieval import evaluate_retrieval
 from langadapt.evaluation.tables import Column, Row, ScoreTable
@@ -24,6 +32,9 @@ from langadapt.training.hard_sampling import HARD_PAIRS
 from langadapt.training.loop import log_entries
 
 SHOWN_PAIRS = 24
+_NO_BETTER = (
+    "No step was better on the held-out pairs than the start: the result is the student that it started from."
+)
 
 
 @dataclass(frozen=True)
@@ -97,10 +108,12 @@ def _write_page(out: Path, artifact: Artifact, rows: list[BeforeAfter], images: 
         tables=(before_after(rows), _quarters(facts["quarters"]), _moved(facts["held_out"])),
         sampling=list(log_entries(out, "sampling")),
         hardest=hardest,
+        warning=_NO_BETTER if artifact.training["fell_back"] else "",
     )
     page = Page(
-        title=f"{artifact.recipe.name}, adapted to a domain",
-        summary=f"{artifact.training['rows']:,} training captions of {artifact.training['images']:,} images.",
+        title=page_title(artifact, trained_on(artifact)),
+        summary=f"Adapted to a domain on {artifact.training['rows']:,} captions of "
+        f"{artifact.training['images']:,} images.",
         domain=report,
         curve=training_curve(out),
         facts=run_facts(artifact, out),

@@ -14,7 +14,7 @@ from langadapt.data.images import ImageFile, open_image
 from langadapt.data.retrieval import RetrievalSet
 from langadapt.evaluation.classification import ClassificationCard
 from langadapt.evaluation.plots import CurvePoint, confusion_svg, curve_panels, draws_panel
-from langadapt.evaluation.retrieval import Evaluation, ScoreCard, best_images, card_warnings
+from langadapt.evaluation.retrieval import Evaluation, ScoreCard, best_images, card_warnings, image_rank
 from langadapt.evaluation.tables import ScoreTable
 from langadapt.files.atomic import write_text
 from langadapt.files.templates import templates
@@ -32,6 +32,8 @@ class Thumbnail:
     correct: bool | None = None
     """Whether a search was right to find it; None where nobody knows."""
     note: str = ""
+    missed: str = ""
+    """Rank of a right image that the search did not show."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ class DomainReport:
     sampling: Sequence[Mapping[str, Any]]
     """Of each epoch `step`, and `drawn`, the share of the draws by quarter of difficulty."""
     hardest: Sequence[Thumbnail] = ()
+    warning: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,27 +114,52 @@ def small_jpeg(source: ImageFile | bytes, *, long_side_pixels: int) -> bytes:
     return raw.getvalue()
 
 
+def page_title(artifact: Artifact, data: Sequence[str]) -> str:
+    """Name language, teacher and data."""
+    more = f" and {len(data) - 2} more" if len(data) > 2 else ""
+    return f"{artifact.recipe.name} for {artifact.teacher.title}: {', '.join(data[:2])}{more}"
+
+
+def training_summary(artifact: Artifact) -> str:
+    """Say what a run was trained on; empty for a model that nobody trained here."""
+    if not artifact.training:
+        return ""
+    return f"Trained on {artifact.training['rows']:,} rows of {'; '.join(trained_on(artifact))}."
+
+
+def trained_on(artifact: Artifact) -> list[str]:
+    """Return the titles of the data of an artifact's last stage."""
+    stage = artifact.recipe.domain or artifact.recipe.tune or artifact.recipe.align
+    last = len(stage.pairs) if stage else 0
+    return list(dict.fromkeys(source.title for source in artifact.data[-last:]))
+
+
 def example_searches(retrieval: RetrievalSet, evaluation: Evaluation) -> list[Search]:
-    """Show eight captions, drawn by lot and not by success, with the student's best five images for each."""
-    if retrieval.images is None:
+    """Show eight captions, drawn by lot and not by success, with the student's best five images for each.
+
+    Where the right image is not among them it stands behind them, with its rank.
+    """
+    files = retrieval.images
+    if files is None:
         return []
     rows = sorted(random.Random(0).sample(range(len(retrieval.texts)), min(8, len(retrieval.texts))))
-    return [
-        Search(
+    searches = []
+    for row, images in zip(rows, best_images(evaluation, rows, count=5), strict=True):
+        right, english = int(retrieval.image_of_text[row]), retrieval.english
+        shown = [
+            Thumbnail(path=files[image], label=files[image].name, correct=image == right) for image in images
+        ]
+        if right not in images:
+            rank = f"rank {image_rank(evaluation, row, right):,} of {len(files):,}"
+            shown.append(Thumbnail(path=files[right], label=files[right].name, missed=rank))
+        search = Search(
             query=retrieval.texts[row],
-            english=retrieval.english[row] if retrieval.english else None,
+            english=english[row] if english else None,
             language=retrieval.language,
-            images=[
-                Thumbnail(
-                    path=retrieval.images[image],
-                    label=retrieval.images[image].name,
-                    correct=image == int(retrieval.image_of_text[row]),
-                )
-                for image in images
-            ],
+            images=shown,
         )
-        for row, images in zip(rows, best_images(evaluation, rows, count=5), strict=True)
-    ]
+        searches.append(search)
+    return searches
 
 
 def run_facts(artifact: Artifact, folder: Path) -> dict[str, dict[str, str]]:
@@ -145,7 +173,7 @@ def run_facts(artifact: Artifact, folder: Path) -> dict[str, dict[str, str]]:
         "text model": f"{artifact.text_model.repo} at {artifact.text_model.revision}",
         "what trains": f"{_what_trains(recipe)}, {training['trained_parameters']:,} weights "
         f"({training['trained_percent']} %)",
-        "training rows": f"{training['rows']:,} from {', '.join(training['data'])}",
+        "training rows": f"{training['rows']:,} from {'; '.join(trained_on(artifact))}",
         "contamination": "; ".join(f"{source.name}: {source.contamination}" for source in artifact.data),
         "steps": f"{training['steps']:,}, best at {training['best_step']:,} "
         f"(held-out recall {training['held_out_recall']:.1f} %)",

@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unicodedata import east_asian_width
 
 from langadapt.errors import DataError
 from langadapt.files.atomic import write_text
+from langadapt.files.json import read_json
 from langadapt.files.templates import templates
+from langadapt.models.artifact import FACTS
 from langadapt.training.loop import read_log
 
-_BOX = {"width": 480, "height": 280, "left": 58, "right": 20, "top": 36, "bottom": 44}
+_BOX = {"width": 420, "height": 270, "left": 58, "right": 20, "top": 36, "bottom": 44}
 """Size of a panel and its margins, in pixels."""
 
 CURVE = "curve.svg"
@@ -20,7 +23,9 @@ _MOST_POINTS = 400
 _LOSS_COLOUR, _RECALL_COLOUR = "#3b82d6", "#d9772b"
 QUARTER_NAMES = ("easiest", "easy", "hard", "hardest")
 _QUARTER_COLOURS = ("#9db7d5", "#5f93c9", "#d9a15b", "#c4542d")
-_CONFUSION_SIDE, _MOST_NAMES, _LONGEST_NAME = 480, 40, 14
+_MOST_DOTS = 60
+_CONFUSION_SIDE, _LARGEST_CELL, _SMALLEST_CELL = 750, 64, 15
+_CONFUSION_TOP, _MOST_NAMES, _LONGEST_NAME = 50, 100, 14
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,8 @@ class CurvePoint:
     step: int
     loss: float
     recall: float | None = None
+    kept: bool = False
+    """Whether the run's weights are those of this step."""
 
     def __post_init__(self) -> None:
         if not math.isfinite(self.loss) or not math.isfinite(self.recall or 0.0):
@@ -37,21 +44,27 @@ class CurvePoint:
 
 
 def training_curve(run: Path) -> list[CurvePoint]:
-    """Read loss by step, and held-out recall where it was measured; empty without a log."""
+    """Read loss by step, held-out recall where it was measured, and what was kept; empty without a log."""
     if not (run / "log.jsonl").is_file():
         return []
+    best = read_json(run / FACTS)["training"].get("best_step") if (run / FACTS).is_file() else None
     steps, recalls = read_log(run)
-    return [CurvePoint(step=log.step, loss=log.loss, recall=recalls.get(log.step)) for log in steps]
+    return [
+        CurvePoint(step=log.step, loss=log.loss, recall=recalls.get(log.step), kept=log.step == best)
+        for log in steps
+    ]
 
 
 def curve_panels(points: Sequence[CurvePoint]) -> list[str]:
-    """Draw the loss and, where measured, the held-out recall against the step, each as `<svg>`."""
+    """Draw the loss and, where measured, the held-out recall, each as `<svg>`, against the same steps."""
     if not points:
         raise DataError("training curve: there is no step to draw")
     losses = _thin([(float(point.step), point.loss) for point in points])
     recalls = [(float(point.step), point.recall) for point in points if point.recall is not None]
-    panels = [_curve("Training loss", losses, _LOSS_COLOUR, len(losses) - 1)]
-    return [*panels, _recall_curve(recalls)] if recalls else panels
+    kept = next((float(point.step) for point in points if point.kept), None)
+    steps: dict[str, Any] = {"x_range": (points[0].step, points[-1].step), "kept": kept}
+    panels = [_curve("Training loss", losses, _LOSS_COLOUR, len(losses) - 1, **steps)]
+    return [*panels, _recall_curve(recalls, **steps)] if recalls else panels
 
 
 def save_curve(run: Path) -> None:
@@ -84,23 +97,29 @@ def draws_panel(sampling: Sequence[Mapping[str, Any]]) -> str:
 def confusion_svg(confusion: Sequence[Sequence[int]], names: Sequence[str], *, alone: bool = False) -> str:
     """Draw C rows of C counts, own class by chosen class, as one `<svg>`; rows are shares of their sums.
 
-    Names are drawn up to 40 classes, and always in the cells' tooltips. `alone`: a file of its own, with
-    colours that follow the reader's light or dark setting.
+    Up to 100 classes, rows have a number and a name, columns the number, and cells their count; beyond that
+    only the cells' tooltips say it. `alone`: a file of its own, with colours that follow the reader's light
+    or dark setting.
     """
     shown = [
         name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "…"
         for name in (names if len(names) <= _MOST_NAMES else ())
     ]
-    margin = 18 + 7 * max(map(len, shown), default=0)
+    cell = min(_CONFUSION_SIDE / len(names), _LARGEST_CELL)
+    if shown:
+        cell = max(round(cell), _SMALLEST_CELL)
+    left = max([104, *(46 + _width(name) for name in shown)])
+    side = cell * len(names)
     return _svg(
         "confusion.svg",
         "Confusion: own class by row, chosen class by column",
         alone=alone,
-        width=margin + _CONFUSION_SIDE + 8,
-        height=margin + _CONFUSION_SIDE + 8,
-        margin=margin,
-        side=_CONFUSION_SIDE,
-        cell=_CONFUSION_SIDE / len(names),
+        width=left + max(side, 210) + 8,
+        height=_CONFUSION_TOP + side + 58,
+        left=left,
+        top=_CONFUSION_TOP,
+        side=side,
+        cell=cell,
         cells=[
             (own, chosen, images, sum(row))
             for own, row in enumerate(confusion)
@@ -109,7 +128,13 @@ def confusion_svg(confusion: Sequence[Sequence[int]], names: Sequence[str], *, a
         ],
         names=names,
         shown=shown,
+        hue=lambda own, chosen: "#2f7d4f" if own == chosen else "#c2452d",
     )
+
+
+def _width(text: str) -> int:
+    """Estimate the width of a text in pixels, at a size of 13; ideographs are as wide as they are high."""
+    return sum(13 if east_asian_width(letter) in "WF" else 8 for letter in text)
 
 
 def _svg(template: str, title: str, **values: Any) -> str:
@@ -118,19 +143,36 @@ def _svg(template: str, title: str, **values: Any) -> str:
 
 
 def _recall_curve(line: list[tuple[float, float]], **drawn: Any) -> str:
-    best = max(range(len(line)), key=lambda index: line[index][1])
+    def rank(index: int) -> tuple[bool, float]:
+        return line[index][0] == drawn.get("kept"), line[index][1]
+
+    best = max(range(len(line)), key=rank)
     return _curve("Held-out recall (%)", line, _RECALL_COLOUR, best, **drawn)
 
 
-def _curve(title: str, line: list[tuple[float, float]], colour: str, marked: int, **drawn: Any) -> str:
-    """Draw axes, grid, the line, and a dot with its value at point `marked`."""
-    x_ticks, y_ticks = (_ticks(min(values), max(values)) for values in zip(*line, strict=True))
+def _curve(
+    title: str,
+    line: list[tuple[float, float]],
+    colour: str,
+    marked: int,
+    *,
+    x_range: tuple[float, float] | None = None,
+    **drawn: Any,
+) -> str:
+    """Draw axes, grid, the line with its points, a larger dot with its value at point `marked`.
+
+    `x_range` is that of the axis, else that of the line; at `kept`, where given, stands a vertical line.
+    """
+    steps, values = zip(*line, strict=True)
+    x_ticks, y_ticks = _ticks(*(x_range or (min(steps), max(steps)))), _ticks(min(values), max(values))
     x_of = _Scale(ticks=x_ticks, start=_BOX["left"], end=_BOX["width"] - _BOX["right"])
     y_of = _Scale(ticks=y_ticks, start=_BOX["height"] - _BOX["bottom"], end=_BOX["top"])
     points = [(x_of(x), y_of(y)) for x, y in line]
     ticks = {"x_ticks": x_of.labels(), "y_ticks": y_of.labels()}
-    dot = {"dot": points[marked], "value": line[marked][1]}
-    return _svg("curve.svg", title, line=points, colour=colour, **ticks, **dot, **drawn)
+    dots = {"dots": points if len(points) <= _MOST_DOTS else (), "dot": points[marked]}
+    kept = None if drawn.get("kept") is None else x_of(drawn["kept"])
+    more = {"value": line[marked][1], **ticks, **dots, **drawn, "kept": kept}
+    return _svg("curve.svg", title, line=points, colour=colour, **more)
 
 
 @dataclass(frozen=True, kw_only=True)

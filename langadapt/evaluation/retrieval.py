@@ -55,6 +55,8 @@ class ScoreCard:
     """The teacher on a machine translation of the captions into English."""
     translation: TranslationScores | None = None
     """Quality of that translation, where the captions have English sides."""
+    title: str = ""
+    """The benchmark's name for people."""
 
     @property
     def retention(self) -> float | None:
@@ -293,6 +295,7 @@ def evaluate_retrieval(
         image_free=retrieval.images is None,
         translated=translated,
         translation=translation,
+        title=retrieval.title,
     )
     return Evaluation(card=card, text=text, gallery=gallery)
 
@@ -302,6 +305,12 @@ def best_images(evaluation: Evaluation, rows: Sequence[int], *, count: int) -> l
     similarity = evaluation.text[list(rows)] @ evaluation.gallery.T
     indices: list[list[int]] = similarity.topk(min(count, similarity.shape[1]), dim=1).indices.tolist()
     return indices
+
+
+def image_rank(evaluation: Evaluation, row: int, image: int) -> int:
+    """Return the rank of an image for a text, 1 for the best; ties count against it."""
+    similarity = evaluation.gallery @ evaluation.text[row]
+    return int((similarity >= similarity[image]).sum())
 
 
 def first_found(evaluation: Evaluation, retrieval: RetrievalSet) -> str:

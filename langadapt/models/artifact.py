@@ -73,6 +73,14 @@ class BaseModel:
         """Whether it is a folder, which nobody else can fetch."""
         return self.revision.startswith("sha256:")
 
+    @property
+    def title(self) -> str:
+        """Its name in headings; of a folder, whose name says little, the kind of model in it."""
+        config = Path(self.repo) / "config.json"
+        if self.local and config.is_file():
+            return f"a local {str(read_json(config).get('model_type', 'model')).upper()}"
+        return Path(self.repo).name
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataSource:

@@ -39,7 +39,10 @@ def test_distil_score_search_and_encode(
     assert card["student"]["signature"] == card["signature"]
     assert f"{card['student']['mr6']:.1f}" in scored.out
     assert json.loads((run / "scores.json").read_text())["cards"] == [card]
-    assert "gato" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "gato" in page
+    assert "<title>Spanish for a local CLIP: Test pictures</title>" in page
+    assert "Trained on 162 rows of Test sentences." in page
 
     found = langadapt(
         "search", language_folder / "photos", "gato rojo en mar", "--model", run, "--top", "3", "--json"

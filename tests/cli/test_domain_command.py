@@ -60,6 +60,8 @@ def test_a_run_and_its_report(start: Path, shop: Path, tmp_path: Path) -> None:
     assert page.count("data:image/jpeg;base64,") == 22, "the hardest pairs as pictures"
     assert "&lt;b&gt;gato&lt;/b&gt;" in page
     assert "<b>gato" not in page
+    assert '<h1 dir="auto">Spanish for a local CLIP: shop.jsonl</h1>' in page
+    assert ("No step was better" in page) == told["fell_back"]
     assert page.count("<rect") == 4 + 2 * 4, "a legend of four quarters, two epochs"
     hardest = [json.loads(line) for line in (out / "hard-pairs.jsonl").read_text().splitlines()]
     assert [pair["end"] for pair in hardest] == sorted((pair["end"] for pair in hardest), reverse=True)

@@ -86,7 +86,7 @@ def test_the_table_shows_all_four_scores() -> None:
 def test_keys_are_stable_and_come_back() -> None:
     plain = CARD.to_dict()
     scored = {"student", "ceiling", "floor", "retention", "signature"}
-    assert set(plain) == {"name", "language", "images", "captions", "image_free", *scored}
+    assert set(plain) == {"name", "title", "language", "images", "captions", "image_free", *scored}
     assert plain["signature"] == LINE.format("val", "zh", "e5@1", "clip@3d74acf")
     assert TypeAdapter(ScoreCard).validate_json(json.dumps(plain)) == CARD
     bare = dataclasses.replace(CARD, student=None, floor=None, image_free=True)

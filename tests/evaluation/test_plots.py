@@ -54,7 +54,7 @@ def test_ticks_are_round_and_enclose_the_line() -> None:
 def test_every_point_lies_inside(losses: list[float]) -> None:
     (panel,) = curve_panels([CurvePoint(step=n, loss=loss) for n, loss in enumerate(losses)])
     assert len(line(panel)) == min(len(losses), 400)
-    assert all(58 <= x <= 460 and 36 <= y <= 236 for x, y in line(panel))
+    assert all(58 <= x <= 400 and 36 <= y <= 226 for x, y in line(panel))
 
 
 @pytest.mark.parametrize("values", [{"loss": float("nan")}, {"loss": 1.0, "recall": float("inf")}])
@@ -76,6 +76,6 @@ def test_file_is_one_svg_with_both_panels(tmp_path: Path) -> None:
     save_curve(tmp_path)
     root = ElementTree.parse(tmp_path / "curve.svg").getroot()
     assert root.tag == f"{SVG}svg"
-    assert root.attrib["viewBox"] == "0 0 960 280"
+    assert root.attrib["viewBox"] == "0 0 840 270"
     assert len(list(root.iter(f"{SVG}polyline"))) == 2
     assert {item.name for item in tmp_path.iterdir()} == {"curve.svg", "log.jsonl"}

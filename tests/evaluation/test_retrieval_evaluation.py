@@ -15,6 +15,7 @@ from tiny_pictures import noise
 import langadapt
 from langadapt.data.retrieval import RetrievalSet
 from langadapt.errors import DataError
+from langadapt.evaluation.page import example_searches
 from langadapt.evaluation.retrieval import ScoreCard, best_images, card_warnings, evaluate_retrieval
 from langadapt.metrics.retrieval import RetrievalScores
 from langadapt.metrics.signature import signature_values
@@ -237,6 +238,25 @@ def test_an_image_that_cannot_be_read_is_named(
     assert retrieval.images is not None
     with pytest.raises(DataError, match=r"broken\.png"):
         evaluate_retrieval(replace(retrieval, images=(broken, *retrieval.images[1:])), model)
+
+
+def test_a_missed_search_shows_the_right_image_last_with_its_rank(
+    model: LanguageModel, retrieval: RetrievalSet
+) -> None:
+    done = evaluate_retrieval(retrieval, model)
+    away = replace(done, text=-done.text)  # whatever was near is far
+    missed = 0
+    for search in example_searches(retrieval, away):
+        row = retrieval.texts.index(search.query)
+        assert retrieval.images is not None
+        right = retrieval.images[retrieval.image_of_text[row]]
+        scores = [float(away.text[row] @ item) for item in done.gallery]
+        rank = sorted(scores, reverse=True).index(scores[retrieval.image_of_text[row]]) + 1
+        marks = [image.missed for image in search.images if image.missed]
+        assert [image.path for image in search.images if image.correct or image.missed] == [right]
+        assert marks == ([f"rank {rank} of 12"] if rank > 5 else [])
+        missed += bool(marks)
+    assert missed > 0
 
 
 def test_best_images_come_best_first(model: LanguageModel, retrieval: RetrievalSet) -> None:

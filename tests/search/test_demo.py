@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 import torch
-from chromium import Browser, chromium, find_chromium
+from chromium import Browser, chromium, faults, find_chromium
 from PIL import Image
 
 from langadapt.cli.search import serve_command
@@ -165,6 +165,18 @@ def test_an_image_of_ones_own_finds_its_like(browser: Browser, serve, session) -
     assert shown(browser)[0] == own.name
     assert browser.value("document.querySelector('.asked img').naturalWidth > 0"), "it is to be seen"
     assert browser.complaints == []
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (390, True)])
+def test_the_page_is_whole_in_every_window(browser: Browser, serve, session, width: int, dark: bool) -> None:
+    url = serve(in_arabic_script(session))
+    browser.complaints.clear()
+    browser.size(width, 900, dark=dark)
+    for page in ("", "?q=gato", "?like=4", "?q=+"):
+        browser.open(url + page)
+        assert faults(browser) == [], page
+    browser.size(1000, 800)
 
 
 @pytest.mark.browser
