@@ -5,9 +5,10 @@ a folder). Training sentences whose English side equals a test caption up to let
 captions without translations come from --english-rows rows of the Chinese table; 0 trains on the pairs alone.
 
     LANGADAPT_LAB=... python benchmarks/scaling.py zh de --text-model e5-small --prefix "query: "
-    LANGADAPT_LAB=... python benchmarks/scaling.py --table
+    python benchmarks/scaling.py --table --plot benchmarks/scaling.svg
 
-Each run appends one line to --results (JSON Lines). --table prints them as Markdown.
+Each run appends one line to --results (JSON Lines). --table prints them as Markdown, --plot draws the runs
+of defaults.
 """
 
 import argparse
@@ -107,7 +108,7 @@ def one(lang: str, pairs: int, seed: int, given: argparse.Namespace) -> dict[str
         card = evaluate_retrieval(load_retrieval(data_recipe(RetrievalRecipe, str(path))), model).card
         retention[name] = card.retention
         if name == lang:
-            scores = {part: getattr(card, part).to_dict() for part in ("student", "ceiling", "floor")}
+            scores = {part: _short(getattr(card, part).to_dict()) for part in ("student", "ceiling", "floor")}
     return {
         "lang": lang,
         "pairs": pairs,
@@ -123,6 +124,11 @@ def one(lang: str, pairs: int, seed: int, given: argparse.Namespace) -> dict[str
         "threads": torch.get_num_threads(),
         **scores,
     }
+
+
+def _short(scores: dict[str, Any]) -> dict[str, Any]:
+    """Without the hits of each caption."""
+    return {key: value for key, value in scores.items() if key != "hits"}
 
 
 def markdown(results: Path) -> str:
@@ -155,6 +161,56 @@ def markdown(results: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
+def plot(results: Path) -> str:
+    """Retention against the number of pairs as SVG, a line per language; sizes stand at equal distances."""
+    points: dict[str, dict[int, list[float]]] = {}
+    for run in map(json.loads, results.read_text(encoding="utf-8").splitlines()):
+        if not run["settings"]:
+            points.setdefault(run["lang"], {}).setdefault(run["pairs"], []).append(
+                run["retention"][run["lang"]]
+            )
+    sizes = sorted({pairs for sizes in points.values() for pairs in sizes})
+    left, top, width, height, least = 60, 20, 460, 260, 0.5
+
+    def at(pairs: int, value: float) -> tuple[float, float]:
+        x = left + 20 + (width - 40) * sizes.index(pairs) / max(1, len(sizes) - 1)
+        return x, top + height * (1 - (value - least) / (1 - least))
+
+    parts = ["<title>Share of the teacher's English score against the number of sentence pairs</title>"]
+    for tenth in range(5, 11):
+        y = at(sizes[0], tenth / 10)[1]
+        parts.append(
+            f'<path d="M{left} {y:.0f}h{width}" stroke="currentColor" opacity="{1 if tenth == 5 else 0.2}"/>'
+        )
+        parts.append(f'<text x="{left - 8}" y="{y + 4:.0f}" text-anchor="end">{tenth / 10:.1f}</text>')
+    for pairs in sizes:
+        parts.append(
+            f'<text x="{at(pairs, least)[0]:.0f}" y="{top + height + 18}" '
+            f'text-anchor="middle">{pairs:,}</text>'
+        )
+    middle = left + width / 2
+    parts.append(f'<text x="{middle}" y="{top + height + 38}" text-anchor="middle">sentence pairs</text>')
+    for (lang, values), colour in zip(
+        sorted(points.items()), ("#c2410c", "#1d6fb8", "#2e8b57"), strict=False
+    ):
+        line = [at(pairs, statistics.mean(values[pairs])) for pairs in sorted(values)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in line)
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        for pairs in values:
+            for value in values[pairs]:
+                x, y = at(pairs, value)
+                parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
+        parts.append(
+            f'<text x="{line[-1][0] + 8:.0f}" y="{line[-1][1] + 4:.0f}" fill="{colour}">{lang}</text>'
+        )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {left + width + 20} {top + height + 50}" '
+        f'width="{left + width + 20}" height="{top + height + 50}" font-family="sans-serif" font-size="13" '
+        'fill="currentColor"><style>svg{color:#1d2329;background:#fff}@media(prefers-color-scheme:dark)'
+        f"{{svg{{color:#e4e7ea;background:#14181c}}}}</style>{''.join(parts)}</svg>\n"
+    )
+
+
 def main() -> None:
     """Run the sizes, or print the table."""
     parser = argparse.ArgumentParser(
@@ -170,9 +226,13 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/scaling"))
     parser.add_argument("--results", type=Path, default=Path("runs/scaling/results.jsonl"))
     parser.add_argument("--table", action="store_true", help="print the results as Markdown")
+    parser.add_argument("--plot", type=Path, help="draw the results of the defaults into this SVG")
     given = parser.parse_args()
+    if given.plot:
+        given.plot.write_text(plot(given.results), encoding="utf-8")
     if given.table:
         sys.stdout.write(markdown(given.results))
+    if given.table or given.plot:
         return
     given.work.mkdir(parents=True, exist_ok=True)
     for seed in given.seeds:

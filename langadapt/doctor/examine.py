@@ -88,7 +88,8 @@ def examine(
         limit = recipe.distill.max_tokens
         encoder = load_text_model(text_model, recipe.text_model, max_tokens=limit, device=device)
         aligned = alignment(encoder, sample.english, sample.target)
-        spec = recipe.adapter.settled(aligned=aligned >= ALIGNED_PERCENT)
+        states = encoder.state_count if aligned >= ALIGNED_PERCENT else None
+        spec = recipe.adapter.settled(aligned_states=states)
         recipe = recipe.model_copy(update={"adapter": spec})
         estimated = _probe(recipe, load_teacher(teacher, device=device), encoder, sample, pairs.kept)
     extension = recipe.text_model.extend_vocabulary

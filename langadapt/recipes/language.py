@@ -81,9 +81,11 @@ class AdapterSpec(Spec):
     heads: PositiveInt = 4
     feedforward_dim: Width = 1024
     dropout: Fraction = 0.1
-    states: Literal["last", "all"] | int | tuple[int, ...] = 4
+    states: Literal["auto", "last", "all"] | int | tuple[int, ...] = "auto"
     """Layers whose states the adapter takes: how many at even distances (0 to 12: 0, 4, 8, 12), `last`,
-    `all`, or indices. 0 is the token embeddings, -1 the last layer."""
+    `all`, or indices. 0 is the token embeddings, -1 the last layer. `auto`: four in the
+    upper half of an aligned text model (0 to 12: 6, 8, 10, 12), which differ least between languages, else
+    4."""
     pooling: Literal["mean", "attention"] = "attention"
 
     @model_validator(mode="after")
@@ -95,11 +97,17 @@ class AdapterSpec(Spec):
                 raise ValueError(f"heads {self.heads} must divide bottleneck_dim {dim}")
         return self
 
-    def settled(self, *, aligned: bool = False) -> "AdapterSpec":
-        """Return the shape with numbers instead of `auto`."""
-        layers = (0 if aligned else 2) if self.layers == "auto" else self.layers
+    def settled(self, *, aligned_states: int | None = None) -> "AdapterSpec":
+        """Return the shape with numbers instead of `auto`.
+
+        `aligned_states` is how many states an aligned text model has, None for any other model.
+        """
+        last = None if aligned_states is None else aligned_states - 1
+        layers = (2 if last is None else 0) if self.layers == "auto" else self.layers
         width = (256 if layers else 1024) if self.bottleneck_dim == "auto" else self.bottleneck_dim
-        return self.model_copy(update={"layers": layers, "bottleneck_dim": width})
+        upper = 4 if last is None else tuple(dict.fromkeys(last - i * last // 6 for i in (3, 2, 1, 0)))
+        states = upper if self.states == "auto" else self.states
+        return self.model_copy(update={"layers": layers, "bottleneck_dim": width, "states": states})
 
 
 class DistillStage(Spec):

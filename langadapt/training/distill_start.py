@@ -58,14 +58,16 @@ def settled_adapter(
     if start is not None:
         own = start.recipe.adapter.model_dump()
         spec = spec.model_copy(update={key: own[key] for key in own if getattr(spec, key) == "auto"})
-    aligned, why = True, "as asked" if spec.layers != "auto" else "no pairs to measure the alignment on"
-    if spec.layers == "auto" and pairs:
+    asked = "auto" not in (spec.layers, spec.states)
+    aligned, why = True, "as asked" if asked else "no pairs to measure the alignment on"
+    if pairs and not asked:
         english, target = (join_texts(getattr(p, side) for p in pairs) for side in ("english", "target"))
         found = alignment(encoder, english, target)
         aligned = run.settled("aligned", lambda: found >= ALIGNED_PERCENT) == "True"
         why = f"the text model finds {found:.0f} % of the translations"
-    settled = spec.settled(aligned=aligned)
-    run.report(Progress(stage=f"adapter: {settled.layers} layers, width {settled.bottleneck_dim}; {why}"))
+    settled = spec.settled(aligned_states=encoder.state_count if aligned else None)
+    shape = f"{settled.layers} layers, width {settled.bottleneck_dim}, states {settled.states}"
+    run.report(Progress(stage=f"adapter: {shape}; {why}"))
     return recipe.model_copy(update={"adapter": settled})
 
 

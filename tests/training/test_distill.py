@@ -227,10 +227,14 @@ def test_the_shape_follows_the_alignment(
 ) -> None:
     module = sys.modules["langadapt.training.distill_start"]
     settings = ("adapter.layers=auto", "adapter.bottleneck_dim=auto", "distill.epochs=1")
-    for found, shape in ((80.0, (0, 1024)), (20.0, (2, 256))):
+    # The text model has states 0 to 3: two thirds of the way is state 2.
+    for found, shape in ((80.0, (0, 1024, (2, 3))), (20.0, (2, 256, 4))):
         monkeypatch.setattr(module, "alignment", lambda *_, found=found: found)
-        spec = run(language_folder, tmp_path / str(found), *settings).recipe.adapter
-        assert (spec.layers, spec.bottleneck_dim) == shape
+        artifact = run(language_folder, tmp_path / str(found), *settings)
+        spec = artifact.recipe.adapter
+        assert (spec.layers, spec.bottleneck_dim, spec.states) == shape
+        asked = (*settings, "adapter.layers=1")
+        assert run(language_folder, tmp_path / f"{found} asked", *asked).recipe.adapter.states == shape[2]
 
 
 def test_alignment_pools_as_the_repository_says(
