@@ -57,8 +57,11 @@ FULL = {"text": "full", "image": "full", "learning_rate": 2e-4, "pretrained_lear
 NOISE = {"noise_fraction": 0.2}
 METHODS: dict[str, dict[str, Any]] = {
     "adapter, uniform": {**ADAPTER, "sampling": {"strength": 0.0}},
-    "adapter, hard": {**ADAPTER, "sampling": {"strength": 1.0}},
-    "adapter, hard by rank": {**ADAPTER, "sampling": {"strength": 1.0, "difficulty": "rank"}},
+    "adapter, hard": {**ADAPTER, "sampling": {"strength": 1.0, "noise_fraction": 0.0}},
+    "adapter, hard by rank": {
+        **ADAPTER,
+        "sampling": {"strength": 1.0, "difficulty": "rank", "noise_fraction": 0.0},
+    },
     "continued full training": FULL,
 }
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -69,6 +72,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "momentum 0.3": {"momentum": 0.3},
     "momentum 1 (never measured again)": {"momentum": 1.0},
     "hardest 20 % left to the floor": NOISE,
+    "share of wrong captions found": {"noise_fraction": "auto"},
     "2 uniform epochs first": {"uniform_epochs": 2},
     "instance weights instead": {"strength": 0.0, "instance_strength": 1.0},
 }
@@ -299,6 +303,7 @@ def one_run(bench: Bench, work: Path, name: str, noise: float, seed: int, extra:
         "trained_percent": facts["trained_percent"],
         "fell_back": facts["fell_back"],
         "quarters": facts.get("domain", {}).get("quarters"),
+        "wrong_captions": facts.get("domain", {}).get("wrong_captions"),
         "train_cpu_seconds": round(trained, 1),
         "sampler_percent": round(100 * sum(spent) / trained, 3),
     }

@@ -206,8 +206,9 @@ class HardSampling(Spec):
     """Draws follow difficulty ** strength; 0: each pair comes once per epoch (see benchmarks/DOMAIN.md)."""
     floor_fraction: Fraction = 0.3
     """Share of the draws (or of the loss, for `instance_strength`) that ignores the difficulty."""
-    noise_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """The hardest share of the pairs gets the floor alone: set it to about the share of wrong captions."""
+    noise_fraction: Annotated[float, Field(ge=0.0, lt=1.0)] | Literal["auto"] = "auto"
+    """The hardest share of the pairs gets the floor alone, because wrong captions are among them. `auto`: as
+    many as captions seem to be wrong, by the ranks at which the held-out ones find their image at first."""
     momentum: Fraction = 0.7
     """Share of the old difficulty that stays when a pair is measured again."""
     uniform_epochs: Annotated[int, Field(ge=0)] = 0

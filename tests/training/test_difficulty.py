@@ -5,7 +5,7 @@ import pytest
 
 from langadapt.errors import DataError
 from langadapt.recipes.stages import HardSampling
-from langadapt.training.hard_sampling import DifficultyBank
+from langadapt.training.hard_sampling import DifficultyBank, wrong_captions
 
 
 def bank(values: list[float], **rule: float) -> DifficultyBank:
@@ -38,7 +38,7 @@ def test_a_batch_holds_no_pair_twice_and_depends_on_seed_and_step_alone() -> Non
 def test_strength_zero_and_a_bank_of_zeros_are_uniform() -> None:
     for values, strength in (([0.1, 0.9] * 1000, 0.0), ([0.0] * 2000, 1.0)):
         made = bank(values, strength=strength)
-        np.testing.assert_allclose(shares(made, 2), 0.5, atol=0.011)
+        np.testing.assert_allclose(shares(made, 2, count=100, steps=200), 0.5, atol=0.011)
     assert sorted(bank([0.0] * 20).draw(20, seed=0, step=0).tolist()) == list(range(20))
 
 
@@ -66,3 +66,15 @@ def test_bad_values_are_refused() -> None:
     np.testing.assert_array_equal(made.values, np.full(10, 0.5, dtype=np.float32))
     with pytest.raises(DataError, match="a batch of 11 cannot be drawn from 10 pairs"):
         made.draw(11, seed=0, step=0)
+
+
+def test_the_share_of_wrong_captions_is_found_from_their_ranks() -> None:
+    right, wrong = (
+        np.repeat([1, 2, 9, 40], 20),
+        np.arange(1, 101),
+    )  # of 100 images: near the top, and anywhere
+    assert wrong_captions(right, 100) == 0.0
+    assert wrong_captions(np.concatenate([right, wrong[::5]]), 100) == pytest.approx(0.2, abs=0.01)
+    assert wrong_captions(wrong, 100) == 0.9, "a share that leaves pairs to draw"
+    assert wrong_captions(np.full(4, 3), 4) == 0.9
+    assert wrong_captions(np.full(4, 2), 4) == 0.0

@@ -111,6 +111,22 @@ def test_weights_change_the_loss_and_leave_each_pair_one_draw_an_epoch(
     assert losses[0] != losses[1]
 
 
+def test_the_hardest_share_is_as_large_as_that_of_wrong_captions(
+    start: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, made = sys.modules["langadapt.training.hard_sampling"], list[HardSampler]()
+    # A quarter of the 12 held-out captions finds its image last of 6: half of all are wrong.
+    monkeypatch.setattr(module, "caption_ranks", lambda *given: np.array([6, 1, 1, 2] * 3))
+    monkeypatch.setattr(module, "HardSampler", lambda *given: made.append(HardSampler(*given)) or made[-1])
+    for share, expected in (("auto", 0.5), (0.125, 0.125)):
+        chosen = domain_stage(
+            pairs, image="locked", epochs=1, sampling={"strength": 1.0, "noise_fraction": share}
+        )
+        artifact = tuned(start, tmp_path / str(share), chosen)
+        assert made[-1].bank.rule.noise_fraction == expected
+        assert artifact.training["domain"]["wrong_captions"] == 0.5
+
+
 def test_resumed_equals_uninterrupted(start: Path, pairs: Path, tmp_path: Path) -> None:
     # Difficulties that change at once and wholly: the next draw tells whether any is not the right one.
     sampling = {"difficulty": "chance", "noise_fraction": 0.3, "momentum": 0.0, "floor_fraction": 0.0}
