@@ -113,8 +113,8 @@ def _write_page(out: Path, artifact: Artifact, rows: list[BeforeAfter], images: 
     page = Page(
         title=page_title(artifact, trained_on(artifact)),
         summary=f"Adapted to a domain on {artifact.training['rows']:,} captions of "
-        f"{artifact.training['images']:,} images; about {facts['wrong_captions']:.0%} of all captions seem to "
-        "be of other images.",
+        f"{artifact.training['images']:,} images; about {facts['wrong_captions']:.0%} of all captions seem "
+        "to be of other images.",
         domain=report,
         curve=training_curve(out),
         facts=run_facts(artifact, out),
