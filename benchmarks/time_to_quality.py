@@ -93,7 +93,7 @@ def run_langadapt(work: Path, lang: str, changes: list[str]) -> list[tuple[float
     from langadapt.quickstart.world import write_world
     from langadapt.recipes import find_language, override
     from langadapt.training import RunOptions, distill
-    from langadapt.training.loop import read_log
+    from langadapt.training.log import read_log
 
     world = write_world(work / "world")
     settings = [f"distill.held_out_sentences={_HELD_OUT}", "distill.seed=0", *changes]

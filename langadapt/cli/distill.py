@@ -32,7 +32,10 @@ def distill_command(
     name: Annotated[str | None, Option(help="Name of a language without a recipe; --lang its code.")] = None,
     english: Annotated[list[Path] | None, Option(help="Table of English text without translations.")] = None,
     start: Annotated[str | None, Option(help="Begin from another run's adapter.")] = None,
-    state_cache: Annotated[str, Option(help="Disk budget of hidden states: 20GB; 0 is none.")] = "8GB",
+    state_cache: Annotated[
+        str | None,
+        Option(help="Budget of hidden states: 20GB; 0 is none. By default 8GB of disk, or half a GPU."),
+    ] = None,
     state_bits: Annotated[Literal["16", "8"], Option(help="Bits per number: 8 takes half the disk.")] = "16",
     track: opt.Track = None,
     device: opt.Device = None,
@@ -63,7 +66,7 @@ def distill_command(
         raise DataError("--column and --name belong to your own sentences: give --data FILE too")
     chosen = chosen_recipe(lang, recipe) if name is None else named_language(name, lang, recipe)
     recipe_file = override(chosen, [*(settings or []), *given])
-    budget = parse_bytes(state_cache)
+    budget = None if state_cache is None else parse_bytes(state_cache)
     folder = out or Path("runs") / recipe_file.path.stem
 
     from langadapt.evaluation.plots import save_curve

@@ -1,18 +1,19 @@
 """Batches: the order in which training sees its rows, and what a batch holds."""
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import islice
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from langadapt.data.tokens import TextBatch
+from langadapt.data.tokens import Layout, TextBatch
 from langadapt.recipes import DistillStage
 
 Item = TypeVar("Item")
@@ -120,28 +121,45 @@ def _shuffled(count: int, seed: int, number: int) -> NDArray[np.int64]:
     return torch.randperm(count, generator=generator).numpy()
 
 
-def ahead(make: Callable[[Item], Batch], items: Iterator[Item]) -> Iterator[Batch]:
-    """Apply `make` one item ahead of the consumer, in a thread."""
-    with ThreadPoolExecutor(1) as worker:
-        waiting = [worker.submit(make, item) for item in islice(items, 1)]
-        for item in items:
-            waiting.append(worker.submit(make, item))
-            yield waiting.pop(0).result()
-        for last in waiting:
-            yield last.result()
+def ahead(make: Callable[[Item], Batch], items: Iterator[Item], *, count: int = 1) -> Iterator[Batch]:
+    """Apply `make` to `count` items ahead of the consumer, each in a thread; results come in order."""
+    with ThreadPoolExecutor(count) as workers:
+        waiting = deque(workers.submit(make, item) for item in islice(items, count))
+        try:
+            for item in items:
+                waiting.append(workers.submit(make, item))
+                yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            workers.shutdown(cancel_futures=True)  # whoever stops asking does not wait for the rest
+
+
+class AdapterBatch(NamedTuple):
+    """What an adapter learns from where the text model is frozen; tensors alone, so that it can be recorded.
+
+    `states [N, L, H]` are the frozen text model's hidden states of the tokens of B texts, one text after
+    another; `targets [B, D]` the teacher's embeddings, float32 and normalised. The rest is their `Layout`.
+    """
+
+    states: Tensor
+    targets: Tensor
+    tokens: Tensor
+    texts: Tensor
+    places: Tensor
+    mask: Tensor
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(*self[2:])
 
 
 @dataclass(frozen=True, kw_only=True)
 class DistillBatch:
-    """Texts of the student, and the teacher's embeddings of their English sides.
-
-    `targets [B, D]` are float32 and normalised. `states [N, L, H]` are the frozen text model's hidden states
-    of the N tokens, one text after another, where they are known, so that only the adapter has to run.
-    """
+    """Texts of a student whose text model trains, and the `targets` that an `AdapterBatch` has, too."""
 
     text: TextBatch
     targets: Tensor
-    states: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -64,20 +65,35 @@ class TextRows:
         """Return the place of each token, one text after another: int64 `[N]`."""
         return torch.from_numpy(consecutive(self.starts, self.lengths))
 
-    def tokens(self) -> Tensor:
-        """Return the token at each place, int64 `[R, W]`; the first one at empty places."""
-        found = torch.zeros_like(self.texts)
-        found.view(-1)[self.places()] = torch.arange(int(self.lengths.sum()))
-        return found
+    def layout(self, *, whole: bool = False) -> "Layout":
+        """Return the same as tables; with `whole` texts are padded to a whole row: R, W, B say all shapes."""
+        tokens = torch.zeros_like(self.texts)
+        tokens.view(-1)[self.places()] = torch.arange(int(self.lengths.sum()))
+        width = int(self.texts.shape[1]) if whole else None
+        places, mask = padded_index(self.starts, self.lengths, length=width)
+        return Layout(tokens, self.texts, torch.from_numpy(places), torch.from_numpy(mask))
 
-    def together(self) -> Tensor:
-        """Return whether two places of a row belong to one text, bool `[R, W, W]`; empty ones do, too."""
-        return self.texts[:, :, None] == self.texts[:, None, :]
 
-    def by_text(self) -> tuple[Tensor, Tensor]:
-        """Return the places of each text's tokens, int64 `[B, T]`, and their mask, bool `[B, T]`."""
-        index, mask = padded_index(self.starts, self.lengths)
-        return torch.from_numpy(index), torch.from_numpy(mask)
+def together(texts: Tensor) -> Tensor:
+    """Whether two places of a row belong to one of `texts [R, W]`: bool `[R, W, W]`; empty ones do, too."""
+    return texts[:, :, None] == texts[:, None, :]
+
+
+class Layout(NamedTuple):
+    """Where the tokens of B texts stand in R rows of W places, as tables on any device.
+
+    `tokens`, int64 `[R, W]`, is the token at each place, the first one at empty places; `texts` as in
+    `TextRows`. `places`, int64 `[B, T]`, are those of each text's tokens, under `mask [B, T]` (bool).
+    """
+
+    tokens: Tensor
+    texts: Tensor
+    places: Tensor
+    mask: Tensor
+
+    def to(self, device: torch.device) -> "Layout":
+        """Return the tables on another device; from pinned memory nobody waits for them."""
+        return Layout(*(table.to(device, non_blocking=True) for table in self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +104,15 @@ class PackedBatch:
     positions: Tensor
     rows: TextRows
 
-    def mask(self, *, causal: bool, dtype: torch.dtype) -> Tensor:
-        """Return what is added to attention scores, `[R, 1, W, W]`: 0 inside a text, else minus infinity."""
-        together = self.rows.together()
+    def mask(self, *, causal: bool, like: Tensor) -> Tensor:
+        """Return what is added to attention scores, `[R, 1, W, W]`: 0 inside a text, else minus infinity.
+
+        Its dtype and device are those of `like`.
+        """
+        seen = together(self.rows.texts.to(like.device))
         if causal:
-            together = together.tril()
-        return torch.zeros(together.shape, dtype=dtype).masked_fill_(~together, float("-inf"))[:, None]
+            seen = seen.tril()
+        return like.new_zeros(seen.shape).masked_fill_(~seen, float("-inf"))[:, None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,10 +156,10 @@ class Tokens:
         """Return the positions of some texts' tokens in `ids`, int64 `[N]`, one text after another."""
         return consecutive(self.offsets[rows], self.lengths_of(rows))
 
-    def packed(self, rows: NDArray[np.int64]) -> PackedBatch:
-        """Lay some texts into rows; texts of many lengths fill rows best."""
+    def packed(self, rows: NDArray[np.int64], *, few_shapes: bool = False) -> PackedBatch:
+        """Lay some texts into rows, as `in_rows` does; texts of many lengths fill rows best."""
         lengths = self.lengths_of(rows)
-        layout = in_rows(lengths)
+        layout = in_rows(lengths, few_shapes=few_shapes)
         places, shape = layout.places().numpy(), layout.texts.shape
         ids, positions = np.full(shape, self.pad_id), np.zeros(shape, np.int64)
         ids.reshape(-1)[places] = self.ids[self.positions(rows)]
@@ -206,10 +225,15 @@ def in_order(lengths: NDArray[np.int64], *, batch_tokens: int, first: int = 0) -
         start = max(end, start + 1)
 
 
-def in_rows(lengths: NDArray[np.int64]) -> TextRows:
-    """Lay texts of `lengths` (int64 `[B]`, none zero) into rows."""
+def in_rows(lengths: NDArray[np.int64], *, few_shapes: bool = False) -> TextRows:
+    """Lay texts of `lengths` (int64 `[B]`, none zero) into rows.
+
+    A GPU prepares itself for each shape of a batch. With `few_shapes` empty rows are added until their number
+    has five binary digits and zeros behind them: at most a sixteenth more.
+    """
     layout = _best_layout(lengths)
-    texts = np.full((layout.rows, layout.width), -1)
+    rung = 1 << max(0, layout.rows.bit_length() - 5) if few_shapes else 1
+    texts = np.full((-(-layout.rows // rung) * rung, layout.width), -1)
     texts.reshape(-1)[consecutive(layout.starts, lengths)] = np.repeat(np.arange(len(lengths)), lengths)
     return TextRows(texts=torch.from_numpy(texts), starts=layout.starts, lengths=lengths)
 

@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,9 @@ from langadapt.models.trainable import TrainableTower
 from langadapt.recipes import LanguageRecipe, ModelRef, ParallelRecipe, TextModelRef, data_recipe
 from langadapt.recipes.find import RecipeFile, find_language, shipped_languages, with_absolute_paths
 from langadapt.training.distill import distill_stage, new_student
-from langadapt.training.distill_data import Cache, DistillData, Examples, frozen_states, teacher_targets
+from langadapt.training.distill_data import DistillData, Examples, teacher_targets
 from langadapt.training.distill_start import ALIGNED_PERCENT, alignment
+from langadapt.training.distill_states import DISK_BYTES, Cache, free_memory, frozen_states
 from langadapt.training.loop import fit, start_fit
 from langadapt.training.run import RunOptions, open_run
 
@@ -171,7 +173,8 @@ def _probe(recipe: LanguageRecipe, teacher: Teacher, encoder: TextModel, own: _S
     texts, tokens = int(rows * (1 + stage.identity_fraction)), encoder.tokenize(target)
     width = encoder.check_layers(student.layers) * encoder.state_dim
     state_bytes = int(texts * float(tokens.lengths.mean()) * width * 2)
-    cached = student.states_are_fixed and state_bytes <= RunOptions().state_cache_bytes
+    memory = free_memory(device) // 2
+    cached = student.states_are_fixed and state_bytes <= max(DISK_BYTES, memory)
     few, originals = np.arange(min(_PROBE_BATCH, len(target))), teacher.tokenize(english)
     per_text = _seconds(lambda: teacher.text.run(originals, few), device) / len(few)
     per_state = _seconds(lambda: student.frozen_states.run(tokens, few), device) / len(few) if cached else 0.0
@@ -187,7 +190,7 @@ def _probe(recipe: LanguageRecipe, teacher: Teacher, encoder: TextModel, own: _S
         states_seconds=texts * per_state,
         train_seconds=steps * per_step,
         steps=steps,
-        store_bytes=rows * teacher.dim * 4 + (state_bytes if cached else 0),
+        store_bytes=rows * teacher.dim * 4 + (state_bytes if cached and state_bytes > memory else 0),
         artifact_bytes=trained * 2,
         free_bytes=shutil.disk_usage(next(path for path in (cache, *cache.parents) if path.is_dir())).free,
     )
@@ -211,17 +214,20 @@ def _step_seconds(
     with tempfile.TemporaryDirectory() as folder:
         options = RunOptions(device=device)
         run = open_run(Path(folder), batch_size=size, options=options, report=silent)
-        cache = Cache(folder=run.folder, state_bytes=options.state_cache_bytes if cached else 0)
+        cache = Cache(folder=run.folder, state_bytes=None if cached else 0)
         data = DistillData(
             tokens=tokens,
             targets=teacher_targets(take_texts(english, same.first), teacher, cache.folder, silent),
             states=frozen_states(tokens, student, cache, silent),
             train=Examples(text=some, target=same.index[some]),
             held_out=Examples(text=some[:0], target=some[:0]),
+            device=device,
         )
         stage = distill_stage(student, trainable, data, recipe, run)
-        steps = fit(start_fit(stage, run.accelerator))
-        return _seconds(lambda: next(steps), device)
+        state = start_fit(stage, run.accelerator)
+        steps = fit(state)
+        # A device that runs ahead of the host gives its logs out together.
+        return _seconds(lambda: list(islice(steps, state.read_every)), device) / state.read_every
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:

@@ -29,7 +29,7 @@ from langadapt.models.artifact import FACTS
 from langadapt.recipes import DomainStage
 from langadapt.training import RunOptions, tune
 from langadapt.training.hard_sampling import HARD_PAIRS
-from langadapt.training.loop import log_entries
+from langadapt.training.log import log_entries
 
 SHOWN_PAIRS = 24
 _NO_BETTER = (

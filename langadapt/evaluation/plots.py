@@ -13,7 +13,7 @@ from langadapt.files.atomic import write_text
 from langadapt.files.json import read_json
 from langadapt.files.templates import templates
 from langadapt.models.artifact import FACTS
-from langadapt.training.loop import read_log
+from langadapt.training.log import read_log
 
 _BOX = {"width": 420, "height": 270, "left": 58, "right": 20, "top": 36, "bottom": 44}
 """Size of a panel and its margins, in pixels."""

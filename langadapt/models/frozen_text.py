@@ -189,8 +189,7 @@ def _has_token_types(forward: Callable[..., Any]) -> bool:
 
 def _packed_mask(module: nn.Module, batch: PackedBatch, *, causal: bool) -> Tensor:
     """The mask of a batch on the device and of the dtype of a module's weights."""
-    weight = next(module.parameters())
-    return batch.mask(causal=causal, dtype=weight.dtype).to(weight.device)
+    return batch.mask(causal=causal, like=next(module.parameters()))
 
 
 def _positions(config: Any, batch: PackedBatch) -> Tensor:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from langadapt.data.tokens import TextBatch, Tokens, in_rows, length_groups
+from langadapt.data.tokens import Layout, TextBatch, Tokens, consecutive, in_rows, length_groups, together
 from langadapt.errors import ModelError, RecipeError
 from langadapt.files.json import read_json
 from langadapt.models.families import HalfPrecision
@@ -68,11 +68,11 @@ class TextModel(nn.Module):
         """Token ids with the model's prefix and special tokens, cut at `max_tokens`."""
         return tokenize_texts(self.tokenizer, texts, max_tokens=self.max_tokens, prepare=self.prefix.__add__)
 
-    def first_texts(self, batch: TextBatch) -> str:
-        """The first texts of a batch as its tokens spell them, for messages."""
-        rows = zip(batch.input_ids[:3], batch.mask[:3], strict=True)
-        texts = (self.tokenizer.decode(ids[mask], skip_special_tokens=True)[:60] for ids, mask in rows)
-        return ", ".join(f"'{text}'" for text in texts) + (", ..." if len(batch.input_ids) > 3 else "")
+    def first_texts(self, tokens: Tokens, rows: NDArray[np.int64]) -> str:
+        """The first of some texts as their tokens spell them, for messages."""
+        ids = (tokens.ids[tokens.positions(rows[i : i + 1])] for i in range(min(3, len(rows))))
+        texts = (self.tokenizer.decode(each.tolist(), skip_special_tokens=True)[:60] for each in ids)
+        return ", ".join(f"'{text}'" for text in texts) + (", ..." if len(rows) > 3 else "")
 
     def states(self, batch: TextBatch, layers: Layers) -> Tensor:
         """Hidden states `[B, T, L, H]` of a batch, in the encoder's dtype."""
@@ -194,14 +194,16 @@ class Student(nn.Module):
         """True where nothing of the text model trains, so that its states can be computed once."""
         return not any(weight.requires_grad for weight in self.text_model.parameters())
 
-    def forward(self, batch: TextBatch, states: Tensor | None = None) -> Tensor:
+    def forward(self, batch: TextBatch | Layout, states: Tensor | None = None) -> Tensor:
         """Embed a batch of texts: `[B, D]` float32, not normalised.
 
         `states [N, L, H]` are those of the frozen text model, normed, where they are known already: a row for
-        each token, one text behind another.
+        each token, one text behind another. With them the texts' `Layout` is enough; rows that it does not
+        name do not matter.
         """
         if states is not None:
             return self._embed(states, batch)
+        assert isinstance(batch, TextBatch)
         out = torch.zeros(len(batch.mask), self.adapter.up.out_features, device=self.text_model.device)
         for part in length_groups(batch.mask.sum(dim=1)):
             own = batch.rows(part.rows).cut(part.tokens)
@@ -210,25 +212,26 @@ class Student(nn.Module):
             out = out.index_copy(0, part.rows.to(out.device), self._embed(known, own))
         return out
 
-    def packed_states(self, batch: TextBatch) -> Tensor:
-        """What `forward` takes as states, `[N, L, H]`, without gradients."""
-        lengths = batch.mask.sum(dim=1).cpu()
-        ids = batch.input_ids[batch.mask].int().cpu().numpy()
-        offsets = np.append(0, lengths.numpy().cumsum())
-        tokens = Tokens(ids=ids, offsets=offsets, pad_id=self.text_model.tokenizer.pad_token_id)
+    def packed_states(self, tokens: Tokens, rows: NDArray[np.int64]) -> Tensor:
+        """What `forward` takes as states of some texts, `[N, L, H]`, without gradients."""
         with torch.autocast(self.text_model.device.type, enabled=False):
             if self.text_model.path == "packed":
-                return self._run_states(tokens, np.arange(len(lengths)))
+                return self._run_states(tokens, rows)
+            lengths = torch.from_numpy(tokens.lengths_of(rows))
             groups = [part.rows.numpy() for part in length_groups(lengths)]
-            states = torch.cat([self._run_states(tokens, rows) for rows in groups])
-        index = torch.from_numpy(tokens.positions(np.concatenate(groups))).to(states.device)
+            states = torch.cat([self._run_states(tokens, rows[group]) for group in groups])
+        order = np.concatenate(groups)
+        starts = np.cumsum(lengths.numpy()) - lengths.numpy()
+        index = torch.from_numpy(consecutive(starts[order], lengths.numpy()[order])).to(states.device)
         return torch.empty_like(states).index_copy_(0, index, states)
 
-    def _embed(self, states: Tensor, batch: TextBatch) -> Tensor:
+    def _embed(self, states: Tensor, batch: TextBatch | Layout) -> Tensor:
         states = states.to(self.text_model.device)
         if not torch.is_autocast_enabled(states.device.type):
             states = states.float()
-        return _packed(self.adapter, states, batch.mask.sum(dim=1).cpu().numpy())
+        if isinstance(batch, TextBatch):
+            batch = in_rows(batch.mask.sum(dim=1).cpu().numpy()).layout()
+        return _packed(self.adapter, states, batch)
 
     def parameter_counts(self) -> dict[str, int]:
         """`trained` and `total` number of weights; the total counts the text model and the adapter."""
@@ -262,24 +265,23 @@ class Student(nn.Module):
     def _run(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
         states = self._run_states(tokens, rows, exact=exact)
         adapter = self.half_adapter.of(self.adapter) if states.dtype == torch.bfloat16 else self.adapter
-        return F.normalize(_packed(adapter, states, tokens.lengths_of(rows)), dim=-1)
+        return F.normalize(_packed(adapter, states, in_rows(tokens.lengths_of(rows)).layout()), dim=-1)
 
     def _run_states(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
         return normed(self.text_model.packed_states(tokens, rows, self.layers, exact=exact))
 
 
-def _packed(adapter: Adapter, states: Tensor, lengths: NDArray[np.int64]) -> Tensor:
+def _packed(adapter: Adapter, states: Tensor, layout: Layout) -> Tensor:
     """Embed `[B, D]` float32 with several texts in a row: fewer operations, and larger ones, than padded.
 
-    `states [N, L, H]` are of the N tokens of B texts, one text behind another, normed; `lengths [B]` int64.
+    `states [N, L, H]` are of the N tokens of B texts, one text behind another, normed.
     """
-    rows, device = in_rows(lengths), states.device
+    tokens, texts, places, mask = layout.to(states.device)
     x = adapter.project_in(states)
-    x = x.index_select(0, rows.tokens().flatten().to(device)).view(*rows.texts.shape, -1)
-    x = adapter.encode(x, rows.together().to(device)).flatten(0, 1)
-    places, mask = rows.by_text()
-    x = x.index_select(0, places.flatten().to(device)).view(*places.shape, -1)
-    return adapter.pool_out(x, mask.to(device))
+    x = x.index_select(0, tokens.flatten()).view(*tokens.shape, -1)
+    x = adapter.encode(x, together(texts)).flatten(0, 1)
+    x = x.index_select(0, places.flatten()).view(*places.shape, -1)
+    return adapter.pool_out(x, mask)
 
 
 def student_tower(student: Student) -> Tower:

@@ -1,7 +1,8 @@
 """The one optimizer loop and the stages that use it."""
 
 from langadapt.training.distill import distill
-from langadapt.training.loop import FitPlan, FitState, Stage, StepLog, fit
+from langadapt.training.log import StepLog
+from langadapt.training.loop import FitPlan, FitState, Stage, fit
 from langadapt.training.run import RunOptions
 from langadapt.training.tune import align, tune
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from langadapt.data.batches import DistillBatch, Mixture, ahead
+from langadapt.data.batches import AdapterBatch, DistillBatch, Mixture, ahead
 from langadapt.data.own import english_text
 from langadapt.data.parallel import ParallelSentences, load_parallel
 from langadapt.data.sources import check_local
@@ -36,8 +36,9 @@ from langadapt.models.vocabulary import Vocabulary
 from langadapt.nn.losses import distillation_distance, gather_rows, info_nce, relation_distance
 from langadapt.recipes import DistillStage, LanguageRecipe, ParallelRecipe, data_recipe, with_absolute_paths
 from langadapt.recipes.find import RecipeFile
-from langadapt.training.distill_data import Cache, DistillData, SplitBatches, prepare
+from langadapt.training.distill_data import DistillData, DistillRows, SplitBatches, prepare
 from langadapt.training.distill_start import settled_adapter, start_from
+from langadapt.training.distill_states import Cache
 from langadapt.training.loop import FitPlan, Stage, Validation, parameter_groups
 from langadapt.training.run import Run, RunOptions, open_run, train
 from langadapt.training.track import tracked
@@ -155,31 +156,34 @@ def new_student(encoder: TextModel, recipe: LanguageRecipe, dim: int) -> tuple[S
 
 def distill_stage(
     student: Student, trainable: TrainableTower, data: DistillData, recipe: LanguageRecipe, run: Run
-) -> Stage[DistillBatch]:
+) -> Stage[DistillRows]:
     """Describe distillation, for `train` and for the doctor's timing."""
     spec, accelerator = recipe.distill, run.accelerator
     lengths = data.tokens.lengths[data.train.text]
     mixture = Mixture(lengths=lengths, english=data.english, stage=spec)
     run.report(Progress(stage=mixture.describe()))
 
-    def batches(epoch: int, first: int) -> Iterator[DistillBatch]:
+    def batches(epoch: int, first: int) -> Iterator[DistillRows]:
         order = mixture.batches(epoch, first)
         # On a CPU the thread that reads ahead takes a core from the step: a third slower, measured.
         on_cpu = accelerator.device.type == "cpu"
-        yield from map(own_share, order) if on_cpu else ahead(own_share, order)
+        yield from map(own_share, order) if on_cpu else ahead(own_share, order, count=2)
 
-    def own_share(rows: NDArray[np.int64]) -> DistillBatch:
+    def own_share(rows: NDArray[np.int64]) -> DistillRows:
         # All processes get equally many, or one would wait for rows that never come.
         even = rows[: len(rows) // accelerator.num_processes * accelerator.num_processes]
-        return data.batch(data.train, even[accelerator.process_index :: accelerator.num_processes])
+        return batch_of(even[accelerator.process_index :: accelerator.num_processes])
+
+    def batch_of(rows: NDArray[np.int64]) -> DistillRows:
+        return data.batch(data.train, rows)
 
     contrastive, dropout = spec.info_nce_weight > 0, recipe.adapter.dropout > 0
-    split = SplitBatches(contrastive=contrastive, dropout=dropout, report=run.report)
+    split = SplitBatches(batch_of, contrastive=contrastive, dropout=dropout, report=run.report)
 
     anchors = data.anchors.to(accelerator.device)
 
-    def loss(model: nn.Module, batch: DistillBatch) -> Tensor:
-        return distill_loss(model, data.with_states(batch, student), anchors, spec, run)
+    def loss(model: nn.Module, batch: AdapterBatch | DistillBatch) -> Tensor:
+        return distill_loss(model, batch, anchors, spec, run)
 
     return Stage(
         name="distil",
@@ -191,7 +195,9 @@ def distill_stage(
         examples_per_step=spec.batch_size,
         shrink=split.shrink,
         micro_batches=split.micro_batches,
-        describe=lambda batch: student.text_model.first_texts(batch.text),
+        prepare=lambda batch: data.prepared(batch, student),
+        recordable=student.states_are_fixed,
+        describe=lambda batch: student.text_model.first_texts(data.tokens, batch.texts),
         validate=lambda model, step: validate_texts(student, data, step=step),
         chosen_by_loss=True,
     )
@@ -215,11 +221,11 @@ def _weights(
 
 
 def distill_loss(
-    model: nn.Module, batch: DistillBatch, anchors: Tensor, stage: DistillStage, run: Run
+    model: nn.Module, batch: AdapterBatch | DistillBatch, anchors: Tensor, stage: DistillStage, run: Run
 ) -> Tensor:
     """Distance from the teacher, alone and in relation to anchors, and contrast over all processes' rows."""
     with run.accelerator.autocast():
-        embedded = model(batch.text, batch.states)
+        embedded = embed_batch(model, batch)
     # Each process sees the whole batch: its rows are one another's negatives.
     targets = gather_rows(batch.targets.to(embedded.device))
     # Outside autocast: equal targets are recognised by their product, which needs float32.
@@ -233,6 +239,13 @@ def distill_loss(
     return value
 
 
+def embed_batch(model: nn.Module, batch: AdapterBatch | DistillBatch) -> Tensor:
+    """Embed the texts of a prepared batch with a student: `[B, D]`, not normalised."""
+    given = (batch.layout, batch.states) if isinstance(batch, AdapterBatch) else (batch.text,)
+    embedded: Tensor = model(*given)
+    return embedded
+
+
 @torch.inference_mode()
 def validate_texts(model: Student, data: DistillData, *, step: int) -> Validation:
     """Mean of recall@1, 5 and 10 of the held-out texts, and their mean cosine distance from the teacher.
@@ -243,8 +256,8 @@ def validate_texts(model: Student, data: DistillData, *, step: int) -> Validatio
     examples = data.held_out
     out = torch.zeros(len(examples), data.targets.dim)
     for rows in by_length(data.tokens.lengths[examples.text], batch_tokens=_VALIDATION_TOKENS):
-        batch = data.with_states(data.batch(examples, rows), model)
-        out[torch.from_numpy(np.ascontiguousarray(rows))] = model(batch.text, batch.states).float().cpu()
+        batch = data.prepared(data.batch(examples, np.ascontiguousarray(rows)), model)
+        out[torch.from_numpy(np.ascontiguousarray(rows))] = embed_batch(model, batch).float().cpu()
     if not torch.isfinite(out).all():
         raise TrainingError(
             f"the student's embeddings are not finite after step {step}; the last checkpoint is kept: "

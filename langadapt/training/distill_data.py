@@ -1,8 +1,8 @@
 """From parallel sentences to batches: everything frozen is computed once and stored."""
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import ftfy
@@ -12,22 +12,34 @@ import torch
 import transformers
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
-from langadapt.data.batches import DistillBatch
+from langadapt.data.batches import AdapterBatch, DistillBatch
 from langadapt.data.parallel import ParallelSentences, distinct, split_by_english
-from langadapt.data.tokens import Tokens
+from langadapt.data.tokens import Layout, Tokens, in_rows
 from langadapt.errors import Progress, Report
-from langadapt.files.store import Fill, SharedRows, StoreSpec, fingerprint, shared_rows, stored_rows
+from langadapt.files.store import Fill, SharedRows, fingerprint, shared_rows
 from langadapt.files.temporary import join_texts, take_texts
 from langadapt.models import Student, Teacher
 from langadapt.models.load import uses_bf16
 from langadapt.recipes import DistillStage
+from langadapt.training.distill_states import (
+    Cache,
+    FrozenStates,
+    RowsOnDevice,
+    free_memory,
+    frozen_states,
+    narrow,
+    pinned,
+    wide,
+)
 from langadapt.training.loop import MicroBatch
 from langadapt.training.run import StateBits
 
 # Part of the store's fingerprint: raise it when a change here or in the tower changes its rows.
 _TARGETS_VERSION = 5
 
+_CPU = torch.device("cpu")
 _ANCHORS = 2_048
 _RIVALS = 10_000
 """At most so many training sentences compete with the held-out ones."""
@@ -45,20 +57,14 @@ class Examples:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrozenStates:
-    """Hidden states in a store: `rows` is mapped, a row for each token, `count` states of `width`."""
+class DistillRows:
+    """Row numbers of the examples in a batch, and what of it the host has read: see `DistillData.batch`."""
 
-    tokens: Tokens
-    rows: Tensor
-    count: int
-    width: int
-
-    def of(self, texts: NDArray[np.int64]) -> Tensor:
-        """Normalised states bfloat16 `[N, L, H]` of the N tokens of some texts, one text behind another."""
-        rows = self.rows.index_select(0, torch.from_numpy(self.tokens.positions(texts)))
-        if rows.dtype == torch.int8:
-            return _wide(rows, self.count, self.width)
-        return rows.view(len(rows), self.count, self.width)
+    rows: NDArray[np.int64]
+    texts: NDArray[np.int64]
+    targets: Tensor
+    states: Tensor | None
+    layout: Layout | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +76,16 @@ class DistillData:
     states: FrozenStates | None
     train: Examples
     held_out: Examples
+    device: torch.device = _CPU
+    """Where batches are prepared: that of the text model."""
     state_bits: StateBits = 16
     english: int = 0
     """So many last rows of `train` are English text without translations, beside pairs."""
     rivals: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
     """Targets of training sentences, among which held-out texts must find their own: int64 `[M]`."""
+
+    def __post_init__(self) -> None:
+        _ = self._targets  # before threads ask for it
 
     @property
     def anchors(self) -> Tensor:
@@ -82,20 +93,48 @@ class DistillData:
         rows = np.random.default_rng(0).permutation(np.unique(self.train.target))
         return self.targets.take(rows[:_ANCHORS])
 
-    def batch(self, examples: Examples, rows: NDArray[np.int64]) -> DistillBatch:
-        text = examples.text[rows]
-        states = None if self.states is None else self.states.of(text)
-        targets = self.targets.take(examples.target[rows])
-        return DistillBatch(text=self.tokens.batch(text), targets=targets, states=states)
+    @cached_property
+    def _targets(self) -> RowsOnDevice:
+        fits = 4 * len(self.targets) * self.targets.dim <= free_memory(self.device) // 4
+        held = self.targets.take(np.arange(len(self.targets))).to(self.device) if fits else None
+        return RowsOnDevice(device=self.device, read=self.targets.take, held=held)
 
-    def with_states(self, batch: DistillBatch, student: Student) -> DistillBatch:
-        """The batch with its frozen hidden states: what no store holds is computed, and rounded as in one."""
-        if batch.states is not None or not student.states_are_fixed:
-            return batch
-        states = student.packed_states(batch.text)
-        _, count, width = states.shape
-        narrow = self.state_bits == 8
-        return replace(batch, states=_wide(_narrow(states), count, width) if narrow else states.bfloat16())
+    @property
+    def few_shapes(self) -> bool:
+        """Whether batches are padded to few shapes, for which a GPU prepares itself."""
+        return self.device.type == "cuda"
+
+    def _layout(self, texts: NDArray[np.int64]) -> Layout:
+        few = self.few_shapes
+        layout = in_rows(self.tokens.lengths_of(texts), few_shapes=few).layout(whole=few)
+        return Layout(*(pinned(table, self.device) for table in layout))
+
+    def batch(self, examples: Examples, rows: NDArray[np.int64]) -> DistillRows:
+        """Read some rows: the host's part of a batch, for `prepared`."""
+        texts, states = examples.text[rows], self.states
+        return DistillRows(
+            rows=rows,
+            texts=texts,
+            targets=self._targets.pick(examples.target[rows]),
+            states=None if states is None else states.pick(texts),
+            layout=None if states is None else self._layout(texts),
+        )
+
+    def prepared(self, batch: DistillRows, student: Student) -> AdapterBatch | DistillBatch:
+        """Prepare a batch on the device; frozen states that no store holds are computed."""
+        targets = self._targets.deliver(batch.targets)
+        if not student.states_are_fixed:
+            return DistillBatch(text=self.tokens.batch(batch.texts), targets=targets)
+        if self.states is not None and batch.states is not None:
+            states = self.states.deliver(batch.states)
+        else:  # rounded as in a store
+            states = student.packed_states(self.tokens, batch.texts)
+            count, width = states.shape[1:]
+            states = wide(narrow(states), count, width) if self.state_bits == 8 else states.bfloat16()
+        layout = (batch.layout or self._layout(batch.texts)).to(self.device)
+        if self.few_shapes:  # no place leads to the rows that are added
+            states = F.pad(states, (0, 0, 0, 0, 0, layout.tokens.numel() - len(states)))
+        return AdapterBatch(states, targets, *layout)
 
 
 class SplitBatches:
@@ -105,19 +144,28 @@ class SplitBatches:
     compares fewer rows and `dropout` draws other numbers: both are reported.
     """
 
-    def __init__(self, *, contrastive: bool, dropout: bool, report: Report) -> None:
+    def __init__(
+        self,
+        make: Callable[[NDArray[np.int64]], DistillRows],
+        *,
+        contrastive: bool,
+        dropout: bool,
+        report: Report,
+    ) -> None:
         self.count = 1
+        self._make = make
         self._contrastive, self._dropout, self._report = contrastive, dropout, report
 
-    def micro_batches(self, batch: DistillBatch) -> list[MicroBatch[DistillBatch]]:
-        rows = len(batch.targets)
+    def micro_batches(self, batch: DistillRows) -> list[MicroBatch[DistillRows]]:
         if self.count == 1:
             return [MicroBatch(batch, 1.0)]
-        parts = torch.arange(rows).chunk(self.count)
-        return [MicroBatch(_rows(batch, part), len(part) / rows) for part in parts]
+        parts = torch.arange(len(batch.rows)).chunk(self.count)
+        return [
+            MicroBatch(self._make(batch.rows[part.numpy()]), len(part) / len(batch.rows)) for part in parts
+        ]
 
-    def shrink(self, batch: DistillBatch) -> bool:
-        if self.count >= len(batch.targets):
+    def shrink(self, batch: DistillRows) -> bool:
+        if self.count >= len(batch.rows):
             return False
         self.count *= 2
         if self._contrastive:
@@ -133,33 +181,6 @@ class SplitBatches:
             )
         )
         return True
-
-
-def _rows(batch: DistillBatch, rows: Tensor) -> DistillBatch:
-    """Neighbouring rows of a batch, without the padding that they do not need."""
-    text = batch.text.rows(rows)
-    longest = int(text.mask.sum(dim=1).max())
-    if not text.mask[:, longest:].any():  # else padded on the left
-        text = text.cut(longest)
-    states = None
-    if batch.states is not None:
-        ends = batch.text.mask.sum(dim=1).cumsum(dim=0).tolist()
-        first, last = int(rows[0]), int(rows[-1])
-        states = batch.states[ends[first - 1] if first else 0 : ends[last]]
-    return DistillBatch(text=text, targets=batch.targets[rows], states=states)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cache:
-    """Where what is frozen is stored."""
-
-    folder: Path
-    state_bytes: int
-    """Budget of the hidden states; 0 computes them in each step."""
-    state_bits: StateBits = 16
-    """Bits of a stored number: 8 round each 64 numbers to 255 steps up to the largest of them."""
-    settle: Callable[[bool], bool] = bool
-    """Told whether the hidden states fit, says whether they are stored: a resumed run does as it began."""
 
 
 def prepare(
@@ -206,6 +227,7 @@ def prepare(
         english=len(alone) if pairs else 0,
         rivals=known[some],
         held_out=Examples(text=text_row[split.held_out], target=english_row[split.held_out]),
+        device=student.text_model.device,
         state_bits=cache.state_bits,
     )
 
@@ -240,82 +262,3 @@ def teacher_targets(texts: Sequence[str], teacher: Teacher, cache: Path, report:
         return order, fill
 
     return shared_rows(cache / "teacher-text" / key, texts, dim=teacher.dim, compute=compute)
-
-
-# Part of the store's fingerprint: raise it when a change here or in the towers changes its rows.
-_STATES_VERSION = 4
-
-_GROUP = 64
-
-
-def frozen_states(tokens: Tokens, student: Student, cache: Cache, report: Report) -> FrozenStates | None:
-    """Compute the adapter's input for every text, or find it in the cache; report why there is none."""
-    if not student.states_are_fixed:
-        report(Progress(stage="text model: something of it trains, so its states are computed in each step"))
-        return None
-    encoder, folder, budget, bits = student.text_model, cache.folder, cache.state_bytes, cache.state_bits
-    count, width = encoder.check_layers(student.layers), encoder.state_dim
-    key = fingerprint(
-        _STATES_VERSION,
-        transformers.__version__,
-        encoder.source.revision,
-        student.layers,
-        uses_bf16(encoder.device),
-        tokens.ids,
-        tokens.offsets,
-    )
-    spec, half = (_spec(key, len(tokens.ids), count, width, each) for each in (bits, 8))
-    folder.mkdir(parents=True, exist_ok=True)
-    have = budget > 0 and (folder / spec.kind / spec.fingerprint / "rows.bin").exists()
-    free = shutil.disk_usage(folder).free
-    size = f"{spec.bytes / 1e9:.2f} GB"
-    fits = have or spec.bytes <= min(budget, 0.9 * free)
-    is_stored = cache.settle(fits)
-    if is_stored != fits:
-        report(Progress(stage="frozen states: as this run began, whatever the disk and its budget are now"))
-    if not is_stored:
-        limit = f"budget {budget / 1e9:.2f} GB" if spec.bytes > budget else f"free disk {free / 1e9:.2f} GB"
-        if bits == 16 and half.bytes <= min(budget, 0.9 * free):
-            limit += f"; {half.bytes / 1e9:.2f} GB with --state-bits 8"
-        report(Progress(stage=f"frozen states: computed in each step ({size} to cache, {limit})"))
-        return None
-    report(Progress(stage=f"frozen states: cached, {size} of a budget of {budget / 1e9:.2f} GB"))
-
-    def stored(states: Tensor) -> Tensor:
-        return states.flatten(1) if bits == 16 else _narrow(states)
-
-    def compute(done: int) -> Iterator[Tensor]:
-        first = int(np.searchsorted(tokens.offsets, done))
-        report(Progress(stage=f"frozen states: {student.frozen_states.description}"))
-        for rows, states in student.frozen_states.in_store_order(tokens, first=first, convert=stored):
-            yield states
-            report(Progress(stage="frozen states", done=int(rows[-1]) + 1, total=len(tokens)))
-
-    return FrozenStates(tokens=tokens, rows=stored_rows(folder, spec, compute), count=count, width=width)
-
-
-def _spec(key: str, rows: int, count: int, width: int, bits: StateBits) -> StoreSpec:
-    if bits == 16:
-        return StoreSpec(kind="states", fingerprint=key, rows=rows, dim=count * width, dtype="bfloat16")
-    dim = count * (width + 2 * (width // _group(width)))
-    return StoreSpec(kind="states-8-bits", fingerprint=key, rows=rows, dim=dim, dtype="int8")
-
-
-def _group(width: int) -> int:
-    """How many numbers share a scale: in many text models a few of a state are far larger than the rest."""
-    return _GROUP if width % _GROUP == 0 else width
-
-
-def _narrow(states: Tensor) -> Tensor:
-    """`[N, L, H]` as int8 `[N, L * H + 2 * G]`: the numbers, and behind them the bytes of G scales."""
-    groups = states.flatten(1).view(len(states), -1, _group(states.shape[2]))
-    scale = (groups.abs().amax(dim=-1) / 127).bfloat16()
-    steps = (groups / scale[..., None].clamp(min=1e-30)).round().clamp(-127, 127).to(torch.int8)
-    return torch.cat([steps.flatten(1), scale.view(torch.int8)], dim=1)
-
-
-def _wide(rows: Tensor, count: int, width: int) -> Tensor:
-    """What `_narrow` made, back as bfloat16 `[N, L, H]`."""
-    steps, scale = rows[:, : count * width], rows[:, count * width :].contiguous().view(torch.bfloat16)
-    wide = steps.reshape(*scale.shape, -1).to(torch.bfloat16).mul_(scale[..., None])
-    return wide.view(len(rows), count, width)

@@ -2,12 +2,9 @@
 
 import math
 import signal
-import statistics
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 import torch
@@ -15,10 +12,11 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from langadapt.errors import Stopped, TrainingError, stops_between_steps
-from langadapt.files.atomic import write_text
-from langadapt.files.json import parse_json
 from langadapt.recipes import ContrastStage, DistillStage
 from langadapt.recipes.stages import FewShotStage
+from langadapt.training.log import StepLog
+from langadapt.training.replay import Recorder, Replay, recorder_for, seeded
+from langadapt.training.watch import LossWatch, Seen
 
 Batch = TypeVar("Batch")
 
@@ -90,8 +88,8 @@ class Stage(Generic[Batch]):
     batches: Callable[[int, int], Iterator[Batch]]
     """Epoch and how many of its batches to pass over, to the rest of that epoch's batches; always the same
     ones in the same order."""
-    loss: Callable[[nn.Module, Batch], Tensor]
-    """Module and batch to a scalar; uses autocast only where it asks for it."""
+    loss: Callable[[nn.Module, Any], Tensor]
+    """Module and prepared batch to a scalar; uses autocast only where it asks for it."""
     examples_per_step: int
     """Of all processes together."""
     shrink: Callable[[Batch], bool] | None = None
@@ -99,6 +97,10 @@ class Stage(Generic[Batch]):
     None: running out of memory ends the run, as it does with several processes."""
     micro_batches: Callable[[Batch], list[MicroBatch[Batch]]] = lambda batch: [MicroBatch(batch, 1.0)]
     """Split a batch into what runs one after the other; the gradients are added up."""
+    prepare: Callable[[Batch], Any] = lambda batch: batch
+    """Bring a batch, or a part of one, to where `loss` works."""
+    recordable: bool = False
+    """`prepare` makes named tuples of tensors of few shapes, of which `loss` needs no value on the host."""
     describe: Callable[[Batch], str] | None = None
     """What an error says of a batch."""
     validate: Callable[[nn.Module, int], Validation] | None = None
@@ -129,50 +131,24 @@ class FitState(Generic[Batch]):
     step: int = 0
     stopping: bool = False
     """A signal came: whoever saves this state does so now, and asking for another step raises `Stopped`."""
+    read_every: int = 1
+    """A device that runs ahead of the host tells its losses after so many steps, and at the end of an epoch;
+    a bad loss stops the weights at once. Anything but 1 needs the fused optimizer."""
+    recorder: Recorder | None = None
 
+    def set_rates(self) -> None:
+        """Set the learning rates of the next step."""
+        factor = self.stage.plan.rate_factor(self.step)
+        for group in self.optimizer.param_groups:
+            rate = group["peak_lr"] * factor
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
-@dataclass(frozen=True, kw_only=True)
-class StepLog:
-    """One optimizer step as it is logged; `step` is the number of finished steps."""
-
-    step: int
-    epoch: int
-    loss: float
-    learning_rate: float
-    examples_per_second: float
-
-
-def log_entries(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
-    """Entries of a run's log, of kind `step`, `held_out` or `sampling`; a damaged line is a TrainingError."""
-    path = folder / "log.jsonl"
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        try:
-            entry = parse_json(line)
-            own = entry.pop("kind") == kind
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise TrainingError(f"{path}: line {number} is damaged; remove the line") from error
-        if own:
-            yield entry
-
-
-def read_log(folder: Path) -> tuple[list[StepLog], dict[int, float]]:
-    """Step logs of a run, and held-out recall by step."""
-    recalls = {entry["step"]: entry["recall"] for entry in log_entries(folder, "held_out")}
-    return [StepLog(**entry) for entry in log_entries(folder, "step")], recalls
-
-
-def cut_log(path: Path, step: int) -> None:
-    """Remove what was logged after the checkpoint at `step`: those steps are done again."""
-    kept: list[str] = []
-    raw = path.read_bytes() if path.is_file() else b""
-    for line in raw.splitlines():
-        try:
-            if parse_json(line)["step"] > step:
-                break
-        except (KeyError, TypeError, ValueError):
-            break  # half a line, where the process was killed
-        kept.append(line.decode("utf-8") + "\n")
-    write_text(path, "".join(kept))
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        return [weight for group in self.optimizer.param_groups for weight in group["params"]]
 
 
 def parameter_groups(weights: Iterable[tuple[nn.Parameter, float, float]]) -> list[dict[str, Any]]:
@@ -183,20 +159,36 @@ def parameter_groups(weights: Iterable[tuple[nn.Parameter, float, float]]) -> li
     return [{"params": values, "lr": rate, "weight_decay": decay} for (rate, decay), values in groups.items()]
 
 
+_READ_EVERY = 16
+
+
 def start_fit(stage: Stage[Batch], accelerator: Accelerator) -> FitState[Batch]:
     """Prepare module and optimizer of a stage for a device, a precision and several processes."""
-    optimizer = torch.optim.AdamW(stage.groups, fused=accelerator.device.type in ("cpu", "cuda"))
+    device = accelerator.device
+    on_cuda = device.type == "cuda"
+    fused = device.type in ("cpu", "cuda")
+    optimizer = torch.optim.AdamW(stage.groups, fused=fused, capturable=on_cuda)
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
+        if on_cuda:  # a number would be part of a recording
+            group["lr"] = torch.tensor(group["lr"], dtype=torch.float32, device=device)
     model, optimizer = accelerator.prepare(stage.module, optimizer)
-    return FitState(stage=stage, model=model, optimizer=optimizer, accelerator=accelerator)
+    return FitState(
+        stage=stage,
+        model=model,
+        optimizer=optimizer,
+        accelerator=accelerator,
+        read_every=_READ_EVERY if on_cuda and stage.sampler is None else 1,
+        recorder=recorder_for(device) if stage.recordable and accelerator.num_processes == 1 else None,
+    )
 
 
 def fit(state: FitState[Batch]) -> Iterator[StepLog]:
     """Run a stage from `state.step` to the end of its plan; the caller may stop by not asking for more.
 
     The order of an epoch and the randomness of a step depend on the seed and their numbers alone, so that a
-    resumed run equals an uninterrupted one.
+    resumed run equals an uninterrupted one. Weights and `state.step` are those of the last step that was
+    taken; where the device runs ahead (`read_every`), logs of the steps before it come first.
 
     Raises:
         TrainingError: the loss is not finite or spikes, or memory has run out.
@@ -204,24 +196,25 @@ def fit(state: FitState[Batch]) -> Iterator[StepLog]:
     """
     stage, accelerator = state.stage, state.accelerator
     plan = stage.plan
+    peak = state.optimizer.param_groups[0]["peak_lr"]
     busy_seconds, first = 0.0, state.step
-    watch = LossWatch()
     state.model.train()
     with stops_between_steps() as noted:
+        steps = _Steps(state, noted)
         while state.step < plan.steps:
             epoch, done = divmod(state.step, plan.steps_per_epoch)
             started = time.perf_counter()
             for batch in stage.batches(epoch, done):
-                loss = _step(state, batch, watch, noted)
-                state.step += 1
+                losses = steps.take(batch)
                 busy_seconds += time.perf_counter() - started
-                yield StepLog(
-                    step=state.step,
-                    epoch=epoch,
-                    loss=loss,
-                    learning_rate=state.optimizer.param_groups[0]["lr"],
-                    examples_per_second=(state.step - first) * stage.examples_per_step / busy_seconds,
-                )
+                for step, loss in enumerate(losses, start=state.step - len(losses) + 1):
+                    yield StepLog(
+                        step=step,
+                        epoch=epoch,
+                        loss=loss,
+                        learning_rate=peak * plan.rate_factor(step - 1),
+                        examples_per_second=(state.step - first) * stage.examples_per_step / busy_seconds,
+                    )
                 if state.stopping and state.step < plan.steps:
                     accelerator.wait_for_everyone()
                     raise Stopped(noted() or signal.SIGTERM, f"step {state.step} of {plan.steps} is done")
@@ -229,101 +222,119 @@ def fit(state: FitState[Batch]) -> Iterator[StepLog]:
     accelerator.wait_for_everyone()
 
 
-_FIRST_LOSSES, _RECENT_LOSSES, _LEAST_LOSSES, _SPIKE_FACTOR = 8, 64, 32, 10.0
+class _Steps(Generic[Batch]):
+    """Takes the steps of a run, and reads their losses when they are due."""
 
+    def __init__(self, state: FitState[Batch], noted: Callable[[], int]) -> None:
+        self._state, self._noted = state, noted
+        device = state.accelerator.device
+        self._watch, self._unread = LossWatch(device, rows=state.read_every), 0
+        self._alone = state.accelerator.num_processes == 1
+        self._ahead = state.read_every > 1
+        if self._ahead:  # the fused optimizer passes over a step, and counts none, where this is 1
+            state.optimizer.optimizer.found_inf = self._watch.broken
+        self._replay: Replay | None = None
+        if state.recorder is not None:
+            self._replay = Replay(lambda batch: self._learn([(batch, 1.0)]), state.recorder)
 
-class LossWatch:
-    """Find spikes among the losses of a run, or of its part since it was resumed.
-
-    A spike is a loss of more than 10 times the median of the last 64, of at least 32, that is also above each
-    of the first 8: the step would make the model worse than it was before it learned anything.
-    """
-
-    def __init__(self) -> None:
-        self._first: list[float] = []
-        self._recent: deque[float] = deque(maxlen=_RECENT_LOSSES)
-
-    def is_spike(self, loss: float) -> bool:
-        """Whether a step's loss is a spike; remember it if it is not."""
-        median = self.median
-        if median is not None and loss > _SPIKE_FACTOR * median and loss > max(self._first):
-            return True
-        if len(self._first) < _FIRST_LOSSES:
-            self._first.append(loss)
-        self._recent.append(loss)
-        return False
-
-    @property
-    def median(self) -> float | None:
-        """Median of the last losses; None where there are too few."""
-        return statistics.median(self._recent) if len(self._recent) >= _LEAST_LOSSES else None
-
-
-def _step(state: FitState[Batch], batch: Batch, watch: LossWatch, noted: Callable[[], int]) -> float:
-    plan, accelerator = state.stage.plan, state.accelerator
-    for group in state.optimizer.param_groups:
-        group["lr"] = group["peak_lr"] * plan.rate_factor(state.step)
-    if not state.model.training:  # the caller has validated it
-        state.model.train()
-    loss = _fitting_gradients(state, batch, noted)
-    spike = math.isfinite(loss) and watch.is_spike(loss)
-    if spike or not math.isfinite(loss):
-        state.optimizer.zero_grad(set_to_none=True)
-        jump = f", and the median of those before is {watch.median:.4g}" if spike else ""
-        raise TrainingError(
-            f"the loss is {loss:.4g} at {_position(state, batch)}{jump}; the step was not taken and the "
-            "last checkpoint is kept: lower the stage's learning rates (and text_model.learning_rate), or "
-            "raise its temperature"
-        )
-    trained = [weight for group in state.optimizer.param_groups for weight in group["params"]]
-    accelerator.clip_grad_norm_(trained, plan.gradient_clip_norm)
-    state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-    return loss
-
-
-def _fitting_gradients(state: FitState[Batch], batch: Batch, noted: Callable[[], int]) -> float:
-    """Out-of-memory recovery: split the batch until its gradients fit."""
-    accelerator, shrink = state.accelerator, state.stage.shrink
-    while True:
-        try:
-            return _gradients(state, state.stage.micro_batches(batch), noted)
-        except RuntimeError as error:
-            if not (isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)):
-                raise
-            problem = str(error).partition(". ")[0]
-        # Outside the handler: the error holds the tensors of the failed try.
-        state.optimizer.zero_grad(set_to_none=True)
-        if accelerator.device.type == "cuda":
-            torch.cuda.empty_cache()
-        if accelerator.num_processes > 1 or shrink is None or not shrink(batch):
-            raise TrainingError(
-                f"out of memory at {_position(state, batch)} ({problem}); lower the stage's batch_size "
-                "or max_tokens; the last checkpoint is kept"
-            )
-
-
-def _gradients(state: FitState[Batch], parts: list[MicroBatch[Batch]], noted: Callable[[], int]) -> float:
-    """Add up the gradients of a step and return its loss; where it is not finite there are none."""
-    accelerator = state.accelerator
-    devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    total = 0.0
-    with torch.random.fork_rng(devices=devices):
+    def take(self, batch: Batch) -> list[float]:
+        """Take a step; return the losses that are known now and were not before."""
+        state = self._state
+        plan, accelerator = state.stage.plan, state.accelerator
+        state.set_rates()
+        if not state.model.training:  # the caller has validated it
+            state.model.train()
         # Dropout takes no generator; seeding each step by its number makes any step resumable.
-        torch.manual_seed(state.stage.plan.seed * 1_000_003 + state.step * 1_009 + accelerator.process_index)
-        for part in parts:
-            loss = state.stage.loss(state.model, part.batch)
-            loss = loss if part.share == 1.0 else loss * part.share
-            # The mean over processes, so that all of them stop together.
-            signal_came = torch.tensor(float(noted() > 0), device=loss.device)
-            means = accelerator.reduce(torch.stack([loss.detach().float(), signal_came]), reduction="mean")
-            mean, stopping = map(float, means.tolist())
-            state.stopping = state.stopping or stopping > 0
-            total += mean
-            if not math.isfinite(mean):
-                return total
+        with seeded(
+            plan.seed * 1_000_003 + state.step * 1_009 + accelerator.process_index, accelerator.device
+        ):
+            self._learn_what_fits(batch)
+        self._unread += 1
+        if not self._ahead:
+            losses = self._read(batch)
+            self._update()
+            state.step += 1
+            return losses
+        state.step += 1
+        stop = self._alone and self._noted() > 0
+        due = state.step % plan.steps_per_epoch == 0 or self._unread == state.read_every or stop
+        return self._read(batch) if due else []
+
+    def _read(self, batch: Batch) -> list[float]:
+        """Read what was not read; raise for a bad loss, with `state.step` at the step before it."""
+        state = self._state
+        first = state.step - (self._unread if self._ahead else 0)
+        seen = self._watch.read(self._unread)
+        self._unread = 0
+        for number, step in enumerate(seen):
+            if step.broken:
+                state.step = first + number
+                if number < len(seen) - 1:  # not this batch's step; batches come again as they were
+                    batch = next(state.stage.batches(*divmod(state.step, state.stage.plan.steps_per_epoch)))
+                state.optimizer.zero_grad(set_to_none=True)
+                raise _bad_loss(state, batch, step)
+        state.stopping = (
+            state.stopping or any(step.stop for step in seen) or (self._alone and self._noted() > 0)
+        )
+        return [step.loss for step in seen]
+
+    def _learn_what_fits(self, batch: Batch) -> None:
+        """Out-of-memory recovery: split the batch until its gradients fit."""
+        state = self._state
+        stage, accelerator = state.stage, state.accelerator
+        while True:
+            try:
+                parts = stage.micro_batches(batch)
+                if self._replay is not None and len(parts) == 1:
+                    return self._replay(stage.prepare(parts[0].batch))
+                return self._learn((stage.prepare(part.batch), part.share) for part in parts)
+            except RuntimeError as error:
+                if not (isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)):
+                    raise
+                problem = str(error).partition(". ")[0]
+            # Outside the handler: the error holds the tensors of the failed try.
+            state.optimizer.zero_grad(set_to_none=True)
+            if accelerator.device.type == "cuda":
+                torch.cuda.empty_cache()
+            if not self._alone or stage.shrink is None or not stage.shrink(batch):
+                raise TrainingError(
+                    f"out of memory at {_position(state, batch)} ({problem}); lower the stage's batch_size "
+                    "or max_tokens; the last checkpoint is kept"
+                )
+
+    def _learn(self, parts: Iterable[tuple[Any, float]]) -> None:
+        """Add up the gradients of a step and judge its loss; a device that runs ahead also updates."""
+        state = self._state
+        accelerator = state.accelerator
+        # The mean over processes, so that all of them stop together.
+        total = torch.zeros(2, device=accelerator.device)
+        for batch, share in parts:
+            loss = state.stage.loss(state.model, batch)
+            loss = loss if share == 1.0 else loss * share
+            total[0] += loss.detach().float()
             accelerator.backward(loss)
-    return total
+        if not self._alone:
+            total[1] = float(self._noted() > 0)
+            total = accelerator.reduce(total, reduction="mean")
+        self._watch.see(total[0], total[1])
+        if self._ahead:
+            self._update()
+
+    def _update(self) -> None:
+        state = self._state
+        state.accelerator.clip_grad_norm_(state.trained, state.stage.plan.gradient_clip_norm)
+        state.optimizer.step()
+        state.optimizer.zero_grad(set_to_none=True)
+
+
+def _bad_loss(state: FitState[Batch], batch: Batch, seen: Seen) -> TrainingError:
+    spike = math.isfinite(seen.loss)
+    jump = f", and the median of those before is {seen.median:.4g}" if spike else ""
+    return TrainingError(
+        f"the loss is {seen.loss:.4g} at {_position(state, batch)}{jump}; the step was not taken and the "
+        "last checkpoint is kept: lower the stage's learning rates (and text_model.learning_rate), or "
+        "raise its temperature"
+    )
 
 
 def _position(state: FitState[Batch], batch: Batch) -> str:

@@ -21,7 +21,8 @@ from langadapt.files.atomic import read_tensors, remove_old, write_tensors, writ
 from langadapt.files.json import parse_json, read_json
 from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, VOCABULARY, WEIGHTS
 from langadapt.models.load import best_device, uses_bf16
-from langadapt.training.loop import Batch, FitState, Stage, Validation, cut_log, fit, start_fit
+from langadapt.training.log import cut_log
+from langadapt.training.loop import Batch, FitState, Stage, Validation, fit, start_fit
 from langadapt.training.track import Tracker, accelerator_options
 
 StateBits = Literal[16, 8]
@@ -40,8 +41,9 @@ class RunOptions:
     """Take a finished run of the same recipe, data and models for the result."""
     images: Path | None = None
     """Folder at which the image paths of tables start (tune, domain and align)."""
-    state_cache_bytes: int = 8_000_000_000
-    """Disk budget of the frozen hidden states (distill)."""
+    state_cache_bytes: int | None = None
+    """Budget of the frozen hidden states (distill). None: half of the free memory of a CUDA device, else 8 GB
+    of disk."""
     state_bits: StateBits = 16
     """Bits of a stored number in them (distill)."""
     track: Tracker | None = None
@@ -243,7 +245,9 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
             accelerator.log({"held_out_recall": found.recall}, step=log.step)
             if stage.is_better(found, best):
                 best = _improved(run, state, best, found)
-        if epoch_ends or state.stopping or time.monotonic() - saved_at > run.options.checkpoint_seconds:
+        # A device that runs ahead of its logs is at a later step until the last of them.
+        due = epoch_ends or state.stopping or time.monotonic() - saved_at > run.options.checkpoint_seconds
+        if due and log.step == state.step:
             if run.is_main:
                 with run.log.open("a", encoding="utf-8") as file:
                     file.write("".join(line + "\n" for line in lines))

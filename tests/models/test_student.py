@@ -73,12 +73,13 @@ def test_states_for_training_are_the_plain_ones_without_padding(
     text_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = student(text_model_folder, "locked").train()
-    batch = model.text_model.tokenize(TEXTS).batch(np.arange(len(TEXTS))[::-1].copy())
+    tokens, rows = model.text_model.tokenize(TEXTS), np.arange(len(TEXTS))[::-1].copy()
+    batch = tokens.batch(rows)
     expected = normed(model.text_model.states(batch, "all"))[batch.mask]
-    torch.testing.assert_close(model.packed_states(batch), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(model.packed_states(tokens, rows), expected, rtol=0, atol=1e-4)
     monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
     with torch.autocast("cpu", torch.bfloat16):
-        half = model.packed_states(batch)
+        half = model.packed_states(tokens, rows)
         model(batch, half).sum().backward()
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.float(), expected, rtol=0.1, atol=0.1)

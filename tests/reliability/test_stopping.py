@@ -15,7 +15,7 @@ from langadapt import cli as resume
 from langadapt.cli import main
 from langadapt.cli import progress as bars
 from langadapt.errors import Progress, Stopped, stops_at_once, stops_between_steps
-from langadapt.training.loop import read_log
+from langadapt.training.log import read_log
 
 
 def test_training_ends_after_the_step_and_is_saved(language_folder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Full disks, flipped bytes, two runs at once, no memory, losses that jump: said, and nothing is lost."""
 
 import fcntl
+import math
 import resource
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from langadapt.cli import main
 from langadapt.errors import Progress, TrainingError
 from langadapt.files.atomic import read_tensors, write_tensors
 from langadapt.training import fit
-from langadapt.training.loop import LossWatch
+from langadapt.training.watch import LossWatch
 
 ALONE = "distill.info_nce_weight=0"
 
@@ -174,8 +175,8 @@ def test_another_runtime_error_is_a_bug(language_folder: Path, monkeypatch: pyte
 
 
 def test_a_spike_stops_before_it_does_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("langadapt.training.loop._LEAST_LOSSES", 4)
-    monkeypatch.setattr("langadapt.training.loop._FIRST_LOSSES", 2)
+    monkeypatch.setattr("langadapt.training.watch._LEAST_LOSSES", 4)
+    monkeypatch.setattr("langadapt.training.watch._FIRST_LOSSES", 2)
     module = linear()
 
     def jumping(model: nn.Module, batch: Tensor) -> Tensor:
@@ -193,12 +194,24 @@ def test_a_spike_stops_before_it_does_harm(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_what_is_a_spike_and_what_is_not() -> None:
-    watch = LossWatch()
-    assert not any(watch.is_spike(loss) for loss in [5.0] * 8 + [0.3] * 31)
-    assert not watch.is_spike(4.9), "not worse than the beginning"
-    assert not watch.is_spike(2.9), "not ten times the usual"
-    assert watch.is_spike(5.1)
-    assert watch.is_spike(5.1), "a spike does not become usual"
-    assert not any(LossWatch().is_spike(loss) for loss in [1.0] * 31 + [1e9][:0]), "too few to judge"
-    few = LossWatch()
-    assert not any(few.is_spike(loss) for loss in [*[0.1] * 31, 1e9])
+    usual = [5.0] * 8 + [0.3] * 31
+    cases = [
+        ([*usual, 4.9], None, "not worse than the beginning"),
+        ([*usual, 2.9], None, "not ten times the usual"),
+        ([*usual, 5.1, 0.3, 5.1], 39, "and what comes behind is not judged any more"),
+        ([*usual, 0.3, math.nan], 40, "not finite"),
+        ([1.0] * 31 + [1e9], None, "too few to judge"),
+        ([0.1] * 32 + [1e9], 32, ""),
+        ([1.0] * 16 + [0.1] * 47 + [1.05], 63, "of fewer than 64"),
+        ([5.0] * 8 + [3.0] * 24 + [0.3] * 33 + [5.2], 65, "the median of the last 64 is 0.3"),
+        ([5.0] * 8 + [3.0] * 24 + [0.3] * 32 + [5.2], None, "1.65, between the two in the middle"),
+    ]
+    for losses, broken, why in cases:
+        watch = LossWatch(torch.device("cpu"), rows=len(losses))
+        for value in losses:
+            watch.see(torch.tensor(value), torch.zeros(()))
+        seen = watch.read(len(losses))
+        assert [step.loss for step in seen] == pytest.approx(losses, nan_ok=True)
+        first = next((number for number, step in enumerate(seen) if step.broken), None)
+        assert first == broken, why
+        assert float(watch.broken) == (broken is not None)

@@ -24,7 +24,7 @@ from langadapt.recipes import AlignStage, ModelRef, TextModelRef
 from langadapt.recipes.authoring import plain_recipe
 from langadapt.recipes.yaml import parse
 from langadapt.training import RunOptions, align
-from langadapt.training.loop import read_log
+from langadapt.training.log import read_log
 
 MORE = {"learning_rate": 3e-3, "pretrained_learning_rate": 1e-3, "epochs": 8, "patience_epochs": 8}
 LILT = ["adapters", "layer_norm", "projection"]

@@ -21,7 +21,8 @@ from langadapt.errors import Progress, RecipeError, TrainingError
 from langadapt.models import load_text_model, resolve_model
 from langadapt.recipes import TextModelRef
 from langadapt.training.distill_start import alignment
-from langadapt.training.loop import Validation, read_log
+from langadapt.training.log import read_log
+from langadapt.training.loop import Validation
 from langadapt.training.run import StateBits
 
 

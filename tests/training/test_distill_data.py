@@ -9,12 +9,16 @@ import torch
 from tiny_language import COLOURS, THINGS, sentences
 from tiny_run import silent
 
+from langadapt.data.batches import AdapterBatch
 from langadapt.data.parallel import ParallelSentences
 from langadapt.errors import Report
 from langadapt.models import Student, Teacher, load_teacher, load_text_model, resolve_model
 from langadapt.nn.adapter import normed
 from langadapt.recipes import AdapterSpec, DistillStage, ModelRef, TextModelRef
-from langadapt.training.distill_data import Cache, DistillData, FrozenStates, StateBits, prepare
+from langadapt.training.distill import embed_batch
+from langadapt.training.distill_data import DistillData, prepare
+from langadapt.training.distill_states import Cache, FrozenStates
+from langadapt.training.run import StateBits
 
 SHORT = [(f"{c} {t}", f"{t2} {c2}") for c, c2 in COLOURS.items() for t, t2 in THINGS.items()]
 # Of several lengths in no order, some sentences twice, some with two translations.
@@ -65,15 +69,17 @@ def test_examples_hold_what_belongs_together(teacher: Teacher, student: Student,
     embedded = teacher.text.embed(english)
     seen: dict[str, list[tuple[str, str]]] = {}
     for side, examples in (("train", data.train), ("held out", data.held_out)):
-        batch = data.batch(examples, np.arange(len(examples))[::-1].copy())
-        assert batch.states is not None
+        rows = np.arange(len(examples))[::-1].copy()
+        batch, text = (
+            data.prepared(data.batch(examples, rows), student),
+            data.tokens.batch(examples.text[rows]),
+        )
+        assert isinstance(batch, AdapterBatch)
         closest = (batch.targets @ embedded.T).argmax(dim=1).tolist()
         torch.testing.assert_close(batch.targets, embedded[closest], rtol=0, atol=1e-5)
         seen[side] = []
-        of_texts = batch.states.split(batch.text.mask.sum(dim=1).tolist())
-        for ids, mask, states, number in zip(
-            batch.text.input_ids, batch.text.mask, of_texts, closest, strict=True
-        ):
+        of_texts = batch.states.split(text.mask.sum(dim=1).tolist())
+        for ids, mask, states, number in zip(text.input_ids, text.mask, of_texts, closest, strict=True):
             text = encoder.tokenizer.decode(ids[mask], skip_special_tokens=True)
             seen[side].append((english[number], text))
             with torch.no_grad():
@@ -136,7 +142,8 @@ def test_what_does_not_fit_is_not_cached_and_the_way_out_is_named(
 ) -> None:
     whole = prepared(teacher, student, tmp_path / "whole").states
     assert isinstance(whole, FrozenStates)
-    budget = int(0.7 * whole.rows.numel() * 2)
+    (rows,) = (tmp_path / "whole").glob("states/*/rows.bin")
+    budget = int(0.7 * rows.stat().st_size)
     said: list[str] = []
     cache = tmp_path / "cache"
     data = prepared(teacher, student, cache, budget=budget, report=lambda p: said.append(p.stage))
@@ -146,3 +153,47 @@ def test_what_does_not_fit_is_not_cached_and_the_way_out_is_named(
     said.clear()
     prepared(teacher, student, tmp_path / "other", budget=1000, report=lambda p: said.append(p.stage))
     assert not any("--state-bits" in line for line in said), "it would not fit either"
+
+
+@pytest.mark.parametrize("bits", [16, 8])
+def test_rows_that_a_device_holds_are_those_of_the_stores(
+    teacher: Teacher, student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: StateBits
+) -> None:
+    stored = prepared(teacher, student, tmp_path / "stored", bits=bits)
+    for module in ("distill_data", "distill_states"):
+        monkeypatch.setattr(f"langadapt.training.{module}.free_memory", lambda device: 10**9)
+    said: list[str] = []
+    held = prepared(teacher, student, tmp_path / "held", bits=bits, report=lambda p: said.append(p.stage))
+    assert any("frozen states: kept on cpu" in line for line in said)
+    assert not (tmp_path / "held" / "states").exists()
+    rows = np.random.default_rng(0).permutation(len(stored.train))[:40]
+    picked = held.batch(held.train, rows)
+    assert picked.targets.dtype == torch.int64, "numbers travel, not rows"
+    batches = [data.prepared(data.batch(data.train, rows), student) for data in (stored, held)]
+    for one, other in zip(*batches, strict=True):
+        assert torch.equal(one, other)
+    computed = prepared(teacher, student, tmp_path / "computed", budget=0, bits=bits)
+    assert computed.states is None
+    batch = computed.prepared(computed.batch(computed.train, rows), student)
+    assert isinstance(batch, AdapterBatch)
+    torch.testing.assert_close(batch.states, batches[0].states, rtol=0.02, atol=0.05)
+
+
+def test_padding_to_few_shapes_changes_no_answer(
+    teacher: Teacher, student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, rows = prepared(teacher, student, tmp_path), np.arange(30)
+    plain = data.prepared(data.batch(data.train, rows), student)
+    monkeypatch.setattr(DistillData, "few_shapes", True)
+    padded = data.prepared(data.batch(data.train, rows), student)
+    assert isinstance(plain, AdapterBatch)
+    assert isinstance(padded, AdapterBatch)
+    assert len(padded.states) == padded.tokens.numel() > len(plain.states)
+    gradients = []
+    for batch in (plain, padded):
+        student.zero_grad()
+        embedded = embed_batch(student.eval(), batch)
+        (embedded * batch.targets).sum().backward()
+        gradients.append((embedded, student.adapter.down.weight.grad))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

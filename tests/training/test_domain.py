@@ -19,7 +19,8 @@ from langadapt.models.trainable import weight_changes
 from langadapt.models.tuning import ContrastModel
 from langadapt.training.contrast import ContrastData
 from langadapt.training.hard_sampling import HardSampler
-from langadapt.training.loop import Validation, log_entries, read_log
+from langadapt.training.log import log_entries, read_log
+from langadapt.training.loop import Validation
 
 TEXTS = [target for _, target in sentences()[::13]]
 

@@ -1,8 +1,9 @@
 """The optimizer loop against a plain loop, its schedule as a table, and its promises to the caller."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -39,16 +40,8 @@ def start(module: nn.Module, loss: Loss = loss, **more: Any) -> FitState[Tensor]
         {"params": [module.weight], "lr": 0.1, "weight_decay": 0.05},
         {"params": [module.bias], "lr": 0.02, "weight_decay": 0.0},
     ]
-    stage = Stage(
-        name="test",
-        module=module,
-        groups=groups,
-        plan=PLAN,
-        batches=batches,
-        loss=loss,
-        examples_per_step=5,
-        **more,
-    )
+    given = {"batches": batches, "loss": loss, **more}
+    stage = Stage(name="test", module=module, groups=groups, plan=PLAN, examples_per_step=5, **given)
     return start_fit(stage, Accelerator(cpu=True))
 
 
@@ -136,3 +129,85 @@ def test_a_loss_that_is_not_finite_stops_before_it_does_harm(bad: float) -> None
         next(logs)
     assert state.step == 2
     assert torch.equal(module.weight, before)
+
+
+class Steps:
+    """A recorder that repeats the step itself; it counts what it does."""
+
+    def __init__(self) -> None:
+        self.done = Counter[str]()
+
+    def warm_up(self, step: Callable[[], None]) -> None:
+        self.done["warm"] += 1
+        step()
+
+    def record(self, step: Callable[[], None]) -> Callable[[], None]:
+        self.done["recorded"] += 1
+
+        def replay() -> None:
+            self.done["replayed"] += 1
+            step()
+
+        return replay
+
+
+class Rows(NamedTuple):
+    rows: Tensor
+
+
+def on_rows(model: nn.Module, batch: Rows) -> Tensor:
+    """With dropout, so that a step's random numbers count."""
+    return nn.functional.dropout(model(batch.rows), 0.3).square().mean()
+
+
+def ragged(epoch: int, first: int = 0) -> Iterator[Tensor]:
+    """The last batch of an epoch is shorter."""
+    for number, batch in enumerate(batches(epoch, first), start=first):
+        yield batch[:3] if number == PLAN.steps_per_epoch - 1 else batch
+
+
+@pytest.mark.parametrize("every", [3, 16])
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "as it comes"])
+def test_a_device_that_runs_ahead_learns_the_same(every: int, recorded: bool) -> None:
+    more = {"loss": on_rows, "prepare": Rows, "batches": ragged}
+    plain, module = linear(), linear()
+    expected = list(fit(start(plain, **more)))
+    state, recorder = start(module, **more), Steps()
+    state.read_every = every
+    state.recorder = recorder if recorded else None
+    logs = list(fit(state))
+    assert torch.equal(module.weight, plain.weight)
+    assert torch.equal(module.bias, plain.bias)
+    for key in ("step", "epoch", "loss", "learning_rate"):
+        assert [getattr(log, key) for log in logs] == [getattr(log, key) for log in expected]
+    if recorded:
+        assert recorder.done == {"warm": 2, "recorded": 2, "replayed": 10}, "two shapes in twelve steps"
+
+
+def test_logs_of_steps_ahead_come_together_and_never_across_epochs() -> None:
+    state = start(linear())
+    state.read_every = 3
+    at = [(log.step, state.step) for log in fit(state)]
+    assert at == [(step, min(12, (step - 1) // 4 * 4 + (3 if step % 4 else 4))) for step in range(1, 13)]
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "as it comes"])
+def test_a_bad_loss_ahead_is_named_and_nothing_behind_it_is_learnt(recorded: bool) -> None:
+    def bad(epoch: int, first: int = 0) -> Iterator[Tensor]:
+        for number, batch in enumerate(batches(epoch, first), start=first):
+            yield batch * (math.nan if (epoch, number) == (1, 1) else 1.0)
+
+    more = {"loss": on_rows, "prepare": Rows, "batches": bad, "describe": lambda batch: f"{batch[0, 0]:.3f}"}
+    plain = start(linear(), **more)
+    with pytest.raises(TrainingError) as expected:
+        list(fit(plain))
+    state = start(linear(), **more)
+    state.read_every, state.recorder = 16, Steps() if recorded else None
+    with pytest.raises(
+        TrainingError, match=r"the loss is nan at step 6 \(batch 2 of epoch 2: nan\)"
+    ) as found:
+        list(fit(state))
+    assert str(found.value) == str(expected.value)
+    assert state.step == 5
+    assert torch.equal(state.stage.module.weight, plain.stage.module.weight)
+    assert float(state.optimizer.state[state.stage.module.weight]["step"]) == 5

@@ -12,7 +12,7 @@ from tiny_run import run
 from langadapt.errors import Progress, TrainingError
 from langadapt.files.store import cache_folder
 from langadapt.models import read_artifact
-from langadapt.training.loop import read_log
+from langadapt.training.log import read_log
 from langadapt.training.run import Run
 
 SETTINGS = {
@@ -94,7 +94,7 @@ def test_a_resumed_run_keeps_what_was_decided(
     resume = {"budget": budgets[1], "report": lambda p: said.append(p.stage)}
     run(language_folder, tmp_path / "cut", *SETTINGS["frozen"], **resume)
     same(tmp_path / "whole", tmp_path / "cut")
-    assert "frozen states: as this run began, whatever the disk and its budget are now" in said
+    assert "frozen states: as this run began, whatever memory and budget are now" in said
     assert (tmp_path / "cache/states").exists() == (began == "stored")
 
 

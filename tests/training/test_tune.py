@@ -24,7 +24,8 @@ from langadapt.models.tuning import ContrastModel, trainable_towers
 from langadapt.nn.losses import Temperature, duplicates, softmax_contrast
 from langadapt.recipes import TuneStage
 from langadapt.training.contrast import ContrastData, Share, prepare_pairs
-from langadapt.training.loop import Validation, read_log
+from langadapt.training.log import read_log
+from langadapt.training.loop import Validation
 
 TEXTS = [target for _, target in sentences()[::13]]
 EVERYTHING = {"text": ["adapters", "bitfit", "projection"], "image": ["adapters", "projection"]}

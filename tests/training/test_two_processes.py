@@ -15,7 +15,7 @@ from tiny_tune import distilled, domain_stage, every_epoch_is_better, hard_pairs
 from two_processes import BATCH, BOTH, HARD
 
 import langadapt
-from langadapt.training.loop import read_log
+from langadapt.training.log import read_log
 
 # Dropout differs between the processes; everything else must not.
 SETTINGS = ["distill.epochs=2", "adapter.dropout=0"]

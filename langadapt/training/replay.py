@@ -1,0 +1,97 @@
+"""Steps of few shapes, recorded once for each and replayed: a GPU then waits for no Python.
+
+A recording (a CUDA graph) repeats the same operations on the same memory. So a step gets its tensors in
+buffers of its own, leaves its results in tensors that were there before, and decides nothing by a value on
+the host.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+
+Step = Callable[[Any], None]
+"""Takes a named tuple of tensors."""
+
+
+class Recorder(Protocol):
+    """What a device can record. `warm_up` runs a step as it is; `record` only notes what it would do."""
+
+    def warm_up(self, step: Callable[[], None]) -> None: ...
+    def record(self, step: Callable[[], None]) -> Callable[[], None]: ...
+
+
+class Replay:
+    """Takes steps: the first ones of a shape as they are, those behind them from a recording.
+
+    The first step of all makes what a recording may not make: the optimizer's state, libraries' workspaces.
+    """
+
+    def __init__(self, step: Step, recorder: Recorder) -> None:
+        self._step, self._recorder = step, recorder
+        self._warm: set[tuple[torch.Size, ...]] = set()
+        self._recorded: dict[tuple[torch.Size, ...], tuple[Any, Callable[[], None]]] = {}
+
+    def __call__(self, batch: Any) -> None:
+        """Take a step on a named tuple of tensors, the same kind with the same dtypes each time."""
+        shapes = tuple(tensor.shape for tensor in batch)
+        if shapes not in self._warm:
+            self._recorder.warm_up(lambda: self._step(batch))
+            self._warm.add(shapes)
+            return
+        if shapes not in self._recorded:
+            buffers = type(batch)(*(tensor.clone() for tensor in batch))
+            self._recorded[shapes] = buffers, self._recorder.record(lambda: self._step(buffers))
+        buffers, replay = self._recorded[shapes]
+        for buffer, tensor in zip(buffers, batch, strict=True):
+            buffer.copy_(tensor, non_blocking=True)
+        replay()
+
+
+class CudaGraphs:
+    """Records CUDA graphs; all of them share one pool of memory, as only one runs at a time.
+
+    Source: the whole-network capture of PyTorch's notes on CUDA graphs.
+    """
+
+    def __init__(self) -> None:
+        self._aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        self._pool = torch.cuda.graph_pool_handle()
+
+    def warm_up(self, step: Callable[[], None]) -> None:
+        # Not on the default stream: a backward pass would wait for it in the recording, too.
+        self._aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._aside):
+            step()
+        torch.cuda.current_stream().wait_stream(self._aside)
+
+    def record(self, step: Callable[[], None]) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        # Other threads pin memory meanwhile, which a recording would otherwise forbid to all threads.
+        with torch.cuda.graph(graph, pool=self._pool, stream=self._aside, capture_error_mode="thread_local"):
+            step()
+        return graph.replay
+
+
+def recorder_for(device: torch.device) -> Recorder | None:
+    """What records on a device; None elsewhere than on CUDA, and with `LANGADAPT_CUDA_GRAPHS=0`."""
+    wanted = device.type == "cuda" and os.environ.get("LANGADAPT_CUDA_GRAPHS", "1") != "0"
+    return CudaGraphs() if wanted else None
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the generators that a step draws from; afterwards they are as they were.
+
+    A recording that is replayed begins with the seed that its device's generator has then.
+    """
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        if device.type not in ("cpu", "cuda"):
+            torch.manual_seed(seed)
+        else:  # `manual_seed` would write down a stack trace for each kind of device that is not there
+            torch.default_generator.manual_seed(seed)
+            if device.type == "cuda":
+                torch.cuda.manual_seed(seed)
+        yield
