@@ -21,6 +21,16 @@ _TEXTS_AT_ONCE = 16384
 _STEP, _ENOUGH, _WIDTH_COST = 32, 0.92, 1000
 
 
+def pinned(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a tensor to memory that a CUDA device reads without the host; elsewhere it is taken as it is."""
+    return tensor.pin_memory() if device.type == "cuda" and not tensor.is_cuda else tensor
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on a device; a CUDA device fetches it while the host goes on."""
+    return pinned(tensor, device).to(device, non_blocking=device.type == "cuda")
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextBatch:
     """A padded batch: `input_ids [B, T]` int64 and `mask [B, T]` bool, no empty row."""
@@ -92,8 +102,8 @@ class Layout(NamedTuple):
     mask: Tensor
 
     def to(self, device: torch.device) -> "Layout":
-        """Return the tables on another device; from pinned memory nobody waits for them."""
-        return Layout(*(table.to(device, non_blocking=True) for table in self))
+        """Return the tables on another device."""
+        return Layout(*(send(table, device) for table in self))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +119,7 @@ class PackedBatch:
 
         Its dtype and device are those of `like`.
         """
-        seen = together(self.rows.texts.to(like.device))
+        seen = together(send(self.rows.texts, like.device))
         if causal:
             seen = seen.tril()
         return like.new_zeros(seen.shape).masked_fill_(~seen, float("-inf"))[:, None]

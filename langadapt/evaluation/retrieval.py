@@ -271,7 +271,9 @@ def evaluate_retrieval(
             precision=precision(teacher.device),
             contaminated=model.artifact.contaminated if name == model.label else "",
         )
-        return retrieval_scores(embedded, gallery, image_of_text, signature=str(signature))
+        return retrieval_scores(
+            embedded, gallery, image_of_text, signature=str(signature), device=teacher.device
+        )
 
     ceiling = None
     if retrieval.images is not None and retrieval.ceiling_texts is not None:

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from langadapt.errors import DataError
 
-# Texts scored at a time; a tile holds this many scores per image.
-_TILE_ROWS = 512
+# Texts scored at a time; a tile holds this many scores per image. A GPU wants larger tiles: this many scores.
+_TILE_ROWS, _GPU_TILE = 512, 1 << 27
+_DOUBTFUL = 1 << 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,13 +32,16 @@ class Ranks:
     i2t: Tensor
 
 
-def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives) -> Ranks:
+def positive_ranks(
+    text: Tensor, image: Tensor, *, positives: Positives, device: torch.device | None = None
+) -> Ranks:
     """Rank each query's best positive, in both directions.
 
     The rank is 1 + the number of other candidates that score at least as high as the best positive: ties
     count against the model, the query's other positives are left out. Scores are cosines, summed exactly and
     rounded to float32 (in effect, see `_Tile`), so equal rows tie and neither tile size nor row order moves a
-    rank. Rows of `text [T, D]` and `image [I, D]` are floating point, of any length, on the CPU.
+    rank. Rows of `text [T, D]` and `image [I, D]` are floating point, of any length, on the CPU. A CUDA
+    `device` scores them; the ranks are the same ones.
 
     Raise a DataError where widths differ, a row is zero or not finite, a text or an image has no positive.
     """
@@ -48,7 +52,7 @@ def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives) -> Rank
 
     pair_scores = torch.cat(
         [
-            (texts[t].double() * images[i].double()).sum(dim=1).float()
+            _exact_scores(texts[t], images[i])
             for t, i in zip(_blocks(positives.text), _blocks(positives.image), strict=True)
         ]
     )
@@ -62,14 +66,27 @@ def positive_ranks(text: Tensor, image: Tensor, *, positives: Positives) -> Rank
     i2t = 1 - torch.bincount(
         positives.image[pair_scores >= best_of_image[positives.image]], minlength=len(images)
     )
-    for start in range(0, len(texts), _TILE_ROWS):
-        rows = slice(start, start + _TILE_ROWS)
-        tile = _Tile(text=texts[rows], image=images)
-        reached = tile.at_least(best_of_text[rows, None].numpy())
-        t2i[rows] += torch.from_numpy(reached.view(np.uint8).sum(axis=1, dtype=np.int32))
-        reached = tile.at_least(best_of_image[None].numpy())
-        i2t += torch.from_numpy(reached.view(np.uint8).sum(axis=0, dtype=np.int32))
+    count = _TILE_ROWS
+    if there := device is not None and device.type == "cuda":
+        # What is scored is rounded on the CPU in either case, so that it is the same to the last bit.
+        count, images = max(1, _GPU_TILE // len(images)), images.to(device)
+    for start in range(0, len(texts), count):
+        rows = slice(start, start + count)
+        kind = _DeviceTile if there else _Tile
+        tile = kind(text=texts[rows].to(images.device), image=images)
+        t2i[rows] += tile.reached(best_of_text[rows, None], axis=1)
+        i2t += tile.reached(best_of_image[None], axis=0)
     return Ranks(t2i=t2i, i2t=i2t)
+
+
+def _margin(dim: int) -> float:
+    # D rounded products and sums of rows of norm 1, in whatever order (Higham, 2002, eq. 3.7); the exact
+    # score and the bounds are rounded besides.
+    return float((dim + 8) * 2.0**-24)
+
+
+def _exact_scores(text: Tensor, image: Tensor) -> Tensor:
+    return (text.double() * image.double()).sum(dim=1).float()
 
 
 class _Tile:
@@ -88,12 +105,15 @@ class _Tile:
         if torch.get_float32_matmul_precision() != "highest":  # TF32 or bfloat16 exceeds the margin
             self._sum_exactly()
 
-    def at_least(self, bound: NDArray[np.float32]) -> NDArray[np.bool_]:
-        """Which scores reach `bound`, float32 `[t, 1]` or `[1, I]`: bool `[t, I]`."""
+    def reached(self, bound: Tensor, *, axis: int) -> Tensor:
+        """How many scores reach `bound`, float32 `[t, 1]` or `[1, I]`, summed over `axis`."""
+        hits = self._at_least(bound.numpy())
+        return torch.from_numpy(hits.view(np.uint8).sum(axis=axis, dtype=np.int32))
+
+    def _at_least(self, bound: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Which scores reach the bound: bool `[t, I]`."""
         if not self.exact:
-            # D rounded products and sums of rows of norm 1, in whatever order (Higham, 2002, eq. 3.7); the
-            # exact score and the bounds are rounded besides.
-            margin = np.float32((self.text.shape[1] + 8) * 2.0**-24)
+            margin = np.float32(_margin(self.text.shape[1]))
             sure: NDArray[np.bool_] = self.scores >= bound + margin
             doubtful = self.scores >= bound - margin
             doubtful ^= sure
@@ -101,7 +121,7 @@ class _Tile:
                 wanted = np.broadcast_to(bound, sure.shape)
                 for block in _blocks(torch.from_numpy(np.flatnonzero(doubtful))):
                     text, image = (torch.from_numpy(x) for x in np.divmod(block.numpy(), sure.shape[1]))
-                    scores = (self.text[text].double() * self.image[image].double()).sum(dim=1).float()
+                    scores = _exact_scores(self.text[text], self.image[image])
                     sure[text, image] = scores.numpy() >= wanted[text, image]
                 return sure
             self._sum_exactly()
@@ -112,6 +132,43 @@ class _Tile:
         for start in range(0, len(self.image), 4096):
             part = slice(start, start + 4096)
             self.scores[:, part] = (self.text.double() @ self.image[part].double().T).float().numpy()
+        self.exact = True
+
+
+class _DeviceTile:
+    """What `_Tile` is, by operations of a device."""
+
+    def __init__(self, *, text: Tensor, image: Tensor) -> None:
+        self.text, self.image = text, image
+        self.scores = _product(text, image)
+        self.exact = False
+        if torch.get_float32_matmul_precision() != "highest":
+            self._sum_exactly()
+
+    def reached(self, bound: Tensor, *, axis: int) -> Tensor:
+        """How many scores reach `bound`, float32 `[t, 1]` or `[1, I]`, summed over `axis`; on the CPU."""
+        return self._at_least(bound.to(self.scores.device)).sum(dim=axis).cpu()
+
+    def _at_least(self, bound: Tensor) -> Tensor:
+        if not self.exact:
+            margin = _margin(self.text.shape[1])
+            sure = self.scores >= bound + margin
+            pairs = ((self.scores >= bound - margin) ^ sure).nonzero()
+            if len(pairs) <= sure.numel() // 64:
+                wanted = bound.expand_as(sure)
+                for block in torch.split(pairs, _DOUBTFUL):
+                    text, image = block.unbind(dim=1)
+                    scores = _exact_scores(self.text[text], self.image[image])
+                    sure[text, image] = scores >= wanted[text, image]
+                return sure
+            self._sum_exactly()
+        return self.scores >= bound
+
+    def _sum_exactly(self) -> None:
+        wide = self.text.double()
+        for start in range(0, len(self.image), 4096):
+            part = slice(start, start + 4096)
+            self.scores[:, part] = (wide @ self.image[part].double().T).float()
         self.exact = True
 
 

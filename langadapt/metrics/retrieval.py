@@ -61,13 +61,19 @@ class RetrievalScores:
 
 
 def retrieval_scores(
-    text: Tensor, image: Tensor, image_of_text: Tensor, *, signature: str
+    text: Tensor,
+    image: Tensor,
+    image_of_text: Tensor,
+    *,
+    signature: str,
+    device: torch.device | None = None,
 ) -> RetrievalScores:
     """Score both directions of a retrieval set: recalls in percent, with a 95 % interval of mR6.
 
     In a pool of k candidates or fewer, R@k is 100. Rows of `text [T, D]` and `image [I, D]`, floating point,
     need not be normalised. `image_of_text [T]`, int64, is the one image a text was written for; no image is
-    without a text. `signature` states the conditions, see `langadapt.metrics.signature`.
+    without a text. `signature` states the conditions, see `langadapt.metrics.signature`; `device` is where
+    to score, see `positive_ranks`.
 
     Raise a DataError where shapes do not fit, a row is zero or not finite, an image has no text.
     """
@@ -75,7 +81,7 @@ def retrieval_scores(
         got = f"{image_of_text.dtype} {list(image_of_text.shape)}"
         raise DataError(f"image_of_text: expected one int64 for each of {len(text)} texts, got {got}")
     own = Positives(text=torch.arange(len(text), device=image_of_text.device), image=image_of_text)
-    ranks = positive_ranks(text, image, positives=own)
+    ranks = positive_ranks(text, image, positives=own, device=device)
     cutoffs = torch.tensor(CUTOFFS, device=ranks.t2i.device)
     text_hits, image_hits = ranks.t2i[:, None] <= cutoffs, ranks.i2t[:, None] <= cutoffs
     hits = Hits.of(text_hits, image_hits, image_of_text)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 from torch import Tensor
 
+from langadapt.data.batches import ahead
 from langadapt.data.images import ImageFile, image_bytes, open_image
 from langadapt.data.parallel import distinct
 from langadapt.errors import ModelError
@@ -23,16 +24,24 @@ ImageProgress = Callable[[int, int], None]
 
 # Part of the stores' fingerprints: raise one when a change here or in the tower changes its rows.
 _IMAGE_VERSION, _PATCH_VERSION = 5, 5
-_BATCH, _PART = 64, 65_536
+_BATCH, _PART, _READERS = 64, 65_536, 8
 
 
 def image_embeddings(
     teacher: Teacher, images: Sequence[Image | bytes | str | ImageFile], *, batch_size: int = _BATCH
 ) -> Iterator[Tensor]:
-    """Embed images chunk by chunk: `[<= batch_size, D]` float32, normalised, on the CPU."""
-    for start in range(0, len(images), batch_size):
-        chunk = images[start : start + batch_size]
-        yield teacher.embed_images([open_image(item) for item in chunk]).cpu()
+    """Embed images chunk by chunk: `[<= batch_size, D]` float32, normalised, on the CPU.
+
+    While a GPU embeds some, threads read the next ones.
+    """
+
+    def read(start: int) -> dict[str, Tensor]:
+        return teacher.read_pixels([open_image(item) for item in images[start : start + batch_size]])
+
+    starts = iter(range(0, len(images), batch_size))
+    on_cpu = teacher.device.type == "cpu"
+    for pixels in map(read, starts) if on_cpu else ahead(read, starts, count=_READERS):
+        yield teacher.embed_pixels(pixels).cpu()
 
 
 def stored_images(
@@ -57,7 +66,8 @@ def stored_images(
 
         return chosen, fill
 
-    folder = cache_folder() / "image-rows" / _key(teacher, version=_IMAGE_VERSION)
+    half = [] if teacher.image_precision == "float32" else [teacher.image_precision]
+    folder = cache_folder() / "image-rows" / _key(teacher, *half, version=_IMAGE_VERSION)
     shared = shared_rows(folder, [names[i] for i in same.first], dim=teacher.dim, compute=compute)
     parts = (shared.take(same.index[i : i + _PART]).numpy().ravel() for i in range(0, len(images), _PART))
     return torch.from_numpy(temporary_array(parts, np.float32)).view(len(images), teacher.dim)

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from langadapt.data.tokens import PackedBatch, Tokens, by_length, in_order
+from langadapt.data.tokens import PackedBatch, Tokens, by_length, in_order, send
 from langadapt.models.families import HalfLayers, family_of
 from langadapt.models.load import uses_bf16
 from langadapt.models.towers import Layers, chosen_layers, chosen_states
@@ -28,8 +28,16 @@ from langadapt.models.towers import Layers, chosen_layers, chosen_states
 TextPath = Literal["packed", "padded"]
 """`packed`: several texts in a row, hardly padding; `padded`: transformers' own forward pass."""
 
-BATCH_TOKENS = 2048
-"""Tokens of a forward pass: enough for the matrix units, few enough for the caches."""
+_CPU_TOKENS, _GPU_TOKENS, _SMALL_GPU_TOKENS, _SMALL_GPU_BYTES = 2048, 32_768, 8192, 16e9
+
+
+def forward_tokens(device: torch.device) -> int:
+    """Tokens of a forward pass: enough for the matrix units; on a CPU few enough for the caches, too."""
+    if device.type != "cuda":
+        return _CPU_TOKENS
+    is_small = torch.cuda.get_device_properties(device).total_memory < _SMALL_GPU_BYTES
+    return _SMALL_GPU_TOKENS if is_small else _GPU_TOKENS
+
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -72,35 +80,48 @@ class FrozenText:
         self, tokens: Tokens, *, first: int, convert: Callable[[Tensor], Tensor] = Tensor.contiguous
     ) -> Iterator[tuple[Rows, Tensor]]:
         """Row numbers and converted answers of texts from `first` on, as `store_order` has put them."""
-        batches = in_order(self.lengths(tokens), batch_tokens=BATCH_TOKENS, first=first)
+        batches = in_order(self.lengths(tokens), batch_tokens=forward_tokens(self.device), first=first)
 
         @torch.inference_mode()
         def answer(rows: Rows) -> tuple[Rows, Tensor]:
-            return rows, convert(self.run(tokens, rows))
+            return rows, convert(self._run_what_fits(tokens, rows))
 
         yield from map_batches_threaded(answer, batches, self.device)
 
-    def embed(self, texts: Sequence[str], *, exact: bool = False, batch_tokens: int = BATCH_TOKENS) -> Tensor:
+    def _run_what_fits(self, tokens: Tokens, rows: Rows, *, exact: bool = False) -> Tensor:
+        """Out-of-memory recovery: halve a batch until it fits."""
+        try:
+            return self.run(tokens, rows, exact=exact)
+        except torch.OutOfMemoryError:
+            if len(rows) == 1:
+                raise
+        # Outside the handler: the error holds the tensors of the failed try.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        halves = np.array_split(rows, 2)
+        return torch.cat([self._run_what_fits(tokens, half, exact=exact) for half in halves])
+
+    def embed(self, texts: Sequence[str], *, exact: bool = False, batch_tokens: int | None = None) -> Tensor:
         """Embed texts, none empty, in their order: `[len(texts), D]` float32, normalised, on the CPU.
 
-        `exact`: float32 throughout. A forward pass has `batch_tokens` tokens.
+        `exact`: float32 throughout. A forward pass has `batch_tokens` tokens; by default as suits the device.
         """
         tokens = self.tokenize(texts)
         out = torch.zeros(len(texts), self.dim)
         cut = in_order if self.path == "packed" else by_length
-        batches = cut(self.lengths(tokens), batch_tokens=batch_tokens)
+        batches = cut(self.lengths(tokens), batch_tokens=batch_tokens or forward_tokens(self.device))
 
         @torch.inference_mode()
         def answer(rows: Rows) -> tuple[Rows, Tensor]:
-            return rows, self.run(tokens, rows, exact=exact).cpu()
+            return rows, self._run_what_fits(tokens, rows, exact=exact).cpu()
 
         for rows, embedded in map_batches_threaded(answer, batches, self.device):
             out[torch.from_numpy(np.ascontiguousarray(rows))] = embedded
         return out
 
 
-_WORKERS = 8
-"""More Python threads than these wait for each other."""
+_WORKERS, _CUDA_WORKERS = 8, 3
+"""More Python threads than these wait for each other. A GPU has one queue of work, filled in turn."""
 
 
 def map_batches_threaded(
@@ -110,15 +131,16 @@ def map_batches_threaded(
 
     A core that has a batch for itself waits for nobody. Cores that share every operation wait for one another
     at its end, the longer the more another program disturbs one of them. The first item, and few ones, run on
-    all cores; elsewhere than on a CPU one item runs after the other. `work` sets by itself what belongs to a
-    thread (inference mode).
+    all cores. For a CUDA device a few threads lay out batches and launch work in turn, so that it has always
+    some; elsewhere one item runs after the other. `work` sets by itself what belongs to a thread (inference
+    mode).
     """
     threads = torch.get_num_threads()
     each = -(-threads // _WORKERS)
-    workers = threads // each
+    workers = _CUDA_WORKERS if device.type == "cuda" else threads // each
     left = iter(items)
     soon = list(islice(left, 2 * workers))
-    if device.type != "cpu" or workers == 1 or len(soon) < 2 * workers:
+    if device.type not in ("cpu", "cuda") or workers == 1 or len(soon) < 2 * workers:
         yield from map(work, chain(soon, left))
         return
     yield work(soon[0])  # alone: it may make what the others share
@@ -164,7 +186,7 @@ def packed_states(encoder: nn.Module, batch: PackedBatch, layers: Layers) -> lis
     module: Any = encoder
     config = module.config
     mask: Any = _packed_mask(encoder, batch, causal=False)
-    ids, positions = batch.ids.to(mask.device), _positions(config, batch).to(mask.device)
+    ids, positions = send(batch.ids, mask.device), send(_positions(config, batch), mask.device)
     options = {"input_ids": ids, "position_ids": positions}
     if _has_token_types(type(encoder).forward):
         # Some families would look theirs up by position.
@@ -192,6 +214,10 @@ def _packed_mask(module: nn.Module, batch: PackedBatch, *, causal: bool) -> Tens
     return batch.mask(causal=causal, like=next(module.parameters()))
 
 
+def _on_cuda(module: nn.Module) -> bool:
+    return next(module.parameters()).is_cuda
+
+
 def _positions(config: Any, batch: PackedBatch) -> Tensor:
     if family_of(config).positions == "from zero":
         return batch.positions
@@ -216,26 +242,26 @@ def packed_embeddings(parts: nn.ModuleDict, tokens: Tokens, rows: Rows) -> Tenso
     if family_of(config).mask == "causal":
         pooled = _clip_end_states(text_model, tokens, rows)
     else:
-        batch = tokens.packed(rows)
+        batch = tokens.packed(rows, few_shapes=_on_cuda(text_model))
         (states,) = packed_states(text_model, batch, "last")
-        pooled = states.flatten(0, 1)[torch.from_numpy(batch.rows.starts).to(states.device)]
+        pooled = states.flatten(0, 1)[send(torch.from_numpy(batch.rows.starts), states.device)]
     embedded: Tensor = parts["text_projection"](pooled)
     return embedded
 
 
 def _clip_end_states(text_model: Any, tokens: Tokens, rows: Rows) -> Tensor:
     """State of each text's end token after CLIP's last norm, `[B, H]`."""
-    batch = tokens.packed(rows)
+    batch = tokens.packed(rows, few_shapes=_on_cuda(text_model))
     mask = _packed_mask(text_model, batch, causal=True)
     device = mask.device
     embeddings = text_model.embeddings
     # Not its own forward pass: it refuses a row of more positions than one text may have tokens.
-    states = embeddings.token_embedding(batch.ids.to(device))
-    states = states + embeddings.position_embedding(batch.positions.to(device))
+    states = embeddings.token_embedding(send(batch.ids, device))
+    states = states + embeddings.position_embedding(send(batch.positions, device))
     ids, end_id = tokens.batch(rows).input_ids, text_model.eos_token_id
     # Configurations of the first CLIP models name a wrong end token; theirs is the highest number there is.
     end = (ids if end_id == 2 else (ids == end_id).int()).argmax(dim=1)
-    ends = (torch.from_numpy(batch.rows.starts) + end).to(device)
+    ends = send(torch.from_numpy(batch.rows.starts) + end, device)
     layers = text_model.encoder.layers
     if isinstance(layers, HalfLayers):
         at_ends = layers(states, mask, only=ends)[-1]

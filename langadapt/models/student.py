@@ -12,11 +12,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from langadapt.data.tokens import Layout, TextBatch, Tokens, consecutive, in_rows, length_groups, together
+from langadapt.data.tokens import (
+    Layout,
+    TextBatch,
+    Tokens,
+    consecutive,
+    in_rows,
+    length_groups,
+    send,
+    together,
+)
 from langadapt.errors import ModelError, RecipeError
 from langadapt.files.json import read_json
 from langadapt.models.families import HalfPrecision
-from langadapt.models.frozen_text import BATCH_TOKENS, FrozenText, TextPath, packed_states, text_path
+from langadapt.models.frozen_text import FrozenText, TextPath, packed_states, text_path
 from langadapt.models.load import (
     PROBE_TEXTS,
     Refusing,
@@ -92,8 +101,8 @@ class TextModel(nn.Module):
         if self.path == "padded":
             given = tokens.batch(rows).to(self.device)
             return layer_states(encoder, given.input_ids, given.mask, layers)[given.mask]
-        batch = tokens.packed(rows)
-        index = batch.rows.places().to(self.device)
+        batch = tokens.packed(rows, few_shapes=self.device.type == "cuda")
+        index = send(batch.rows.places(), self.device)
         chosen = packed_states(encoder, batch, layers)
         return torch.stack([state.flatten(0, 1).index_select(0, index) for state in chosen], dim=1)
 
@@ -250,9 +259,7 @@ class Student(nn.Module):
             tokenize=model.tokenize, run=run, path=model.path, dim=model.state_dim, device=model.device
         )
 
-    def encode(
-        self, texts: Sequence[str], *, batch_tokens: int = BATCH_TOKENS, exact: bool = False
-    ) -> Tensor:
+    def encode(self, texts: Sequence[str], *, batch_tokens: int | None = None, exact: bool = False) -> Tensor:
         """Encode texts as `FrozenText.embed` does, whatever the mode; the mode stays."""
         was_training = self.training
         if was_training:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from langadapt.data.batches import AdapterBatch, DistillBatch
 from langadapt.data.parallel import ParallelSentences, distinct, split_by_english
-from langadapt.data.tokens import Layout, Tokens, in_rows
+from langadapt.data.tokens import Layout, Tokens, in_rows, pinned
 from langadapt.errors import Progress, Report
 from langadapt.files.store import Fill, SharedRows, fingerprint, shared_rows
 from langadapt.files.temporary import join_texts, take_texts
@@ -30,7 +30,6 @@ from langadapt.training.distill_states import (
     free_memory,
     frozen_states,
     narrow,
-    pinned,
     wide,
 )
 from langadapt.training.loop import MicroBatch

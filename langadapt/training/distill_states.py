@@ -11,7 +11,7 @@ import transformers
 from numpy.typing import NDArray
 from torch import Tensor
 
-from langadapt.data.tokens import Tokens
+from langadapt.data.tokens import Tokens, pinned, send
 from langadapt.errors import Progress, Report
 from langadapt.files.store import StoreSpec, fingerprint, stored_rows
 from langadapt.models import Student
@@ -36,13 +36,8 @@ class RowsOnDevice:
 
     def deliver(self, picked: Tensor) -> Tensor:
         """Return the rows on the device; the host does not wait for them."""
-        there = picked.to(self.device, non_blocking=True)
+        there = send(picked, self.device)
         return there if self.held is None else self.held.index_select(0, there)
-
-
-def pinned(tensor: Tensor, device: torch.device) -> Tensor:
-    """Copy a tensor to memory that a CUDA device reads without the host; elsewhere it is taken as it is."""
-    return tensor.pin_memory() if device.type == "cuda" else tensor
 
 
 def free_memory(device: torch.device) -> int:

@@ -12,6 +12,12 @@ from langadapt.metrics import ranks as ranks_module
 from langadapt.metrics.ranks import Positives, exact_unit_rows, positive_ranks
 
 
+@pytest.fixture(autouse=True, params=["_Tile", "_DeviceTile"])
+def _both_kinds_of_tiles(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a GPU does runs on a CPU, too."""
+    monkeypatch.setattr(ranks_module, "_Tile", getattr(ranks_module, request.param))
+
+
 def slow_rank(scores: list[float], positives: set[int]) -> int:
     """Sort all candidates, the worst order among equals, and walk down to the first positive."""
     best = max(scores[p] for p in positives)

@@ -1,12 +1,15 @@
 """The student as training holds it: what is frozen stays quiet, and encoding is always exact."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from tiny_language import sentences
 
+from langadapt.data.tokens import Tokens
 from langadapt.models import Student, load_text_model, resolve_model
 from langadapt.models.tuning import trainable_student
 from langadapt.nn.adapter import normed
@@ -54,6 +57,26 @@ def test_encoding_equals_the_plain_forward_pass(
     cosine = (model.encode(texts) * expected).sum(dim=1)
     assert 0.9995 <= cosine.min() < 1 - 1e-7, "near, and not computed in float32"
     torch.testing.assert_close(model.encode(texts, exact=True), expected, rtol=0, atol=1e-5)
+
+
+def test_a_batch_that_finds_no_memory_is_halved_until_it_does(text_model_folder: Path) -> None:
+    model = student(text_model_folder, "locked").eval()
+    expected, frozen, tried = model.encode(TEXTS), model.frozen, []
+
+    def small(tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> torch.Tensor:
+        tried.append(len(rows))
+        if len(rows) > limit:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return frozen.run(tokens, rows, exact=exact)
+
+    limit = 3
+    found = replace(frozen, run=small).embed(TEXTS)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-6)
+    assert max(tried) == len(TEXTS)
+    assert sum(rows for rows in tried if rows <= limit) == len(TEXTS), "each text once"
+    limit = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        replace(frozen, run=small).embed(TEXTS)
 
 
 @pytest.mark.parametrize("trains", ["locked", "full"])

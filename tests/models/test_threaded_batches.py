@@ -89,3 +89,15 @@ def test_an_error_comes_through_and_the_rest_is_left() -> None:
     with pytest.raises(ValueError, match="nine"):
         list(found)
     assert len(done) < 30
+
+
+def test_a_gpu_is_fed_by_three_threads_in_order_even_from_one_core() -> None:
+    torch.set_num_threads(1)
+    met = threading.Barrier(3)
+
+    def meet(item: int) -> int:
+        if item:
+            met.wait(timeout=20)
+        return item
+
+    assert list(map_batches_threaded(meet, range(13), torch.device("cuda"))) == list(range(13))

@@ -9,7 +9,7 @@ from tiny_run import run
 from tiny_tune import stage, tuned, write_pairs
 
 from langadapt.training import track
-from langadapt.training.loop import read_log
+from langadapt.training.log import read_log
 
 
 class Listener(GeneralTracker):
