@@ -42,8 +42,7 @@ class RunOptions:
     images: Path | None = None
     """Folder at which the image paths of tables start (tune, domain and align)."""
     state_cache_bytes: int | None = None
-    """Budget of the frozen hidden states (distill). None: half of the free memory of a CUDA device, else 8 GB
-    of disk."""
+    """Of frozen hidden states (distill); None: half of a CUDA device's free memory, else 8 GB of disk."""
     state_bits: StateBits = 16
     """Bits of a stored number in them (distill)."""
     track: Tracker | None = None
@@ -226,7 +225,7 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
     run.report(Progress(stage=f"trains {counts['trained']:,} weights, {percent:.2f} % of all"))
     state = start_fit(stage, accelerator)
     best, seconds_before = _first_or_resumed(run, state)
-    lines, saved_at = list[str](), time.monotonic()
+    lines, due_at = list[str](), time.monotonic() + run.options.checkpoint_seconds
     for log in fit(state):
         if sampler is not None:
             sampler.learn()
@@ -245,16 +244,14 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
             accelerator.log({"held_out_recall": found.recall}, step=log.step)
             if stage.is_better(found, best):
                 best = _improved(run, state, best, found)
-        # A device that runs ahead of its logs is at a later step until the last of them.
-        due = epoch_ends or state.stopping or time.monotonic() - saved_at > run.options.checkpoint_seconds
-        if due and log.step == state.step:
+        if log.step == state.step and (epoch_ends or state.stopping or time.monotonic() > due_at):
             if run.is_main:
                 with run.log.open("a", encoding="utf-8") as file:
                     file.write("".join(line + "\n" for line in lines))
                     file.flush()
                     os.fsync(file.fileno())  # before the checkpoint, which counts its lines
                 save_checkpoint(run.checkpoint, state, {**best, "seconds": seconds_before + run.seconds})
-            lines, saved_at = [], time.monotonic()
+            lines, due_at = [], time.monotonic() + run.options.checkpoint_seconds
         waited = log.step // plan.steps_per_epoch - math.ceil(best["best_step"] / plan.steps_per_epoch)
         if epoch_ends and stage.patience_epochs is not None and waited >= stage.patience_epochs:
             break
@@ -349,6 +346,5 @@ def load_checkpoint(path: Path, state: FitState[Batch]) -> dict[str, Any]:
             sampler.restore({name.removeprefix("sampler."): value for name, value in tensors.items()})
     except (KeyError, RuntimeError, ValueError) as error:
         raise _damaged(path, error) from error
-    whole = state.optimizer.state_dict()
-    state.optimizer.load_state_dict({**whole, "state": moments})
+    state.optimizer.load_state_dict({**state.optimizer.state_dict(), "state": moments})
     return extra
