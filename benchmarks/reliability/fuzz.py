@@ -107,8 +107,8 @@ def _make_odd(path: Path, rng: random.Random) -> None:
         case 3:
             path.mkdir()
         case _:
-            with path.open("wb") as file:  # weights are hashed to their end, a gigabyte in a second
-                file.truncate(2_000_000_000 if path.suffix == ".safetensors" else 6_000_000_000)
+            with path.open("wb") as file:  # weights are mapped, which counts as memory
+                file.truncate(1_500_000_000 if path.suffix == ".safetensors" else 6_000_000_000)
 
 
 def _fault(reader: Reader, folder: Path) -> str | None:
@@ -161,15 +161,24 @@ def _listing(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def fuzz_all(*, inputs: int, seed: int, only: str | None = None) -> list[Trial]:
+def fuzz_all(*, inputs: int, seed: int, only: str | None = None, bounded: bool = False) -> list[Trial]:
     """Feeds all readers; together they get at least `inputs` inputs."""
     from fuzz_readers import readers
 
     with warnings.catch_warnings(), tempfile.TemporaryDirectory(prefix="fuzz-models-") as models:
         warnings.simplefilter("ignore")
         chosen = [item for item in readers(Path(models)) if only is None or only in item.name]
+        if bounded:  # libraries and models are loaded, and no part of it
+            _bound_memory()
         whole = sum(item.share for item in chosen)
         return [fuzz(item, inputs=math.ceil(inputs * item.share / whole), seed=seed) for item in chosen]
+
+
+def _bound_memory() -> None:
+    """No more memory than what the process has now and the bound: a reader that swells gets a MemoryError."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + _MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def main() -> None:
@@ -180,16 +189,11 @@ def main() -> None:
     parser.add_argument("--only", help="part of a reader's name")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    bound_memory()
-    trials = fuzz_all(inputs=arguments.inputs, seed=arguments.seed, only=arguments.only)
-    sys.exit(0 if show(trials, arguments.json) else 1)
-
-
-def bound_memory() -> None:
-    """No more memory than what the process has now and the bound: a reader that swells gets a MemoryError."""
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * os.sysconf("SC_PAGE_SIZE") + _MEMORY_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    trials = fuzz_all(inputs=arguments.inputs, seed=arguments.seed, only=arguments.only, bounded=True)
+    survived = show(trials, arguments.json)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sys.stdout.write(f"at most {peak / 1e6:.2f} GB of memory, libraries and models included\n")
+    sys.exit(0 if survived else 1)
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ from PIL import Image
 from small_world import small_artifact, small_index, small_prompts, small_teacher, small_text_model
 
 from langadapt.data.classification import read_class_names, read_label_list
-from langadapt.data.images import open_image
+from langadapt.data.images import ParquetImage, _group_cells, _group_starts, open_image
 from langadapt.data.pairs import load_pairs
 from langadapt.data.parallel import load_parallel
-from langadapt.data.readers import read_table
+from langadapt.data.readers import read_table, read_values
 from langadapt.data.retrieval import load_retrieval
 from langadapt.data.rows import contamination_metadata, read_aligned
 from langadapt.errors import DataError
@@ -78,6 +78,18 @@ def _jsonl() -> bytes:
     ).encode()
 
 
+def _parquet_images() -> bytes:
+    """Lists, images in structs, page indexes, several row groups, other encodings than texts have."""
+    out = io.BytesIO()
+    image = {"bytes": _encoded("RGB", "PNG"), "path": "a.png"}
+    rows = [{"image": image, "captions": [a, b], "n": i} for i, (a, b) in enumerate(_ROWS)]
+    encoding = {"n": "DELTA_BINARY_PACKED", "image.path": "DELTA_BYTE_ARRAY"}
+    options = {"use_dictionary": False, "column_encoding": encoding, "data_page_version": "2.0"}
+    table = pa.Table.from_pylist(rows)
+    pq.write_table(table, out, row_group_size=2, write_page_index=True, compression="zstd", **options)
+    return out.getvalue()
+
+
 def _parquet() -> bytes:
     out = io.BytesIO()
     table = pa.table({"english": [a for a, _ in _ROWS], "target": [b for _, b in _ROWS], "n": [1, 2, 3]})
@@ -105,6 +117,15 @@ def _tables() -> Iterator[Reader]:
         contamination_metadata(folder / "rows.parquet")
 
     yield Reader(name="parquet", files={"rows.parquet": _parquet()}, read=parquet, share=2.0)
+
+    def images(folder: Path) -> None:
+        path = folder / "rows.parquet"
+        for number, _ in enumerate(read_values(path, ("captions", "image.path", "n"))):
+            open_image(ParquetImage(path, "image", number))
+        _group_starts.cache_clear()
+        _group_cells.cache_clear()
+
+    yield Reader(name="parquet of images", files={"rows.parquet": _parquet_images()}, read=images, share=2.0)
     sides = {
         f"a.{side}": "".join(row[i] + "\n" for row in _ROWS).encode() for i, side in enumerate(("en", "es"))
     }

@@ -43,6 +43,7 @@ from langadapt.cleaning.words import hash64
 from langadapt.data.rows import CONTAMINATION_KEY
 from langadapt.errors import DataError, Progress, Report
 from langadapt.files.atomic import alone, remove_old, replacing, write_text
+from langadapt.files.paths import real_path
 from langadapt.files.store import fingerprint
 from langadapt.files.templates import templates
 from langadapt.recipes.data import ParallelRecipe, TableFiles
@@ -101,7 +102,7 @@ def build_parallel(plan: BuildPlan, out: Path, report: Report) -> BuildReport:
     An interrupted build goes on with the chunks that are missing when the same command is given again. The
     bytes of all files depend on rows, rules and test captions only, not on the number of processes.
     """
-    name = out.resolve().name
+    name = real_path(out).name
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name):
         raise DataError(f"{out}: the folder's name becomes the recipe's: use a-z, 0-9, '.', '_' and '-' only")
     if not plan.sources:

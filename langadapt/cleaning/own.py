@@ -21,6 +21,7 @@ from langadapt.cleaning.words import main_script
 from langadapt.data.parallel import distinct, parallel_rows
 from langadapt.errors import DataError, Report
 from langadapt.files.atomic import replacing, write_text
+from langadapt.files.paths import real_path
 from langadapt.recipes.authoring import UNDETERMINED_SCRIPT
 from langadapt.recipes.data import CaptionColumns, ParallelRecipe, RetrievalRecipe
 from langadapt.recipes.find import RecipeFile, data_recipe, with_absolute_paths
@@ -90,7 +91,7 @@ def prepare_sentences(
         expected_captions=test,
     )
     write_text(out / f"{name}-test.yaml", dump_recipe(test_set))
-    paths = [str((out / file).resolve()) for file in (f"{name}.yaml", f"{name}-test.yaml")]
+    paths = [str(real_path(out / file)) for file in (f"{name}.yaml", f"{name}-test.yaml")]
     distill = recipe.distill.model_copy(update={"data": (paths[0],)})
     own = recipe.model_copy(update={"distill": distill, "evaluate": (paths[1], *recipe.evaluate)})
     ready = RecipeFile(recipe=own, path=language.path, shipped=True)

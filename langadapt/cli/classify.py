@@ -21,6 +21,7 @@ from langadapt.cli.progress import (
     write_report,
 )
 from langadapt.errors import DataError
+from langadapt.files.paths import real_path
 from langadapt.recipes import ClassificationRecipe, data_recipe, override
 from langadapt.recipes.find import RecipeFile
 
@@ -207,7 +208,7 @@ def prompts_command(
     test/; else a third of each class is held out for the scores. The number of steps is fixed: no image
     chooses between checkpoints. The recipe's few_shot section selects the contexts.
     """
-    folder = out or Path("prompts") / images.resolve().name
+    folder = out or Path("prompts") / real_path(images).name
     if (folder / "prompts.json").is_file() and (folder / "scores.json").is_file():
         raise DataError(f"{folder} holds learned prompts; choose another --out or remove it")
 

@@ -13,6 +13,7 @@ from langadapt.cli import options as opt
 from langadapt.cli import translate
 from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
 from langadapt.errors import DataError, MissingDataError, RecipeError
+from langadapt.files.paths import real_path, user_path
 from langadapt.recipes import LanguageRecipe, PairsRecipe, ParallelRecipe, RetrievalRecipe
 from langadapt.recipes.find import RecipeFile, data_recipe, find_language, with_absolute_paths
 
@@ -100,7 +101,7 @@ def build_command(
         return
     _print(result)
     console.print(f"report: {shown(folder / 'report.md')}")
-    console.print(f"next: put {shown(folder / (folder.resolve().name + '.yaml'))} under distill.data")
+    console.print(f"next: put {shown(folder / (real_path(folder).name + '.yaml'))} under distill.data")
 
 
 def _sources(language: RecipeFile[LanguageRecipe], named: list[str], weights: list[str]) -> "list[Source]":
@@ -155,7 +156,7 @@ def check_command(
       langadapt data check captions.jsonl --against crossmodal-3600-sw
       langadapt data check shard-0.tar --json
     """
-    if not Path(pairs).expanduser().is_file():
+    if not user_path(pairs).is_file():
         data_recipe(PairsRecipe, pairs)
 
     from langadapt.cleaning.contamination import leaks

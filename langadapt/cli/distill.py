@@ -10,6 +10,7 @@ from typer import Option
 from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_json, print_scores, progress_report, shown
 from langadapt.errors import DataError, RecipeError, Report
+from langadapt.files.paths import real_path, user_path
 from langadapt.recipes import LanguageRecipe, TableFiles, find_language, override, shipped_languages
 from langadapt.recipes.authoring import UNDETERMINED, new_language
 from langadapt.recipes.find import RecipeFile, names_of_languages
@@ -58,10 +59,10 @@ def distill_command(
     The run folder gets adapter.safetensors, recipe.yaml, artifact.json, log.jsonl and curve.svg. To resume
     an interrupted run, repeat the command.
     """
-    given = [f"distill.english={json.dumps([str(path.resolve()) for path in english])}"] if english else []
+    given = [f"distill.english={json.dumps([str(real_path(path)) for path in english])}"] if english else []
     if start is not None:
-        local = Path(start).expanduser()
-        given.append(f"distill.start={json.dumps(str(local.resolve()) if local.is_dir() else start)}")
+        local = user_path(start)
+        given.append(f"distill.start={json.dumps(str(real_path(local)) if local.is_dir() else start)}")
     if data is None and (columns or name):
         raise DataError("--column and --name belong to your own sentences: give --data FILE too")
     chosen = chosen_recipe(lang, recipe) if name is None else named_language(name, lang, recipe)

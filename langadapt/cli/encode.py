@@ -10,6 +10,7 @@ from typer import Argument, Option
 from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_json, shown
 from langadapt.errors import DataError, LangadaptError, ModelError, PublishError
+from langadapt.files.paths import real_path
 
 if TYPE_CHECKING:
     from langadapt.hub.stage import Publication
@@ -191,7 +192,7 @@ def publish_command(
         raise PublishError("say where it goes: one of --repo ORG/NAME and --out DIR; --all takes --repo")
     if len(runs) > 1 and not every:
         raise PublishError(f"{len(runs)} runs: add --all to publish each as ORG/NAME-RUN")
-    names = {run: f"{repo}-{run.resolve().name}" if every else repo for run in runs}
+    names = {run: f"{repo}-{real_path(run).name}" if every else repo for run in runs}
     if every and len({*names.values()}) < len(runs):
         raise PublishError("--all: two of these runs have one folder name and so one repository; rename one")
     for target in filter(None, names.values()):

@@ -10,6 +10,7 @@ from typer import Argument, Option
 from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_scores, progress_report, write_report
 from langadapt.errors import DataError, MissingDataError, RecipeError
+from langadapt.files.paths import real_path
 from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def compare_command(
     """
     for run in runs:
         opt.existing(str(run))
-    if len({run.resolve() for run in runs}) < 2:
+    if len({real_path(run) for run in runs}) < 2:
         raise DataError("give two runs or more; the first is what the others are compared with")
 
     from langadapt.evaluation.compare import compare_runs, comparison_facts, comparison_tables

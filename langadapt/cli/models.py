@@ -9,6 +9,7 @@ from typer import Argument
 from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_json, shown
 from langadapt.errors import ModelError
+from langadapt.files.paths import user_path
 from langadapt.recipes.find import is_local_name
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode="rich")
@@ -30,7 +31,7 @@ def convert_command(
     process of its own: only tensors, no code. Others do not have your folder: to publish, prefer a revision
     that has safetensors, if the message names one.
     """
-    if is_local_name(model) and not Path(model).expanduser().is_dir():
+    if is_local_name(model) and not user_path(model).is_dir():
         raise ModelError(f"{model}: no such folder; a model of the Hub is called org/name")
 
     from langadapt.models.convert import convert

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 from langadapt.errors import DataError, ModelError
+from langadapt.files.paths import user_path
 from langadapt.recipes.find import is_local_name
 
 
 def existing(name: str | None) -> str | None:
     """Refuse a run folder that is not there, before torch is imported; `org/name` may be on the Hub."""
-    if name is not None and is_local_name(name) and not Path(name).expanduser().is_dir():
+    if name is not None and is_local_name(name) and not user_path(name).is_dir():
         raise ModelError(f"{name}: no such artifact folder")
     return name
 

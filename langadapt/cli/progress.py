@@ -15,6 +15,7 @@ from rich.text import Text
 
 from langadapt.errors import Progress, Report
 from langadapt.files.json import parse_json
+from langadapt.files.paths import real_path
 
 if TYPE_CHECKING:
     from langadapt.evaluation.page import Page
@@ -125,6 +126,6 @@ def _plain_lines() -> Report:
 def shown(path: Path) -> str:
     """A path as it is shortest to read: relative to the current folder where it lies in it."""
     try:
-        return str(path.resolve().relative_to(Path.cwd()))
+        return str(real_path(path).relative_to(Path.cwd()))
     except ValueError:
         return str(path)

@@ -12,6 +12,7 @@ from typer import Argument, Option
 from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_json, progress_report, shown
 from langadapt.errors import DataError, RecipeError
+from langadapt.files.paths import user_path
 from langadapt.recipes import ParallelRecipe, data_recipe, dump_recipe
 from langadapt.recipes.data import TableFiles
 
@@ -46,7 +47,7 @@ def translate_command(
     """
     recipe_path = out.with_suffix(".yaml")
     _check_names(lang, out, recipe_path)
-    if not Path(english).expanduser().is_file():
+    if not user_path(english).is_file():
         data_recipe(ParallelRecipe, english)
 
     from langadapt.data.parallel import load_parallel, write_translated

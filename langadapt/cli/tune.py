@@ -12,6 +12,7 @@ from langadapt.cli import options as opt
 from langadapt.cli.evaluate import available_sets
 from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
 from langadapt.errors import DataError, RecipeError
+from langadapt.files.paths import real_path, user_path
 from langadapt.recipes import AlignStage, DomainStage, ModelRef, TextModelRef, TuneStage, dump_recipe
 from langadapt.recipes.authoring import UNDETERMINED, plain_recipe
 from langadapt.recipes.find import (
@@ -136,7 +137,7 @@ class GivenPairs:
         if columns and not names:
             raise DataError("--column describes your own table: give --pairs FILE too")
         for name in names or ():
-            if name.endswith((*TABLES, ".yaml", ".yml")) and not Path(name).expanduser().is_file():
+            if name.endswith((*TABLES, ".yaml", ".yml")) and not user_path(name).is_file():
                 raise DataError(f"--pairs {name}: no such file")
         return cls(names=tuple(names or ()), images=images, columns=opt.parsed_columns(columns), **more)
 
@@ -147,14 +148,14 @@ class GivenPairs:
 
         paths = []
         for name in self.names:
-            path = Path(name).expanduser()
+            path = user_path(name)
             if path.is_file() and path.suffix not in (".yaml", ".yml"):
                 found = own_pairs(path, language, self.images, self.columns)
                 text, path = dump_recipe(found.recipe), self.folder / "data" / f"{found.recipe.name}.yaml"
                 if path.is_file() and path.read_text(encoding="utf-8") != text and not self.overwrite:
                     raise DataError(f"{path} was made of other data; choose another --out, or --overwrite")
                 write_text(path, text)
-            paths.append(str(path.resolve()) if path.is_file() else name)
+            paths.append(str(real_path(path)) if path.is_file() else name)
         return tuple(paths)
 
 

@@ -17,6 +17,7 @@ from langadapt.data.rows import first_of_each, label_names, read_lines
 from langadapt.data.sources import local_path, source_files, unreadable
 from langadapt.errors import DataError
 from langadapt.files.json import read_bytes
+from langadapt.files.paths import real_path
 from langadapt.recipes import read_yaml
 from langadapt.recipes.data import ClassificationRecipe, Rows
 from langadapt.recipes.find import RecipeFile
@@ -108,7 +109,7 @@ def classification_from_folder(
     listed = _listed(_class_folders(place), classes, language, str(place))
     # A photo under two names could be in both training and test.
     groups = [first_of_each(list_images(place / item.folder), file_identity) for item in listed]
-    return _set(name or folder.resolve().name, language, listed, groups)
+    return _set(name or real_path(folder).name, language, listed, groups)
 
 
 def _listed(

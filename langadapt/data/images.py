@@ -17,8 +17,9 @@ import pyarrow as pa
 import torch
 from PIL import Image, ImageOps
 
+from langadapt.data.parquet import opened_parquet, parquet_batches
 from langadapt.data.pixels import MOST_IMAGE_BYTES, SUFFIXES, ImageError, read_image
-from langadapt.data.rows import opened_parquet, root_columns
+from langadapt.data.rows import root_columns
 from langadapt.data.sources import unreadable
 from langadapt.errors import DataError
 from langadapt.files.atomic import write_text
@@ -26,6 +27,7 @@ from langadapt.files.json import read_bytes, read_json
 from langadapt.files.store import cache_folder
 
 _WORKERS = 4
+_MOST_GROUP_BYTES = 1 << 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +97,14 @@ def _group_starts(path: Path) -> list[int]:
 
 @lru_cache(maxsize=2)
 def _group_cells(path: Path, column: str, group: int) -> Any:
-    with opened_parquet(path) as file:
-        root_columns([column], file.schema_arrow.names, str(path))
-        return file.read_row_group(group, columns=[column]).column(0)
+    batches = parquet_batches(path, lambda names: root_columns([column], names, str(path)), group)
+    cells, size = [], 0
+    for batch in batches:
+        size += batch.nbytes
+        if size > _MOST_GROUP_BYTES:
+            raise DataError(f"{path}: the images of row group {group + 1} have over {size:,} bytes; split it")
+        cells.append(batch.column(0))
+    return pa.chunked_array(cells)
 
 
 ImageFile = Path | PackedImage | ParquetImage

@@ -11,6 +11,7 @@ from langadapt.data.pixels import SUFFIXES
 from langadapt.data.readers import column_names, read_values
 from langadapt.data.rows import missing_column
 from langadapt.errors import DataError
+from langadapt.files.paths import real_path
 from langadapt.recipes.data import (
     AlignedFiles,
     CaptionColumns,
@@ -163,7 +164,7 @@ def own_sentences(
         if not path.is_file():
             raise DataError(f"--data {path}: no such file")
     tables = [path for path in paths if path.name.lower().endswith(TABLES)]
-    plain = [str(path.resolve()) for path in paths if path not in tables]
+    plain = [str(real_path(path)) for path in paths if path not in tables]
     columns = {}
     source: TableFiles | AlignedFiles
     if len(plain) == len(paths) == 2 and not given:
@@ -174,7 +175,7 @@ def own_sentences(
     else:
         names = language_names(language)
         columns = guess_columns(tables[0], ("english", "target"), names=names, given=given)
-        source = TableFiles(kind="files", paths=tuple(str(path.resolve()) for path in tables))
+        source = TableFiles(kind="files", paths=tuple(str(real_path(path)) for path in tables))
     recipe = ParallelRecipe(
         **own_card(paths[0], language.code),
         source=source,
@@ -192,7 +193,7 @@ def english_text(name: str) -> RecipeFile[ParallelRecipe]:
             raise DataError(f"{path}: no such file of English text")
         columns = [each for each in column_names(path) if each in ("english", "caption")]
         column = columns[0] if columns else guess_columns(path, ("english",))["english"]
-        source = TableFiles(kind="files", paths=(str(path.resolve()),))
+        source = TableFiles(kind="files", paths=(str(real_path(path)),))
         recipe = ParallelRecipe(**own_card(path, "en"), source=source)
         found = RecipeFile(recipe=recipe, path=path, shipped=False)
     else:

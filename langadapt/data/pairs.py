@@ -16,6 +16,7 @@ from langadapt.data.readers import check_count, check_image_files, inside, read_
 from langadapt.data.rows import MOST_LINE_BYTES, Row, caption_pairs, check_text, json_object, reach
 from langadapt.data.sources import local_path, source_files, tar_members
 from langadapt.errors import DataError
+from langadapt.files.paths import real_path, user_path
 from langadapt.files.store import fingerprint_of
 from langadapt.recipes.authoring import UNDETERMINED
 from langadapt.recipes.data import CaptionColumns, PairsRecipe, TableFiles, TarShards
@@ -78,7 +79,7 @@ def load_pairs(name: str, *, language: str | None = None, images: Path | None = 
 
 def pairs_recipe(name: str, images: Path | None = None) -> RecipeFile[PairsRecipe]:
     """Return the recipe that a name means; for a table or a tar shard one that reads it."""
-    path = Path(name).expanduser()
+    path = user_path(name)
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
         return own_pairs(path, (UNDETERMINED,), images)
     return data_recipe(PairsRecipe, name)
@@ -93,7 +94,7 @@ def own_pairs(
     table's own. `given` names columns by role (`image`, `caption`, `english`); the others are guessed.
     """
     card = own_card(path, names[0])
-    file = str(path.resolve())
+    file = str(real_path(path))
     if path.suffix == ".tar":
         first = next(_samples(path), None)
         columns = None if first is None else _usual_columns(first[1])
@@ -104,7 +105,7 @@ def own_pairs(
         recipe = PairsRecipe(
             **card,
             source=TableFiles(kind="files", paths=(file,)),
-            images=str((images or path.parent).resolve()),
+            images=str(real_path(images or path.parent)),
             columns=caption_columns(path, names, given),
         )
     return RecipeFile(recipe=recipe, path=path, shipped=False)

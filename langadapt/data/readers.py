@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from langadapt.data.images import ImageFile, ParquetImage
+from langadapt.data.parquet import opened_parquet
 from langadapt.data.rows import (
     Row,
     check_texts,
     json_object,
     missing_column,
-    opened_parquet,
     reach,
     read_lines,
     read_parquet,

@@ -5,7 +5,6 @@ import difflib
 import io
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
@@ -14,8 +13,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from langadapt.data.parquet import opened_parquet, parquet_batches, parquet_faults
 from langadapt.data.sources import SourceFile, open_source, unreadable
 from langadapt.errors import DataError
 from langadapt.files.json import parse_json
@@ -142,7 +141,6 @@ def root_columns(columns: Sequence[str], known: Sequence[str], where: str) -> li
 # Arrow's own reader of zstd refuses a file that is cut off; not every library does.
 _COMPRESSION = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 MOST_LINE_BYTES = 1 << 24
-_ROWS_AT_ONCE, _MOST_RATIO, _MOST_UNPACKED_BYTES = 1024, 50, 1 << 28
 _SIGNATURES = {
     b"\x1f\x8b": "it is gzip data: let its name end in .gz",
     b"\x28\xb5\x2f\xfd": "it is zstd data: let its name end in .zst",
@@ -241,47 +239,9 @@ def label_names(path: SourceFile, column: str) -> list[str]:
 
 def read_parquet(path: SourceFile, columns: Sequence[str]) -> Iterator[Row]:
     """Stream columns of any type as `read_values`; a dotted name reaches into nested ones."""
-    with opened_parquet(path) as file:
-        names = [str(name) for name in file.schema_arrow.names]
-        roots = root_columns(columns, names, str(path))
-        batches = file.iter_batches(batch_size=_rows_at_once(file, roots, path), columns=roots)
-        for number, record in enumerate(
-            (record for batch in batches for record in batch.to_pylist()), start=1
-        ):
+    batches = parquet_batches(path, lambda names: root_columns(columns, names, str(path)))
+    with parquet_faults(path):
+        records = (record for batch in batches for record in batch.to_pylist())
+        for number, record in enumerate(records, start=1):
             where = f"{path}: row {number}"
             yield Row(where, tuple(reach(record, column, where) for column in columns))
-
-
-def _rows_at_once(file: pq.ParquetFile, roots: Sequence[str], path: SourceFile) -> int:
-    """Return how many rows to unpack at once: few where a column is so packed that each may be huge."""
-    rows = _ROWS_AT_ONCE
-    for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
-        for column in map(group.column, range(group.num_columns)):
-            packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
-            if column.path_in_schema.partition(".")[0] not in roots or unpacked <= _MOST_RATIO * packed:
-                continue
-            if unpacked > _MOST_UNPACKED_BYTES:
-                problem = f"column {column.path_in_schema} unpacks from {packed:,} to {unpacked:,} bytes"
-                raise DataError(f"{path}: {problem}; is it a table of texts?")
-            rows = min(rows, 1 + _MOST_UNPACKED_BYTES // unpacked)
-    return rows
-
-
-@contextmanager
-def opened_parquet(path: SourceFile) -> Iterator[pq.ParquetFile]:
-    """Open a Parquet file; raise a DataError where it is unreadable or damaged."""
-    with ExitStack() as opened:
-        try:
-            raw = opened.enter_context(open_source(path))
-        except OSError as error:
-            raise unreadable(path, error) from error
-        try:
-            yield pq.ParquetFile(raw)
-        except (
-            pa.ArrowException,
-            OSError,
-            OverflowError,
-            ValueError,
-        ) as error:  # also: a date of the year 99999
-            problem = str(error).splitlines()[0].rstrip(". ")
-            raise DataError(f"{path}: not readable as Parquet ({problem}); fetch it again") from error

@@ -33,6 +33,7 @@ from langadapt.files.fetch import (
     with_backoff,
 )
 from langadapt.files.json import open_regular, read_json
+from langadapt.files.paths import user_path
 from langadapt.files.store import cache_folder, fingerprint
 from langadapt.recipes.data import (
     AlignedFiles,
@@ -295,7 +296,7 @@ def _place(url: str) -> Path:
     if ".." in parts.path.split("/"):
         raise DataError(f"{url}: `..` leads out of the folder of downloads; correct the recipe")
     root = os.environ.get(VARIABLE)
-    folder = Path(root).expanduser() if root else cache_folder() / "data"
+    folder = user_path(root) if root else cache_folder() / "data"
     return folder / (parts.hostname or "") / parts.path.strip("/")
 
 
@@ -317,7 +318,7 @@ def local_path(found: RecipeFile[D], name: str) -> Path:
     `../other/file` shares the files of another recipe.
     """
     try:
-        written = Path(name).expanduser()
+        written = user_path(name)
         if not found.shipped or written.is_absolute():
             path, way_in = found.folder / written, _way_in(found.recipe, str(found.folder))
         else:
@@ -327,7 +328,7 @@ def local_path(found: RecipeFile[D], name: str) -> Path:
             if not root:
                 hint = f"`export {VARIABLE}=/folder/of/your/data` sets it"
                 raise MissingDataError(f"{found.recipe.name}: {VARIABLE} is not set; {hint}; {way_in}")
-            path = Path(root).expanduser() / wanted
+            path = user_path(root) / wanted
         if not path.exists():
             raise MissingDataError(f"{path}: no such file or folder; {way_in}")
         return path

@@ -8,6 +8,7 @@ from typing import Any
 from langadapt.errors import DataError
 from langadapt.evaluation.retrieval import ScoreCard, read_score_cards
 from langadapt.evaluation.tables import Column, Row, ScoreTable
+from langadapt.files.paths import real_path
 from langadapt.metrics.intervals import Interval, interval_of
 from langadapt.metrics.signature import comparable
 from langadapt.models.artifact import SCORES, read_artifact
@@ -39,7 +40,7 @@ def compare_runs(runs: Sequence[Path]) -> dict[str, list[Compared]]:
     A DataError says which run was not scored, or that they share no benchmark.
     """
     scored = []
-    for run in dict.fromkeys(path.resolve() for path in runs):
+    for run in dict.fromkeys(real_path(path) for path in runs):
         if not (run / SCORES).is_file():
             raise DataError(f"{run}: was not scored; run `langadapt eval {run}` first")
         scored.append((run, read_score_cards(run / SCORES), read_artifact(run).training))

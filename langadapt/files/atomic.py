@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from langadapt.errors import LangadaptError
+from langadapt.files.paths import real_path
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -159,7 +160,7 @@ def whole_folder(out: Path, *, overwrite: bool | None = None) -> Iterator[Path]:
     Refuse an `out` that is not empty, but for `overwrite`; then the old one stays until the new one is whole.
     None stands for a command without that option.
     """
-    place = out.resolve()
+    place = real_path(out)
     lock, partial, old = (place.with_name(f".{place.name}.{kind}") for kind in ("lock", "partial", "old"))
 
     def check() -> None:

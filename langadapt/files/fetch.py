@@ -20,6 +20,7 @@ from huggingface_hub.utils import tqdm
 from langadapt.errors import LangadaptWarning, ModelError
 from langadapt.files.atomic import replacing, write_text
 from langadapt.files.json import read_json
+from langadapt.files.paths import real_path
 from langadapt.files.store import cache_folder
 
 T = TypeVar("T")
@@ -203,7 +204,7 @@ def http_status(error: BaseException) -> int | None:
 
 def _verify(link: Path) -> None:
     """Verify a cached file of the Hub by the hash that is its name; remember the result by size and time."""
-    blob = link.resolve()
+    blob = real_path(link)
     facts = blob.stat()
     known = cache_folder() / "hub-files" / f"{blob.name}.json"
     stamp = [facts.st_size, facts.st_mtime_ns]
@@ -225,7 +226,8 @@ def _content_hash(blob: Path, size: int) -> str | None:
         if len(blob.name) == _SHA256_DIGITS:
             return hashlib.file_digest(file, "sha256").hexdigest()
         if len(blob.name) == _GIT_DIGITS:
-            return hashlib.sha1(b"blob %d\0" % size + file.read(), usedforsecurity=False).hexdigest()
+            digest = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+            return hashlib.file_digest(file, lambda: digest).hexdigest()
     return None
 
 

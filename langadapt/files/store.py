@@ -30,6 +30,7 @@ from torch import Tensor
 from langadapt.errors import DataError, LangadaptWarning
 from langadapt.files.atomic import read_tensors, write_tensors, write_text
 from langadapt.files.json import read_json
+from langadapt.files.paths import user_path
 
 # bfloat16 is stored as the integers that have its bits.
 _TYPES: dict[str, tuple[np.dtype[Any], torch.dtype]] = {
@@ -95,7 +96,7 @@ class StoreSpec:
 def cache_folder() -> Path:
     """`LANGADAPT_CACHE`, or `~/.cache/langadapt`."""
     chosen = os.environ.get("LANGADAPT_CACHE")
-    return Path(chosen).expanduser() if chosen else Path.home() / ".cache" / "langadapt"
+    return user_path(chosen) if chosen else Path.home() / ".cache" / "langadapt"
 
 
 def stored_rows(root: Path, spec: StoreSpec, compute: Fill) -> Tensor:

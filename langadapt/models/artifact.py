@@ -18,8 +18,9 @@ from torch import Tensor
 from langadapt.errors import ModelError
 from langadapt.files.atomic import is_sealed, sealed, tensor_digest, write_tensors, write_text
 from langadapt.files.fetch import fetch_snapshot
-from langadapt.files.json import open_regular, read_bytes, read_json
-from langadapt.models.load import ARTIFACT, ResolvedModel, device_name, resolve_model
+from langadapt.files.json import read_bytes, read_json
+from langadapt.files.paths import real_path, user_path
+from langadapt.models.load import ARTIFACT, ResolvedModel, device_name, open_for_hash, resolve_model
 from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import (
     AlignedFiles,
@@ -277,7 +278,7 @@ def environment_facts(device: torch.device) -> dict[str, str]:
 
 def _artifact_folder(path_or_repo: str, revision: str | None) -> Path:
     """Return the folder of an artifact; download the artifact's own files if it is on the Hub."""
-    local = Path(path_or_repo).expanduser()
+    local = user_path(path_or_repo)
     if local.is_dir():
         return local
     if is_local_name(path_or_repo) and revision is None:
@@ -290,11 +291,11 @@ def check_folder(folder: Path, names: Iterable[str], what: str) -> None:
     for name in names:
         if not (folder / name).is_file():
             raise ModelError(f"{folder}: no {name} in it; {what}")
-    root = folder.resolve()
+    root = real_path(folder)
     # The Hub's cache keeps the files of all revisions in one folder and links to them.
     blobs = root.parents[1] / "blobs" if root.parent.name == "snapshots" else root
     for path in sorted(folder.iterdir()):
-        target = path.resolve()
+        target = real_path(path)
         if not (target.is_relative_to(root) or target.is_relative_to(blobs)):
             leads = f"{path.name} leads out of the folder, to {target}"
             raise ModelError(f"{folder}: {leads}; put the file itself there")
@@ -342,5 +343,5 @@ def read_sealed(path: Path, *, version: int, files: set[str], again: str) -> dic
 
 def file_hash(path: Path) -> str:
     """SHA-256 of a file, as hex digits."""
-    with open_regular(path, most_bytes=None if path.suffix == ".safetensors" else _MOST_BYTES) as file:
+    with open_for_hash(path, most_bytes=_MOST_BYTES) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,6 +17,7 @@ from langadapt.errors import ModelError
 from langadapt.files.atomic import whole_folder, write_text
 from langadapt.files.fetch import fetch_snapshot, is_offline
 from langadapt.files.json import read_json
+from langadapt.files.paths import user_path
 from langadapt.models.towers import MODEL_FILES
 from langadapt.recipes import ModelRef
 
@@ -48,7 +49,7 @@ def convert(ref: ModelRef, out: Path) -> list[str]:
     Raises:
         ModelError: there is no such model, it has no such weights, or they hold something else than tensors.
     """
-    source = Path(ref.repo).expanduser()
+    source = user_path(ref.repo)
     if not source.is_dir():
         where = f"{ref.repo} at revision {ref.revision or 'main'}"
         wanted = [*(pattern for pattern in MODEL_FILES if "safetensors" not in pattern), _PICKLED]

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
@@ -22,6 +23,7 @@ from langadapt.data.tokens import Tokens, tokenize
 from langadapt.errors import ModelError
 from langadapt.files.fetch import fetch_snapshot
 from langadapt.files.json import open_regular, read_json
+from langadapt.files.paths import real_path, user_path
 from langadapt.models.convert import converted_revision
 from langadapt.models.towers import MODEL_FILES, read_module
 from langadapt.recipes import ModelRef
@@ -49,7 +51,7 @@ class ResolvedModel:
 
 def resolve_model(ref: ModelRef) -> ResolvedModel:
     """Find a base model: a local folder of that name, else on the Hub; a ModelError says why not."""
-    local = Path(ref.repo).expanduser()
+    local = user_path(ref.repo)
     if local.is_dir():
         if not any(local.glob("*.safetensors")):
             raise ModelError(
@@ -61,7 +63,7 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
             raise ModelError(
                 f"{ref.repo}: {error.filename}: {error.strerror}; save the model again"
             ) from error
-        return ResolvedModel(repo=str(local.resolve()), revision=revision, path=local.resolve())
+        return ResolvedModel(repo=str(real_path(local)), revision=revision, path=real_path(local))
     if is_local_name(ref.repo) and ref.revision is None:
         raise ModelError(f"{ref.repo}: no such model folder; give a revision where it is on the Hub")
     where = f"{ref.repo} at revision {ref.revision or 'main'}"
@@ -95,10 +97,27 @@ def folder_hash(folder: Path) -> str:
     for path in sorted({*files}):
         digest.update(path.name.encode())
         digest.update(path.stat().st_size.to_bytes(8, "little"))
-        most = None if path.suffix == ".safetensors" else _MOST_TEXT_BYTES
-        with open_regular(path, most_bytes=most) as file:
+        with open_for_hash(path, most_bytes=_MOST_TEXT_BYTES) as file:
             hashlib.file_digest(file, lambda: digest)
     return f"sha256:{digest.hexdigest()[:16]}"
+
+
+def open_for_hash(path: Path, *, most_bytes: int) -> BufferedReader:
+    """Open a model's file; raise an OSError as `open_regular`.
+
+    Weights may have any size that their header states: a giant in their place would be hashed for minutes.
+    Raise a ModelError for another size.
+    """
+    file = open_regular(path, most_bytes=None if path.suffix == ".safetensors" else most_bytes)
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt"):  # reads the header and compares the sizes
+                pass
+        except SafetensorError as error:
+            file.close()
+            problem = str(error).splitlines()[0]
+            raise ModelError(f"{path}: damaged or cut off ({problem}); fetch or train it again") from error
+    return file
 
 
 _BROKEN = (

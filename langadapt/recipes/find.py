@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from langadapt.errors import RecipeError
+from langadapt.files.paths import real_path, user_path
 from langadapt.recipes.data import DATA_KINDS, DataCard
 from langadapt.recipes.language import LanguageRecipe
 from langadapt.recipes.yaml import S, Spec, parse, read_yaml
@@ -56,7 +57,7 @@ def find_language(name: str) -> RecipeFile[LanguageRecipe]:
     """
     folder = shipped_folder("languages")
     if path := _path_of(name):
-        shipped = path.is_file() and path.parent.resolve() == folder.resolve()
+        shipped = path.is_file() and real_path(path.parent) == real_path(folder)
         recipe = parse(
             LanguageRecipe, shipped_values(path.stem) if shipped else read_yaml(path), where=str(path)
         )
@@ -193,7 +194,7 @@ def _recipes_in(path: Path) -> dict[str, dict[str, Any]]:
 def _path_of(name: str, *, start: Path | None = None) -> Path | None:
     if not ("/" in name or "\\" in name or name.endswith((".yaml", ".yml"))):
         return None
-    path = (start or Path()) / Path(name).expanduser()
+    path = (start or Path()) / user_path(name)
     return path if path.suffix in (".yaml", ".yml") else path.with_name(path.name + ".yaml")
 
 
@@ -261,14 +262,14 @@ def with_absolute_paths(recipe_file: RecipeFile[LanguageRecipe]) -> LanguageReci
     recipe = recipe_file.recipe
     if recipe_file.shipped:
         return recipe
-    folder = recipe_file.folder.resolve()
+    folder = real_path(recipe_file.folder)
 
     def data_path(name: str) -> str:
         is_path = "/" in name or name.endswith((".yaml", ".yml", *TABLES))
-        return str(folder / Path(name).expanduser()) if is_path else name
+        return str(folder / user_path(name)) if is_path else name
 
     def model_path(repo: str) -> str:
-        local = folder / Path(repo).expanduser()
+        local = folder / user_path(repo)
         return str(local) if local.is_dir() or repo.startswith(("./", "../", "~")) else repo
 
     return with_paths(recipe, data_path, model_path)

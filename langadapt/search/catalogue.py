@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from langadapt.errors import DataError
 from langadapt.files.atomic import replacing
 from langadapt.files.json import parse_json
+from langadapt.files.paths import real_path
 
 FORMAT_VERSION = 3
 CATALOGUE = "index.sqlite"
@@ -265,7 +266,7 @@ def open_catalogue(path: Path, *, write: bool = False) -> Iterator[Catalogue]:
         raise DataError(f"{path}: no index in it; make one with `langadapt index FOLDER --model RUN`")
     # A reader, too, may have to roll back the transaction of a killed writer.
     mode = "rw" if write or os.access(file, os.W_OK) else "ro"
-    uri = f"{file.resolve().as_uri()}?mode={mode}"
+    uri = f"{real_path(file).as_uri()}?mode={mode}"
     with _explain_errors(path), closing(sqlite3.connect(uri, uri=True, timeout=60)) as connection:
         connection.isolation_level = None
         if not write:

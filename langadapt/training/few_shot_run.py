@@ -19,6 +19,7 @@ from langadapt.data.classification import (
 )
 from langadapt.data.images import image_bytes
 from langadapt.errors import DataError, Report, counted
+from langadapt.files.paths import real_path
 from langadapt.files.store import fingerprint
 from langadapt.metrics.classification import ClassificationScores, classification_scores
 from langadapt.metrics.signature import ClassSignature
@@ -139,7 +140,7 @@ def _write(
         tower=run.tower,
         text=task.tower.label,
         image=model.teacher.source.label,
-        run=str(Path(run.model).resolve()) if Path(run.model).is_dir() else run.model,
+        run=str(real_path(run.model)) if Path(run.model).is_dir() else run.model,
         training={"shots": run.shots, "images": images, "seconds": round(learned.seconds, 1)},
     )
     write_prompts(run.out, learned.classifier, facts)

@@ -127,7 +127,7 @@ def test_one_line_without_end(tmp_path: Path, kind: str, packing: str) -> None:
 
 
 def test_a_huge_text_in_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("langadapt.data.rows._MOST_UNPACKED_BYTES", 1 << 24)
+    monkeypatch.setattr("langadapt.data.parquet._MOST_UNPACKED_BYTES", 1 << 24)
     path = tmp_path / "a.parquet"
     long = "x" * (1 << 23)
     texts = pa.table({"english": ["a"] * 3, "target": [long, long + "y", long + "z"]})
