@@ -106,6 +106,8 @@ def misdeeds(tree: ast.AST) -> Iterator[tuple[int, str]]:
             called = ast.unparse(node.func)
             if called in ("print", "torch.load", "eval", "exec"):
                 yield node.lineno, f"{called}("
+            if called.endswith((".resolve", ".expanduser")) and not called.startswith("os.path."):
+                yield node.lineno, "raises for loops of links or nobody's home: use files/paths.py"
             for keyword in node.keywords:
                 if keyword.arg == "trust_remote_code" and ast.unparse(keyword.value) == "True":
                     yield node.lineno, "trust_remote_code"
@@ -143,7 +145,7 @@ def test_what_occurs_nowhere(trees: dict[str, ast.AST]) -> None:
     "line",
     [
         "print(1)", "torch.load('x')", "eval('1')", "f(trust_remote_code=True)", "import pickle",
-        "from joblib import load", "from tools.embedded_world import plans",
+        "from joblib import load", "Path('x').resolve()", "from tools.embedded_world import plans",
         "try: pass\nexcept (ValueError, Exception): pass", "try: pass\nexcept: pass",
     ],
 )  # fmt: skip

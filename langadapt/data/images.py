@@ -27,7 +27,7 @@ from langadapt.files.json import read_bytes, read_json
 from langadapt.files.store import cache_folder
 
 _WORKERS = 4
-_MOST_GROUP_BYTES = 1 << 31
+_MOST_GROUP_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,7 @@ def parquet_faults(path: SourceFile) -> Iterator[None]:
     """Turn what pyarrow raises, also where a date or a text has no value in Python, into a DataError."""
     try:
         yield
-    except (pa.ArrowException, OSError, OverflowError, ValueError) as error:
+    except (pa.ArrowException, EOFError, OSError, OverflowError, ValueError) as error:
         problem = str(error).splitlines()[0].rstrip(". ")
         raise DataError(f"{path}: not readable as Parquet ({problem}); fetch it again") from error
 

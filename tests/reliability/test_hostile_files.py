@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import os
+import random
 import resource
 import signal
 import tarfile
@@ -17,12 +18,13 @@ import pytest
 from small_world import small_artifact, small_teacher
 
 from langadapt.data.classification import classification_from_folder, read_class_names, read_label_list
-from langadapt.data.images import open_image
+from langadapt.data.images import ParquetImage, open_image
 from langadapt.data.pairs import load_pairs, read_shard
 from langadapt.data.readers import read_table
 from langadapt.data.sources import ArchiveMember
 from langadapt.errors import DataError, LangadaptError, ModelError
 from langadapt.export.sentence_transformers import source_text
+from langadapt.files.atomic import whole_folder
 from langadapt.files.json import read_json
 from langadapt.models.artifact import read_artifact
 from langadapt.models.load import resolve_model
@@ -241,3 +243,113 @@ def test_a_giant_in_an_artifact(tmp_path: Path, name: str) -> None:
         file.truncate(6_000_000_000)
     with bounds(), pytest.raises(ModelError, match="has 6,000,000,000 bytes"):
         read_artifact(folder)
+
+
+@pytest.mark.parametrize("giant", ["samples.safetensors", "adapter.safetensors"])
+def test_weights_whose_header_states_another_size(tmp_path: Path, giant: str) -> None:
+    """They were hashed to their end: seconds per gigabyte of nothing."""
+    folder = small_artifact(tmp_path / "artifact")
+    with (folder / giant).open("r+b") as file:
+        file.truncate(40_000_000_000)
+    with bounds(seconds=3, memory_bytes=1 << 40), pytest.raises(ModelError, match="damaged or cut off"):
+        read_artifact(folder)
+    teacher = small_teacher(tmp_path / "teacher")
+    with (teacher / "model.safetensors").open("r+b") as file:
+        file.truncate(40_000_000_000)
+    with bounds(seconds=3, memory_bytes=1 << 40), pytest.raises(ModelError, match="damaged or cut off"):
+        resolve_model(ModelRef(repo=str(teacher)))
+
+
+def test_links_that_lead_in_circles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Path.resolve` raises a RuntimeError for them, and `Path.expanduser` one for nobody's home."""
+    folder = small_artifact(tmp_path / "artifact")
+    (folder / "samples.safetensors").unlink()
+    (folder / "samples.safetensors").symlink_to("samples.safetensors")
+    with pytest.raises(ModelError, match=r"no samples\.safetensors in it"):
+        read_artifact(folder)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for name in (str(loop), f"{loop}/run", "~nobody-of-this-name/run"):
+        with pytest.raises(ModelError, match="no such"):
+            read_artifact(name)
+        with pytest.raises(ModelError, match="no such"):
+            resolve_model(ModelRef(repo=name))
+        with pytest.raises(LangadaptError), whole_folder(Path(f"{name}/x") if name.startswith("~") else loop):
+            raise DataError("a loop was written")
+
+
+def parquet(path: Path, columns: dict[str, object], **options: object) -> Path:
+    pq.write_table(pa.table(columns), path, store_schema=False, **options)
+    return path
+
+
+def test_every_byte_of_a_parquet_footer(tmp_path: Path) -> None:
+    """pyarrow aborts the process where a column's size statistics are damaged; no Python code can catch it."""
+    rows = {"english": ["a b", "c"], "target": ["d", "e"], "list": [["x", "y"], []]}
+    raw = parquet(tmp_path / "a.parquet", rows, compression="none").read_bytes()
+    size = int.from_bytes(raw[-8:-4], "little")
+    ends = {True: 0, False: 0}
+    for place in range(len(raw) - 8 - size, len(raw) - 8):
+        bad = bytearray(raw)
+        bad[place] ^= 2  # among others a column that may be empty becomes one that may not
+        (tmp_path / "a.parquet").write_bytes(bad)
+        try:
+            table(tmp_path / "a.parquet")
+            ends[True] += 1
+        except DataError:
+            ends[False] += 1
+    assert min(ends.values()) > 20, ends
+
+
+def repeated(value: str | bytes, rows: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array([0] * rows, pa.int32()), pa.array([value]))
+
+
+def test_parquet_that_swells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("langadapt.data.parquet._MOST_UNPACKED_BYTES", 1 << 22)
+    monkeypatch.setattr("langadapt.data.images._MOST_GROUP_BYTES", 1 << 22)
+    noise = random.Random(0).randbytes(1 << 17)
+    text, path = noise.hex(), tmp_path / "a.parquet"
+    # Stored once, or as the same as the text before; nothing is packed.
+    delta = {"use_dictionary": False, "column_encoding": {"target": "DELTA_BYTE_ARRAY"}}
+    for column, options in ((repeated(text, 512), {}), (pa.array([text] * 512), delta)):
+        parquet(path, {"english": ["a"] * len(column), "target": column}, **options)
+        with bounds(memory_bytes=60_000_000):
+            assert [row.values[1] == text for row in read_table(path, ("english", "target"))][-1]
+    parquet(path, {"image": repeated(noise, 1024), "caption": ["a"] * 1024})
+    with bounds(memory_bytes=60_000_000), pytest.raises(DataError, match="images of row group 1 have over"):
+        ParquetImage(path, "image", 0).read_bytes()
+    parquet(path, {"image": [bytes(1 << 23)], "caption": ["a"]}, compression="zstd")
+    with bounds(), pytest.raises(DataError, match=r"image unpacks from .* to 8,.* bytes"):
+        ParquetImage(path, "image", 0).read_bytes()
+    many = pa.ListArray.from_arrays(pa.array([0, 1 << 25], pa.int32()), pa.nulls(1 << 25, pa.int8()))
+    parquet(path, {"english": ["a"], "target": many})
+    with bounds(memory_bytes=100_000_000), pytest.raises(DataError, match="33,554,432 values in 1 rows"):
+        table(path)
+
+
+def test_parquet_whose_footer_states_smaller_sizes_than_its_pages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("langadapt.data.parquet._MOST_UNPACKED_BYTES", 1 << 24)
+    long = ["x" * (1 << 23) + end for end in "yz"]
+    options = {"compression": "zstd", "use_dictionary": False, "write_statistics": False}
+    path = parquet(tmp_path / "a.parquet", {"english": ["a", "b"], "target": long}, **options)
+    raw = path.read_bytes()
+    whole = pq.read_metadata(path).row_group(0).column(1).total_uncompressed_size
+    stated = varint(2 * whole)
+    at = raw.rindex(stated)  # the row group's own
+    at = raw.rindex(stated, 0, at) if raw.count(stated) > 1 else at
+    path.write_bytes(raw[:at] + varint(2 * 100, len(stated)) + raw[at + len(stated) :])
+    assert pq.read_metadata(path).row_group(0).column(1).total_uncompressed_size == 100
+    with bounds(), pytest.raises(DataError, match=r"target unpacks from .* to 16,.* bytes"):
+        table(path)
+
+
+def varint(value: int, length: int = 1) -> bytes:
+    """A Thrift integer, of at least so many bytes."""
+    found = []
+    while value >> 7 or len(found) + 1 < length:
+        found.append(0x80 | value & 0x7F)
+        value >>= 7
+    return bytes([*found, value])
