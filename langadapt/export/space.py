@@ -10,6 +10,7 @@ from langadapt.data.images import list_images
 from langadapt.errors import DataError, ModelError
 from langadapt.evaluation.page import small_jpeg
 from langadapt.files.atomic import whole_folder, write_text
+from langadapt.files.paths import user_path
 from langadapt.files.templates import templates
 from langadapt.models import read_artifact, write_artifact
 from langadapt.models.artifact import FACTS, BaseModel, portable
@@ -33,7 +34,7 @@ def export_space(run: str, images: Path, out: Path, *, overwrite: bool = False) 
     Raises:
         LangadaptError: no readable image, a teacher that is itself a local run, nothing at `run`.
     """
-    artifact, is_local = read_artifact(run), Path(run).expanduser().is_dir()
+    artifact, is_local = read_artifact(run), user_path(run).is_dir()
     paths, failed = list_images(images), list[str]()
     with whole_folder(out, overwrite=overwrite) as folder:
         for path in paths:

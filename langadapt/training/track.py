@@ -10,6 +10,7 @@ from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker, get_available_trackers
 
 from langadapt.errors import TrainingError
+from langadapt.files.paths import real_path
 from langadapt.recipes import LanguageRecipe
 
 TrackerName = Literal["wandb", "tensorboard", "trackio"]
@@ -35,7 +36,7 @@ def tracked(accelerator: Accelerator, folder: Path, recipe: LanguageRecipe) -> I
     if not accelerator.log_with:
         yield
         return
-    name = folder.resolve().name
+    name = real_path(folder).name
     accelerator.init_trackers(
         "langadapt",
         config=dict(_flat(recipe.model_dump(mode="json"))),

@@ -284,7 +284,7 @@ def parquet(path: Path, columns: dict[str, object], **options: object) -> Path:
 
 
 def test_every_byte_of_a_parquet_footer(tmp_path: Path) -> None:
-    """pyarrow aborts the process where a column's size statistics are damaged; no Python code can catch it."""
+    """pyarrow aborts the process where a column's size statistics are damaged; Python cannot catch it."""
     rows = {"english": ["a b", "c"], "target": ["d", "e"], "list": [["x", "y"], []]}
     raw = parquet(tmp_path / "a.parquet", rows, compression="none").read_bytes()
     size = int.from_bytes(raw[-8:-4], "little")
