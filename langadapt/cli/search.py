@@ -1,16 +1,17 @@
 """`langadapt index`, `search`, `serve` and `demo`."""
 
+import shlex
 import webbrowser
 from dataclasses import asdict
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Annotated
 
-from rich.table import Table
+import typer
 from typer import Argument, Option
 
 from langadapt.cli import options as opt
-from langadapt.cli.progress import console, loaded_model, print_json, print_result, progress_report, shown
+from langadapt.cli.progress import console, loaded_model, print_json, progress_report, shown
 from langadapt.errors import DataError, Stopped
 
 if TYPE_CHECKING:
@@ -127,6 +128,7 @@ def search_command(
     """Find images by a text in the language, or by an image.
 
     Examples:
+      langadapt search photos/ "一只狗在沙滩上奔跑" --model ORG/NAME
       langadapt search photos/ "一只狗在沙滩上奔跑" --model runs/zh
       langadapt search photos/ "mbwa anakimbia ufukweni" --model runs/sw --top-k 20 --html found.html
       langadapt search photos/ --image dog.jpg --model runs/sw
@@ -146,7 +148,7 @@ def search_command(
     if as_json:
         print_json(_hit_list(queries, found), indent=2)
     else:
-        print_result(_hit_table(queries, found))
+        _print_hits(queries, found)
     images_here, approximate = len(session.index), session.index.approximate
     if images_here < count:
         console.print(f"all {images_here:,} images are shown, {count:,} were requested")
@@ -160,6 +162,9 @@ def search_command(
 
         write_page(page, search_page(session, queries, found))
         console.print(f"page: {shown(page)}")
+    elif not as_json:
+        demo = shlex.join(["langadapt", "demo", shown(folder), "--model", model, "--open"])
+        console.print(f"to see them: --html found.html, or {demo}")
 
 
 def _open_session(folder: Path, model: "LanguageModel", index: Path | None) -> "SearchSession":
@@ -167,6 +172,8 @@ def _open_session(folder: Path, model: "LanguageModel", index: Path | None) -> "
 
     with progress_report() as report:
         session = open_session(folder, model, report=report, index=index)
+    if session.encoded:
+        console.print(f"new images encoded: {session.encoded:,}; kept in {shown(session.index.index)}")
     if session.index.failed:
         console.print(f"{session.index.failed:,} images failed; `langadapt index` lists them with reasons")
     return session
@@ -182,12 +189,12 @@ def _hit_list(queries: list[str | Path], found: "list[list[Hit]]") -> list[dict[
     ]
 
 
-def _hit_table(queries: list[str | Path], found: "list[list[Hit]]") -> Table:
-    table = Table("query", "score", "image", box=None)
+def _print_hits(queries: list[str | Path], found: "list[list[Hit]]") -> None:
+    """Print a line per image: a path that is cut off or broken cannot be opened."""
     for query, hits in zip(queries, found, strict=True):
-        for rank, hit in enumerate(hits):
-            table.add_row(str(query) if rank == 0 else "", f"{hit.score:.3f}", _path_text(hit.path))
-    return table
+        typer.echo(query)
+        for hit in hits:
+            typer.echo(f"{hit.score:7.3f}  {_path_text(Path(shown(hit.path)))}")
 
 
 def _path_text(path: Path) -> str:

@@ -178,6 +178,8 @@ class SearchSession:
 
     model: LanguageModel
     index: ImageIndex
+    encoded: int = 0
+    """Images that were encoded when it was opened: new and changed ones."""
 
     def by_text(self, texts: Sequence[str], *, count: int, approximate: bool = True) -> list[list[Hit]]:
         """Find the best images for texts of the language."""
@@ -213,7 +215,7 @@ def open_session(
             raise DataError(f"{folder} is an index itself; leave --index out")
         return SearchSession(model=model, index=open_index(folder, tower))
     update = update_index(folder, tower, report=report, index=index)
-    return SearchSession(model=model, index=open_index(update.index, tower))
+    return SearchSession(model=model, index=open_index(update.index, tower), encoded=update.encoded)
 
 
 _BATCH = 8192
