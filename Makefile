@@ -8,13 +8,19 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 export PYTHONDONTWRITEBYTECODE =
 
 .NOTPARALLEL:  # two installations into one environment would meet
-.PHONY: quickstart test reliability check fix clean
+.PHONY: quickstart test test-more docs reliability check fix clean
 
 quickstart: $(VENV)/.installed  ## teach the embedded world's CLIP a language, score it, search it
 	$(BIN)/langadapt quickstart --lang $(LANG_CODE)
 
 test: $(VENV)/.dev  ## the test suite on up to four cores; no network, no GPU
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+
+test-more: $(VENV)/.more  ## browser, site, notebook and vector databases: what needs more tools; minutes
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "browser or databases or notebook or site"
+
+docs: $(VENV)/.docs  ## the documentation as a site in site/; no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 reliability: $(VENV)/.dev  ## kill, fill, damage, crowd and fuzz everything, and print one table; minutes, LONG=--long for hours
 	$(BIN)/python benchmarks/reliability/run.py $(LONG)
@@ -29,7 +35,7 @@ fix: $(VENV)/.dev  ## mend what can be mended by itself
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) quickstart runs dist
+	rm -rf $(VENV) quickstart runs dist site
 
 $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 	$(INSTALL) -e .
@@ -38,6 +44,14 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.made pyproject.toml constraints.txt
 	$(INSTALL) -e ".[dev]"
 	touch $(VENV)/.installed $@
+
+$(VENV)/.docs: $(VENV)/.made pyproject.toml constraints.txt
+	$(INSTALL) -e ".[docs]"
+	touch $@
+
+$(VENV)/.more: $(VENV)/.dev
+	$(INSTALL) -e ".[dev,docs,databases,tensorboard]"
+	touch $@
 
 $(VENV)/.made:
 	$(PYTHON) -m venv $(VENV)

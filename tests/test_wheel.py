@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import yaml
 from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parents[1]
@@ -50,4 +52,21 @@ def test_wheel_works_by_itself(tmp_path: Path) -> None:
     assert Path(package).is_relative_to(inside)
     assert Path(data).is_relative_to(inside)
     assert native_name == "中文"
+    assert (inside / "langadapt" / "py.typed").is_file()
     assert weights == 2
+
+
+def test_workflows_name_their_actions_by_commit() -> None:
+    paths = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert [path.stem for path in paths] == ["release", "test"]
+    for path in paths:
+        jobs = yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"]
+        used = [step["uses"] for job in jobs.values() for step in job["steps"] if "uses" in step]
+        assert used
+        for action in used:
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", action), action
+    release = yaml.safe_load(paths[0].read_text(encoding="utf-8"))
+    assert release["permissions"] == {"contents": "read"}
+    assert release["jobs"]["publish"]["permissions"] == {"id-token": "write"}, (
+        "PyPI trusts it: no token is stored"
+    )
