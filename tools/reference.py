@@ -171,7 +171,7 @@ def json_keys() -> str:
     from langadapt.metrics import classification
     from langadapt.models import artifact, translator
     from langadapt.search import update
-    from langadapt.training import loop, run
+    from langadapt.training import log, run
 
     facts = (
         "`distill --json`, `tune --json`, `align --json`, `artifact.json`: `training`",
@@ -186,7 +186,7 @@ def json_keys() -> str:
         ("`data translate --json`: `scores`", translator.TranslationScores),
         ("`artifact.json`: `teacher` and `text_model`", artifact.BaseModel),
         ("`artifact.json`: each of `data`", artifact.DataSource),
-        ("`log.jsonl`: lines of kind `step`", loop.StepLog),
+        ("`log.jsonl`: lines of kind `step`", log.StepLog),
         ("`doctor --json`", verdict.Findings),
         ("`doctor --json`: `verdict`", verdict.Verdict),
         ("`data build --json`", rules.BuildReport),
