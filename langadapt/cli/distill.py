@@ -2,8 +2,9 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Option
 
@@ -13,7 +14,7 @@ from langadapt.errors import DataError, RecipeError, Report
 from langadapt.files.paths import real_path, user_path
 from langadapt.recipes import LanguageRecipe, TableFiles, find_language, override, shipped_languages
 from langadapt.recipes.authoring import UNDETERMINED, new_language
-from langadapt.recipes.find import RecipeFile, names_of_languages
+from langadapt.recipes.find import RecipeFile, names_of_languages, universal_recipe
 
 if TYPE_CHECKING:
     from langadapt.training import RunOptions
@@ -31,7 +32,9 @@ def distill_command(
     ] = None,
     columns: opt.Columns = None,
     name: Annotated[str | None, Option(help="Name of a language without a recipe; --lang its code.")] = None,
-    english: Annotated[list[Path] | None, Option(help="Table of English text without translations.")] = None,
+    english: Annotated[
+        list[str] | None, Option(metavar="FILE", help="English text without translations: table, or recipe.")
+    ] = None,
     start: Annotated[str | None, Option(help="Begin from another run's adapter.")] = None,
     state_cache: Annotated[
         str | None,
@@ -49,8 +52,14 @@ def distill_command(
       langadapt distill --lang zh
       langadapt distill --recipe my/zh.yaml --out runs/zh-mine
       langadapt distill --lang sw --set distill.epochs=3 --set "text_model.trains={last: 2}"
+      langadapt distill --lang zh,de,sw
+      langadapt distill --english captions.tsv
+      langadapt distill --lang sw --start universal
       langadapt distill --lang sw --data my.csv
       langadapt distill --lang dje --name Zarma --data news.en --data news.dje
+
+    Several languages share one adapter (runs/zh-de-sw). English text alone makes a universal one, for all
+    languages of the default text model (runs/universal), from which others --start.
 
     With --data, your sentences (TSV, CSV, JSONL, Parquet, or two files whose lines correspond) replace those
     of the recipe: cleaned, with a report, and a tenth held out, on which `langadapt eval` scores the run.
@@ -59,14 +68,13 @@ def distill_command(
     The run folder gets adapter.safetensors, recipe.yaml, artifact.json, log.jsonl and curve.svg. To resume
     an interrupted run, repeat the command.
     """
-    given = [f"distill.english={json.dumps([str(real_path(path)) for path in english])}"] if english else []
-    if start is not None:
-        local = user_path(start)
-        given.append(f"distill.start={json.dumps(str(real_path(local)) if local.is_dir() else start)}")
     if data is None and (columns or name):
         raise DataError("--column and --name belong to your own sentences: give --data FILE too")
-    chosen = chosen_recipe(lang, recipe) if name is None else named_language(name, lang, recipe)
-    recipe_file = override(chosen, [*(settings or []), *given])
+    if english and not (lang or recipe or name or data):
+        chosen = override(universal_recipe(), ["distill.data=[]"])
+    else:
+        chosen = named_language(name, lang, recipe) if name else chosen_recipe(lang, recipe, several=True)
+    recipe_file = override(chosen, [*(settings or []), *_beginnings(english or [], start)])
     budget = None if state_cache is None else parse_bytes(state_cache)
     folder = out or Path("runs") / recipe_file.path.stem
 
@@ -90,21 +98,44 @@ def distill_command(
     if as_json:
         print_json({"run": folder, **artifact.training})
         return
+    _summarise(folder, artifact.training)
+    console.print(f"next: langadapt eval {shown(folder)}")
+
+
+def _summarise(folder: Path, facts: dict[str, Any]) -> None:
     size = (folder / "adapter.safetensors").stat().st_size / 1e6
-    facts = artifact.training
     console.print(
         f"adapter in {shown(folder)} ({size:.1f} MB), held-out recall {facts['held_out_recall']:.1f} % among "
         f"{facts['held_out_candidates']:,} English sentences, cosine {1 - facts['held_out_loss']:.3f}"
     )
-    console.print(f"next: langadapt eval {shown(folder)}")
+    if parts := facts.get("held_out_languages"):
+        console.print("by language: " + ", ".join(f"{code} {recall:.1f} %" for code, recall in parts.items()))
 
 
-def chosen_recipe(lang: str | None, recipe: str | None) -> RecipeFile[LanguageRecipe]:
+def _beginnings(english: list[str], start: str | None) -> Iterator[str]:
+    """Yield settings of the recipe: English text, and a run by its folder, its name or on the Hub."""
+    if english:
+        names = [str(real_path(Path(name))) if Path(name).is_file() else name for name in english]
+        yield f"distill.english={json.dumps(names)}"
+    if start is not None:
+        places = (user_path(start), Path("runs") / start)
+        local = next((str(real_path(path)) for path in places if path.is_dir()), start)
+        yield f"distill.start={json.dumps(local)}"
+
+
+def chosen_recipe(
+    lang: str | None, recipe: str | None, *, several: bool = False
+) -> RecipeFile[LanguageRecipe]:
     """Return the recipe that `--lang` or `--recipe` names; exactly one of them must."""
     name = recipe or lang
     if name is None or (recipe and lang):
         raise RecipeError("give one of --lang CODE and --recipe PATH; `langadapt languages list` shows codes")
-    return find_language(recipe if recipe and "/" in recipe else f"./{recipe}" if recipe else name)
+    found = find_language(recipe if recipe and "/" in recipe else f"./{recipe}" if recipe else name)
+    if found.recipe.languages and not several:
+        raise RecipeError(
+            f"{name}: several languages; `distill` learns them together from their recipes' data"
+        )
+    return found
 
 
 def named_language(name: str, lang: str | None, recipe: str | None) -> RecipeFile[LanguageRecipe]:

@@ -11,7 +11,7 @@ from langadapt.cli import options as opt
 from langadapt.cli.progress import console, print_scores, progress_report, write_report
 from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.files.paths import real_path
-from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe
+from langadapt.recipes import LanguageRecipe, RetrievalRecipe, data_recipe, find_language, with_absolute_paths
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 def eval_command(
     run: opt.RunName,
     on: Annotated[list[str] | None, Option(help="Retrieval recipe; by default the recipe's own.")] = None,
+    lang: Annotated[str | None, Option(help="Score one language of several, or another.")] = None,
     captions: Annotated[
         Path | None, Option(help="Your table: images and captions; --image-free: English and captions.")
     ] = None,
@@ -49,11 +50,13 @@ def eval_command(
     The student is compared with the ceiling (the teacher on the English captions of the same images) and the
     floor (the teacher on the raw captions; a dual encoder is its own). Retention is student / ceiling.
 
-    Without --on, all test sets of the recipe that are here are scored, and how to get the others is printed.
+    Without --on, all test sets of the recipe that are here are scored, and how to get the others is printed;
+    with --lang those of that language: of a run of several languages, or any that the text model knows.
 
     Examples:
       langadapt eval runs/zh
       langadapt eval runs/zh --on coco-cn-test --json-file scores.json
+      langadapt eval runs/universal --lang sw
       langadapt eval runs/sw --captions mine.csv --images photos/
       langadapt eval runs/sw --captions dev.tsv --image-free
       langadapt eval runs/sw --translate-with facebook/nllb-200-distilled-600M --source-code swh_Latn
@@ -62,8 +65,8 @@ def eval_command(
     Classification uses the templates of the recipe (prompts): top-1, top-5, recall of each class, confusion.
     """
     if classify is not None:
-        if on or captions or images or image_free or translate_with:
-            others = "--on, --captions, --images, --image-free and --translate-with"
+        if on or lang or captions or images or image_free or translate_with:
+            others = "--on, --lang, --captions, --images, --image-free and --translate-with"
             raise DataError(f"--classify stands alone: leave out {others}")
         from langadapt.cli.classify import eval_classification
 
@@ -73,15 +76,11 @@ def eval_command(
         return
     if classes or prompts:
         raise DataError("--classes and --prompts belong to a classification set: give --classify FOLDER too")
-    if captions is None and (images is not None or image_free or columns):
-        raise DataError("--images, --image-free and --column describe captions: give --captions FILE too")
-    if captions is not None and not captions.is_file():
-        raise DataError(f"--captions {captions}: no such file")
+    _check_captions(captions, on, described=images is not None or image_free or bool(columns))
     if source_code is not None and translate_with is None:
         raise DataError("--source-code belongs to --translate-with MODEL: give that too")
-    if captions is not None and on:
-        raise DataError("give one of --on and --captions")
 
+    from langadapt.data.retrieval import own_captions
     from langadapt.evaluation.retrieval import score_json, score_report
     from langadapt.models import load, resolve_model
     from langadapt.models.load import chosen_device
@@ -89,13 +88,12 @@ def eval_command(
 
     where, translator = chosen_device(device), None
     if translate_with is not None:
-        source = resolve_model(named_model(translate_with))
-        translator = load_translator(source, source_code=source_code, device=where)
+        translator = load_translator(
+            resolve_model(named_model(translate_with)), source_code=source_code, device=where
+        )
     model = load(run, device=where)
-    recipe = model.artifact.recipe
+    recipe = model.artifact.recipe if lang is None else _in_language(model.artifact.recipe, lang)
     if captions is not None:
-        from langadapt.data.retrieval import own_captions
-
         sets = [own_captions(recipe, captions, images, opt.parsed_columns(columns), image_free=image_free)]
     else:
         sets = _named_sets(recipe, on or [])
@@ -106,14 +104,32 @@ def eval_command(
         console.print(f'next: langadapt search {images or "PHOTOS"} "{query}" --model {run}')
 
 
+def _check_captions(captions: Path | None, on: list[str] | None, *, described: bool) -> None:
+    if captions is None and described:
+        raise DataError("--images, --image-free and --column describe captions: give --captions FILE too")
+    if captions is not None and not captions.is_file():
+        raise DataError(f"--captions {captions}: no such file")
+    if captions is not None and on:
+        raise DataError("give one of --on and --captions")
+
+
+def _in_language(recipe: LanguageRecipe, lang: str) -> LanguageRecipe:
+    """Return the recipe as that of one of its languages, or of another one, with the test sets of that."""
+    sets = [(name, data_recipe(RetrievalRecipe, name).recipe.language) for name in recipe.evaluate]
+    own = tuple(name for name, language in sets if language == lang)
+    if not own and lang not in recipe.codes:
+        own = with_absolute_paths(find_language(lang)).evaluate
+    return recipe.model_copy(update={"code": lang, "evaluate": own})
+
+
 def _named_sets(recipe: LanguageRecipe, names: list[str]) -> "list[RetrievalSet]":
     from langadapt.data.retrieval import load_retrieval
 
     sets = [load_retrieval(data_recipe(RetrievalRecipe, name)) for name in names] or available_sets(recipe)
     if not sets:
         raise RecipeError(
-            f"none of the recipe's {len(recipe.evaluate)} test sets is here: fetch one, or score your own "
-            "captions with --captions FILE --images FOLDER"
+            f"none of the {len(recipe.evaluate)} test sets of '{recipe.code}' is here: fetch one, or score "
+            "your own captions with --captions FILE --images FOLDER"
         )
     return sets
 

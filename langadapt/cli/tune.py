@@ -167,7 +167,7 @@ def chosen_stage(kind: type[S], begin: Path, named: str | None, pairs: GivenPair
     own = RecipeFile(recipe=read_artifact(begin).recipe, path=begin / "recipe.yaml", shipped=True)
     found = own if named is None else find_language(named)
     base, name = with_absolute_paths(found), kind.name
-    if found.recipe.code != own.recipe.code:
+    if found.recipe.code not in (own.recipe.code, *own.recipe.languages):
         raise RecipeError(f"{found.path} is for '{found.recipe.code}', the student for '{own.recipe.code}'")
     stage = getattr(base, name)
     if pairs.names:

@@ -61,7 +61,15 @@ class Mixture:
     lengths: NDArray[np.int64]
     """Tokens of each row; the last `english` ones have no translation."""
     english: int
+    language: NDArray[np.int64]
+    """Number of the language of each row that has a translation."""
     stage: DistillStage
+
+    @cached_property
+    def drawn(self) -> NDArray[np.int64]:
+        """Rows of each language in one pass over the pairs, by temperature."""
+        ends = language_shares(self.language, self.stage.language_temperature).cumsum() * len(self.language)
+        return np.asarray(np.diff(np.rint(ends).astype(np.int64), prepend=0))
 
     @cached_property
     def english_per_batch(self) -> int:
@@ -96,27 +104,47 @@ class Mixture:
         for done in range(first, self.passes * self.steps):
             turn, skip = divmod(done, self.steps)
             if done == first or not skip:
+                taken = self._taken(epoch * self.passes + turn)
                 order = epoch_batches(
-                    self.lengths[:pairs],
+                    self.lengths[taken],
                     batch_size=self.stage.batch_size - share,
                     seed=self.stage.seed,
                     epoch=epoch * self.passes + turn,
                     first=skip,
                     pool_batches=1,
                 )
-            rows = next(order)
+            rows = taken[next(order)]
             if share:
                 step = epoch * self.passes * self.steps + done
-                rounds, places = np.divmod(np.arange(step * share, (step + 1) * share), self.english)
-                numbers = np.unique(rounds).tolist()
-                alone = [_shuffled(self.english, self.stage.seed, r)[places[rounds == r]] for r in numbers]
-                rows = np.concatenate([rows, *(pairs + own for own in alone)])
+                rows = np.concatenate([rows, pairs + _in_turn(self.english, share, step, self.stage.seed)])
             yield rows
+
+    def _taken(self, number: int) -> NDArray[np.int64]:
+        """Return the rows of one pass over the pairs: of each language its share, all in turn."""
+        if len(self.drawn) == 1:
+            return np.arange(len(self.language))
+        own = (np.flatnonzero(self.language == code) for code in range(len(self.drawn)))
+        parts = zip(own, self.drawn.tolist(), strict=True)
+        return np.concatenate([rows[_in_turn(len(rows), n, number, self.stage.seed)] for rows, n in parts])
+
+
+def language_shares(language: NDArray[np.int64], temperature: float) -> NDArray[np.float64]:
+    """Return what share of the rows each language gets: its number of rows to the power of 1/temperature."""
+    weights = np.bincount(language) ** (1 / temperature)
+    return np.asarray(weights / weights.sum())
+
+
+def _in_turn(count: int, size: int, number: int, seed: int) -> NDArray[np.int64]:
+    """Return part `number`, of `size` rows, of endless rounds through `count` rows, each in a new order."""
+    rounds, places = np.divmod(np.arange(number * size, (number + 1) * size), count)
+    return np.concatenate(
+        [_shuffled(count, seed, r)[places[rounds == r]] for r in np.unique(rounds).tolist()]
+    )
 
 
 @lru_cache(maxsize=2)  # a batch may end one round and begin the next
 def _shuffled(count: int, seed: int, number: int) -> NDArray[np.int64]:
-    """Return the order of English text in one round through it."""
+    """Return the order of rows in one round through them."""
     generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
     return torch.randperm(count, generator=generator).numpy()
 

@@ -160,6 +160,8 @@ def own_sentences(
     `paths` are tables of the same columns, or two plain files whose lines correspond, the English one first.
     `given` names columns by role (`english`, `target`).
     """
+    if language.languages:
+        raise DataError(f"--data is of one language, the recipe of {', '.join(language.languages)}")
     for path in paths:
         if not path.is_file():
             raise DataError(f"--data {path}: no such file")

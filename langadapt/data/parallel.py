@@ -143,20 +143,34 @@ class Split:
 
 
 def split_by_english(
-    english: Iterable[str], *, held_out: int, generator: torch.Generator, first: int | None = None
+    english: Iterable[str],
+    *,
+    held_out: int,
+    generator: torch.Generator,
+    language: NDArray[np.int64] | None = None,
 ) -> Split:
     """Hold out `held_out` distinct English sentences, at most a tenth, with all their translations.
 
-    Sentences are compared without case and spacing; they are drawn among those of the `first` rows, or all.
-    `Split.held_out` has the first row of each. Raise a DataError for fewer than 20 distinct sentences.
+    Sentences are compared without case and spacing. Each `language [rows]` from 0 on has its share of them,
+    drawn among its own sentences; rows of language -1 are never held out. `Split.held_out` has of each
+    language the first row of each of its sentences. Raise a DataError for fewer than 20 distinct sentences of
+    a language.
     """
     same = distinct(" ".join(text.casefold().split()) for text in english)
-    count = len(same.first) if first is None else int(np.searchsorted(same.first, first))
-    if count < 20:
-        raise DataError(f"{count} distinct English sentences are too few to train and hold some out")
-    chosen = np.zeros(len(same.first), np.bool_)
-    chosen[torch.randperm(count, generator=generator)[: min(held_out, count // 10)].numpy()] = True
-    return Split(train=np.flatnonzero(~chosen[same.index]), held_out=same.first[chosen])
+    language = np.zeros(len(same.index), np.int64) if language is None else language
+    chosen, first, languages = np.zeros(len(same.first), np.bool_), [], int(language.max(initial=0)) + 1
+    for number in range(languages):
+        rows = np.flatnonzero(language == number)
+        sentences, places = np.unique(same.index[rows], return_index=True)
+        if len(sentences) < 20:
+            raise DataError(
+                f"{len(sentences)} distinct English sentences are too few to train and hold some out"
+            )
+        count = min(-(-held_out // languages), len(sentences) // 10)
+        drawn = torch.randperm(len(sentences), generator=generator)[:count].sort().values.numpy()
+        chosen[sentences[drawn]] = True
+        first.append(rows[places[drawn]])
+    return Split(train=np.flatnonzero(~chosen[same.index]), held_out=np.concatenate(first))
 
 
 def split_by_image(image_of_text: NDArray[np.int64], *, fraction: float, generator: torch.Generator) -> Split:

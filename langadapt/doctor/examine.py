@@ -219,8 +219,8 @@ def _step_seconds(
             tokens=tokens,
             targets=teacher_targets(take_texts(english, same.first), teacher, cache.folder, silent),
             states=frozen_states(tokens, student, cache, silent),
-            train=Examples(text=some, target=same.index[some]),
-            held_out=Examples(text=some[:0], target=some[:0]),
+            train=Examples(text=some, target=same.index[some], language=np.zeros_like(some)),
+            held_out=Examples(text=some[:0], target=some[:0], language=some[:0]),
             device=device,
         )
         stage = distill_stage(student, trainable, data, recipe, run)

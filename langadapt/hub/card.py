@@ -93,7 +93,7 @@ def metadata(facts: CardFacts) -> ModelCardData:
     base = [model.repo for model in (artifact.teacher, artifact.text_model) if not model.local]
     datasets = list(dict.fromkeys(source.hub_repo for source in artifact.data if source.hub_repo))
     return ModelCardData(
-        language=[artifact.recipe.code.partition("-")[0]],
+        language=_hub_languages(artifact.recipe),
         license=licences.licence,
         license_name=licences.name,
         license_link="README.md" if licences.name else None,
@@ -107,6 +107,11 @@ def metadata(facts: CardFacts) -> ModelCardData:
         eval_results=[result for card in facts.scores for result in _results(card)],
         base_model_relation="adapter" if base else None,
     )
+
+
+def _hub_languages(recipe: LanguageRecipe) -> list[str]:
+    codes = (code.partition("-")[0] for code in recipe.languages or (recipe.code,))
+    return list(dict.fromkeys(codes))
 
 
 _TAGS = ("langadapt", "clip", "cross-lingual", "text-to-image-retrieval", "image-to-text-retrieval")

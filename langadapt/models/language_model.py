@@ -191,20 +191,24 @@ def _same_model(base: BaseModel, override: str | None, *, role: str) -> Resolved
 
 
 class LanguageSet:
-    """Models of several languages, one of each, of one teacher; the language is said, or told from a text."""
+    """Models of several languages, one of each, of one teacher; the language is said, or told from a text.
+
+    A model of several languages answers to each of their codes.
+    """
 
     def __init__(self, *, models: Sequence[LanguageModel]) -> None:
         self.models: dict[str, LanguageModel] = {}
         for model in models:
-            code = model.artifact.recipe.code
-            if code in self.models:
-                raise ModelError(f"two models of the language {code}; a set has one of each")
-            first = models[0]
+            recipe, first = model.artifact.recipe, models[0]
+            code = recipe.code
+            for own in recipe.languages or (code,):
+                if own in self.models:
+                    raise ModelError(f"two models of the language {own}; a set has one of each")
+                self.models[own] = model
             if model.artifact.teacher.revision != first.artifact.teacher.revision:
                 own, other = model.teacher.source.label, first.teacher.source.label
                 teachers = f"its teacher is {own}, that of {first.artifact.recipe.code} is {other}"
                 raise ModelError(f"{code}: {teachers}; a set has one space and so one teacher")
-            self.models[code] = model
         if not self.models:
             raise ModelError("a set needs at least one model")
 
@@ -250,9 +254,12 @@ class LanguageSet:
     def detect(self, texts: Sequence[str]) -> list[str]:
         """The language of each text, of those in the set; see `detect` of this module."""
         require_text(texts)
-        if len(self.models) == 1:
+        recipes = {id(model): model.artifact.recipe for model in self.models.values()}
+        if len(recipes) == 1:
             return [self.languages[0]] * len(texts)
-        return detect(texts, [model.artifact.recipe for model in self.models.values()])
+        found = detect(texts, [*recipes.values()])
+        firsts = {recipe.code: (recipe.languages or (recipe.code,))[0] for recipe in recipes.values()}
+        return [firsts[code] for code in found]
 
 
 def load_set(

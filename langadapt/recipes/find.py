@@ -2,8 +2,7 @@
 
 import csv
 import difflib
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,9 @@ from ruamel.yaml.error import YAMLError
 from langadapt.errors import RecipeError
 from langadapt.files.paths import real_path, user_path
 from langadapt.recipes.data import DATA_KINDS, DataCard
+from langadapt.recipes.joined import joined
 from langadapt.recipes.language import LanguageRecipe
+from langadapt.recipes.variants import expand, fill
 from langadapt.recipes.yaml import S, Spec, parse, read_yaml
 
 R = TypeVar("R", bound=Spec)
@@ -53,14 +54,21 @@ def find_language(name: str) -> RecipeFile[LanguageRecipe]:
     """Find a language recipe; a RecipeError suggests near names, or says what is wrong inside it.
 
     The name is a shipped recipe's (`zh`, `zh-e5`), its ISO 639-3 or FLORES-200 code (`zho`, `zho_Hans`), or a
-    path with or without `.yaml` (`my/zh.yaml`).
+    path with or without `.yaml` (`my/zh.yaml`). Several with commas between them (`zh,de,sw`) are joined.
     """
     folder = shipped_folder("languages")
+    if "," in name:
+        names = [part.strip() for part in name.split(",")]
+        recipe = parse(LanguageRecipe, _joined(names, Path()), where=name)
+        stem = "-".join(recipe.languages) if len(names) <= _NAMED else f"{len(names)}-languages"
+        return RecipeFile(recipe=recipe, path=Path(stem), shipped=True)
     if path := _path_of(name):
         shipped = path.is_file() and real_path(path.parent) == real_path(folder)
-        recipe = parse(
-            LanguageRecipe, shipped_values(path.stem) if shipped else read_yaml(path), where=str(path)
-        )
+        values = shipped_values(path.stem) if shipped else read_yaml(path)
+        if isinstance(listed := values.get("languages"), list) and "code" not in values:
+            own = {key: value for key, value in values.items() if key != "languages"}
+            values = _merged(_joined([*map(str, listed)], path.parent, {*own}), own)
+        recipe = parse(LanguageRecipe, values, where=str(path))
         return RecipeFile(recipe=recipe, path=path, shipped=shipped)
     if name not in shipped_languages():
         rows = language_table(folder).values()
@@ -75,6 +83,15 @@ def find_language(name: str) -> RecipeFile[LanguageRecipe]:
     path = folder / f"{name}.yaml"
     recipe = parse(LanguageRecipe, shipped_values(name), where=str(path))
     return RecipeFile(recipe=recipe, path=path, shipped=True)
+
+
+_NAMED = 5
+"""So many codes of joined languages make the name of their run; of more their number does."""
+
+
+def _joined(names: Sequence[str], folder: Path, own: Collection[str] = ()) -> dict[str, Any]:
+    paths = (str((folder / user_path(name)).absolute()) if _path_of(name) else name for name in names)
+    return joined([with_absolute_paths(find_language(name)) for name in paths], own)
 
 
 _OTHER_CODES = (("flores", 8), ("flores", 3), ("iso639_3", 3))
@@ -96,6 +113,14 @@ def words_of(code: str) -> dict[str, str]:
     return {name: row[name].rstrip("*") for name in ("search", "picture", "similar") if row.get(name)}
 
 
+def universal_recipe() -> RecipeFile[LanguageRecipe]:
+    """Return the joint recipe of all shipped languages whose text model is the aligned one of the table."""
+    template = _derived_template(Path(__file__).with_name("templates") / "derived.yaml")
+    repo, table = template["xlmr"]["text_model"]["repo"], language_table(shipped_folder("languages"))
+    names = [name for name in table if find_language(name).recipe.text_model.repo == repo]
+    return replace(find_language(",".join(names)), path=Path("universal"))
+
+
 def shipped_values(name: str) -> dict[str, Any]:
     """Return a shipped language recipe as plain values.
 
@@ -111,7 +136,7 @@ def shipped_values(name: str) -> dict[str, Any]:
 def _derived(row: dict[str, str]) -> dict[str, Any]:
     template = _derived_template(Path(__file__).with_name("templates") / "derived.yaml")
     seen_by = "xlmr" if row["xlmr"] else "glot500" if row["glot500"] else "unseen"
-    values: dict[str, Any] = _fill({**template["every"], **template[seen_by]}, row)
+    values: dict[str, Any] = fill({**template["every"], **template[seen_by]}, row)
     code, scripts = row["code"], row["scripts"].split()
     return {
         **values,
@@ -290,58 +315,3 @@ def with_paths(
             "evaluate": tuple(map(data, recipe.evaluate)),
         }
     )
-
-
-_PLACEHOLDER = re.compile(r"\{([a-z][a-z0-9_]*)\}")
-
-
-def expand(values: dict[str, Any], *, where: str) -> dict[str, dict[str, Any]]:
-    """Fill a family's recipe with each row of its table, `variants`.
-
-    A text that is nothing but one placeholder takes the row's value with its type, or is left out where the
-    row says null; any other text takes the value as text.
-
-    Raises:
-        RecipeError: No rows, a row whose keys are not those that the recipe asks for, or a name twice.
-
-    Example:
-        >>> expand({"name": "a-{code}", "rows": "{n}", "variants": [{"code": "de", "n": 5}]}, where="a.yaml")
-        {'a-de': {'name': 'a-de', 'rows': 5}}
-    """
-    recipe = {key: value for key, value in values.items() if key != "variants"}
-    rows = values.get("variants")
-    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) and row for row in rows):
-        raise RecipeError(f"{where}: variants: expected a list of mappings, one for each data recipe")
-    wanted = _placeholders(recipe)
-    recipes: dict[str, dict[str, Any]] = {}
-    for number, row in enumerate(rows):
-        for key in sorted(wanted ^ set(row)):
-            problem = "is missing, the recipe asks for it" if key in wanted else "is not used by the recipe"
-            raise RecipeError(f"{where}: variants.{number}.{key}: {problem}")
-        filled = {key: _fill(value, row) for key, value in recipe.items()}
-        filled = {key: value for key, value in filled.items() if value is not None}
-        name = str(filled.get("name"))
-        if name in recipes:
-            raise RecipeError(f"{where}: variants.{number}: a second recipe of the name {name}")
-        recipes[name] = filled
-    return recipes
-
-
-def _placeholders(value: Any) -> set[str]:
-    if isinstance(value, str):
-        return set(_PLACEHOLDER.findall(value))
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return {name for part in parts for name in _placeholders(part)}
-
-
-def _fill(value: Any, row: dict[str, Any]) -> Any:
-    if isinstance(value, dict):
-        filled = {key: _fill(part, row) for key, part in value.items()}
-        return {key: part for key, part in filled.items() if part is not None}
-    if isinstance(value, list):
-        return [part for part in (_fill(part, row) for part in value) if part is not None]
-    if not isinstance(value, str):
-        return value
-    if alone := _PLACEHOLDER.fullmatch(value):
-        return row[alone[1]]
-    return _PLACEHOLDER.sub(lambda match: str(row[match[1]]), value)

@@ -149,6 +149,9 @@ class DistillStage(Spec):
     embeddings of them is kept."""
     max_tokens: PositiveInt = 77
     """Longer student inputs are cut here (and at the text model's own limit)."""
+    language_temperature: PositiveFloat = 3.3
+    """Each of several languages has a share of the rows that grows with its number of rows to the power of
+    one over this: 1 takes them as they are, more makes the shares alike. Source: XLM-R's exponent of 0.3."""
     seed: Seed = 0
 
     def passes(self, steps: int) -> int:
@@ -169,6 +172,9 @@ class LanguageRecipe(Spec):
     """ISO 639-1 where it exists, else ISO 639-3; a second script follows: `zh-hant`."""
     name: str
     native_name: str
+    languages: tuple[str, ...] = ()
+    """Codes, where one adapter learns several languages. In a file of your own that gives no `code`: names or
+    paths of their recipes, whose data and test sets are joined."""
     iso639_3: Annotated[str, Field(pattern=r"^[a-z]{3}$")]
     scripts: Annotated[tuple[Annotated[str, Field(pattern=r"^[A-Z][a-z]{3}$")], ...], Field(min_length=1)]
     """ISO 15924 codes, the usual one first."""
@@ -202,6 +208,11 @@ class LanguageRecipe(Spec):
         if not (self.is_distilled or self.align or self.teacher.repo == self.text_model.repo):
             raise ValueError("distill: name parallel data under `data`, or English text under `english`")
         return self
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """What data may name as their language."""
+        return self.languages or (self.code, self.iso639_3)
 
     @property
     def is_distilled(self) -> bool:

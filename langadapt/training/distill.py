@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from langadapt.data.batches import AdapterBatch, DistillBatch, Mixture, ahead
+from langadapt.data.batches import AdapterBatch, DistillBatch, Mixture, ahead, language_shares
 from langadapt.data.own import english_text
 from langadapt.data.parallel import ParallelSentences, load_parallel
 from langadapt.data.sources import check_local
@@ -63,11 +63,12 @@ def distill(
     device = run.accelerator.device
     pairs = [data_recipe(ParallelRecipe, name) for name in stage.data]
     stated = [*pairs, *map(english_text, stage.english)]
-    codes = (recipe.code, recipe.iso639_3)
     for source in stated:
         check_local(source)  # before anything is downloaded
     start = None if stage.start is None else read_artifact(stage.start)
-    corpora = [_corpus(source, codes, run.report) for source in pairs]
+    corpora = [_corpus(source, recipe.codes, run.report) for source in pairs]
+    if not recipe.languages:  # some corpora name it by its other code
+        corpora = [replace(corpus, language=recipe.code) for corpus in corpora]
     corpora += [_corpus(source, ("en",), run.report) for source in stated[len(pairs) :]]
     sources = (resolve_model(recipe.teacher), resolve_model(recipe.text_model))
     bits = run.options.state_bits
@@ -114,7 +115,7 @@ def distill(
         samples=student_samples(student, recipe),
         training={
             **facts,
-            **_data_facts(data, corpora, alone=not pairs),
+            **_data_facts(data, corpora, stage, alone=not pairs),
             **({} if start is None else {"start": start.digest}),
             "state_bits": bits,
             "new_pieces": len(vocabulary.pieces) if vocabulary else 0,
@@ -126,12 +127,19 @@ def distill(
     return artifact
 
 
-def _data_facts(data: DistillData, corpora: Sequence[ParallelSentences], *, alone: bool) -> dict[str, Any]:
+def _data_facts(
+    data: DistillData, corpora: Sequence[ParallelSentences], stage: DistillStage, *, alone: bool
+) -> dict[str, Any]:
+    language = data.train.language[: len(data.train) - data.english]
+    shares = language_shares(language, stage.language_temperature).round(4).tolist()
+    rows = dict(zip(data.languages, np.bincount(language).tolist(), strict=True))
+    several = {"language_rows": rows, "language_shares": dict(zip(data.languages, shares, strict=True))}
     return {
+        **(several if len(data.languages) > 1 else {}),
         "rows": len(data.train),
         "english_rows": len(data.train) if alone else data.english,
         "held_out_rows": len(data.held_out),
-        "held_out_candidates": len(data.held_out) + len(data.rivals),
+        "held_out_candidates": int(np.bincount(data.held_out.language).max()) + len(data.rivals),
         "data": {corpus.name: corpus.fingerprint for corpus in corpora},
         "blank_rows": sum(corpus.blank_rows for corpus in corpora),
     }
@@ -140,7 +148,8 @@ def _data_facts(data: DistillData, corpora: Sequence[ParallelSentences], *, alon
 def _corpus(source: RecipeFile[ParallelRecipe], codes: tuple[str, ...], report: Report) -> ParallelSentences:
     corpus = load_parallel(source)
     if corpus.language not in codes:
-        raise RecipeError(f"{corpus.name} is in '{corpus.language}', the recipe's language is '{codes[0]}'")
+        own = " or ".join(f"'{code}'" for code in dict.fromkeys(codes))
+        raise RecipeError(f"{corpus.name} is in '{corpus.language}', the recipe's language is {own}")
     if corpus.blank_rows:
         report(Progress(stage=f"{corpus.name}: {corpus.blank_rows} rows with a blank side left out"))
     return corpus
@@ -160,7 +169,12 @@ def distill_stage(
     """Describe distillation, for `train` and for the doctor's timing."""
     spec, accelerator = recipe.distill, run.accelerator
     lengths = data.tokens.lengths[data.train.text]
-    mixture = Mixture(lengths=lengths, english=data.english, stage=spec)
+    language = data.train.language[: len(data.train) - data.english]
+    mixture = Mixture(lengths=lengths, english=data.english, language=language, stage=spec)
+    if len(mixture.drawn) > 1:
+        shares = zip(data.languages, mixture.drawn / mixture.drawn.sum(), strict=True)
+        parts = ", ".join(f"{code} {share:.0%}" for code, share in shares)
+        run.report(Progress(stage=f"languages: {parts} (temperature {spec.language_temperature:g})"))
     run.report(Progress(stage=mixture.describe()))
 
     def batches(epoch: int, first: int) -> Iterator[DistillRows]:
@@ -250,8 +264,8 @@ def embed_batch(model: nn.Module, batch: AdapterBatch | DistillBatch) -> Tensor:
 def validate_texts(model: Student, data: DistillData, *, step: int) -> Validation:
     """Mean of recall@1, 5 and 10 of the held-out texts, and their mean cosine distance from the teacher.
 
-    They are looked for among the teacher's embeddings of the held-out English and of `data.rivals`; a
-    TrainingError where an embedding is not finite.
+    Each language's are looked for among the teacher's embeddings of their own English and of `data.rivals`;
+    of several languages the recall is the mean. A TrainingError where an embedding is not finite.
     """
     examples = data.held_out
     out = torch.zeros(len(examples), data.targets.dim)
@@ -263,10 +277,15 @@ def validate_texts(model: Student, data: DistillData, *, step: int) -> Validatio
             f"the student's embeddings are not finite after step {step}; the last checkpoint is kept: "
             "lower distill.learning_rate or text_model.learning_rate"
         )
-    targets = data.targets.take(examples.target)
+    targets, rivals = data.targets.take(examples.target), data.targets.take(data.rivals)
+    recalls = {}
+    for number, code in enumerate(data.languages):
+        own = torch.from_numpy(examples.language == number)
+        recalls[code] = mean_recall_text(out[own], targets[own], rivals)
     return Validation(
-        recall=mean_recall_text(out, targets, data.targets.take(data.rivals)),
+        recall=sum(recalls.values()) / len(recalls),
         loss=1 - float(torch.nn.functional.cosine_similarity(out, targets).mean()),
+        languages=recalls if len(recalls) > 1 else None,
     )
 
 

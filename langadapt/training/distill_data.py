@@ -46,10 +46,12 @@ _RIVALS = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """Rows, int64 `[n]`, of texts and of their targets."""
+    """Rows, int64 `[n]`, of texts and of their targets, and the numbers of their languages."""
 
     text: NDArray[np.int64]
     target: NDArray[np.int64]
+    language: NDArray[np.int64]
+    """Index into the data's languages; -1 where English text stands beside pairs."""
 
     def __len__(self) -> int:
         return len(self.text)
@@ -77,6 +79,7 @@ class DistillData:
     held_out: Examples
     device: torch.device = _CPU
     """Where batches are prepared: that of the text model."""
+    languages: tuple[str, ...] = ("",)
     state_bits: StateBits = 16
     english: int = 0
     """So many last rows of `train` are English text without translations, beside pairs."""
@@ -200,8 +203,11 @@ def prepare(
     target = join_texts(corpus.target for corpus in corpora)
     generator = torch.Generator().manual_seed(stage.seed)
     pairs = sum(len(corpus.english) for corpus in corpora if corpus.language != "en")
-    count = stage.held_out_sentences
-    split = split_by_english(english, held_out=count, generator=generator, first=pairs or None)
+    codes = list(dict.fromkeys(c.language for c in corpora if c.language != "en" or not pairs))
+    numbers = {code: number for number, code in enumerate(codes)}
+    each = [np.full(len(corpus.english), numbers.get(corpus.language, -1), np.int64) for corpus in corpora]
+    language, count = np.concatenate(each), stage.held_out_sentences
+    split = split_by_english(english, held_out=count, generator=generator, language=language)
     paired, alone = split.train[split.train < pairs], split.train[split.train >= pairs]
     order = torch.randperm(len(paired), generator=generator).numpy()
     identity = paired[order[: round(stage.identity_fraction * len(paired))]]
@@ -222,10 +228,16 @@ def prepare(
         train=Examples(
             text=np.concatenate([text_row[paired], text_row[len(target) :], text_row[alone]]),
             target=np.concatenate([english_row[paired], english_row[identity], english_row[alone]]),
+            language=np.concatenate([language[paired], language[identity], language[alone]]),
         ),
+        languages=tuple(codes),
         english=len(alone) if pairs else 0,
         rivals=known[some],
-        held_out=Examples(text=text_row[split.held_out], target=english_row[split.held_out]),
+        held_out=Examples(
+            text=text_row[split.held_out],
+            target=english_row[split.held_out],
+            language=language[split.held_out],
+        ),
         device=student.text_model.device,
         state_bits=cache.state_bits,
     )

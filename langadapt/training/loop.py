@@ -61,6 +61,8 @@ class Validation(NamedTuple):
 
     recall: float
     loss: float = 0.0
+    languages: dict[str, float] | None = None
+    """Recall of each language, where several are learned together."""
 
 
 class Sampler(Protocol):

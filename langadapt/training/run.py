@@ -215,7 +215,8 @@ def open_run(folder: Path, *, batch_size: int, options: RunOptions | None, repor
 def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
     """Train a stage with `validate` in a claimed run, and leave the best weights in the module.
 
-    Return `held_out_recall`, `held_out_loss` and `best_step` of the best validation; `steps`, `stopped_at`,
+    Return `held_out_recall` (of several languages also `held_out_languages`), `held_out_loss` and `best_step`
+    of the best validation; `steps`, `stopped_at`,
     `seconds`, `device`, `run_key`; `trained_parameters`, `trained_percent`; `start_recall` if the start was
     validated (`best_step` can be 0). A loss that is not finite or a damaged checkpoint is a TrainingError.
     """
@@ -240,7 +241,8 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
             if sampler is not None:
                 lines.append(json.dumps({"kind": "sampling", "step": log.step, **sampler.epoch_done()}))
             found = _validate(state)
-            lines.append(json.dumps({"kind": "held_out", "step": log.step, "recall": found.recall}))
+            apart = {"languages": found.languages} if found.languages else {}
+            lines.append(json.dumps({"kind": "held_out", "step": log.step, "recall": found.recall, **apart}))
             accelerator.log({"held_out_recall": found.recall}, step=log.step)
             if stage.is_better(found, best):
                 best = _improved(run, state, best, found)
@@ -302,7 +304,7 @@ def _improved(run: Run, state: FitState[Batch], best: dict[str, Any], found: Val
     if run.is_main:
         write_tensors(run.best, trained_parameters(run.accelerator.unwrap_model(state.model)), {})
     facts = {"held_out_recall": found.recall, "held_out_loss": found.loss, "best_step": state.step}
-    return best | facts
+    return best | facts | ({"held_out_languages": found.languages} if found.languages else {})
 
 
 def trained_parameters(module: nn.Module) -> dict[str, Tensor]:

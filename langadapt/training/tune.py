@@ -127,7 +127,7 @@ def _train(
     out = run.folder
     tests = local_test_sets(recipe.evaluate, run.report)
     found = [
-        load_pairs(source, language=f"{recipe.code} {recipe.iso639_3}", images=run.options.images)
+        load_pairs(source, language=" ".join(recipe.codes), images=run.options.images)
         for source in stage.pairs
     ]
     key = fingerprint(

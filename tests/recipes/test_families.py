@@ -6,7 +6,7 @@ import pytest
 
 from langadapt.errors import RecipeError
 from langadapt.recipes import ParallelRecipe, RetrievalRecipe, all_data_recipes, data_recipe, find
-from langadapt.recipes.find import expand
+from langadapt.recipes.variants import expand
 
 FAMILY = """
 name: news-en-{code}
