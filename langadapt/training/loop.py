@@ -64,6 +64,11 @@ class Validation(NamedTuple):
     languages: dict[str, float] | None = None
     """Recall of each language, where several are learned together."""
 
+    @property
+    def recalls(self) -> dict[str, Any]:
+        """What the log keeps: `recall`, and `languages` where there are several."""
+        return {"recall": self.recall} | ({"languages": self.languages} if self.languages else {})
+
 
 class Sampler(Protocol):
     """State that draws the batches and `learn`s what each step measured; checkpoints keep its tensors.

@@ -215,10 +215,9 @@ def open_run(folder: Path, *, batch_size: int, options: RunOptions | None, repor
 def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
     """Train a stage with `validate` in a claimed run, and leave the best weights in the module.
 
-    Return `held_out_recall` (of several languages also `held_out_languages`), `held_out_loss` and `best_step`
-    of the best validation; `steps`, `stopped_at`,
-    `seconds`, `device`, `run_key`; `trained_parameters`, `trained_percent`; `start_recall` if the start was
-    validated (`best_step` can be 0). A loss that is not finite or a damaged checkpoint is a TrainingError.
+    Return `held_out_recall`, `held_out_loss` and `best_step` of the best validation, `held_out_languages` of
+    several languages; `steps`, `stopped_at`, `seconds`, `device`, `run_key`; `trained_parameters` and `_percent`;
+    `start_recall` if the start was validated. A loss that is not finite or a damaged checkpoint: TrainingError.
     """
     accelerator, plan, sampler = run.accelerator, stage.plan, stage.sampler
     counts = stage.module.parameter_counts()  # type: ignore[operator]
@@ -241,8 +240,7 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
             if sampler is not None:
                 lines.append(json.dumps({"kind": "sampling", "step": log.step, **sampler.epoch_done()}))
             found = _validate(state)
-            apart = {"languages": found.languages} if found.languages else {}
-            lines.append(json.dumps({"kind": "held_out", "step": log.step, "recall": found.recall, **apart}))
+            lines.append(json.dumps({"kind": "held_out", "step": log.step, **found.recalls}))
             accelerator.log({"held_out_recall": found.recall}, step=log.step)
             if stage.is_better(found, best):
                 best = _improved(run, state, best, found)
