@@ -216,8 +216,8 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
     """Train a stage with `validate` in a claimed run, and leave the best weights in the module.
 
     Return `held_out_recall`, `held_out_loss` and `best_step` of the best validation, `held_out_languages` of
-    several languages; `steps`, `stopped_at`, `seconds`, `device`, `run_key`; `trained_parameters` and `_percent`;
-    `start_recall` if the start was validated. A loss that is not finite or a damaged checkpoint: TrainingError.
+    several ones; `steps`, `stopped_at`, `seconds`, `device`, `run_key`; `trained_parameters` and `_percent`;
+    `start_recall` if the start was validated. TrainingError: a loss that is not finite, a damaged checkpoint.
     """
     accelerator, plan, sampler = run.accelerator, stage.plan, stage.sampler
     counts = stage.module.parameter_counts()  # type: ignore[operator]
