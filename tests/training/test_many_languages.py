@@ -18,7 +18,7 @@ from langadapt.hub.stage import StageOptions, publish
 from langadapt.recipes import DistillStage, find_language
 from langadapt.recipes.find import universal_recipe
 from langadapt.recipes.yaml import dump_recipe, read_yaml
-from langadapt.training.loop import log_entries
+from langadapt.training.log import log_entries
 
 
 @pytest.fixture(scope="module")
