@@ -115,7 +115,7 @@ def _summarise(folder: Path, facts: dict[str, Any]) -> None:
 def _beginnings(english: list[str], start: str | None) -> Iterator[str]:
     """Yield settings of the recipe: English text, and a run by its folder, its name or on the Hub."""
     if english:
-        names = [str(real_path(Path(name))) if Path(name).is_file() else name for name in english]
+        names = [str(real_path(name)) if Path(name).is_file() else name for name in english]
         yield f"distill.english={json.dumps(names)}"
     if start is not None:
         places = (user_path(start), Path("runs") / start)
