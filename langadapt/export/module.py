@@ -45,7 +45,8 @@ class LanguageAndImages(nn.Module):
     """Text model, adapter and image tower behind the interface of a sentence-transformers input module.
 
     Args:
-        config: what `langadapt_module.json` holds; without an adapter both encoders were aligned.
+        config: what `langadapt_module.json` holds; without an adapter both encoders were aligned, without a
+            pooling as well the image model embeds texts, too.
         weights: an artifact's: the adapter under `adapter.`, changes of the towers under
             `text_model.encoder.` and `image.`; those of later stages under `tune.` and `domain.`.
         text_folder, image_folder: files of the text model and of the image-text model.
@@ -67,8 +68,11 @@ class LanguageAndImages(nn.Module):
     ) -> None:
         super().__init__()
         self.config_dict = config
-        self.text_model = _base_model(text_folder, config["text_model"])
         self.image_model = _base_model(image_folder, config["image_model"])
+        self.is_one_model = config["adapter"] is None and config["pooling"] is None
+        self.text_model = (
+            self.image_model if self.is_one_model else _base_model(text_folder, config["text_model"])
+        )
         self.tokenizer = AutoTokenizer.from_pretrained(
             text_folder, trust_remote_code=False, **config["tokenizer_options"]
         )
@@ -103,8 +107,16 @@ class LanguageAndImages(nn.Module):
             merge_pieces(self.text_model, self.encoder)
         self.eval()
 
-    def _joined(self, weights: dict[str, Tensor]) -> DualEncoder:
-        """Both encoders with the projections that `align` made, and all that training changed."""
+    def _joined(self, weights: dict[str, Tensor]) -> Any:
+        """Both encoders with all that training changed."""
+        towers: Any = self.image_model if self.is_one_model else self._projected(weights)
+        for stage in self.config_dict["stages"]:
+            for side in (f"{stage}.text", f"{stage}.image") if stage else ("towers",):
+                put_changes(towers, _part(weights, side))
+        return towers
+
+    def _projected(self, weights: dict[str, Tensor]) -> DualEncoder:
+        """Both encoders with room for the projections that `align` made."""
         vision: Any = getattr(self.image_model, "vision_model", self.image_model)
         heads = ("visual_projection.weight", "text_projection.weight")
         widths = [next(v.shape[1] for k, v in weights.items() if k.endswith(head)) for head in heads]
@@ -119,10 +131,12 @@ class LanguageAndImages(nn.Module):
             )
         for name in heads:
             towers.get_parameter(name).requires_grad_(False).zero_()  # kept whole
-        for stage in config["stages"]:
-            for side in (f"{stage}.text", f"{stage}.image") if stage else ("towers",):
-                put_changes(towers, _part(weights, side))
         return towers
+
+    @property
+    def text_place(self) -> str:
+        """Folder of the text model in what `save` writes."""
+        return "image_model" if self.is_one_model else "text_model"
 
     @property
     def image_tower(self) -> nn.Module:
@@ -236,20 +250,21 @@ class LanguageAndImages(nn.Module):
         """Write a folder that needs nothing else: both base models, trained weights in their places."""
         root = Path(output_path)
         root.mkdir(parents=True, exist_ok=True)
-        places = {"text_model": self.tokenizer, "image_model": self.image_processor}
-        for name, processor in places.items():
+        places = {"text_model": self.text_place, "image_model": "image_model"}
+        for name, place in places.items():
             model = getattr(self, name)
             added = added_weights(model)
             kept = {key: value for key, value in model.state_dict().items() if key not in added}
-            model.save_pretrained(root / name, state_dict=kept)
-            processor.save_pretrained(root / name)
+            model.save_pretrained(root / place, state_dict=kept)
+        self.tokenizer.save_pretrained(root / self.text_place)
+        self.image_processor.save_pretrained(root / "image_model")
         save_file(self._own_weights(), root / WEIGHTS, metadata={"format": "pt"})
         (root / WEIGHTS).chmod(0o644)
         config = {
             **self.config_dict,
             **{
-                name: {"folder": name, **{key: ref[key] for key in ("unused", "pooler")}}
-                for name, ref in ((name, self.config_dict[name]) for name in places)
+                name: {"folder": place, **{key: self.config_dict[name][key] for key in ("unused", "pooler")}}
+                for name, place in places.items()
             },
             "max_tokens": self.max_seq_length,
             "stages": [""],
@@ -264,7 +279,7 @@ class LanguageAndImages(nn.Module):
             parts = {"adapter": self.adapter.state_dict(), "image": added_weights(self.image_model)}
             parts["text_model.encoder"] = added_weights(self.encoder)
         else:
-            heads = ("visual_projection.weight", "text_projection.weight")
+            heads = () if self.is_one_model else ("visual_projection.weight", "text_projection.weight")
             own = {name: self.towers.get_parameter(name).detach() for name in heads}
             parts = {"towers": added_weights(self.towers) | own}
         return {f"{head}.{key}": v.contiguous() for head, part in parts.items() for key, v in part.items()}

@@ -115,7 +115,7 @@ def export_sentence_transformers(
     probes as the model does. Return `agreement`: what was compared and how far it differed at most.
     """
     if not has_module(model):
-        why = "its towers are those of one model of transformers, or of an aligned one"
+        why = "it stands on an aligned run, or its texts have one length"
         raise ModelError(
             f"{model.teacher.source.repo}: no module joins it ({why}); take --format transformers"
         )
@@ -125,7 +125,7 @@ def export_sentence_transformers(
         with quiet_transformers():
             module.save(str(folder))
             options = module.config_dict["tokenizer_options"]
-            check_tokenizer(folder / "text_model", module, probes.texts, **options)
+            check_tokenizer(folder / module.text_place, module, probes.texts, **options)
         _write_frame(folder)
         write_text(folder / "README.md", readme(model, "sentence_transformers"))
     return {"agreement": found}
@@ -153,9 +153,9 @@ def write_module_files(folder: Path, model: LanguageModel) -> None:
 
 
 def has_module(model: LanguageModel) -> bool:
-    """Whether the module can hold a model: a student on transformers' own teacher, or aligned encoders."""
+    """Whether the module can hold a model: unless it stands on an aligned run, or has texts of one length."""
     is_aligned = (model.teacher.source.path / ARTIFACT).is_file()
-    return not is_aligned and (model.student is not None or model.artifact.recipe.align is not None)
+    return not is_aligned and (model.student is not None or model.teacher.fixed_tokens is None)
 
 
 def merged_module(model: LanguageModel) -> LanguageAndImages:
@@ -179,7 +179,7 @@ def module_config(model: LanguageModel) -> dict[str, Any]:
         "format_version": FORMAT_VERSION,
         "language": recipe.code,
         "dim": model.dim,
-        "adapter": recipe.adapter.settled().model_dump(mode="json") if align is None else None,
+        "adapter": None if model.student is None else recipe.adapter.settled().model_dump(mode="json"),
         "pooling": None if align is None else align.pooling,
         "text_model": {
             **asdict(model.artifact.text_model),
@@ -189,7 +189,7 @@ def module_config(model: LanguageModel) -> dict[str, Any]:
         },
         "image_model": {
             **asdict(model.artifact.teacher),
-            "unused": _unused_by_images(model) if align is None else _beside_vision(model.teacher.source),
+            "unused": _unused(model),
             "pooler": align is not None,
         },
         "prefix": text.prefix,
@@ -210,6 +210,13 @@ def _write_frame(folder: Path) -> None:
     write_text(folder / "modules.json", json.dumps([place], indent=2) + "\n")
     write_text(folder / "config_sentence_transformers.json", json.dumps(frame, indent=2) + "\n")
     write_text(folder / MODULE_FILE, "\n".join([_HEAD, *(source_text(name) for name in _PARTS)]))
+
+
+def _unused(model: LanguageModel) -> list[str]:
+    """Parts of the image model that the module has no use for."""
+    if model.artifact.recipe.align is not None:
+        return _beside_vision(model.teacher.source)
+    return [] if model.student is None else _unused_by_images(model)
 
 
 @torch.inference_mode()

@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
+from sentence_transformers import SentenceTransformer
 from tiny_run import silent
 from tiny_tune import every_epoch_is_better, stage, tuned, write_pairs
 from torch import Tensor
@@ -17,6 +18,7 @@ from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel
 
 import langadapt
 from langadapt.errors import LangadaptError, TrainingError
+from langadapt.export.sentence_transformers import default_probes, export_sentence_transformers
 from langadapt.models import Artifact, LanguageModel, load_teacher, resolve_model
 from langadapt.models.language_model import assemble
 from langadapt.models.towers import pooled_texts
@@ -147,6 +149,14 @@ def test_tuned_after_it_and_after_a_plain_clip(
     assert (changed.encode_text(TEXTS) - plain.encode_text(TEXTS)).abs().max() > 1e-3
     beside = langadapt.models.load(teacher_folder, beside=[changed])
     assert torch.equal(beside.encode_text(TEXTS), plain.encode_text(TEXTS))
+    export_sentence_transformers(changed, tmp_path / "out", probes=default_probes(changed))
+    exported = SentenceTransformer(str(tmp_path / "out"), trust_remote_code=True, device="cpu")
+    found = (
+        exported.encode(TEXTS, convert_to_tensor=True),
+        exported.encode(pictures(pairs), convert_to_tensor=True),
+    )
+    for theirs, ours in zip(found, rows(changed, pairs), strict=True):
+        torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "last"])

@@ -75,6 +75,6 @@ def test_the_share_of_wrong_captions_is_found_from_their_ranks() -> None:
     )  # of 100 images: near the top, and anywhere
     assert wrong_captions(right, 100) == 0.0
     assert wrong_captions(np.concatenate([right, wrong[::5]]), 100) == pytest.approx(0.2, abs=0.01)
-    assert wrong_captions(wrong, 100) == 0.9, "a share that leaves pairs to draw"
-    assert wrong_captions(np.full(4, 3), 4) == 0.9
+    assert wrong_captions(wrong, 100) == 1.0
+    assert wrong_captions(np.full(4, 3), 4) == 1.0
     assert wrong_captions(np.full(4, 2), 4) == 0.0

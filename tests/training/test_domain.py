@@ -116,16 +116,20 @@ def test_the_hardest_share_is_as_large_as_that_of_wrong_captions(
     start: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     module, made = sys.modules["langadapt.training.hard_sampling"], list[HardSampler]()
-    # A quarter of the 12 held-out captions finds its image last of 6: half of all are wrong.
-    monkeypatch.setattr(module, "caption_ranks", lambda *given: np.array([6, 1, 1, 2] * 3))
     monkeypatch.setattr(module, "HardSampler", lambda *given: made.append(HardSampler(*given)) or made[-1])
-    for share, expected in (("auto", 0.5), (0.125, 0.125)):
-        chosen = domain_stage(
-            pairs, image="locked", epochs=1, sampling={"strength": 1.0, "noise_fraction": share}
-        )
-        artifact = tuned(start, tmp_path / str(share), chosen)
+    # A quarter of the 12 held-out captions finds its image last of 6: half of all are wrong.
+    some, lost = [6, 1, 1, 2] * 3, [6] * 12
+    for ranks, share, expected, wrong in (
+        (some, "auto", 0.5, 0.5),
+        (some, 0.125, 0.125, 0.5),
+        (lost, "auto", 0.0, 1.0),
+    ):
+        monkeypatch.setattr(module, "caption_ranks", lambda *given, ranks=ranks: np.array(ranks))
+        sampling = {"strength": 1.0, "noise_fraction": share}
+        chosen = domain_stage(pairs, image="locked", epochs=1, sampling=sampling)
+        artifact = tuned(start, tmp_path / "run", chosen, overwrite=True)
         assert made[-1].bank.rule.noise_fraction == expected
-        assert artifact.training["domain"]["wrong_captions"] == 0.5
+        assert artifact.training["domain"]["wrong_captions"] == wrong
 
 
 def test_resumed_equals_uninterrupted(start: Path, pairs: Path, tmp_path: Path) -> None:
