@@ -45,7 +45,7 @@ def distill(
     Raises:
         LangadaptError: what the command refuses.
 
-    Example:
+    Examples:
         >>> model = langadapt.distill(recipe, folder / "run", data=[table], settings=fast)
         >>> tuple(model.encode_text(["gato rojo"]).shape)
         (1, 24)
@@ -87,7 +87,7 @@ def evaluate(
     Raises:
         LangadaptError: what the command refuses.
 
-    Example:
+    Examples:
         >>> card, = langadapt.evaluate(model, captions=table, image_free=True, columns=sides)
         >>> 0 <= card.student.mr6 <= 100
         True

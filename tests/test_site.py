@@ -43,6 +43,7 @@ def test_every_recipe_key_has_its_line() -> None:
         for part in (schema, *schema.get("$defs", {}).values()):
             for key in part.get("properties", ()):
                 assert f"\n| `{key}` | " in text, key
+    assert "| `prompts` | list of text | `[]` | Zero-shot" in text
     assert "| `epochs` | whole number | `10` | Each epoch ends with a validation" in text
     anchors = {heading.lower() for heading in re.findall(r"^## (\w+)$", text, re.M)}
     assert set(re.findall(r"\]\(#(\w+)\)", text)) <= anchors
@@ -112,4 +113,5 @@ def test_it_builds_without_network_and_loads_nothing_from_elsewhere(tmp_path: Pa
         assert outside == [], name
         assert "api.github.com" not in text
     assert 'id="langadapt.api.distill"' in pages["reference/python.html"]
+    assert 'id="langadapt.models.language_model.load"' in pages["reference/python.html"]
     assert "values of the recipe by dotted key" in pages["reference/python.html"]

@@ -132,7 +132,7 @@ def _row(key: str, values: str, schema: dict[str, Any], required: bool) -> str:
         if required
         else ""
         if default is None or isinstance(default, dict)
-        else f"`{_cell(default)}`"
+        else _cell(f"`{default}`")
     )
     return f"| `{key}` | {values} | {shown} | {_cell(schema.get('description', ''))} |"
 
@@ -239,15 +239,17 @@ def _attributes(kind: type[Any]) -> Iterator[tuple[str, str, str]]:
 
 def python() -> str:
     """What `langadapt` exports; mkdocstrings fills in signatures and docstrings."""
-    places = {
-        "langadapt.api": ["distill", "evaluate", "publish"],
-        "langadapt.models.language_model": ["load", "load_set", "LanguageModel", "LanguageSet"],
-        "langadapt.training.run": ["RunOptions"],
-        "langadapt.evaluation.retrieval": ["ScoreCard"],
-        "langadapt.errors": ["LangadaptError"],
-    }
-    names = [f"::: {module}.{name}" for module, found in places.items() for name in found]
-    return "# Python\n\n" + "\n\n".join(names) + "\n"
+    import langadapt
+
+    own = [getattr(langadapt, name) for name in sorted(langadapt.__all__) if name != "__version__"]
+    more = ["langadapt.training.run.RunOptions", "langadapt.evaluation.retrieval.ScoreCard"]
+    names = [
+        *(f"{each.__module__}.{each.__name__}" for each in own),
+        *more,
+        "langadapt.errors.LangadaptError",
+    ]
+    note = "All but the last three are names of `langadapt` itself: `langadapt.distill(...)`."
+    return f"# Python\n\n{note}\n\n" + "".join(f"::: {name}\n\n" for name in names)
 
 
 def _cell(value: object) -> str:
