@@ -40,6 +40,8 @@ from langadapt.models.load import uses_bf16
 
 # Width, feed-forward, layers, heads, pieces of the real vocabulary (in the recipe its table trains).
 STUDENTS = {"minilm": (384, 1536, 12, 12, 250037), "xlm-roberta-base": (768, 3072, 12, 12, 250002)}
+LARGE = ((768, 3072, 12, 12, 49408), (1024, 4096, 24, 16, 250002))
+"""CLIP ViT-L/14's text tower, and XLM-R large."""
 TEACHER = (512, 2048, 12, 8, 49408)
 WORDS = 16000
 # Tokens of captions, special ones included, as measured on Multi30k: mean about 16.6, 99 % below 35.
@@ -118,14 +120,10 @@ class Clock:
         return time.perf_counter(), time.process_time()
 
 
-def run_langadapt(work: Path, student: str, pairs: int, batch: int) -> Clock:
-    """`langadapt distill`, two epochs."""
-    from langadapt.errors import Progress
+def recipe_of(place: Path, work: Path, student: str, pairs: int, **settings: int) -> Any:
+    """A recipe in the folder `place` for that many pairs of random sentences and the models in `work`."""
     from langadapt.recipes import find_language
-    from langadapt.training import RunOptions, distill
 
-    place = Path(tempfile.mkdtemp(dir=work))
-    os.environ["LANGADAPT_CACHE"] = str(place / "cache")
     english, target = sentences(pairs + 40, seed=1), sentences(pairs + 40, seed=2)
     rows = "".join(f"{a}\t{b}\n" for a, b in zip(english, target, strict=True))
     (place / "pairs.tsv").write_text("english\ttarget\n" + rows, encoding="utf-8")
@@ -134,33 +132,51 @@ def run_langadapt(work: Path, student: str, pairs: int, batch: int) -> Clock:
         "source: {kind: files, paths: [pairs.tsv]}\n",
         encoding="utf-8",
     )
+    stage = {"epochs": 2, "min_steps": 1, "held_out_sentences": 40, **settings}
     (place / "xx.yaml").write_text(
         "code: xx\nname: None\nnative_name: none\niso639_3: xxx\nscripts: [Latn]\n"
         f"teacher: {{repo: {work / 'teacher'}}}\ntext_model: {{repo: {work / student}}}\n"
-        "distill:\n  data: [./pairs.yaml]\n  epochs: 2\n  min_steps: 1\n  held_out_sentences: 40\n"
-        f"  batch_size: {batch}\nexamples: [w1 w2]\n",
+        f"distill: {json.dumps({'data': ['./pairs.yaml'], **stage})}\nexamples: [w1 w2]\n",
         encoding="utf-8",
     )
-    clock = Clock()
+    return find_language(str(place / "xx.yaml"))
 
-    def watch(progress: Progress) -> None:
+
+class Marks:
+    """A report that marks the clock where `distill` is."""
+
+    def __init__(self, epochs: int) -> None:
+        self.clock, self._epochs = Clock(), epochs
+
+    def __call__(self, progress: Any) -> None:
         if progress.stage.startswith("adapter:"):  # both models are loaded
-            clock.__init__()  # type: ignore[misc]
+            self.clock.__init__()  # type: ignore[misc]
         elif progress.stage.startswith("frozen states: texts"):
-            clock.mark("teacher")
-        elif progress.stage == "distil" and progress.done == 1:
-            clock.mark("step 1")
-        elif progress.stage == "distil" and progress.done in (progress.total // 2, progress.total):
-            clock.mark("epoch 1" if progress.done < progress.total else "epoch 2")
+            self.clock.mark("teacher")
+        elif progress.stage == "distil":
+            epoch, steps = divmod(progress.done, progress.total // self._epochs)
+            if progress.done == 1:
+                self.clock.mark("step 1")
+            if steps == 0:
+                self.clock.mark(f"epoch {epoch}")
 
-    recipe = find_language(str(place / "xx.yaml"))
+
+def run_langadapt(work: Path, student: str, pairs: int, batch: int) -> Clock:
+    """`langadapt distill`, two epochs."""
+    from langadapt.training import RunOptions, distill
+
+    place = Path(tempfile.mkdtemp(dir=work))
+    os.environ["LANGADAPT_CACHE"] = str(place / "cache")
+    recipe, marks = recipe_of(place, work, student, pairs, batch_size=batch), Marks(2)
     options = RunOptions(device=torch.device("cpu"), state_cache_bytes=10**12)
-    distill(recipe, place / "run", report=watch, options=options)
-    return clock
+    distill(recipe, place / "run", report=marks, options=options)
+    return marks.clock
 
 
-def run_recipe(work: Path, student: str, pairs: int, batch: int, side: str) -> Clock:
-    """Teacher embeddings and two epochs of sentence-transformers' trainer."""
+def run_recipe(
+    work: Path, student: str, pairs: int, batch: int, side: str, *, device: str = "cpu", best: bool = False
+) -> Clock:
+    """Teacher embeddings and two epochs of sentence-transformers' trainer; `best` as in `recipe-best`."""
     from datasets import Dataset
     from sentence_transformers import (
         SentenceTransformer,
@@ -173,17 +189,17 @@ def run_recipe(work: Path, student: str, pairs: int, batch: int, side: str) -> C
     from transformers import TrainerCallback
 
     english, target = sentences(pairs, seed=1), sentences(pairs, seed=2)
-    teacher = SentenceTransformer(str(work / "teacher"), device="cpu")
+    teacher = SentenceTransformer(str(work / "teacher"), device=device)
     body = Transformer(str(work / student), max_seq_length=77)
     width = STUDENTS[student][0]
     modules = [body, Pooling(width, pooling_mode="mean"), Dense(width, 512, activation_function=None)]
-    model = SentenceTransformer(modules=modules, device="cpu")
+    model = SentenceTransformer(modules=modules, device=device)
     if side == "recipe-frozen":
         body.requires_grad_(False)
-    best = side == "recipe-best"
-    half = best and uses_bf16(torch.device("cpu"))
+    best = best or side == "recipe-best"
+    half = best and uses_bf16(torch.device(device))
     clock = Clock()
-    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+    with torch.autocast(device, torch.bfloat16, enabled=half):
         labels = teacher.encode(english, batch_size=128 if best else 32)
     clock.mark("teacher")
     order = np.argsort([len(text.split()) for text in target], kind="stable") if best else np.arange(pairs)
@@ -197,7 +213,7 @@ def run_recipe(work: Path, student: str, pairs: int, batch: int, side: str) -> C
         output_dir=tempfile.mkdtemp(dir=work),
         num_train_epochs=2,
         per_device_train_batch_size=batch,
-        use_cpu=True,
+        use_cpu=device == "cpu",
         bf16=half,
         save_strategy="no",
         report_to="none",

@@ -188,6 +188,7 @@ def quickstart_command(
     folder: Annotated[Path, Option(help="Folder of the drawn world.")] = Path("quickstart"),
     prepare: Annotated[bool, Option("--prepare", help="Draw the world only; train nothing.")] = False,
     tour_too: Annotated[bool, Option("--tour", help="Then tune, adapt, learn prompts and classify.")] = False,
+    device: opt.Device = None,
     as_json: opt.AsJson = False,
 ) -> None:
     """Teach the embedded world's tiny CLIP a language, score it and search with it: minutes on two cores.
@@ -220,16 +221,18 @@ def quickstart_command(
     from langadapt.evaluation.plots import save_curve
     from langadapt.evaluation.retrieval import first_found, score_json, score_report
     from langadapt.models import load
+    from langadapt.models.load import chosen_device
     from langadapt.training import RunOptions, distill
 
-    run = folder / "runs" / lang
+    run, where = folder / "runs" / lang, chosen_device(device)
     if not (run / "curve.svg").is_file():
         console.print(f"langadapt distill --recipe {shown(folder)}/{lang} --out {shown(run)}")
         with progress_report() as report:
-            distill(recipe_file, run, report=report, options=RunOptions(reuse_finished=True))
+            options = RunOptions(device=where, reuse_finished=True)
+            distill(recipe_file, run, report=report, options=options)
         save_curve(run)
     console.print(f"langadapt eval {shown(run)}")
-    model = load(run)
+    model = load(run, device=where)
     sets = available_sets(model.artifact.recipe)
     evaluations = score(model, sets, run=str(run))
     cards = [evaluation.card for evaluation in evaluations]

@@ -273,6 +273,19 @@ def best_device() -> torch.device:
     return torch.device("cpu")
 
 
+def take_device(device: torch.device) -> None:
+    """Make a CUDA device the current one; a ModelError where a launched process has no GPU for itself."""
+    if device.type != "cuda":
+        return
+    number, count = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if number >= count:
+        raise ModelError(
+            f"process {number + 1} has no GPU, {count} are here; start {count}, or use --device cpu"
+        )
+    if device.index is not None:
+        torch.cuda.set_device(device)
+
+
 def device_name(device: torch.device) -> str:
     """The device with the name that its maker gave it."""
     return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

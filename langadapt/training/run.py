@@ -20,7 +20,7 @@ from langadapt.errors import Progress, Report, TrainingError
 from langadapt.files.atomic import read_tensors, remove_old, write_tensors, write_text
 from langadapt.files.json import parse_json, read_json
 from langadapt.models.artifact import FACTS, RECIPE, SAMPLES, SCORES, VOCABULARY, WEIGHTS
-from langadapt.models.load import best_device, uses_bf16
+from langadapt.models.load import best_device, device_name, take_device, uses_bf16
 from langadapt.training.log import cut_log
 from langadapt.training.loop import Batch, FitState, Stage, Validation, fit, start_fit
 from langadapt.training.track import Tracker, accelerator_options
@@ -198,8 +198,7 @@ def open_run(folder: Path, *, batch_size: int, options: RunOptions | None, repor
     """Settle device, precision and processes; raise where they cannot share the batch evenly."""
     options = options or RunOptions()
     device = options.device or best_device()
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
+    take_device(device)
     precision, more = "bf16" if uses_bf16(device) else "no", accelerator_options(options.track, folder)
     accelerator = Accelerator(mixed_precision=precision, cpu=device.type == "cpu", **more)
     if batch_size % accelerator.num_processes:
@@ -222,7 +221,8 @@ def train(run: Run, stage: Stage[Batch]) -> dict[str, Any]:
     accelerator, plan, sampler = run.accelerator, stage.plan, stage.sampler
     counts = stage.module.parameter_counts()  # type: ignore[operator]
     percent = 100 * counts["trained"] / counts["total"]
-    run.report(Progress(stage=f"trains {counts['trained']:,} weights, {percent:.2f} % of all"))
+    where = device_name(accelerator.device)
+    run.report(Progress(stage=f"trains {counts['trained']:,} weights, {percent:.2f} % of all, on {where}"))
     state = start_fit(stage, accelerator)
     best, seconds_before = _first_or_resumed(run, state)
     lines, due_at = list[str](), time.monotonic() + run.options.checkpoint_seconds

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from langadapt.errors import ModelError
-from langadapt.models.load import uses_bf16
+from langadapt.models.load import take_device, uses_bf16
 
 _FAULTS = """
 import resource, sys, torch
@@ -53,3 +53,15 @@ def test_precision_is_what_the_variable_says(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("LANGADAPT_PRECISION")
     flags = torch.cpu.get_capabilities()
     assert uses_bf16(cpu) == bool(flags.get("avx512_bf16") or flags.get("amx_bf16") or flags.get("bf16"))
+
+
+def test_more_processes_than_gpus_are_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    take_device(torch.device("cuda"))
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    take_device(torch.device("cpu"))
+    with pytest.raises(
+        ModelError, match=r"process 2 has no GPU for itself; start as many .* \(1 here\), or use"
+    ):
+        take_device(torch.device("cuda"))
