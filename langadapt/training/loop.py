@@ -233,16 +233,14 @@ class _Steps(Generic[Batch]):
     """Takes the steps of a run, and reads their losses when they are due."""
 
     def __init__(self, state: FitState[Batch], noted: Callable[[], int]) -> None:
-        self._state, self._noted = state, noted
-        device = state.accelerator.device
-        self._watch, self._unread = LossWatch(device, rows=state.read_every), 0
+        self._state, self._noted, self._unread = state, noted, 0
+        self._watch = LossWatch(state.accelerator.device, rows=state.read_every)
         self._alone = state.accelerator.num_processes == 1
         self._ahead = state.read_every > 1
         if self._ahead:  # the fused optimizer passes over a step, and counts none, where this is 1
             state.optimizer.optimizer.found_inf = self._watch.broken
-        self._replay: Replay | None = None
-        if state.recorder is not None:
-            self._replay = Replay(lambda batch: self._learn([(batch, 1.0)]), state.recorder)
+        r, learn, trained = state.recorder, self._learn_alone, state.trained
+        self._replay = None if r is None else Replay(learn, r, changes=trained)
 
     def take(self, batch: Batch) -> list[float]:
         """Take a step; return the losses that are known now and were not before."""
@@ -270,8 +268,7 @@ class _Steps(Generic[Batch]):
     def _read(self, batch: Batch) -> list[float]:
         """Read what was not read; raise for a bad loss, with `state.step` at the step before it."""
         state = self._state
-        first = state.step - (self._unread if self._ahead else 0)
-        seen = self._watch.read(self._unread)
+        seen, first = self._watch.read(self._unread), state.step - (self._unread if self._ahead else 0)
         self._unread = 0
         for number, step in enumerate(seen):
             if step.broken:
@@ -326,6 +323,9 @@ class _Steps(Generic[Batch]):
         self._watch.see(total[0], total[1])
         if self._ahead:
             self._update()
+
+    def _learn_alone(self, batch: Any) -> None:
+        self._learn([(batch, 1.0)])
 
     def _update(self) -> None:
         state = self._state

@@ -6,11 +6,13 @@ the host.
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
 
 Step = Callable[[Any], None]
 """Takes a named tuple of tensors."""
@@ -27,10 +29,12 @@ class Replay:
     """Takes steps: the first ones of a shape as they are, those behind them from a recording.
 
     The first step of all makes what a recording may not make: the optimizer's state, libraries' workspaces.
+    `changes` are the tensors that a step changes in place.
     """
 
-    def __init__(self, step: Step, recorder: Recorder) -> None:
+    def __init__(self, step: Step, recorder: Recorder, *, changes: Sequence[Tensor]) -> None:
         self._step, self._recorder = step, recorder
+        self._changes = changes
         self._warm: set[tuple[torch.Size, ...]] = set()
         self._recorded: dict[tuple[torch.Size, ...], tuple[Any, Callable[[], None]]] = {}
 
@@ -48,6 +52,8 @@ class Replay:
         for buffer, tensor in zip(buffers, batch, strict=True):
             buffer.copy_(tensor, non_blocking=True)
         replay()
+        # It went past PyTorch, by whose count of changes others see that their copy of a weight is old.
+        increment_version(self._changes)
 
 
 class CudaGraphs:
