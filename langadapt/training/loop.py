@@ -239,8 +239,8 @@ class _Steps(Generic[Batch]):
         self._ahead = state.read_every > 1
         if self._ahead:  # the fused optimizer passes over a step, and counts none, where this is 1
             state.optimizer.optimizer.found_inf = self._watch.broken
-        r, learn, trained = state.recorder, self._learn_alone, state.trained
-        self._replay = None if r is None else Replay(learn, r, changes=trained)
+        recorder, learn = state.recorder, self._learn_alone
+        self._replay = None if recorder is None else Replay(learn, recorder, changes=state.trained)
 
     def take(self, batch: Batch) -> list[float]:
         """Take a step; return the losses that are known now and were not before."""
