@@ -33,6 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from langadapt.data.pairs import load_pairs
 from langadapt.data.retrieval import RetrievalSet, retrieval_from_files
 from langadapt.errors import LangadaptError, Progress
 from langadapt.metrics.retrieval import retrieval_scores
@@ -45,7 +46,7 @@ from langadapt.recipes import DomainStage, TuneStage, find_language
 from langadapt.recipes.stages import HardSampling
 from langadapt.recipes.yaml import parse
 from langadapt.training import RunOptions, distill, tune
-from langadapt.training.hard_sampling import DifficultyBank, HardSampler
+from langadapt.training.hard_sampling import DifficultyBank, HardSampler, wrong_captions
 from tools.embedded_world.attributes import splits_of
 from tools.embedded_world.captions import CAPTIONS
 from tools.embedded_world.plans import Plan, sample_plan
@@ -206,6 +207,7 @@ def _with_noise(table: Path, share: float) -> Path:
     return noisy
 
 
+SHARES = (0.0, 0.05, 0.1, 0.2, 0.4)
 DOGS = {"dog", "dogs", "puppy", "puppies"}
 
 
@@ -353,6 +355,31 @@ def chosen(name: str) -> dict[str, Any]:
     return {**hard, "sampling": {**hard["sampling"], **VARIANTS[name]}}
 
 
+def estimates(bench: Bench, code: str) -> Iterator[str]:
+    """Markdown: the estimated share of wrong captions and the true one, over 50 draws of held-out pairs."""
+    model = load(bench.start)
+    pairs = load_pairs(str(bench.pairs(0.0)), language=code, images=bench.images)
+    images = stored_images(model.teacher, pairs.images)[torch.from_numpy(pairs.image_of_text)]
+    similar = (model.encode_text(list(pairs.texts)) @ images.T).numpy()
+    yield "| held-out pairs | " + " | ".join(f"{share:.0%} wrong" for share in SHARES) + " |"
+    yield "|---" * (len(SHARES) + 1) + "|"
+    for count in sorted({min(count, len(similar)) for count in (60, 90, 150, 500)}):
+        cells = []
+        for share in SHARES:
+            found = []
+            for trial in range(50):
+                rng = random.Random(trial)
+                rows = rng.sample(range(len(similar)), count)
+                wrong = rng.sample(range(count), round(share * count))
+                own = np.arange(count)
+                own[wrong] = wrong[1:] + wrong[:1]
+                part = similar[np.ix_(rows, rows)]
+                ranks = (part >= part[np.arange(count), own][:, None]).sum(axis=1)
+                found.append(wrong_captions(ranks, count))
+            cells.append(f"{statistics.mean(found):.3f} ± {statistics.stdev(found):.3f}")
+        yield f"| {count} | {' | '.join(cells)} |"
+
+
 def cost(*, pairs: int = 10_000_000, batch: int = 512) -> None:
     """Times one step of the sampler on a large bank, and its resident memory."""
     rng = np.random.default_rng(0)
@@ -482,6 +509,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=[*METHODS, *VARIANTS], default=list(METHODS))
     parser.add_argument("--plot", type=Path, help="SVG file beside the table, of the first --noise")
     parser.add_argument("--captions", default="zh-written", choices=["zh-written", "zh-mt"], help="lab")
+    parser.add_argument("--estimate", action="store_true", help="only find the share of wrong captions")
     parser.add_argument("--most", type=int, help="lab: so many pairs, of the dogs among all 6,000 photos")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=JSON", help="of the stage")
     given = parser.parse_args()
@@ -505,6 +533,9 @@ def main() -> None:
         bench = world(work, given.start, code=given.lang, **sizes)
     else:
         bench = lab(work, given.start, given.captions, given.most)
+    if given.estimate:
+        sys.stdout.write("\n".join(estimates(bench, given.lang)) + "\n")
+        return
     extra = {key: json.loads(value) for key, _, value in (item.partition("=") for item in given.set)}
     done = {(line["method"], line["noise"], line["seed"], str(line.get("extra"))) for line in lines_of(work)}
     if not any(line["method"] == "frozen" for line in lines_of(work)):
