@@ -18,6 +18,7 @@ import csv
 import gzip
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -231,26 +232,66 @@ def best_rate(lines: list[dict[str, Any]], text: str, pairs: int, method: str) -
 
 
 def table(work: Path) -> None:
-    """Print Markdown: one row for each method, mean and range over the seeds."""
+    """Print Markdown: one row a method; mean and range over seeds, of one seed the 95 % interval."""
     lines = [item for item in results(work) if "val.en" in item]
     columns = ("val.en", "val.zh-mt", "val.de", "cosine", "neighbours")
-    for text, pairs in sorted({(item["text_model"], item["pairs"]) for item in lines}):
-        here = [item for item in lines if (item["text_model"], item["pairs"]) == (text, pairs)]
+    keys = ("text_model", "captions", "also", "pairs")
+    for key in sorted({tuple(item[k] or "" for k in keys) for item in lines}):
+        here = [item for item in lines if tuple(item[k] or "" for k in keys) == key]
         shown = [name for name in columns if name in here[0]]
-        head = f"| method | trained % | rate | {' | '.join(shown)} | CPU s | seeds |"
-        rows = [f"\n### {text}, {pairs:,} pairs\n", head, f"|{'---|' * (len(shown) + 5)}"]
+        title = f"{key[0]}, {key[3]:,} pairs ({' and '.join(filter(None, key[1:3]))})"
+        head = f"| method | trained % | rate | {' | '.join(shown)} | CPU s | peak MB | seeds |"
+        rows = [f"\n### {title}\n", head, f"|{'---|' * (len(shown) + 6)}"]
         for method in METHODS:
             own = [item for item in here if item["method"] == method]
             if own:
                 cells = []
                 for name in shown:
-                    values = [item[name] for item in own]
-                    apart = f" ({min(values):.1f}-{max(values):.1f})" if len(values) > 1 else ""
+                    values, bounds = [item[name] for item in own], own[0].get(f"{name} interval")
+                    if len(own) > 1:
+                        bounds = min(values), max(values)
+                    apart = f" ({bounds[0]:.1f}-{bounds[1]:.1f})" if bounds else ""
                     cells.append(f"{statistics.mean(values):.1f}{apart}")
-                seconds = statistics.mean(item["cpu_seconds"] for item in own)
+                seconds, peak = (statistics.mean(i[k] for i in own) for k in ("cpu_seconds", "peak_mb"))
                 head = f"| {method} | {own[0]['trained_percent']:.2f} | {own[0]['rate']:g} | "
-                rows.append(f"{head}{' | '.join(cells)} | {seconds:.0f} | {len(own)} |")
+                rows.append(f"{head}{' | '.join(cells)} | {seconds:.0f} | {peak:,.0f} | {len(own)} |")
         sys.stdout.write("\n".join(rows) + "\n")
+
+
+COLOURS = ("#6b7785", "#3b82d6", "#8a63d2", "#d98f2b", "#2f9e6b", "#7fb0ea", "#c4542d", "#aab2ba")
+
+
+def plot(work: Path) -> str:
+    """SVG: mR6 on English test captions against the number of pairs, a line for each method."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for item in results(work):
+        if "val.en" in item and not item["also"] and item["captions"] == "en":
+            name = f"{item['method']} ({item['text_model']})"
+            found.setdefault(name, {}).setdefault(item["pairs"], []).append(item["val.en"])
+    top = 5 * math.ceil(max(v for own in found.values() for values in own.values() for v in values) / 5)
+
+    def place(pairs: int, value: float) -> str:
+        return f"{60 + 400 * math.log(pairs / 500) / math.log(60):.1f},{300 - 260 * value / top:.1f}"
+
+    parts = [f'<text x="52" y="{304 - 260 * y / top:.0f}" text-anchor="end">{y}</text>' for y in (0, top)]
+    parts += [
+        f'<text x="{place(n, 0).split(",")[0]}" y="322" text-anchor="middle">{n:,}</text>' for n in PLANS
+    ]
+    for number, (name, own) in enumerate(sorted(found.items())):
+        points = [place(pairs, statistics.mean(values)) for pairs, values in sorted(own.items())]
+        colour = COLOURS[number % len(COLOURS)]
+        parts.append(
+            f'<polyline points="{" ".join(points)}" fill="none" stroke="{colour}" stroke-width="2"/>'
+        )
+        dots = (point.split(",") for point in points)
+        parts += [f'<circle cx="{x}" cy="{y}" r="3.5" fill="{colour}"/>' for x, y in dots]
+        parts.append(f'<text x="490" y="{50 + 20 * number}" fill="{colour}">{name}</text>')
+    return (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 860 340" width="860" height="340" '
+        'font-family="system-ui,sans-serif" font-size="13"><style>svg{background:#fff}</style>'
+        '<text x="60" y="22" font-weight="600">mR6 (%) against the number of pairs</text>'
+        f"{''.join(parts)}</svg>\n"
+    )
 
 
 def main() -> None:
@@ -267,12 +308,15 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--rates", nargs="+", type=float)
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--plot", type=Path, help="SVG beside the table")
     parser.add_argument("--work", type=Path, default=Path("runs/lilt"))
     given = parser.parse_args()
     given.work = given.work.resolve()
     given.work.mkdir(parents=True, exist_ok=True)
     if given.what == "table":
         table(given.work)
+        if given.plot is not None:
+            given.plot.write_text(plot(given.work), encoding="utf-8")
         return
     lab = Path(os.environ["LANGADAPT_LAB"]).resolve()
     torch.set_num_threads(1)
