@@ -109,9 +109,9 @@ STAGES = (
         name="align",
         command=(
             "align", "--image-model", "{world}/vision", "--text-model", "{world}/text",
-            "--pairs", "{world}/pairs.tsv", "--images", "{world}/pictures", "--set", "epochs=3",
+            "--pairs", "{world}/pairs.tsv", "--images", "{world}/pictures", "--set", "epochs=12",
             "--set", "batch_size=8", "--set", "dim=8", "--set", "held_out_fraction=0.4",
-            "--set", "learning_rate=3e-3", "--out", "{place}/run", "--device", "cpu",
+            "--set", "learning_rate=3e-2", "--out", "{place}/run", "--device", "cpu",
         ),
         makes=_RUN,
         finished="run/artifact.json",

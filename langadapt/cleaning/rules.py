@@ -93,8 +93,9 @@ class Example:
 
     @classmethod
     def cut(cls, source: str, row: int, english: str, target: str, *, repeats: str = "") -> Self:
-        """Make an example of a row whose texts may be long."""
-        texts = {"english": english[:_EXAMPLE_CHARACTERS], "target": target[:_EXAMPLE_CHARACTERS]}
+        """Make an example of a row whose texts may be long, or hold half a surrogate pair."""
+        cut = (text[:_EXAMPLE_CHARACTERS].encode(errors="replace").decode() for text in (english, target))
+        texts = dict(zip(("english", "target"), cut, strict=True))
         return cls(source=source, row=row, repeats=repeats, **texts)
 
 

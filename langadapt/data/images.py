@@ -6,6 +6,7 @@ import os
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -186,8 +187,9 @@ def broken_images(
 ) -> list[BrokenImage]:
     """Decode all images in threads; return the broken ones. The cache keeps them under `fingerprint`."""
     known = None if fingerprint is None else cache_folder() / "checked-images" / f"{fingerprint}.json"
-    if known is not None and known.is_file():
-        return [BrokenImage(**item) for item in read_json(known)]
+    with suppress(OSError, ValueError, KeyError, TypeError):  # missing or damaged: looked at again
+        if known is not None:
+            return [BrokenImage(number=item["number"], reason=item["reason"]) for item in read_json(known)]
     found: list[BrokenImage] = []
     with ThreadPoolExecutor(_WORKERS) as pool:
         for number, reason in enumerate(pool.map(_fault, images)):

@@ -47,8 +47,11 @@ def training_curve(run: Path) -> list[CurvePoint]:
     """Read loss by step, held-out recall where it was measured, and what was kept; empty without a log."""
     if not (run / "log.jsonl").is_file():
         return []
-    best = read_json(run / FACTS)["training"].get("best_step") if (run / FACTS).is_file() else None
     steps, recalls = read_log(run)
+    try:
+        best = read_json(run / FACTS)["training"].get("best_step") if (run / FACTS).is_file() else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{run}: damaged artifact: {str(error).splitlines()[0]}") from error
     return [
         CurvePoint(step=log.step, loss=log.loss, recall=recalls.get(log.step), kept=log.step == best)
         for log in steps

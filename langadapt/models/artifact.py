@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from langadapt.errors import ModelError
+from langadapt.errors import ModelError, RecipeError
 from langadapt.files.atomic import is_sealed, sealed, tensor_digest, write_tensors, write_text
 from langadapt.files.fetch import fetch_snapshot
 from langadapt.files.json import read_bytes, read_json
@@ -34,7 +34,7 @@ from langadapt.recipes import (
 )
 from langadapt.recipes.authoring import plain_recipe
 from langadapt.recipes.find import is_local_name, with_paths
-from langadapt.recipes.yaml import dump_recipe, parse, read_yaml
+from langadapt.recipes.yaml import Spec, dump_recipe, parse, read_yaml
 
 FORMAT_VERSION = 3
 
@@ -202,6 +202,35 @@ def write_artifact(folder: Path, artifact: Artifact) -> None:
     write_sealed(folder / FACTS, facts, version=FORMAT_VERSION, files=names)
 
 
+class _TrainingFacts(Spec, extra="ignore"):
+    """What reports and cards calculate with; an artifact has those of its stage."""
+
+    rows: int = 0
+    english_rows: int = 0
+    held_out_rows: int = 0
+    blank_rows: int = 0
+    images: int = 0
+    steps: int = 0
+    best_step: int = 0
+    seconds: float = 0.0
+    held_out_recall: float = 0.0
+    trained_parameters: int = 0
+    trained_percent: float = 0.0
+    device: str = ""
+
+
+class _Facts(Spec, extra="ignore"):
+    """What `artifact.json` holds, of these types."""
+
+    teacher: BaseModel
+    text_model: BaseModel
+    target_dim: int
+    data: tuple[DataSource, ...]
+    samples: tuple[str, ...]
+    training: _TrainingFacts
+    environment: dict[str, str]
+
+
 def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> Artifact:
     """Read an artifact from a folder, or from the Hub; refuse one that is damaged or was changed.
 
@@ -214,22 +243,30 @@ def read_artifact(path_or_repo: str | Path, *, revision: str | None = None) -> A
     try:
         again = "fetch or train the artifact again"
         facts = read_sealed(folder / FACTS, version=FORMAT_VERSION, files={WEIGHTS, RECIPE}, again=again)
+        checked = _checked(facts)
         files = facts["files"]
         vocabulary = read_bytes(folder / VOCABULARY).decode() if VOCABULARY in files else None
         return Artifact(
             recipe=parse(LanguageRecipe, read_yaml(folder / RECIPE), where=str(folder / RECIPE)),
-            teacher=BaseModel(**facts["teacher"]),
-            text_model=BaseModel(**facts["text_model"]),
-            target_dim=facts["target_dim"],
+            teacher=checked.teacher,
+            text_model=checked.text_model,
+            target_dim=checked.target_dim,
             weights=read_weights(folder / WEIGHTS),
-            data=tuple(DataSource(**source) for source in facts["data"]),
+            data=checked.data,
             samples=_samples(folder, facts) if SAMPLES in files else None,
             training=facts["training"],
-            environment=facts["environment"],
+            environment=checked.environment,
             vocabulary=None if vocabulary is None else Vocabulary.from_json(vocabulary),
         )
     except (ValueError, KeyError, TypeError, AttributeError, OSError, SafetensorError) as error:
         raise ModelError(f"{folder}: damaged artifact: {str(error).splitlines()[0]}") from error
+
+
+def _checked(facts: dict[str, Any]) -> _Facts:
+    try:
+        return parse(_Facts, facts, where=FACTS)
+    except RecipeError as error:
+        raise ValueError(str(error)) from error
 
 
 def _unchanged(name: str, revision: str | None) -> Artifact:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -64,8 +65,9 @@ def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> 
     """
     manifest = {"version": VERSION, "parallel": parallel, "tests": tests}
     path, begun = folder / _MANIFEST, folder / f"{_MANIFEST}.begun"
-    if path.is_file() and read_json(path) == manifest:
-        return folder
+    with suppress(OSError, ValueError):
+        if read_json(path) == manifest:
+            return folder
     if folder.is_dir() and any(folder.iterdir()) and not (path.is_file() or begun.is_file()):
         raise DataError(f"{folder} is not empty and holds no drawn world; choose another --folder")
     _write(begun, b"")

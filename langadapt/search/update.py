@@ -19,7 +19,9 @@ from PIL.Image import Image
 from torch import Tensor
 
 from langadapt.data.images import list_images, open_image
+from langadapt.data.pixels import MOST_IMAGE_BYTES
 from langadapt.errors import DataError, Progress, Report
+from langadapt.files.json import open_regular
 from langadapt.files.store import cache_folder, fingerprint
 from langadapt.models import LanguageModel
 from langadapt.search.catalogue import (
@@ -242,7 +244,7 @@ def _read_image(
     """Return the SHA-256 of a file, and the image where the content is neither read nor stored yet."""
     image = None
     try:
-        with path.open("rb") as opened:
+        with open_regular(path, most_bytes=MOST_IMAGE_BYTES) as opened:
             sha256 = hashlib.file_digest(opened, "sha256").digest()
         if sha256 not in read and catalogue.find_content(sha256) is None:
             image = open_image(path)

@@ -1,5 +1,6 @@
 """What a run logs: `log.jsonl`, a line for each step, validation and epoch of a sampler."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,14 @@ def log_entries(folder: Path, kind: str) -> Iterator[dict[str, Any]]:
 
 def read_log(folder: Path) -> tuple[list[StepLog], dict[int, float]]:
     """Step logs of a run, and held-out recall by step."""
-    recalls = {entry["step"]: entry["recall"] for entry in log_entries(folder, "held_out")}
-    return [StepLog(**entry) for entry in log_entries(folder, "step")], recalls
+    try:
+        recalls = {int(entry["step"]): float(entry["recall"]) for entry in log_entries(folder, "held_out")}
+        logs = [StepLog(**entry) for entry in log_entries(folder, "step")]
+        if not all(math.isfinite(log.step + log.loss) for log in logs):
+            raise ValueError("a number is not finite")
+    except (KeyError, TypeError, ValueError) as error:
+        raise TrainingError(f"{folder / 'log.jsonl'}: an entry is damaged ({error}); remove it") from error
+    return logs, recalls
 
 
 def cut_log(path: Path, step: int) -> None:

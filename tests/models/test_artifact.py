@@ -1,6 +1,7 @@
 """An artifact gives back what was trained, and nothing else under its name."""
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -146,6 +147,20 @@ def test_a_pickle_under_the_name_of_the_weights_is_refused(copy: Path) -> None:
     torch.save({"a": 1}, copy / "adapter.safetensors")
     reseal(copy, target_dim=24)  # and sums of the new file
     assert "adapter.safetensors: damaged or cut off" in refused(copy)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("teacher", {"repo": "a", "revision": []}), ("text_model", {"repo": 5, "revision": "b"}),
+        ("target_dim", "x"), ("data", [{"kind": "parallel"}]), ("samples", [5]), ("environment", {"a": 1}),
+        ("training", None), ("training", {"steps": "x"}), ("training", {"held_out_recall": []}),
+    ],
+)  # fmt: skip
+def test_facts_of_other_types(copy: Path, key: str, value: object) -> None:
+    """Whoever changes the facts can make the sums again; a page or card would end in a traceback."""
+    reseal(copy, **{key: value})
+    assert re.match(rf".*artifact\.json: {key}", refused(copy))
 
 
 def test_samples_are_what_the_student_said(trained: tuple[Path, Artifact]) -> None:

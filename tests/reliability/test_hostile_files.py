@@ -15,20 +15,25 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from small_world import small_artifact, small_teacher
+import torch
+from small_world import small_artifact, small_index, small_teacher
 
+from langadapt.cleaning.rules import Example
 from langadapt.data.classification import classification_from_folder, read_class_names, read_label_list
-from langadapt.data.images import ParquetImage, open_image
+from langadapt.data.images import ParquetImage, broken_images, open_image
 from langadapt.data.pairs import load_pairs, read_shard
 from langadapt.data.readers import read_table
 from langadapt.data.sources import ArchiveMember
 from langadapt.errors import DataError, LangadaptError, ModelError
+from langadapt.evaluation.plots import training_curve
 from langadapt.export.sentence_transformers import source_text
 from langadapt.files.atomic import whole_folder
 from langadapt.files.json import read_json
+from langadapt.files.store import cache_folder
 from langadapt.models.artifact import read_artifact
 from langadapt.models.load import resolve_model
 from langadapt.recipes import ModelRef, read_yaml
+from langadapt.search.update import ImageTower, update_index
 
 
 @contextmanager
@@ -353,3 +358,46 @@ def varint(value: int, length: int = 1) -> bytes:
         found.append(0x80 | value & 0x7F)
         value >>= 7
     return bytes([*found, value])
+
+
+def test_a_giant_among_the_photos_of_an_index(tmp_path: Path) -> None:
+    """It was hashed to its end: seconds per gigabyte of nothing."""
+    small_index(tmp_path / "first")
+    with (tmp_path / "photos" / "0.png").open("r+b") as file:
+        file.truncate(40_000_000_000)
+    tower = ImageTower(fingerprint="x", label="x@1", dim=3, encode=lambda images: torch.ones(len(images), 3))
+    with bounds(seconds=5):
+        update = update_index(tmp_path / "photos", tower, index=tmp_path / "index", report=lambda _: None)
+    assert update.images == 3
+    assert [file.reason for file in update.failed] == [
+        "cannot be read: has 40,000,000,000 bytes, 536,870,912 are allowed"
+    ]
+
+
+@pytest.mark.parametrize("line", ['{"kind": "step", "step": 1}', '{"kind": "step", "step": "x", "loss": 1}'])
+def test_entries_of_a_log_that_are_none(tmp_path: Path, line: str) -> None:
+    (tmp_path / "log.jsonl").write_text(line + "\n")
+    with pytest.raises(LangadaptError, match=r"log\.jsonl: an entry is damaged"):
+        training_curve(tmp_path)
+
+
+def test_facts_beside_a_log_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "log.jsonl").write_text("")
+    (tmp_path / "artifact.json").write_text('{"training": 5}')
+    with pytest.raises(LangadaptError, match="damaged artifact"):
+        training_curve(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[", "5", '[{"number": 1}]'])
+def test_a_damaged_list_of_broken_images_is_made_again(tmp_path: Path, content: str) -> None:
+    known = cache_folder() / "checked-images" / f"{tmp_path.name}.json"
+    known.parent.mkdir(parents=True, exist_ok=True)
+    known.write_text(content)
+    (tmp_path / "a.png").write_bytes(b"x")
+    found = broken_images([tmp_path / "a.png"], fingerprint=tmp_path.name)
+    assert [image.number for image in found] == [0]
+
+
+def test_half_a_surrogate_pair_among_the_examples_of_cleaning() -> None:
+    example = Example.cut("a", 0, "red \ud800 cat", "gato")
+    assert (example.english, example.target) == ("red ? cat", "gato")
