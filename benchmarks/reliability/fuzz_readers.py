@@ -119,11 +119,11 @@ def _tables() -> Iterator[Reader]:
     yield Reader(name="parquet", files={"rows.parquet": _parquet()}, read=parquet, share=2.0)
 
     def images(folder: Path) -> None:
+        _group_starts.cache_clear()  # of another input under the same name
+        _group_cells.cache_clear()
         path = folder / "rows.parquet"
         for number, _ in enumerate(read_values(path, ("captions", "image.path", "n"))):
             open_image(ParquetImage(path, "image", number))
-        _group_starts.cache_clear()
-        _group_cells.cache_clear()
 
     yield Reader(name="parquet of images", files={"rows.parquet": _parquet_images()}, read=images, share=2.0)
     sides = {
