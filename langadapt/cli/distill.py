@@ -70,11 +70,12 @@ def distill_command(
     """
     if data is None and (columns or name):
         raise DataError("--column and --name belong to your own sentences: give --data FILE too")
-    if english and not (lang or recipe or name or data):
-        chosen = override(universal_recipe(), ["distill.data=[]"])
+    alone = ["distill.data=[]"] if english and not (lang or recipe or name or data) else []
+    if alone:
+        chosen = universal_recipe()
     else:
         chosen = named_language(name, lang, recipe) if name else chosen_recipe(lang, recipe, several=True)
-    recipe_file = override(chosen, [*(settings or []), *_beginnings(english or [], start)])
+    recipe_file = override(chosen, [*alone, *(settings or []), *_beginnings(english or [], start)])
     budget = None if state_cache is None else parse_bytes(state_cache)
     folder = out or Path("runs") / recipe_file.path.stem
 
