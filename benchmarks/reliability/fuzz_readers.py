@@ -32,9 +32,10 @@ from langadapt.data.readers import read_table, read_values
 from langadapt.data.retrieval import load_retrieval
 from langadapt.data.rows import contamination_metadata, read_aligned
 from langadapt.errors import DataError
+from langadapt.files.atomic import sealed
 from langadapt.files.store import shared_rows
 from langadapt.models import load_teacher
-from langadapt.models.artifact import read_artifact, sealed
+from langadapt.models.artifact import read_artifact
 from langadapt.models.load import load_config, load_image_processor, load_tokenizer, resolve_model
 from langadapt.models.prompts_artifact import read_facts
 from langadapt.models.student import load_text_model

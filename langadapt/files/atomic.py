@@ -11,23 +11,27 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from langadapt.errors import LangadaptError
+from langadapt.errors import LangadaptError, ModelError
+from langadapt.files.json import open_regular, read_json
 from langadapt.files.paths import real_path
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_PICKLED = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
+_MOST_BYTES = 1 << 26
 _CHECKSUM = "sha256"
 _OLD_SECONDS = 86_400.0
 
@@ -226,3 +230,82 @@ def leaves_no_trace(stage: Callable[P, T]) -> Callable[P, T]:
             return stage(*args, **kwargs)
 
     return run_stage
+
+
+def open_for_hash(path: Path, *, most_bytes: int) -> BufferedReader:
+    """Open a model's file; raise an OSError as `open_regular`.
+
+    Weights may have any size that their header states: a giant in their place would be hashed for minutes.
+    Raise a ModelError for another size.
+    """
+    file = open_regular(path, most_bytes=None if path.suffix == ".safetensors" else most_bytes)
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt"):  # reads the header and compares the sizes
+                pass
+        except SafetensorError as error:
+            file.close()
+            problem = str(error).splitlines()[0]
+            raise ModelError(f"{path}: damaged or cut off ({problem}); fetch or train it again") from error
+    return file
+
+
+def check_folder(folder: Path, names: Iterable[str], what: str) -> None:
+    """Refuse a folder that lacks a file, or holds a pickled one or one outside of the folder."""
+    for name in names:
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder}: no {name} in it; {what}")
+    root = real_path(folder)
+    # The Hub's cache keeps the files of all revisions in one folder and links to them.
+    blobs = root.parents[1] / "blobs" if root.parent.name == "snapshots" else root
+    for path in sorted(folder.iterdir()):
+        target = real_path(path)
+        if not (target.is_relative_to(root) or target.is_relative_to(blobs)):
+            leads = f"{path.name} leads out of the folder, to {target}"
+            raise ModelError(f"{folder}: {leads}; put the file itself there")
+        if path.suffix.lower() in _PICKLED:
+            raise ModelError(f"{folder}: {path.name} may be pickled and run anything when opened; remove it")
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read weights, floating ones as float32; raise a ModelError where one holds NaN or infinity."""
+    weights = {name: v.float() if v.is_floating_point() else v for name, v in load_file(path).items()}
+    for name, value in weights.items():
+        if not torch.isfinite(value).all():
+            raise ModelError(f"{path}: '{name}' holds numbers that are not finite; train or fetch it again")
+    return weights
+
+
+def write_sealed(path: Path, facts: dict[str, Any], *, version: int, files: Iterable[str]) -> None:
+    """Write facts with the sums of files beside them, sealed: a change by hand is noticed."""
+    sums = {name: file_hash(path.with_name(name)) for name in files}
+    content = sealed({"format_version": version, **facts, "files": sums})
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_sealed(path: Path, *, version: int, files: set[str], again: str) -> dict[str, Any]:
+    """Read what `write_sealed` wrote; refuse another format, a change, or no sums of `files`."""
+    folder, facts = path.parent, read_json(path)
+    if facts["format_version"] > version:
+        raise ModelError(f"{folder}: written by a newer langadapt; update with `pip install -U langadapt`")
+    if facts["format_version"] < version:
+        raise ModelError(f"{folder}: written by an older langadapt, whose weights differ; {again}")
+    sums = facts["files"]
+    if not is_sealed(facts):
+        raise ModelError(f"{folder}: {path.name} was changed after it was written; {again}")
+    if not files <= sums.keys():
+        raise ModelError(f"{folder}: {path.name} has no sums of {' and '.join(sorted(files))}; {again}")
+    for name, written in sums.items():
+        if Path(name).name != name:
+            raise ModelError(f"{folder}: {path.name} names a file outside the folder: {name}")
+        if not (folder / name).is_file():
+            raise ModelError(f"{folder}: no {name} in it, which {path.name} names; {again}")
+        if file_hash(folder / name) != written:
+            raise ModelError(f"{folder}: {name} is not the file that was written; {again}")
+    return dict(facts)
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, as hex digits."""
+    with open_for_hash(path, most_bytes=_MOST_BYTES) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

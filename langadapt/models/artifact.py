@@ -1,10 +1,7 @@
 """The files of a finished run: adapter weights, recipe as run, and where everything came from."""
 
-import hashlib
-import json
 import platform
 import re
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,11 +13,19 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from langadapt.errors import ModelError, RecipeError
-from langadapt.files.atomic import is_sealed, sealed, tensor_digest, write_tensors, write_text
+from langadapt.files.atomic import (
+    check_folder,
+    read_sealed,
+    read_weights,
+    tensor_digest,
+    write_sealed,
+    write_tensors,
+    write_text,
+)
 from langadapt.files.fetch import fetch_snapshot
 from langadapt.files.json import read_bytes, read_json
-from langadapt.files.paths import real_path, user_path
-from langadapt.models.load import ARTIFACT, ResolvedModel, device_name, open_for_hash, resolve_model
+from langadapt.files.paths import user_path
+from langadapt.models.load import ARTIFACT, ResolvedModel, device_name, resolve_model
 from langadapt.models.vocabulary import Vocabulary
 from langadapt.recipes import (
     AlignedFiles,
@@ -43,9 +48,7 @@ SAMPLES, VOCABULARY = "samples.safetensors", "vocabulary.json"
 FILES = (WEIGHTS, RECIPE, FACTS, SAMPLES, VOCABULARY)
 """All that `load` reads; the last two are not in every artifact."""
 
-_PICKLED = {".bin", ".ckpt", ".joblib", ".pickle", ".pkl", ".pt", ".pth"}
 _SAMPLE_TEXTS = 8
-_MOST_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,64 +324,3 @@ def _artifact_folder(path_or_repo: str, revision: str | None) -> Path:
     if is_local_name(path_or_repo) and revision is None:
         raise ModelError(f"{path_or_repo}: no such artifact folder")
     return fetch_snapshot(path_or_repo, revision, [*FILES, "config.json"], what=path_or_repo)
-
-
-def check_folder(folder: Path, names: Iterable[str], what: str) -> None:
-    """Refuse a folder that lacks a file, or holds a pickled one or one outside of the folder."""
-    for name in names:
-        if not (folder / name).is_file():
-            raise ModelError(f"{folder}: no {name} in it; {what}")
-    root = real_path(folder)
-    # The Hub's cache keeps the files of all revisions in one folder and links to them.
-    blobs = root.parents[1] / "blobs" if root.parent.name == "snapshots" else root
-    for path in sorted(folder.iterdir()):
-        target = real_path(path)
-        if not (target.is_relative_to(root) or target.is_relative_to(blobs)):
-            leads = f"{path.name} leads out of the folder, to {target}"
-            raise ModelError(f"{folder}: {leads}; put the file itself there")
-        if path.suffix.lower() in _PICKLED:
-            raise ModelError(f"{folder}: {path.name} may be pickled and run anything when opened; remove it")
-
-
-def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read weights, floating ones as float32; raise a ModelError where one holds NaN or infinity."""
-    weights = {name: v.float() if v.is_floating_point() else v for name, v in load_file(path).items()}
-    for name, value in weights.items():
-        if not torch.isfinite(value).all():
-            raise ModelError(f"{path}: '{name}' holds numbers that are not finite; train or fetch it again")
-    return weights
-
-
-def write_sealed(path: Path, facts: dict[str, Any], *, version: int, files: Iterable[str]) -> None:
-    """Write facts with the sums of files beside them, sealed: a change by hand is noticed."""
-    sums = {name: file_hash(path.with_name(name)) for name in files}
-    content = sealed({"format_version": version, **facts, "files": sums})
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_sealed(path: Path, *, version: int, files: set[str], again: str) -> dict[str, Any]:
-    """Read what `write_sealed` wrote; refuse another format, a change, or no sums of `files`."""
-    folder, facts = path.parent, read_json(path)
-    if facts["format_version"] > version:
-        raise ModelError(f"{folder}: written by a newer langadapt; update with `pip install -U langadapt`")
-    if facts["format_version"] < version:
-        raise ModelError(f"{folder}: written by an older langadapt, whose weights differ; {again}")
-    sums = facts["files"]
-    if not is_sealed(facts):
-        raise ModelError(f"{folder}: {path.name} was changed after it was written; {again}")
-    if not files <= sums.keys():
-        raise ModelError(f"{folder}: {path.name} has no sums of {' and '.join(sorted(files))}; {again}")
-    for name, written in sums.items():
-        if Path(name).name != name:
-            raise ModelError(f"{folder}: {path.name} names a file outside the folder: {name}")
-        if not (folder / name).is_file():
-            raise ModelError(f"{folder}: no {name} in it, which {path.name} names; {again}")
-        if file_hash(folder / name) != written:
-            raise ModelError(f"{folder}: {name} is not the file that was written; {again}")
-    return dict(facts)
-
-
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, as hex digits."""
-    with open_for_hash(path, most_bytes=_MOST_BYTES) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

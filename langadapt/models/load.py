@@ -7,7 +7,6 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,15 @@ import numpy as np
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import CONFIG_MAPPING, AutoConfig, AutoImageProcessor, AutoModel, AutoTokenizer
 
 from langadapt.data.tokens import Tokens, tokenize
 from langadapt.errors import ModelError
+from langadapt.files.atomic import open_for_hash
 from langadapt.files.fetch import fetch_snapshot
-from langadapt.files.json import open_regular, read_json
+from langadapt.files.json import read_json
 from langadapt.files.paths import real_path, user_path
 from langadapt.models.convert import converted_revision
 from langadapt.models.towers import MODEL_FILES, read_module
@@ -100,24 +100,6 @@ def folder_hash(folder: Path) -> str:
         with open_for_hash(path, most_bytes=_MOST_TEXT_BYTES) as file:
             hashlib.file_digest(file, lambda: digest)
     return f"sha256:{digest.hexdigest()[:16]}"
-
-
-def open_for_hash(path: Path, *, most_bytes: int) -> BufferedReader:
-    """Open a model's file; raise an OSError as `open_regular`.
-
-    Weights may have any size that their header states: a giant in their place would be hashed for minutes.
-    Raise a ModelError for another size.
-    """
-    file = open_regular(path, most_bytes=None if path.suffix == ".safetensors" else most_bytes)
-    if path.suffix == ".safetensors":
-        try:
-            with safe_open(path, framework="pt"):  # reads the header and compares the sizes
-                pass
-        except SafetensorError as error:
-            file.close()
-            problem = str(error).splitlines()[0]
-            raise ModelError(f"{path}: damaged or cut off ({problem}); fetch or train it again") from error
-    return file
 
 
 _BROKEN = (

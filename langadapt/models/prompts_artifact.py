@@ -11,9 +11,8 @@ from safetensors import SafetensorError
 
 from langadapt.data.classification import ClassNames
 from langadapt.errors import ModelError
-from langadapt.files.atomic import write_tensors
+from langadapt.files.atomic import check_folder, read_sealed, read_weights, write_sealed, write_tensors
 from langadapt.files.fetch import one_line
-from langadapt.models.artifact import check_folder, read_sealed, read_weights, write_sealed
 from langadapt.models.language_model import LanguageModel
 from langadapt.models.prompts import PromptClassifier, TowerName, prompt_texts, text_tower
 from langadapt.nn.prompts import PromptLearner
