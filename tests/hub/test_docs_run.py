@@ -96,7 +96,7 @@ def write_files(folder: Path) -> None:
         for start, name in ((100, "red"), (200, "blue")):
             for number in range(start, start + count):
                 path = folder / "birds" / split / name / f"{number}.png"
-                noise((32, 32), start / 4, seed=number + len(split)).save(path)
+                noise((32, 32), start / 4, seed=number + 1000 * count).save(path)
     (folder / "classes.txt").write_text("red\tgato rojo\tred cat\nblue\tgato azul\tblue cat\n")
     rows = [(f"{n}.png", *ROWS[n * 5][::-1]) for n in range(24)]
     table = "".join("\t".join(row) + "\n" for row in [("image", "caption", "english"), *rows])
