@@ -85,7 +85,15 @@ def _print(found: "Findings", judged: "Verdict") -> None:
 
 
 def _tokenizers(found: "Findings") -> Table:
-    heads = ("text model", "tokens/word", "/character", "times English", "unknown %", "letters %")
+    heads = (
+        "text model",
+        "tokens/word",
+        "/character",
+        "times English",
+        "unknown %",
+        "letters %",
+        "aligned %",
+    )
     table = Table(*heads, box=None)
     for item in found.candidates:
         name, one = _short(item.repo) + (" (recipe)" if item.own else ""), item.coverage
@@ -102,6 +110,7 @@ def _tokenizers(found: "Findings") -> Table:
             "" if one.times_english is None else f"{one.times_english:.2f}",
             f"{one.unknown_percent:.1f}",
             f"{one.letters_percent:.0f}",
+            "" if item.alignment is None else f"{item.alignment:.0f}",
         )
     return table
 

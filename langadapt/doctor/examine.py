@@ -46,6 +46,7 @@ from langadapt.training.run import RunOptions, open_run
 
 _SAMPLE = 2_000
 """Sentences on which tokenizers are measured, spread over all clean pairs."""
+_CANDIDATE_TOKENS = 77
 _PROBE_TEXTS = 256
 _PROBE_BATCH = 64
 
@@ -80,17 +81,16 @@ def examine(
         pairs = _pairs(recipe, here, captions, built, report) if here else None
         sample = _sample(recipe, built / PAIRS if pairs else None, captions)
     teacher, text_model = _model(recipe.teacher), _model(recipe.text_model)
-    report(Progress(stage="tokenizers"))
-    candidates = examine_candidates(recipe.text_model, text_model, sample.target, sample.english)
-    estimated, reason, aligned = None, None, None
+    report(Progress(stage="text models"))
+    candidates = examine_candidates(recipe.text_model, text_model, sample.target, sample.english, device)
+    estimated, reason, aligned = None, None, candidates[0].alignment
     if isinstance(teacher, str) or isinstance(text_model, str):
         reason = "; ".join(model for model in (teacher, text_model) if isinstance(model, str))
     elif pairs is not None and sample.english is not None:
         report(Progress(stage="probe"))
         limit = recipe.distill.max_tokens
         encoder = load_text_model(text_model, recipe.text_model, max_tokens=limit, device=device)
-        aligned = alignment(encoder, sample.english, sample.target)
-        states = encoder.state_count if aligned >= ALIGNED_PERCENT else None
+        states = encoder.state_count if (aligned or 0.0) >= ALIGNED_PERCENT else None
         spec = recipe.adapter.settled(aligned_states=states)
         recipe = recipe.model_copy(update={"adapter": spec})
         estimated = _probe(recipe, load_teacher(teacher, device=device), encoder, sample, pairs.kept)
@@ -262,6 +262,7 @@ def examine_candidates(
     model: ResolvedModel | str,
     target: Sequence[str],
     english: Sequence[str] | None,
+    device: torch.device,
 ) -> list[Candidate]:
     """Measure the recipe's own text model first, then those of the shipped languages, the most used first.
 
@@ -269,12 +270,15 @@ def examine_candidates(
     """
 
     def measured(ref: TextModelRef, model: ResolvedModel | str) -> Candidate:
-        coverage, missing = None, str(model)
+        coverage, aligned, missing = None, None, str(model)
         if isinstance(model, ResolvedModel):
             # The language code of another language's recipe would not fit: it adds a token only.
             options = {"src_lang": ref.tokenizer_language} if ref.tokenizer_language and ref is own else {}
             try:
                 coverage = measure_coverage(load_tokenizer(model, **options), target, english)
+                if english:
+                    encoder = load_text_model(model, ref, max_tokens=_CANDIDATE_TOKENS, device=device)
+                    aligned = alignment(encoder, english, target)
             except ModelError as error:
                 missing = str(error)
         return Candidate(
@@ -283,6 +287,7 @@ def examine_candidates(
             own=ref is own,
             licence=ref.licence,
             coverage=coverage,
+            alignment=aligned,
             missing=missing if coverage is None else None,
         )
 

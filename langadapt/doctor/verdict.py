@@ -50,6 +50,8 @@ class Candidate:
     """The one that the recipe names."""
     licence: str
     coverage: Coverage | None
+    alignment: float | None = None
+    """R@1 in percent of translations among their English sides, before training; None without pairs."""
     missing: str | None
     """Why there is no coverage: the model is not on this machine, ..."""
 

@@ -37,7 +37,9 @@ def test_a_language_of_the_world_is_ready(langadapt, world: Path, monkeypatch: p
     own, *others = found["candidates"]
     assert own["own"]
     assert own["coverage"]["unknown_percent"] == 0
+    assert own["alignment"] == found["alignment"] < 10, "a masked language model: nothing aligns it"
     assert others
+    assert all(other["alignment"] is None for other in others)
     assert all(other["coverage"] is None for other in others), "nothing is fetched, nothing guessed"
     assert {other["missing"] for other in others} == {"not available here"}
     time = found["estimate"]
