@@ -48,6 +48,7 @@ from langadapt.recipes.yaml import parse
 from langadapt.training import RunOptions, distill, tune
 from langadapt.training.hard_sampling import DifficultyBank, HardSampler, wrong_captions
 from tools.embedded_world.attributes import splits_of
+from tools.embedded_world.authors import Describer
 from tools.embedded_world.captions import CAPTIONS
 from tools.embedded_world.plans import Plan, sample_plan
 from tools.embedded_world.sampling import RELATIONS, SIZES, training_scenes
@@ -145,7 +146,7 @@ def _shop(work: Path, split: str, code: str, count: int, things: int) -> Path:
     (work / "shop").mkdir(exist_ok=True)
     if table.is_file():
         return table
-    rng, words = random.Random(f"shop {split}"), random.Random(f"shop {split} {code}")
+    rng, words = random.Random(f"shop {split}"), Describer(f"shop {split} {code}")
     scenes = (scene for scene in iter(lambda: shop_scene(rng, things), None) if split in splits_of(scene))
     rows, said = ["image\tcaption"], set[str]()
     while len(rows) <= count:
@@ -165,7 +166,7 @@ def _ordinary(work: Path, code: str, count: int) -> Path:
     """Scenes as the models were trained on, whose captions leave things out as theirs do."""
     table = work / f"ordinary-{count}.tsv"
     if not table.is_file():
-        drawn, facts, words = (random.Random(f"ordinary {code} {what}") for what in range(3))
+        drawn, facts, words = (Describer(f"ordinary {code} {what}") for what in range(3))
         rows = ["image\tcaption"]
         for number, scene in enumerate(itertools.islice(training_scenes(drawn), count)):
             caption = CAPTIONS[code](sample_plan(scene, facts), words)

@@ -17,7 +17,6 @@ import io
 import itertools
 import json
 import os
-import random
 import resource
 import statistics
 import sys
@@ -40,6 +39,7 @@ from langadapt.quickstart.world import write_world
 from langadapt.recipes import TuneStage, find_language, override
 from langadapt.recipes.yaml import parse
 from langadapt.training import RunOptions, distill, tune
+from tools.embedded_world.authors import Describer
 from tools.embedded_world.captions import CAPTIONS
 from tools.embedded_world.plans import sample_plan
 from tools.embedded_world.sampling import training_scenes
@@ -110,7 +110,7 @@ def world(work: Path, code: str, sentences: int) -> Bench:
         table = work / f"pairs-{count}.tsv"
         (work / "scenes").mkdir(exist_ok=True)
         if not table.is_file():
-            drawn, facts, words, english = (random.Random(f"tune {code} {what}") for what in range(4))
+            drawn, facts, words, english = (Describer(f"tune {code} {what}") for what in range(4))
             rows = ["image\tcaption\tenglish"]
             for number, scene in enumerate(itertools.islice(training_scenes(drawn), count)):
                 path = work / "scenes" / f"{number:04d}.png"

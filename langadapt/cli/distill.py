@@ -75,7 +75,7 @@ def distill_command(
         chosen = universal_recipe()
     else:
         chosen = named_language(name, lang, recipe) if name else chosen_recipe(lang, recipe, several=True)
-    recipe_file = override(chosen, [*alone, *(settings or []), *_beginnings(english or [], start)])
+    recipe_file = override(chosen, [*alone, *(settings or []), *beginnings(english or [], start)])
     budget = None if state_cache is None else parse_bytes(state_cache)
     folder = out or Path("runs") / recipe_file.path.stem
 
@@ -113,7 +113,7 @@ def _summarise(folder: Path, facts: dict[str, Any]) -> None:
         console.print("by language: " + ", ".join(f"{code} {recall:.1f} %" for code, recall in parts.items()))
 
 
-def _beginnings(english: list[str], start: str | None) -> Iterator[str]:
+def beginnings(english: list[str], start: str | None) -> Iterator[str]:
     """Yield settings of the recipe: English text, and a run by its folder, its name or on the Hub."""
     if english:
         names = [str(real_path(name)) if Path(name).is_file() else name for name in english]

@@ -92,7 +92,7 @@ def eval_command(
             resolve_model(named_model(translate_with)), source_code=source_code, device=where
         )
     model = load(run, device=where)
-    recipe = model.artifact.recipe if lang is None else _in_language(model.artifact.recipe, lang)
+    recipe = model.artifact.recipe if lang is None else in_language(model.artifact.recipe, lang)
     if captions is not None:
         sets = [own_captions(recipe, captions, images, opt.parsed_columns(columns), image_free=image_free)]
     else:
@@ -113,7 +113,7 @@ def _check_captions(captions: Path | None, on: list[str] | None, *, described: b
         raise DataError("give one of --on and --captions")
 
 
-def _in_language(recipe: LanguageRecipe, lang: str) -> LanguageRecipe:
+def in_language(recipe: LanguageRecipe, lang: str) -> LanguageRecipe:
     """Return the recipe as that of one of its languages, or of another one, with the test sets of that."""
     sets = [(name, data_recipe(RetrievalRecipe, name).recipe.language) for name in recipe.evaluate]
     own = tuple(name for name, language in sets if language == lang)

@@ -18,12 +18,15 @@ from langadapt.quickstart.drawing import draw
 from langadapt.quickstart.shapes import PALETTE, Background, Scene, Thing
 from langadapt.recipes import read_yaml
 
-VERSION = 1
+VERSION = 2
+CAPTIONS_PER_SCENE = 2
+"""Captions of a held-out scene, by different people."""
 _SHIPPED = Path(__file__).parent
 WEIGHTS = _SHIPPED / "weights"
 SENTENCES = _SHIPPED / "sentences"
 TARGETS = tuple(sorted(path.stem for path in (_SHIPPED / "recipes").glob("*.yaml")))
 _MANIFEST = "world.json"
+_CAPTIONED = ("image", "caption", "english")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +35,8 @@ class HeldOutRow:
 
     image: str
     scene: Scene
-    captions: dict[str, str]
-    """By language code; all state the same facts."""
+    captions: dict[str, tuple[str, ...]]
+    """By language code; the nth captions of all languages state the same facts."""
 
 
 def held_out_rows(count: int = 1_000) -> Iterator[HeldOutRow]:
@@ -46,7 +49,8 @@ def _described(name: str, count: int) -> Iterator[HeldOutRow]:
         for row in map(parse_json, islice(file, count)):
             values: dict[str, Any] = row["scene"]
             things = {key: Thing(**value) for key, value in values.items() if isinstance(value, dict)}
-            yield HeldOutRow(image=row["image"], scene=Scene(**values | things), captions=row["captions"])
+            captions = {language: tuple(texts) for language, texts in row["captions"].items()}
+            yield HeldOutRow(image=row["image"], scene=Scene(**values | things), captions=captions)
 
 
 def parallel_rows(language: str, count: int) -> Iterator[tuple[str, str]]:
@@ -75,11 +79,10 @@ def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> 
     rows = list(held_out_rows(tests))
     for row in rows:
         _write_picture(folder / "photos" / row.image, row.scene)
-    english = ((row.image, row.captions["en"]) for row in rows)
+    english = ((row.image, text) for row in rows for text in row.captions["en"])
     _write_table(folder / "test.en.tsv", ("image", "caption"), english)
     for language in TARGETS:
-        captions = ((row.image, row.captions[language], row.captions["en"]) for row in rows)
-        _write_table(folder / f"test.{language}.tsv", ("image", "caption", "english"), captions)
+        _write_table(folder / f"test.{language}.tsv", _CAPTIONED, _captioned(rows, language))
         sentences = parallel_rows(language, parallel)
         _write_table(folder / f"parallel.en-{language}.tsv", ("english", "target"), sentences)
         recipe = _SHIPPED / "recipes" / f"{language}.yaml"
@@ -104,10 +107,8 @@ def write_tour(folder: Path, language: str, *, pairs: int = 400, train: int = 8,
     rows = list(_described("tour", pairs))
     for row in rows:
         _write_picture(folder / "scenes" / row.image, row.scene)
-    head = ("image", "caption", "english")
     for name, kept in (("pairs", rows), ("night", [row for row in rows if row.scene.background == "night"])):
-        cells = ((row.image, row.captions[language], row.captions["en"]) for row in kept)
-        _write_table(folder / f"{name}.{language}.tsv", head, cells)
+        _write_table(folder / f"{name}.{language}.tsv", _CAPTIONED, _captioned(kept, language))
     lines = []
     with gzip.open(SENTENCES / "tour_classes.jsonl.gz", "rt", encoding="utf-8") as file:
         for item in map(parse_json, file):
@@ -143,9 +144,15 @@ images: photos
 columns:
   english: english
 expected_images: {tests}
-expected_captions: {tests}
+expected_captions: {CAPTIONS_PER_SCENE * tests}
 """,
     }
+
+
+def _captioned(rows: Iterable[HeldOutRow], language: str) -> Iterator[tuple[str, ...]]:
+    for row in rows:
+        for text, english in zip(row.captions[language], row.captions["en"], strict=True):
+            yield row.image, text, english
 
 
 def _write_picture(path: Path, scene: Scene) -> None:

@@ -11,6 +11,8 @@ import torch
 from tiny_language import sentences
 
 import langadapt
+from langadapt.cli.distill import beginnings
+from langadapt.cli.evaluate import in_language
 from langadapt.data.batches import Mixture
 from langadapt.data.parallel import split_by_english
 from langadapt.errors import DataError, LangadaptError, ModelError, RecipeError
@@ -52,6 +54,29 @@ def test_recipes_are_joined(folder: Path) -> None:
     assert told.recipe.distill == recipe.distill.model_copy(update={"language_temperature": 3.3})
     (folder / "as-run.yaml").write_text(dump_recipe(recipe))
     assert find_language(str(folder / "as-run")).recipe == recipe
+
+
+def test_one_language_of_several_is_scored(folder: Path) -> None:
+    recipe = find_language(str(folder / "both")).recipe
+    italian = in_language(recipe, "it")
+    assert (italian.code, [Path(name).name for name in italian.evaluate]) == ("it", ["it-test.yaml"])
+    other = in_language(recipe, "sw")
+    assert other.evaluate == find_language("sw").recipe.evaluate, "any that the text model knows"
+    with pytest.raises(RecipeError, match="no language 'xx'"):
+        in_language(recipe, "xx")
+
+
+def test_starts_and_english_text_go_by_path_or_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "universal").mkdir(parents=True)
+    (tmp_path / "mine.tsv").write_text("english\n")
+    assert list(beginnings(["mine.tsv", "cc3m-mt-en-de"], "universal")) == [
+        f'distill.english=["{tmp_path}/mine.tsv", "cc3m-mt-en-de"]',
+        f'distill.start="{tmp_path}/runs/universal"',
+    ]
+    assert list(beginnings([], "org/name")) == ['distill.start="org/name"']
 
 
 def test_shipped_languages_are_joined_and_english_serves_all_of_the_aligned_model() -> None:

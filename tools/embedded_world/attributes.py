@@ -116,7 +116,7 @@ def _shape(shape: Shape) -> AttributeClass:
     noun = english.NOUNS[shape][0]
     return AttributeClass(
         folder=shape,
-        chinese=chinese.NOUNS[shape][1],
+        chinese=chinese.NOUNS[shape][0][1],
         english=_one(noun),
         scene=lambda rng: _single(rng, Thing(shape=shape, colour=rng.choice(COLOURS), size="small")),
     )
@@ -126,7 +126,7 @@ def _colour(place: int) -> AttributeClass:
     colour = COLOURS[place]
     return AttributeClass(
         folder=colour,
-        chinese=chinese.COLOURS[colour],
+        chinese=chinese.COLOURS[colour][0],
         english=colour,
         scene=lambda rng: _single(rng, Thing(shape=rng.choice(SHAPES), colour=colour, size="large")),
     )
@@ -145,7 +145,7 @@ def _place(place: int) -> AttributeClass:
 
 
 def _count(shape: Shape, count: int) -> AttributeClass:
-    measure, noun = chinese.NOUNS[shape]
+    measure, noun = chinese.NOUNS[shape][0]
     said = english.NOUNS[shape][count > 1]
     return AttributeClass(
         folder=f"{shape}-{count}",
@@ -156,10 +156,10 @@ def _count(shape: Shape, count: int) -> AttributeClass:
 
 
 def _size(shape: Shape, size: Size) -> AttributeClass:
-    measure, noun = chinese.NOUNS[shape]
+    measure, noun = chinese.NOUNS[shape][0]
     return AttributeClass(
         folder=f"{shape}-{size}",
-        chinese=f"一{measure}{chinese.SIZES[size]}{noun}",
+        chinese=f"一{measure}{chinese.SIZES[size][0]}{noun}",
         english=f"a {size} {english.NOUNS[shape][0]}",
         scene=lambda rng: _single(rng, Thing(shape=shape, colour=rng.choice(COLOURS), size=size)),
     )
@@ -183,7 +183,7 @@ def _relation(one: Shape, other: Shape, *, vertical: bool) -> AttributeClass:
 
     return AttributeClass(
         folder=f"{one}-{relation}-{other}",
-        chinese=f"{chinese.NOUNS[other][1]}的{direction}有{chinese.NOUNS[one][1]}",
+        chinese=f"{chinese.NOUNS[other][0][1]}的{direction}有{chinese.NOUNS[one][0][1]}",
         english=said,
         scene=scene,
     )

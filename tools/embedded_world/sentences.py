@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from langadapt.quickstart.shapes import Scene
-from langadapt.quickstart.world import SENTENCES, TARGETS, VERSION, HeldOutRow
+from langadapt.quickstart.world import CAPTIONS_PER_SCENE, SENTENCES, TARGETS, VERSION, HeldOutRow
+from tools.embedded_world.authors import Author, Describer, Translator
 from tools.embedded_world.captions import CAPTIONS, arabic, chinese, english, german, swahili
 from tools.embedded_world.plans import sample_plan
 from tools.embedded_world.sampling import SHAPES, held_out_scenes, training_scenes
@@ -21,16 +22,17 @@ from tools.embedded_world.sampling import SHAPES, held_out_scenes, training_scen
 PARALLEL_ROWS = 16_000
 HELD_OUT_ROWS = 1_000
 TOUR_ROWS = 400
+_LOOSE = 0.05
 
 
 def held_out_rows(count: int) -> Iterator[HeldOutRow]:
     """Compose the test set: held-out scenes with captions in every language, the same on every call."""
-    yield from _described("test", held_out_scenes, count)
+    yield from _described("test", held_out_scenes, count, CAPTIONS_PER_SCENE)
 
 
 def tour_rows(count: int) -> Iterator[HeldOutRow]:
     """Compose training scenes with captions, for the tour's stages with images."""
-    yield from _described("tour", training_scenes, count)
+    yield from _described("tour", training_scenes, count, 1)
 
 
 def tour_classes() -> Iterator[str]:
@@ -38,37 +40,49 @@ def tour_classes() -> Iterator[str]:
     for shape in SHAPES:
         names = {
             "en": english.NOUNS[shape][0],
-            "ar": arabic.NOUNS[shape].singular,
-            "de": german.NOUNS[shape].singular,
-            "sw": swahili.NOUNS[shape].singular,
-            "zh": chinese.NOUNS[shape][1],
+            "ar": arabic.NOUNS[shape][0].singular,
+            "de": german.NOUNS[shape][0].singular,
+            "sw": swahili.NOUNS[shape][0].singular,
+            "zh": chinese.NOUNS[shape][0][1],
         }
         yield json.dumps({"shape": shape, "names": names}, ensure_ascii=False) + "\n"
 
 
 def _described(
-    purpose: str, draw_scenes: Callable[[random.Random], Iterator[Scene]], count: int
+    purpose: str, draw_scenes: Callable[[random.Random], Iterator[Scene]], count: int, each: int
 ) -> Iterator[HeldOutRow]:
     scenes, facts = _draws(f"{purpose} scenes"), _draws(f"{purpose} facts")
-    words = {language: _draws(f"{purpose} words {language}") for language in CAPTIONS}
+    words = {language: Describer(_seed(f"{purpose} words {language}")) for language in CAPTIONS}
     for number, scene in enumerate(islice(draw_scenes(scenes), count)):
-        plan = sample_plan(scene, facts)
-        captions = {language: caption(plan, words[language]) for language, caption in CAPTIONS.items()}
+        plans = [sample_plan(scene, facts) for _ in range(each)]
+        captions = {
+            language: tuple(caption(plan, words[language]) for plan in plans)
+            for language, caption in CAPTIONS.items()
+        }
         yield HeldOutRow(image=f"{number:04d}.png", scene=scene, captions=captions)
 
 
 def parallel_rows(language: str, count: int) -> Iterator[tuple[str, str]]:
-    """Compose (English, target) pairs about training scenes only, the same on every call."""
+    """Compose (English, target) pairs about training scenes only, the same on every call.
+
+    One translation in twenty is loose: it leaves out and adds other facts about the scene than the English.
+    """
     scenes, facts = _draws(f"parallel scenes {language}"), _draws(f"parallel facts {language}")
-    english, target = _draws(f"parallel words en {language}"), _draws(f"parallel words {language}")
+    loose, english = _draws(f"parallel loose {language}"), Author(_seed(f"parallel words en {language}"))
+    target = Translator(_seed(f"parallel words {language}"))
     for scene in islice(training_scenes(scenes), count):
         plan = sample_plan(scene, facts)
-        yield CAPTIONS["en"](plan, english), CAPTIONS[language](plan, target)
+        translated = sample_plan(scene, loose) if loose.random() < _LOOSE else plan
+        yield CAPTIONS["en"](plan, english), CAPTIONS[language](translated, target)
 
 
 def _draws(purpose: str) -> random.Random:
     """Return a generator for one purpose: a new paraphrase in one language moves nothing else."""
-    return random.Random(f"langadapt world {VERSION}: {purpose}")
+    return random.Random(_seed(purpose))
+
+
+def _seed(purpose: str) -> str:
+    return f"langadapt world {VERSION}: {purpose}"
 
 
 def shipped_texts() -> dict[str, str]:

@@ -4,7 +4,6 @@ No example holds two languages, no loss compares two texts: nothing tells the mo
 different languages mean the same.
 """
 
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaForMaskedLM
 
+from tools.embedded_world.authors import Author
 from tools.embedded_world.captions import CAPTIONS
 from tools.embedded_world.optimizers import Descent
 from tools.embedded_world.plans import sample_plan
@@ -51,7 +51,7 @@ class TextPlan:
     seed: int = 2
 
 
-def monolingual_texts(language: str, count: int, rng: random.Random) -> list[str]:
+def monolingual_texts(language: str, count: int, rng: Author) -> list[str]:
     """Captions in one language; half of the texts describe their scene twice, in other words.
 
     Args:
@@ -127,7 +127,7 @@ def train_text_model(plan: TextPlan, *, say: Say) -> tuple[XLMRobertaForMaskedLM
     Returns:
         The trained model in evaluation mode and its tokenizer.
     """
-    rng = random.Random(plan.seed)
+    rng = Author(plan.seed)
     texts = [text for language in CAPTIONS for text in monolingual_texts(language, plan.texts, rng)]
     tokenizer = train_tokenizer(texts, vocabulary=plan.vocabulary)
     rows = sorted(tokenizer(texts, truncation=True)["input_ids"], key=len)

@@ -8,7 +8,7 @@ leaves to local use.
 from pathlib import Path
 
 from langadapt.files.atomic import write_text
-from langadapt.quickstart.world import data_recipe_texts
+from langadapt.quickstart.world import CAPTIONS_PER_SCENE, data_recipe_texts
 from langadapt.recipes import dump_recipe, find_language
 
 CODE = "qsw"
@@ -40,7 +40,9 @@ def write_unseen_script(folder: Path) -> Path:
         new = [[*row[:index], respell(row[index]), *row[index + 1 :]] for row in cells]
         write_text(folder / name.format(CODE), "\n".join([header, *map("\t".join, new)]) + "\n")
         rows[column] = len(new)
-    texts = data_recipe_texts(CODE, NAME, parallel=rows["target"], tests=rows["caption"])
+    texts = data_recipe_texts(
+        CODE, NAME, parallel=rows["target"], tests=rows["caption"] // CAPTIONS_PER_SCENE
+    )
     for name, text in texts.items():
         write_text(folder / name, text)
     swahili = find_language(str(folder / _FROM)).recipe

@@ -1,12 +1,12 @@
 """One caption grammar per language."""
 
-import random
 from collections.abc import Callable
 
+from tools.embedded_world.authors import Author
 from tools.embedded_world.captions import arabic, chinese, english, german, swahili
 from tools.embedded_world.plans import Plan
 
-CAPTIONS: dict[str, Callable[[Plan, random.Random], str]] = {
+CAPTIONS: dict[str, Callable[[Plan, Author], str]] = {
     "en": english.caption,
     "zh": chinese.caption,
     "de": german.caption,

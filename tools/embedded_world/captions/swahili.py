@@ -1,9 +1,9 @@
 """Swahili captions: noun classes and the concords of adjectives, numerals, the `-a` link and the copula."""
 
-import random
 from dataclasses import dataclass
 
 from langadapt.quickstart.shapes import Background, Colour, Place, Shape, Thing
+from tools.embedded_world.authors import Author
 from tools.embedded_world.plans import Direction, Plan, statement, unrelated
 
 
@@ -66,41 +66,45 @@ class Noun:
     plural: str
 
 
-NOUNS: dict[Shape, Noun] = {
-    "ball": Noun(3, "mpira", "mipira"),
-    "star": Noun(9, "nyota", "nyota"),
-    "house": Noun(9, "nyumba", "nyumba"),
-    "car": Noun(5, "gari", "magari"),
-    "boat": Noun(9, "mashua", "mashua"),
-    "cup": Noun(7, "kikombe", "vikombe"),
-    "fish": Noun(1, "samaki", "samaki"),  # animals agree as people do, whatever their own prefix
-    "flower": Noun(5, "ua", "maua"),
-    "tree": Noun(3, "mti", "miti"),
-    "umbrella": Noun(3, "mwavuli", "miavuli"),
-    "hat": Noun(9, "kofia", "kofia"),
-    "book": Noun(7, "kitabu", "vitabu"),
-    "bell": Noun(9, "kengele", "kengele"),
-    "chair": Noun(7, "kiti", "viti"),
-    "butterfly": Noun(1, "kipepeo", "vipepeo"),
-    "cat": Noun(1, "paka", "paka"),
+# Animals agree as people do (class 1), whatever their own prefix.
+NOUNS: dict[Shape, tuple[Noun, ...]] = {
+    "ball": (Noun(3, "mpira", "mipira"), Noun(5, "tufe", "matufe")),
+    "star": (Noun(9, "nyota", "nyota"), Noun(9, "najimu", "najimu")),
+    "house": (Noun(9, "nyumba", "nyumba"), Noun(7, "kibanda", "vibanda"), Noun(5, "jengo", "majengo")),
+    "car": (Noun(5, "gari", "magari"), Noun(9, "motokaa", "motokaa")),
+    "boat": (Noun(9, "mashua", "mashua"), Noun(9, "ngalawa", "ngalawa"), Noun(9, "boti", "boti")),
+    "cup": (Noun(7, "kikombe", "vikombe"), Noun(5, "kopo", "makopo"), Noun(9, "bilauri", "bilauri")),
+    "fish": (Noun(1, "samaki", "samaki"), Noun(1, "kambare", "kambare"), Noun(1, "changu", "changu")),
+    "flower": (Noun(5, "ua", "maua"), Noun(5, "waridi", "mawaridi"), Noun(5, "yungiyungi", "mayungiyungi")),
+    "tree": (Noun(3, "mti", "miti"), Noun(3, "mwembe", "miembe"), Noun(3, "mnazi", "minazi")),
+    "umbrella": (Noun(3, "mwavuli", "miavuli"), Noun(3, "mwamvuli", "miamvuli")),
+    "hat": (Noun(9, "kofia", "kofia"), Noun(7, "chepeo", "vyepeo")),
+    "book": (Noun(7, "kitabu", "vitabu"), Noun(5, "daftari", "madaftari"), Noun(5, "buku", "mabuku")),
+    "bell": (Noun(9, "kengele", "kengele"), Noun(9, "njuga", "njuga")),
+    "chair": (Noun(7, "kiti", "viti"), Noun(7, "kigoda", "vigoda"), Noun(9, "stuli", "stuli")),
+    "butterfly": (Noun(1, "kipepeo", "vipepeo"), Noun(1, "nondo", "nondo")),
+    "cat": (Noun(1, "paka", "paka"), Noun(1, "nyau", "nyau")),
 }
-ADJECTIVES: dict[Colour, str] = {"red": "ekundu", "white": "eupe", "black": "eusi"}
-LINKED: dict[Colour, tuple[str, ...]] = {
-    "blue": ("bluu", "rangi ya bluu"),
-    "green": ("kijani", "rangi ya kijani"),
-    "yellow": ("njano", "rangi ya njano"),
-    "purple": ("zambarau", "rangi ya zambarau"),
-    "orange": ("rangi ya machungwa",),
+COLOURS: dict[Colour, tuple[str, ...]] = {
+    "red": ("-ekundu", "rangi ya damu"),
+    "white": ("-eupe", "rangi ya maziwa"),
+    "black": ("-eusi", "rangi ya makaa"),
+    "blue": ("bluu", "rangi ya bluu", "samawati"),
+    "green": ("kijani", "rangi ya kijani", "rangi ya majani"),
+    "yellow": ("njano", "rangi ya njano", "manjano"),
+    "purple": ("zambarau", "rangi ya zambarau", "urujuani"),
+    "orange": ("rangi ya machungwa", "chungwa"),
 }
+"""A hyphen takes the prefix of the noun's class, all others the link."""
 BACKGROUNDS: dict[Background, tuple[str, ...]] = {
-    "meadow": ("kwenye nyasi", "katika uwanda wa nyasi"),
-    "sea": ("baharini", "juu ya bahari"),
-    "desert": ("jangwani", "kwenye mchanga wa jangwa"),
-    "night": ("usiku", "chini ya anga la usiku"),
-    "snow": ("kwenye theluji", "katika mandhari ya theluji"),
-    "sunset": ("wakati wa machweo", "jua linapotua"),
-    "mountains": ("milimani", "mbele ya milima"),
-    "city": ("mjini", "mbele ya majengo ya jiji"),
+    "meadow": ("kwenye nyasi", "katika uwanda wa nyasi", "malishoni"),
+    "sea": ("baharini", "juu ya bahari", "katikati ya bahari"),
+    "desert": ("jangwani", "kwenye mchanga wa jangwa", "kwenye vilima vya mchanga"),
+    "night": ("usiku", "chini ya anga la usiku", "gizani"),
+    "snow": ("kwenye theluji", "katika mandhari ya theluji", "kwenye barafu"),
+    "sunset": ("wakati wa machweo", "jua linapotua", "jioni"),
+    "mountains": ("milimani", "mbele ya milima", "vilimani"),
+    "city": ("mjini", "mbele ya maghorofa ya jiji", "jijini"),
 }
 RELATIONS: dict[Direction, tuple[str, ...]] = {
     "left": ("kushoto kwa", "upande wa kushoto wa"),
@@ -122,70 +126,71 @@ PLACES: dict[Place, tuple[str, ...]] = {
 }
 
 
-def caption(plan: Plan, rng: random.Random) -> str:
+def caption(plan: Plan, author: Author) -> str:
     """Word a plan in Swahili.
 
     Args:
         plan: The facts to state.
-        rng: Chooses among the paraphrases.
+        author: Chooses among words and paraphrases.
 
     Returns:
         One sentence.
     """
-    background = rng.choice(BACKGROUNDS[plan.background]) if plan.background else ""
-    text = _core(plan, rng)
-    position = rng.choice(("front", "middle", "end")) if plan.third else rng.choice(("front", "end"))
+    background = author.word(BACKGROUNDS[plan.background]) if plan.background else ""
+    text = _core(plan, author)
+    position = author.choice(("front", "middle", "end")) if plan.third else author.choice(("front", "end"))
     if background and position == "front":
         text = f"{background}, {text}"
     if background and position == "middle":
         text = f"{text} {background}"
-    text += _tail(plan, rng)
+    text += _tail(plan, author)
     if background and position == "end":
         text = f"{text}, {background}" if plan.third else f"{text} {background}"
     return f"{text[0].upper()}{text[1:]}."
 
 
-def _core(plan: Plan, rng: random.Random) -> str:
-    told = statement(plan, rng)
+def _core(plan: Plan, author: Author) -> str:
+    told = statement(plan, author)
     if told is None:
-        opening = rng.choice(("", "kuna "))
-        return opening + " na ".join(_phrase(thing, rng) for thing in unrelated(plan, rng))
-    if rng.random() < 0.2:
+        opening = author.choice(("", "kuna "))
+        return opening + " na ".join(_phrase(thing, author) for thing in unrelated(plan, author))
+    if author.random() < 0.2:
         here, there = SIDES[told.direction]
-        return f"{here} kuna {_phrase(told.subject, rng)} na {there} kuna {_phrase(told.landmark, rng)}"
+        return f"{here} kuna {_phrase(told.subject, author)} na {there} kuna {_phrase(told.landmark, author)}"
     one = told.subject
-    where = f"{rng.choice(RELATIONS[told.direction])} {_phrase(told.landmark, rng)}"
-    kind = rng.choice(("plain", "exists", "located"))
+    where = f"{author.choice(RELATIONS[told.direction])} {_phrase(told.landmark, author)}"
+    kind = author.choice(("plain", "exists", "located"))
     if kind == "plain":
-        return f"{_phrase(one, rng)} {where}"
+        return f"{_phrase(one, author)} {where}"
     if kind == "exists":
-        return f"kuna {_phrase(one, rng)} {where}"
-    return f"{_phrase(one, rng)} {_concord(one).located} {where}"
+        return f"kuna {_phrase(one, author)} {where}"
+    noun = author.word(NOUNS[one.shape])
+    return f"{_phrase(one, author, noun)} {_concord(noun, one).located} {where}"
 
 
-def _tail(plan: Plan, rng: random.Random) -> str:
+def _tail(plan: Plan, author: Author) -> str:
     if plan.third is None:
         return ""
-    phrase = _phrase(plan.third, rng)
+    phrase = _phrase(plan.third, author)
     if plan.place is None:
-        return f", {rng.choice(('pamoja na', 'na pia'))} {phrase}"
-    place = rng.choice(PLACES[plan.place])
-    return rng.choice((f", na {place} kuna {phrase}", f", pamoja na {phrase} {place}"))
+        return f", {author.choice(('pamoja na', 'na pia'))} {phrase}"
+    place = author.choice(PLACES[plan.place])
+    return author.choice((f", na {place} kuna {phrase}", f", pamoja na {phrase} {place}"))
 
 
-def _concord(thing: Thing) -> Concord:
-    return CONCORDS[NOUNS[thing.shape].agreement + (thing.count > 1)]
+def _concord(noun: Noun, thing: Thing) -> Concord:
+    return CONCORDS[noun.agreement + (thing.count > 1)]
 
 
-def _phrase(thing: Thing, rng: random.Random) -> str:
-    noun, concord = NOUNS[thing.shape], _concord(thing)
+def _phrase(thing: Thing, author: Author, noun: Noun | None = None) -> str:
+    noun = noun or author.word(NOUNS[thing.shape])
+    concord = _concord(noun, thing)
     words = [noun.singular if thing.count == 1 else noun.plural]
     if thing.count > 1:
         words.append(concord.numbers[thing.count - 2])
     if thing.size:
-        words.append(concord.large if thing.size == "large" else concord.small)
-    if thing.colour in ADJECTIVES:
-        words.append(concord.before_e + ADJECTIVES[thing.colour])
-    else:
-        words += [concord.link, rng.choice(LINKED[thing.colour])]
+        size = concord.large if thing.size == "large" else concord.small
+        words.append(author.word((size, f"{size} sana")))
+    colour = author.word(COLOURS[thing.colour])
+    words += [concord.before_e + colour[1:]] if colour[0] == "-" else [concord.link, colour]
     return " ".join(words)
