@@ -116,8 +116,10 @@ def _check_captions(captions: Path | None, on: list[str] | None, *, described: b
 def in_language(recipe: LanguageRecipe, lang: str) -> LanguageRecipe:
     """Return the recipe as that of one of its languages, or of another one, with the test sets of that."""
     sets = [(name, data_recipe(RetrievalRecipe, name).recipe.language) for name in recipe.evaluate]
-    own = tuple(name for name, language in sets if language == lang)
-    if not own and lang not in recipe.codes:
+    codes = recipe.codes
+    lang = codes.get(lang, lang)
+    own = tuple(name for name, language in sets if codes.get(language, language) == lang)
+    if not own and lang not in codes:
         own = with_absolute_paths(find_language(lang)).evaluate
     return recipe.model_copy(update={"code": lang, "evaluate": own})
 

@@ -67,9 +67,12 @@ class Mixture:
 
     @cached_property
     def drawn(self) -> NDArray[np.int64]:
-        """Rows of each language in one pass over the pairs, by temperature."""
+        """Rows of each language in one pass over the pairs, by temperature, at least one."""
         ends = language_shares(self.language, self.stage.language_temperature).cumsum() * len(self.language)
-        return np.asarray(np.diff(np.rint(ends).astype(np.int64), prepend=0))
+        drawn = np.maximum(np.diff(np.rint(ends).astype(np.int64), prepend=0), 1)
+        while drawn.sum() > len(self.language):
+            drawn[drawn.argmax()] -= 1
+        return np.asarray(drawn)
 
     @cached_property
     def english_per_batch(self) -> int:
@@ -130,7 +133,8 @@ class Mixture:
 
 def language_shares(language: NDArray[np.int64], temperature: float) -> NDArray[np.float64]:
     """Return what share of the rows each language gets: its number of rows to the power of 1/temperature."""
-    weights = np.bincount(language) ** (1 / temperature)
+    counts = np.bincount(language)
+    weights = (counts / counts.max()) ** (1 / temperature)  # of counts as they are, it could be infinite
     return np.asarray(weights / weights.sum())
 
 

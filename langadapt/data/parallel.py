@@ -148,29 +148,36 @@ def split_by_english(
     held_out: int,
     generator: torch.Generator,
     language: NDArray[np.int64] | None = None,
+    names: Sequence[str] = ("the data",),
 ) -> Split:
     """Hold out `held_out` distinct English sentences, at most a tenth, with all their translations.
 
-    Sentences are compared without case and spacing. Each `language [rows]` from 0 on has its share of them,
-    drawn among its own sentences; rows of language -1 are never held out. `Split.held_out` has of each
-    language the first row of each of its sentences. Raise a DataError for fewer than 20 distinct sentences of
-    a language.
+    Sentences are compared without case and spacing. Each `language [rows]`, a number in `names`, has its
+    share of them, drawn among its own sentences, first among those that other languages hold out: English
+    that they share is held out once. Rows of language -1 are never held out. `Split.held_out` has of each
+    language the first row of each of its sentences. Raise a DataError for a language of fewer than 20
+    distinct sentences, or of which others hold out all.
     """
     same = distinct(" ".join(text.casefold().split()) for text in english)
     language = np.zeros(len(same.index), np.int64) if language is None else language
-    chosen, first, languages = np.zeros(len(same.first), np.bool_), [], int(language.max(initial=0)) + 1
-    for number in range(languages):
+    chosen, first = np.zeros(len(same.first), np.bool_), []
+    for number, name in enumerate(names):
         rows = np.flatnonzero(language == number)
         sentences, places = np.unique(same.index[rows], return_index=True)
         if len(sentences) < 20:
-            raise DataError(
-                f"{len(sentences)} distinct English sentences are too few to train and hold some out"
-            )
-        count = min(-(-held_out // languages), len(sentences) // 10)
-        drawn = torch.randperm(len(sentences), generator=generator)[:count].sort().values.numpy()
+            few = f"{len(sentences)} distinct English sentences are too few to train and hold some out"
+            raise DataError(f"{name}: {few}")
+        count = min(-(-held_out // len(names)), len(sentences) // 10)
+        order = torch.randperm(len(sentences), generator=generator).numpy()
+        order = order[np.argsort(~chosen[sentences[order]], kind="stable")]
+        drawn = np.sort(order[:count])
         chosen[sentences[drawn]] = True
         first.append(rows[places[drawn]])
-    return Split(train=np.flatnonzero(~chosen[same.index]), held_out=np.concatenate(first))
+    train = np.flatnonzero(~chosen[same.index])
+    for number in np.setdiff1d(np.arange(len(names)), language[train]).tolist():
+        problem = f"other languages hold out every English sentence of {names[number]}"
+        raise DataError(f"{problem}; lower distill.held_out_sentences, or leave the language out")
+    return Split(train=train, held_out=np.concatenate(first))
 
 
 def split_by_image(image_of_text: NDArray[np.int64], *, fraction: float, generator: torch.Generator) -> Split:

@@ -257,9 +257,7 @@ class LanguageSet:
         recipes = {id(model): model.artifact.recipe for model in self.models.values()}
         if len(recipes) == 1:
             return [self.languages[0]] * len(texts)
-        found = detect(texts, [*recipes.values()])
-        firsts = {recipe.code: (recipe.languages or (recipe.code,))[0] for recipe in recipes.values()}
-        return [firsts[code] for code in found]
+        return detect(texts, [*recipes.values()])
 
 
 def load_set(
@@ -290,22 +288,28 @@ def detect(texts: Sequence[str], recipes: Sequence[LanguageRecipe]) -> list[str]
     """Codes of the languages that texts, none of them empty, are in.
 
     A language is left out where most of the text (see `ScriptShare`) is in scripts that its recipe does not
-    name. If more than one language is left, py3langid decides between them. Raise a DataError for a text that
-    fits none of them, or more than one almost as well.
+    name. If languages of more than one recipe are left, py3langid decides between them; else it is the first.
+    Raise a DataError for a text that fits no recipe, or more than one almost as well.
     """
-    shares = {recipe.code: ScriptShare(scripts=recipe.scripts) for recipe in recipes}
+    owners = {one.code: number for number, recipe in enumerate(recipes) for one in recipe.members}
+    scripts = {one.code: one.scripts for recipe in recipes for one in recipe.members}
+    shares = {own: ScriptShare(scripts=own) for own in {*scripts.values()}}
     found: list[str] = []
     for row, text in enumerate(texts):
         words = fold_tokens(text) if any(map(str.isalpha, text)) else []
-        left = [code for code, share in shares.items() if words and share(words) > 0.5]
-        code, certainty = left[0] if left else "", float(len(left) == 1)
-        if len(left) > 1:
-            code, certainty = _identifier(frozenset(left)).classify(text)
+        fits = {own for own, share in shares.items() if words and share(words) > 0.5}
+        left = [code for code, own in scripts.items() if own in fits]
+        code, certainty = left[0] if left else "", float(bool(left))
+        if len({owners[code] for code in left}) > 1:
+            ranked = _identifier(frozenset(left)).rank(text)
+            best = {owners[other]: float(share) for other, share in reversed(ranked)}
+            code = str(ranked[0][0])
+            certainty = best[owners[code]] / sum(best.values())  # languages of one model are no rivals
         if certainty < LEAST_CERTAINTY:
-            shown, known = text if len(text) <= 30 else text[:29] + "…", ", ".join(shares)
+            shown, known = text if len(text) <= 30 else text[:29] + "…", ", ".join(scripts)
             unknown = f"text {row} ({shown!r}): cannot tell which of {known} it is in"
             raise DataError(f"{unknown}; say its language")
-        found.append(str(code))
+        found.append(code)
     return found
 
 

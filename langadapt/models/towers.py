@@ -78,9 +78,16 @@ def chosen_layers(states: list[Tensor], layers: Layers) -> list[Tensor]:
     """Those of all layers' states that are meant."""
     if layers == "last":
         return states[-1:]
+    return [states[i] for i in state_indices(layers, len(states))]
+
+
+def state_indices(layers: Layers, states: int) -> tuple[int, ...]:
+    """Indices from 0 of the states that are meant, of so many."""
     if isinstance(layers, int):
-        layers = spread(layers, len(states))
-    return states if layers == "all" else [states[i] for i in layers if isinstance(i, int)]
+        return spread(layers, states)
+    if isinstance(layers, str):
+        return (states - 1,) if layers == "last" else tuple(range(states))
+    return tuple(i % states for i in layers)
 
 
 def spread(count: int, states: int) -> tuple[int, ...]:

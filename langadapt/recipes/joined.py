@@ -49,6 +49,7 @@ def joined(recipes: Sequence[LanguageRecipe], own: Collection[str] = ()) -> dict
     return {
         **values,
         "languages": codes,
+        "each": [one.model_dump(mode="json") for recipe in recipes for one in recipe.members],
         "code": MANY,
         "iso639_3": MANY,
         "name": ", ".join(recipe.name for recipe in recipes) if listed else f"{len(recipes)} languages",

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
@@ -165,6 +166,18 @@ class DistillStage(Spec):
         return self.model_copy(update={"data": data, "english": english, "start": started})
 
 
+Iso6393 = Annotated[str, Field(pattern=r"^[a-z]{3}$")]
+Scripts = Annotated[tuple[Annotated[str, Field(pattern=r"^[A-Z][a-z]{3}$")], ...], Field(min_length=1)]
+
+
+class OneLanguage(Spec):
+    """What data call a language, and the scripts that its texts are in."""
+
+    code: LanguageCode
+    iso639_3: Iso6393
+    scripts: Scripts
+
+
 class LanguageRecipe(Spec):
     """One language: what is distilled into what, on which data, and how it is scored."""
 
@@ -175,8 +188,10 @@ class LanguageRecipe(Spec):
     languages: tuple[str, ...] = ()
     """Codes, where one adapter learns several languages. In a file of your own that gives no `code`: names or
     paths of their recipes, whose data and test sets are joined."""
-    iso639_3: Annotated[str, Field(pattern=r"^[a-z]{3}$")]
-    scripts: Annotated[tuple[Annotated[str, Field(pattern=r"^[A-Z][a-z]{3}$")], ...], Field(min_length=1)]
+    each: tuple[OneLanguage, ...] = ()
+    """Codes and scripts of each of several languages, as they were joined."""
+    iso639_3: Iso6393
+    scripts: Scripts
     """ISO 15924 codes, the usual one first."""
     direction: Literal["ltr", "rtl"] = "ltr"
     teacher: ModelRef
@@ -210,9 +225,23 @@ class LanguageRecipe(Spec):
         return self
 
     @property
-    def codes(self) -> tuple[str, ...]:
-        """What data may name as their language."""
-        return self.languages or (self.code, self.iso639_3)
+    def members(self) -> tuple[OneLanguage, ...]:
+        """Its language, or each of several."""
+        known = {one.code: one for one in self.each}
+        own = OneLanguage(code=self.code, iso639_3=self.iso639_3, scripts=self.scripts)
+        codes = self.languages or (self.code,)
+        return tuple(known.get(code, own.model_copy(update={"code": code})) for code in codes)
+
+    @property
+    def codes(self) -> dict[str, str]:
+        """Own code of its language, or of each of several, by what data may call it: code or ISO 639-3.
+
+        An ISO 639-3 code of two of them (`zho` of `zh` and `zh-hant`) names neither.
+        """
+        own = {one.code: one.code for one in self.members}
+        times = Counter(one.iso639_3 for one in self.members)
+        others = {one.iso639_3: one.code for one in self.members if times[one.iso639_3] == 1}
+        return own | {other: code for other, code in others.items() if other not in own}
 
     @property
     def is_distilled(self) -> bool:

@@ -67,9 +67,7 @@ def distill(
         check_local(source)  # before anything is downloaded
     start = None if stage.start is None else read_artifact(stage.start)
     corpora = [_corpus(source, recipe.codes, run.report) for source in pairs]
-    if not recipe.languages:  # some corpora name it by its other code
-        corpora = [replace(corpus, language=recipe.code) for corpus in corpora]
-    corpora += [_corpus(source, ("en",), run.report) for source in stated[len(pairs) :]]
+    corpora += [_corpus(source, {"en": "en"}, run.report) for source in stated[len(pairs) :]]
     sources = (resolve_model(recipe.teacher), resolve_model(recipe.text_model))
     bits = run.options.state_bits
     key = fingerprint(
@@ -132,7 +130,8 @@ def _data_facts(
 ) -> dict[str, Any]:
     language = data.train.language[: len(data.train) - data.english]
     shares = language_shares(language, stage.language_temperature).round(4).tolist()
-    rows = dict(zip(data.languages, np.bincount(language).tolist(), strict=True))
+    counts = np.bincount(language, minlength=len(data.languages))
+    rows = dict(zip(data.languages, counts.tolist(), strict=True))
     several = {"language_rows": rows, "language_shares": dict(zip(data.languages, shares, strict=True))}
     return {
         **(several if len(data.languages) > 1 else {}),
@@ -145,14 +144,15 @@ def _data_facts(
     }
 
 
-def _corpus(source: RecipeFile[ParallelRecipe], codes: tuple[str, ...], report: Report) -> ParallelSentences:
+def _corpus(source: RecipeFile[ParallelRecipe], codes: dict[str, str], report: Report) -> ParallelSentences:
+    """Load a corpus; `codes` has the recipe's own code of its language by what the corpus may call it."""
     corpus = load_parallel(source)
     if corpus.language not in codes:
-        own = " or ".join(f"'{code}'" for code in dict.fromkeys(codes))
+        own = " or ".join(f"'{code}'" for code in codes)
         raise RecipeError(f"{corpus.name} is in '{corpus.language}', the recipe's language is {own}")
     if corpus.blank_rows:
         report(Progress(stage=f"{corpus.name}: {corpus.blank_rows} rows with a blank side left out"))
-    return corpus
+    return replace(corpus, language=codes[corpus.language])
 
 
 def new_student(encoder: TextModel, recipe: LanguageRecipe, dim: int) -> tuple[Student, TrainableTower]:

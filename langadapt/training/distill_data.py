@@ -207,7 +207,7 @@ def prepare(
     numbers = {code: number for number, code in enumerate(codes)}
     each = [np.full(len(corpus.english), numbers.get(corpus.language, -1), np.int64) for corpus in corpora]
     language, count = np.concatenate(each), stage.held_out_sentences
-    split = split_by_english(english, held_out=count, generator=generator, language=language)
+    split = split_by_english(english, held_out=count, generator=generator, language=language, names=codes)
     paired, alone = split.train[split.train < pairs], split.train[split.train >= pairs]
     order = torch.randperm(len(paired), generator=generator).numpy()
     identity = paired[order[: round(stage.identity_fraction * len(paired))]]

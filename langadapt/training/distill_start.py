@@ -11,6 +11,7 @@ from langadapt.errors import Progress, RecipeError
 from langadapt.files.temporary import join_texts, take_texts
 from langadapt.models import Artifact, ResolvedModel, Student, TextModel
 from langadapt.models.student import pooling_of
+from langadapt.models.towers import state_indices
 from langadapt.recipes import LanguageRecipe
 from langadapt.training.run import Run
 
@@ -52,7 +53,8 @@ def settled_adapter(
 ) -> LanguageRecipe:
     """Replace `auto` in the adapter's shape: by the start's shape, else by whether the model is aligned.
 
-    A resumed run keeps its first choice. English text alone presupposes an aligned model.
+    A resumed run keeps its first choice. Of several languages the one that the model finds least decides.
+    English text alone presupposes an aligned model.
     """
     spec = recipe.adapter
     if start is not None:
@@ -61,27 +63,39 @@ def settled_adapter(
     asked = "auto" not in (spec.layers, spec.states)
     aligned, why = True, "as asked" if asked else "no pairs to measure the alignment on"
     if pairs and not asked:
-        english, target = (join_texts(getattr(p, side) for p in pairs) for side in ("english", "target"))
-        found = alignment(encoder, english, target)
-        aligned = run.settled("aligned", lambda: found >= ALIGNED_PERCENT) == "True"
-        why = f"the text model finds {found:.0f} % of the translations"
+        found = {
+            code: _alignment_of(code, encoder, pairs) for code in dict.fromkeys(p.language for p in pairs)
+        }
+        worst = min(found, key=lambda code: found[code])
+        aligned = run.settled("aligned", lambda: found[worst] >= ALIGNED_PERCENT) == "True"
+        why = f"the text model finds {found[worst]:.0f} % of the translations"
+        why += f" from {worst}, the fewest of {len(found)} languages" if len(found) > 1 else ""
     settled = spec.settled(aligned_states=encoder.state_count if aligned else None)
     shape = f"{settled.layers} layers, width {settled.bottleneck_dim}, states {settled.states}"
     run.report(Progress(stage=f"adapter: {shape}; {why}"))
     return recipe.model_copy(update={"adapter": settled})
 
 
+def _alignment_of(code: str, encoder: TextModel, pairs: Sequence[ParallelSentences]) -> float:
+    own = [corpus for corpus in pairs if corpus.language == code]
+    return alignment(encoder, join_texts(p.english for p in own), join_texts(p.target for p in own))
+
+
 def start_from(start: Artifact, student: Student, recipe: LanguageRecipe, *sources: ResolvedModel) -> None:
     """Load the adapter of another run; refuse one of other models or shapes, or with more than an adapter."""
     own = student.adapter.state_dict()
     weights = {name.removeprefix("adapter."): value for name, value in start.weights.items()}
+
+    def states(of: LanguageRecipe) -> tuple[int, ...]:
+        return state_indices(of.adapter.states, student.text_model.state_count)
+
     wrong = [
         what
         for what, same in (
             ("teacher", start.teacher.revision == sources[0].revision),
             ("text model", start.text_model.revision == sources[1].revision),
             ("prefix", start.recipe.text_model.prefix == recipe.text_model.prefix),
-            ("adapter states", start.recipe.adapter.states == recipe.adapter.states),
+            ("adapter states", states(start.recipe) == states(recipe)),
             (
                 "adapter shape",
                 own.keys() <= weights.keys()

@@ -154,7 +154,7 @@ def _train(
     with tracked(run.accelerator, out, recipe):
         facts = train_contrast(model, data, run, None if record is None else record.sampler)
     changes = _changes(model, data, facts, run)
-    sources = (_source(own, *part, recipe.code) for own, part in zip(stage.pairs, parts, strict=True))
+    sources = (caption_source(own, *part, recipe) for own, part in zip(stage.pairs, parts, strict=True))
     if record is not None:
         facts["domain"] = record.facts(model)
         if run.is_main:
@@ -339,7 +339,9 @@ def _changes(model: ContrastModel, data: ContrastData, facts: dict[str, Any], ru
     return stage_changes(stage.name, model.text, model.image) | scale
 
 
-def _source(name: str, pairs: Pairs, contamination: str, language: str) -> DataSource:
-    source = data_source(pairs_recipe(name).recipe, language=language)
+def caption_source(name: str, pairs: Pairs, contamination: str, recipe: LanguageRecipe) -> DataSource:
+    """Say what pairs are; their language is their own, of several in the recipe."""
+    captions = pairs_recipe(name).recipe
+    source = data_source(captions, language=recipe.codes.get(captions.language, recipe.code))
     rows = len(pairs.texts)
     return replace(source, rows=rows, fingerprint=pairs.fingerprint, contamination=contamination)

@@ -1,5 +1,6 @@
 """Several languages in one set: one backbone, the rows of each language's own model, the right language."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import langadapt
 from langadapt.errors import DataError, ModelError
 from langadapt.models.language_model import detect
 from langadapt.recipes import LanguageRecipe
+from langadapt.recipes.language import OneLanguage
 
 TEXTS = [target for _, target in sentences()[::11]]
 
@@ -83,6 +85,43 @@ def test_a_language_of_several_scripts_is_found_in_each(languages: langadapt.Lan
     chinese: LanguageRecipe = recipes[2]
     texts = ["црвени пас трчи по плажи", "crveni pas trči po plaži", "Tom 在沙滩上奔跑 123"]
     assert detect(texts, [serbian, chinese]) == ["sr", "sr", "zh"]
+
+
+def test_models_of_several_languages_are_told_apart(languages: langadapt.LanguageSet) -> None:
+    """Two joint models and a single one, all of Latin script; within a model languages are no rivals."""
+    recipe = languages.models["es"].artifact.recipe
+
+    def joint(*codes: str, scripts: tuple[str, ...] = ("Latn",)) -> LanguageRecipe:
+        each = tuple(OneLanguage(code=code, iso639_3="und", scripts=scripts) for code in codes)
+        return recipe.model_copy(update={"code": "mul", "languages": codes, "each": each})
+
+    north, south = joint("de", "no", "da"), joint("es", "fr")
+    single = recipe.model_copy(update={"code": "pl"})
+    texts = [
+        "le chien rouge court dans la rue",
+        "der rote Hund läuft über die Straße",
+        "pies biegnie przez ulicę",
+    ]
+    assert detect(texts, [north, south, single]) == ["fr", "de", "pl"]
+    assert detect(["hunden løber på gaden i dag"], [north, single])[0] in ("no", "da")
+    with pytest.raises(DataError, match="cannot tell which of de, no, da, pl"):
+        detect(["OK"], [north, single])
+    unknown = [joint("yue", scripts=("Hant", "Hans")), joint("qu", "ay")]
+    assert detect(["一只红色的狗", "qam allqu"], unknown) == ["yue", "qu"], (
+        "the scripts decide, py3langid knows none"
+    )
+    own = {"de": south, "zh": north}
+    models = [
+        replace(m, artifact=replace(m.artifact, recipe=own[c]))
+        for c, m in languages.models.items()
+        if c in own
+    ]
+    both = langadapt.LanguageSet(models=models)
+    assert both.languages == ("es", "fr", "de", "no", "da")
+    torch.testing.assert_close(
+        both.encode_text(texts[:2]),
+        torch.cat([model.encode_text([text]) for model, text in zip(models, texts, strict=False)]),
+    )
 
 
 def test_what_fits_no_set_is_one_line(

@@ -218,7 +218,13 @@ def test_english_alone_makes_a_start_that_other_runs_take_up(language_folder: Pa
     assert weights(tmp_path / "a").keys() == weights(tmp_path / "b").keys()
     for name, value in weights(tmp_path / "a").items():
         assert torch.equal(value, weights(tmp_path / "b")[name]), name
-    for setting, what in (("adapter.bottleneck_dim=64", "shape"), ("text_model.prefix='x '", "prefix")):
+    same = run(language_folder, tmp_path / "d", start, "distill.epochs=1", "adapter.states=[-2, -1]")
+    assert same.recipe.adapter.states == (-2, -1), "2 and 3 of 4 states, in other words"
+    for setting, what in (
+        ("adapter.bottleneck_dim=64", "shape"),
+        ("text_model.prefix='x '", "prefix"),
+        ("adapter.states=[1, -1]", "states"),
+    ):
         with pytest.raises(RecipeError, match=f"distill.start .*another .*{what}"):
             run(language_folder, tmp_path / "c", start, setting, overwrite=True)
 

@@ -2,25 +2,33 @@
 
 import json
 import shutil
+import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from tiny_language import sentences
 
 import langadapt
 from langadapt.cli.distill import beginnings
 from langadapt.cli.evaluate import in_language
 from langadapt.data.batches import Mixture
-from langadapt.data.parallel import split_by_english
+from langadapt.data.pairs import Pairs
+from langadapt.data.parallel import ParallelSentences, Split, split_by_english
 from langadapt.errors import DataError, LangadaptError, ModelError, RecipeError
 from langadapt.hub.stage import StageOptions, publish
-from langadapt.recipes import DistillStage, find_language
+from langadapt.models import resolve_model
+from langadapt.models.student import load_text_model
+from langadapt.recipes import DistillStage, LanguageRecipe, TextModelRef, find_language, with_values
 from langadapt.recipes.find import universal_recipe
 from langadapt.recipes.yaml import dump_recipe, read_yaml
+from langadapt.training.distill_start import settled_adapter
 from langadapt.training.log import log_entries
+from langadapt.training.tune import caption_source
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +38,8 @@ def folder(language_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     for name in ("es.yaml", "es-parallel.yaml", "es-test.yaml"):
         text = (folder / name).read_text().replace("es-", "it-").replace("Spanish", "Italian")
         text = text.replace("code: es", "code: it").replace("language: es", "language: it")
+        text = text.replace("iso639_3: spa", "iso639_3: ita")
+        text = text.replace("language: it\nsource", "language: ita\nsource")
         text = text.replace("[parallel", "[it-parallel").replace("[test", "[it-test").replace("144", "48")
         (folder / name.replace("es", "it", 1)).write_text(text.replace("CC0-1.0", "CC-BY-SA-4.0"))
     rows = [f"{english}\t{' '.join(target.split()[::-1])}\n" for english, target in sentences()[::3]]
@@ -58,7 +68,7 @@ def test_recipes_are_joined(folder: Path) -> None:
 
 def test_one_language_of_several_is_scored(folder: Path) -> None:
     recipe = find_language(str(folder / "both")).recipe
-    italian = in_language(recipe, "it")
+    italian = in_language(recipe, "ita")
     assert (italian.code, [Path(name).name for name in italian.evaluate]) == ("it", ["it-test.yaml"])
     other = in_language(recipe, "sw")
     assert other.evaluate == find_language("sw").recipe.evaluate, "any that the text model knows"
@@ -77,6 +87,16 @@ def test_starts_and_english_text_go_by_path_or_by_name(
         f'distill.start="{tmp_path}/runs/universal"',
     ]
     assert list(beginnings([], "org/name")) == ['distill.start="org/name"']
+
+
+def test_data_may_use_the_other_code_of_a_language() -> None:
+    """Of one language and of several; `zho` alone says nothing where two scripts of it are joined."""
+    assert find_language("zh").recipe.codes == {"zh": "zh", "zho": "zh"}
+    both = find_language("zh,sw").recipe
+    assert both.codes == {"zh": "zh", "sw": "sw", "zho": "zh", "swa": "sw"}
+    assert [one.scripts for one in both.members] == [("Hans",), ("Latn",)]
+    twice = [one.model_copy(update={"iso639_3": "zho"}) for one in both.each]
+    assert both.model_copy(update={"each": tuple(twice)}).codes == {"zh": "zh", "sw": "sw"}
 
 
 def test_shipped_languages_are_joined_and_english_serves_all_of_the_aligned_model() -> None:
@@ -127,6 +147,9 @@ def test_shares_follow_the_temperature_and_rows_come_in_turn() -> None:
     assert mixture(2.0).drawn.tolist() == [703, 223, 74]
     even = mixture(1e6)
     assert even.drawn.tolist() == [333, 334, 333]
+    for cold in (0.1, 1e-3):  # the shares of the small ones round to no row
+        assert mixture(cold).drawn.tolist() == [998, 1, 1]
+        assert {0, 1, 2} == {*language[np.concatenate(list(mixture(cold).batches(0, 0)))].tolist()}
     order = list(even.batches(0, 0))
     counts = Counter(np.concatenate(order).tolist())
     assert (even.passes, len(order)) == (4, 400)
@@ -141,12 +164,78 @@ def test_each_language_holds_out_its_own_and_no_english_side_trains() -> None:
     english = [f"sentence {n}" for n in range(1_000)] + [f"sentence {n}" for n in range(100)] + ["alone"] * 5
     language = np.repeat([0, 1, -1], [1_000, 100, 5])
     generator = torch.Generator().manual_seed(0)
-    made = split_by_english(english, held_out=20, generator=generator, language=language)
+    names = ("es", "it")
+    made = split_by_english(english, held_out=20, generator=generator, language=language, names=names)
     assert np.bincount(language[made.held_out]).tolist() == [10, 10]
     assert not {english[row] for row in made.held_out} & {english[row] for row in made.train}
     assert {1_100, 1_104} <= {*made.train.tolist()}
-    with pytest.raises(DataError, match="5 distinct"):
-        split_by_english(english[:1_005], held_out=20, generator=generator, language=language[:1_005])
+    with pytest.raises(DataError, match="it: 5 distinct"):
+        split_by_english(
+            english[:1_005], held_out=20, generator=generator, language=language[:1_005], names=names
+        )
+
+
+def test_english_that_languages_share_is_held_out_once() -> None:
+    def shared(languages: int, count: int) -> tuple[Split, NDArray[np.int64]]:
+        language = np.repeat(np.arange(languages), count)
+        english = [f"sentence {n}" for n in range(count)] * languages
+        generator, names = torch.Generator().manual_seed(0), [f"l{n}" for n in range(languages)]
+        return split_by_english(
+            english, held_out=1_000, generator=generator, language=language, names=names
+        ), language
+
+    for languages, count, each in ((10, 1_000, 100), (100, 200, 10)):
+        made, language = shared(languages, count)
+        assert np.bincount(language[made.held_out]).tolist() == [each] * languages
+        assert np.bincount(language[made.train]).tolist() == [count - each] * languages
+        assert not {*(made.train % count).tolist()} & {*(made.held_out % count).tolist()}
+
+
+def test_a_language_whose_english_others_hold_out_is_named() -> None:
+    """2,000 languages have one sentence each of the last one's 20, and hold out a tenth of theirs."""
+    own = [[f"{n} {m}" for m in range(19)] + [f"shared {n % 20}"] for n in range(2_000)]
+    english = [text for part in own for text in part] + [f"shared {n}" for n in range(20)]
+    names = [f"l{n}" for n in range(2_000)] + ["small"]
+    with pytest.raises(DataError, match="hold out every English sentence of small; lower distill"):
+        split_by_english(
+            english,
+            held_out=9_999,
+            generator=torch.Generator().manual_seed(0),
+            language=np.repeat(np.arange(2_001), 20),
+            names=names,
+        )
+
+
+def test_the_least_aligned_language_decides_the_shape(
+    text_model_folder: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where its English is that of another one, whichever comes first."""
+    module = sys.modules["langadapt.training.distill_start"]
+    monkeypatch.setattr(module, "alignment", lambda _, __, target: 90.0 if target[0] == "hund" else 20.0)
+    ref = TextModelRef(repo=str(text_model_folder))
+    encoder = load_text_model(resolve_model(ref), ref, max_tokens=77)
+    recipe = with_values(LanguageRecipe, find_language(str(folder / "both")).recipe, ["adapter={heads: 2}"])
+    said: list[str] = []
+    run = SimpleNamespace(
+        settled=lambda _, make: str(make()), report=lambda progress: said.append(progress.stage)
+    )
+    corpora = [
+        ParallelSentences(name=code, language=code, english=["dog"], target=[target])
+        for code, target in (("de", "hund"), ("qu", "allqu"))
+    ]
+    for order in (corpora, corpora[::-1]):
+        assert settled_adapter(encoder, recipe, order, None, run).adapter.layers == 2
+        assert "20 % of the translations from qu, the fewest of 2 languages" in said[-1]
+    assert settled_adapter(encoder, recipe, corpora[:1], None, run).adapter.layers == 0
+
+
+def test_captions_keep_their_language(folder: Path) -> None:
+    recipe = find_language(str(folder / "both")).recipe
+    values = "title: Own\nlicence: CC0-1.0\nsource: {kind: files, paths: [a.tsv]}\nimages: .\n"
+    for code, expected in (("ita", "it"), ("es", "es"), ("und", "mul")):
+        (folder / "own.yaml").write_text(f"name: own\nlanguage: {code}\n{values}")
+        pairs = Pairs(name="own", images=(), texts=(), image_of_text=np.zeros(0, np.int64), english=None)
+        assert caption_source(str(folder / "own.yaml"), pairs, "unchecked", recipe).language == expected
 
 
 def test_one_run_learns_two_languages(folder: Path, tmp_path: Path) -> None:
