@@ -3,12 +3,10 @@
 import os
 import shutil
 import tempfile
-import time
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from langadapt.data.batches import steps_per_epoch
 from langadapt.data.parallel import distinct, parallel_rows
 from langadapt.data.readers import read_table
 from langadapt.data.tokens import Tokens
+from langadapt.doctor.timing import seconds, seconds_of_step
 from langadapt.doctor.verdict import Candidate, Coverage, Estimate, Findings, Licences, Pairs
 from langadapt.errors import MissingDataError, ModelError, Progress, Report
 from langadapt.files.store import cache_folder
@@ -41,7 +40,7 @@ from langadapt.training.distill import distill_stage, new_student
 from langadapt.training.distill_data import DistillData, Examples, teacher_targets
 from langadapt.training.distill_start import ALIGNED_PERCENT, alignment
 from langadapt.training.distill_states import DISK_BYTES, Cache, free_memory, frozen_states
-from langadapt.training.loop import fit, start_fit
+from langadapt.training.loop import start_fit
 from langadapt.training.run import RunOptions, open_run
 
 _SAMPLE = 2_000
@@ -176,8 +175,8 @@ def _probe(recipe: LanguageRecipe, teacher: Teacher, encoder: TextModel, own: _S
     memory = free_memory(device) // 2
     cached = student.states_are_fixed and state_bytes <= max(DISK_BYTES, memory)
     few, originals = np.arange(min(_PROBE_BATCH, len(target))), teacher.tokenize(english)
-    per_text = _seconds(lambda: teacher.text.run(originals, few), device) / len(few)
-    per_state = _seconds(lambda: student.frozen_states.run(tokens, few), device) / len(few) if cached else 0.0
+    per_text = seconds(lambda: teacher.text.run(originals, few), device) / len(few)
+    per_state = seconds(lambda: student.frozen_states.run(tokens, few), device) / len(few) if cached else 0.0
     per_step = _step_seconds(recipe, trainable, teacher, english, tokens, cached=cached)
     trained, one_pass = student.parameter_counts()["trained"], steps_per_epoch(texts, stage.batch_size)
     steps = stage.epochs * stage.passes(one_pass) * one_pass
@@ -224,22 +223,8 @@ def _step_seconds(
             device=device,
         )
         stage = distill_stage(student, trainable, data, recipe, run)
-        state = start_fit(stage, run.accelerator)
-        steps = fit(state)
-        # A device that runs ahead of the host gives its logs out together.
-        return _seconds(lambda: list(islice(steps, state.read_every)), device) / state.read_every
-
-
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Time of the quicker of two calls after one that warms up."""
-    taken = []
-    for _ in range(3):
-        started = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        taken.append(time.perf_counter() - started)
-    return min(taken[1:])
+        plan = replace(stage.plan, epochs=max(4, stage.plan.epochs))  # two of them warm up
+        return seconds_of_step(start_fit(replace(stage, plan=plan), run.accelerator))
 
 
 def _licences(recipe: LanguageRecipe, corpora: Sequence[RecipeFile[ParallelRecipe]]) -> Licences:

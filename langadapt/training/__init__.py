@@ -2,7 +2,8 @@
 
 from langadapt.training.distill import distill
 from langadapt.training.log import StepLog
-from langadapt.training.loop import FitPlan, FitState, Stage, fit
+from langadapt.training.loop import FitState, Stage, fit
+from langadapt.training.plan import FitPlan
 from langadapt.training.run import RunOptions
 from langadapt.training.tune import align, tune
 

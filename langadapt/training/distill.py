@@ -39,7 +39,8 @@ from langadapt.recipes.find import RecipeFile
 from langadapt.training.distill_data import DistillData, DistillRows, SplitBatches, prepare
 from langadapt.training.distill_start import settled_adapter, start_from
 from langadapt.training.distill_states import Cache
-from langadapt.training.loop import FitPlan, Stage, Validation, parameter_groups
+from langadapt.training.loop import Stage, Validation, parameter_groups
+from langadapt.training.plan import FitPlan
 from langadapt.training.run import Run, RunOptions, open_run, train
 from langadapt.training.track import tracked
 

@@ -27,6 +27,7 @@ from langadapt.training.distill_states import (
     Cache,
     FrozenStates,
     RowsOnDevice,
+    collected,
     free_memory,
     frozen_states,
     narrow,
@@ -40,6 +41,7 @@ _TARGETS_VERSION = 5
 
 _CPU = torch.device("cpu")
 _ANCHORS = 2_048
+_ROWS_AT_ONCE = 65_536
 _RIVALS = 10_000
 """At most so many training sentences compete with the held-out ones."""
 
@@ -97,8 +99,11 @@ class DistillData:
 
     @cached_property
     def _targets(self) -> RowsOnDevice:
-        fits = 4 * len(self.targets) * self.targets.dim <= free_memory(self.device) // 4
-        held = self.targets.take(np.arange(len(self.targets))).to(self.device) if fits else None
+        count, held = len(self.targets), None
+        if 4 * count * self.targets.dim <= free_memory(self.device) // 4:
+            some = (np.arange(i, min(i + _ROWS_AT_ONCE, count)) for i in range(0, count, _ROWS_AT_ONCE))
+            held = torch.empty(count, self.targets.dim, device=self.device)
+            collected(held, map(self.targets.take, some))
         return RowsOnDevice(device=self.device, read=self.targets.take, held=held)
 
     @property

@@ -1,7 +1,7 @@
 """Hidden states of a frozen text model and other rows where training needs them: on disk or on the device."""
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,6 +120,12 @@ def frozen_states(tokens: Tokens, student: Student, cache: Cache, report: Report
     spec = _spec(key, len(tokens.ids), count, width, bits)
     place = _place(spec, _spec(key, len(tokens.ids), count, width, 8), cache, device)
     is_stored = cache.settle(place.fits)
+    if is_stored and not place.fits and not place.exists:
+        began = (
+            "this run began with them stored, for which there is no room now; they are rounded the same way"
+        )
+        report(Progress(stage=f"frozen states: computed in each step ({place.text}); {began}"))
+        return None
     if is_stored != place.fits:
         report(Progress(stage="frozen states: as this run began, whatever memory and budget are now"))
     if not is_stored:
@@ -138,7 +144,9 @@ def frozen_states(tokens: Tokens, student: Student, cache: Cache, report: Report
             report(Progress(stage="frozen states", done=int(rows[-1]) + 1, total=len(tokens)))
 
     if place.on_device:
-        rows = held = _collected(spec, compute(0), device)
+        dtype = torch.int8 if spec.dtype == "int8" else torch.bfloat16
+        held = torch.empty(spec.rows, spec.dim, dtype=dtype, device=device)
+        rows = collected(held, compute(0))
     else:
         rows, held = stored_rows(cache.folder, spec, compute), None
 
@@ -155,6 +163,8 @@ class _Place:
     on_device: bool
     text: str
     """Size and budget, for people."""
+    exists: bool = False
+    """Whether they are on disk although they do not fit."""
 
 
 def _place(spec: StoreSpec, half: StoreSpec, cache: Cache, device: torch.device) -> _Place:
@@ -167,7 +177,8 @@ def _place(spec: StoreSpec, half: StoreSpec, cache: Cache, device: torch.device)
         return _Place(fits=True, on_device=True, text=text)
     budget = DISK_BYTES if budget is None else budget
     folder.mkdir(parents=True, exist_ok=True)
-    have = budget > 0 and (folder / spec.kind / spec.fingerprint / "rows.bin").exists()
+    exists = (folder / spec.kind / spec.fingerprint / "rows.bin").exists()
+    have = budget > 0 and exists
     free = shutil.disk_usage(folder).free
     if have or spec.bytes <= min(budget, 0.9 * free):
         text = f"cached, {size} of a budget of {budget / 1e9:.2f} GB"
@@ -175,13 +186,12 @@ def _place(spec: StoreSpec, half: StoreSpec, cache: Cache, device: torch.device)
     limit = f"budget {budget / 1e9:.2f} GB" if spec.bytes > budget else f"free disk {free / 1e9:.2f} GB"
     if half.kind != spec.kind and half.bytes <= max(memory, min(budget, 0.9 * free)):
         limit += f"; {half.bytes / 1e9:.2f} GB with --state-bits 8"
-    return _Place(fits=False, on_device=False, text=f"{size} to cache, {limit}")
+    return _Place(fits=False, on_device=False, text=f"{size} to cache, {limit}", exists=exists)
 
 
-def _collected(spec: StoreSpec, chunks: Iterator[Tensor], device: torch.device) -> Tensor:
-    """Collect chunks of rows on the device, `[spec.rows, spec.dim]`."""
-    dtype = torch.int8 if spec.dtype == "int8" else torch.bfloat16
-    rows, done = torch.empty(spec.rows, spec.dim, dtype=dtype, device=device), 0
+def collected(rows: Tensor, chunks: Iterable[Tensor]) -> Tensor:
+    """Fill rows, on whatever device, with chunks that come in order."""
+    done = 0
     for chunk in chunks:
         rows[done : done + len(chunk)] = chunk
         done += len(chunk)

@@ -17,7 +17,8 @@ from langadapt.errors import Progress, RecipeError, Report
 from langadapt.models.prompts import PromptClassifier, PromptTexts, TextTower, prompt_texts
 from langadapt.nn.prompts import PromptLearner, TipAdapter, linear_probe, prompt_loss
 from langadapt.recipes.stages import FewShotStage
-from langadapt.training.loop import FitPlan, Stage, fit, parameter_groups, start_fit
+from langadapt.training.loop import Stage, fit, parameter_groups, start_fit
+from langadapt.training.plan import FitPlan
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

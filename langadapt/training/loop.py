@@ -3,50 +3,22 @@
 import math
 import signal
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from langadapt.errors import Stopped, TrainingError, stops_between_steps
-from langadapt.recipes import ContrastStage, DistillStage
-from langadapt.recipes.stages import FewShotStage
+from langadapt.errors import LangadaptWarning, Stopped, TrainingError, stops_between_steps
 from langadapt.training.log import StepLog
-from langadapt.training.replay import Recorder, Replay, recorder_for, seeded
+from langadapt.training.plan import FitPlan
+from langadapt.training.replay import Recorder, Replay, lacks_memory, recorder_for, seeded
 from langadapt.training.watch import LossWatch, Seen
 
 Batch = TypeVar("Batch")
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitPlan:
-    """Length and schedule of a run, counted in optimizer steps."""
-
-    steps_per_epoch: int
-    epochs: int
-    warmup_fraction: float
-    gradient_clip_norm: float
-    seed: int
-
-    @classmethod
-    def of(cls, spec: DistillStage | ContrastStage | FewShotStage, epochs: int, steps_per_epoch: int) -> Self:
-        """The plan of a recipe's stage."""
-        own = {name: getattr(spec, name) for name in ("warmup_fraction", "gradient_clip_norm", "seed")}
-        return cls(steps_per_epoch=steps_per_epoch, epochs=epochs, **own)
-
-    @property
-    def steps(self) -> int:
-        return self.steps_per_epoch * self.epochs
-
-    def rate_factor(self, step: int) -> float:
-        """Share of the peak learning rate at a step, counted from 0."""
-        warmup = max(1, round(self.warmup_fraction * self.steps))
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, self.steps - warmup)))
 
 
 class MicroBatch(NamedTuple, Generic[Batch]):
@@ -142,6 +114,7 @@ class FitState(Generic[Batch]):
     """A device that runs ahead of the host tells its losses after so many steps, and at the end of an epoch;
     a bad loss stops the weights at once. Anything but 1 needs the fused optimizer."""
     recorder: Recorder | None = None
+    """Of a device that runs ahead; None once it has run out of memory."""
 
     def set_rates(self) -> None:
         """Set the learning rates of the next step."""
@@ -173,6 +146,7 @@ def start_fit(stage: Stage[Batch], accelerator: Accelerator) -> FitState[Batch]:
     """Prepare module and optimizer of a stage for a device, a precision and several processes."""
     device = accelerator.device
     on_cuda = device.type == "cuda"
+    ahead = on_cuda and stage.sampler is None
     fused = device.type in ("cpu", "cuda")
     optimizer = torch.optim.AdamW(stage.groups, fused=fused, capturable=on_cuda)
     for group in optimizer.param_groups:
@@ -185,8 +159,10 @@ def start_fit(stage: Stage[Batch], accelerator: Accelerator) -> FitState[Batch]:
         model=model,
         optimizer=optimizer,
         accelerator=accelerator,
-        read_every=_READ_EVERY if on_cuda and stage.sampler is None else 1,
-        recorder=recorder_for(device) if stage.recordable and accelerator.num_processes == 1 else None,
+        read_every=_READ_EVERY if ahead else 1,
+        recorder=recorder_for(device)
+        if ahead and stage.recordable and accelerator.num_processes == 1
+        else None,
     )
 
 
@@ -235,25 +211,23 @@ class _Steps(Generic[Batch]):
     def __init__(self, state: FitState[Batch], noted: Callable[[], int]) -> None:
         self._state, self._noted, self._unread = state, noted, 0
         self._watch = LossWatch(state.accelerator.device, rows=state.read_every)
-        self._alone = state.accelerator.num_processes == 1
+        self._alone, self._judged = state.accelerator.num_processes == 1, False
         self._ahead = state.read_every > 1
         if self._ahead:  # the fused optimizer passes over a step, and counts none, where this is 1
             state.optimizer.optimizer.found_inf = self._watch.broken
-        recorder, learn = state.recorder, self._learn_alone
-        self._replay = None if recorder is None else Replay(learn, recorder, changes=state.trained)
+        self._replay: Replay | None = None
+        if self._ahead and state.recorder is not None:
+            learn = lambda batch: self._judge(self._gradients([(batch, 1.0)]))  # noqa: E731
+            self._replay = Replay(learn, state.recorder, changes=state.trained)
 
     def take(self, batch: Batch) -> list[float]:
         """Take a step; return the losses that are known now and were not before."""
         state = self._state
-        plan, accelerator = state.stage.plan, state.accelerator
+        plan = state.stage.plan
         state.set_rates()
         if not state.model.training:  # the caller has validated it
             state.model.train()
-        # Dropout takes no generator; seeding each step by its number makes any step resumable.
-        with seeded(
-            plan.seed * 1_000_003 + state.step * 1_009 + accelerator.process_index, accelerator.device
-        ):
-            self._learn_what_fits(batch)
+        self._learn_what_fits(batch)
         self._unread += 1
         if not self._ahead:
             losses = self._read(batch)
@@ -283,31 +257,53 @@ class _Steps(Generic[Batch]):
         return [step.loss for step in seen]
 
     def _learn_what_fits(self, batch: Batch) -> None:
-        """Out-of-memory recovery: split the batch until its gradients fit."""
+        """Out-of-memory recovery: give up the recordings, then split the batch until its gradients fit."""
         state = self._state
-        stage, accelerator = state.stage, state.accelerator
+        stage, device = state.stage, state.accelerator.device
+        seed = stage.plan.seed * 1_000_003 + state.step * 1_009 + state.accelerator.process_index
         while True:
             try:
-                parts = stage.micro_batches(batch)
-                if self._replay is not None and len(parts) == 1:
-                    return self._replay(stage.prepare(parts[0].batch))
-                return self._learn((stage.prepare(part.batch), part.share) for part in parts)
+                # Dropout takes no generator; seeding each step by its number makes any step resumable.
+                with seeded(seed, device):
+                    total = self._try(batch)
+                break
             except RuntimeError as error:
-                if not (isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)):
+                if not lacks_memory(error):
                     raise
                 problem = str(error).partition(". ")[0]
             # Outside the handler: the error holds the tensors of the failed try.
-            state.optimizer.zero_grad(set_to_none=True)
-            if accelerator.device.type == "cuda":
-                torch.cuda.empty_cache()
-            if not self._alone or stage.shrink is None or not stage.shrink(batch):
-                raise TrainingError(
-                    f"out of memory at {_position(state, batch)} ({problem}); lower the stage's batch_size "
-                    "or max_tokens; the last checkpoint is kept"
-                )
+            recorded, self._replay, state.recorder = self._replay is not None, None, None
+            if not self._judged:
+                state.optimizer.zero_grad(set_to_none=True)
+                if device.type == "cuda":
+                    torch.cuda.empty_cache()
+                if recorded:
+                    told = f"{problem}: steps are recorded no longer, which is slower and learns the same"
+                    warnings.warn(told, LangadaptWarning, stacklevel=2)
+                    continue
+                if self._alone and stage.shrink is not None and stage.shrink(batch):
+                    continue
+            raise TrainingError(
+                f"out of memory at {_position(state, batch)} ({problem}); lower the stage's batch_size "
+                "or max_tokens; the last checkpoint is kept"
+            )
+        if total is not None:
+            self._judge(total)
 
-    def _learn(self, parts: Iterable[tuple[Any, float]]) -> None:
-        """Add up the gradients of a step and judge its loss; a device that runs ahead also updates."""
+    def _try(self, batch: Batch) -> Tensor | None:
+        """Return what the gradients of a step leave to `_judge`; None where a recorded step did all."""
+        stage, self._judged = self._state.stage, False
+        parts = stage.micro_batches(batch)
+        if self._replay is None or len(parts) > 1:
+            return self._gradients((stage.prepare(part.batch), part.share) for part in parts)
+        try:
+            self._replay(stage.prepare(parts[0].batch))
+        finally:
+            self._judged = self._judged and not self._replay.recording
+        return None
+
+    def _gradients(self, parts: Iterable[tuple[Any, float]]) -> Tensor:
+        """Add up the gradients of a step; return its loss and the share of processes that are to stop."""
         state = self._state
         accelerator = state.accelerator
         # The mean over processes, so that all of them stop together.
@@ -320,12 +316,14 @@ class _Steps(Generic[Batch]):
         if not self._alone:
             total[1] = float(self._noted() > 0)
             total = accelerator.reduce(total, reduction="mean")
+        return total
+
+    def _judge(self, total: Tensor) -> None:
+        """Judge a loss; a device that runs ahead also updates. From here on no step can be tried again."""
+        self._judged = True
         self._watch.see(total[0], total[1])
         if self._ahead:
             self._update()
-
-    def _learn_alone(self, batch: Any) -> None:
-        self._learn([(batch, 1.0)])
 
     def _update(self) -> None:
         state = self._state

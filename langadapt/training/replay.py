@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
+_MOST_SHAPES = 32
+
 Step = Callable[[Any], None]
 """Takes a named tuple of tensors."""
 
@@ -29,7 +31,8 @@ class Replay:
     """Takes steps: the first ones of a shape as they are, those behind them from a recording.
 
     The first step of all makes what a recording may not make: the optimizer's state, libraries' workspaces.
-    `changes` are the tensors that a step changes in place.
+    `changes` are the tensors that a step changes in place. Up to 32 shapes are recorded, as each takes memory
+    for its buffers; steps of further ones are taken as they are.
     """
 
     def __init__(self, step: Step, recorder: Recorder, *, changes: Sequence[Tensor]) -> None:
@@ -37,17 +40,22 @@ class Replay:
         self._changes = changes
         self._warm: set[tuple[torch.Size, ...]] = set()
         self._recorded: dict[tuple[torch.Size, ...], tuple[Any, Callable[[], None]]] = {}
+        self.recording = False
+        """A step is being recorded, or failed to be: what it would have changed is as it was."""
 
     def __call__(self, batch: Any) -> None:
         """Take a step on a named tuple of tensors, the same kind with the same dtypes each time."""
         shapes = tuple(tensor.shape for tensor in batch)
-        if shapes not in self._warm:
+        full = len(self._recorded) == _MOST_SHAPES and shapes not in self._recorded
+        if full or shapes not in self._warm:
             self._recorder.warm_up(lambda: self._step(batch))
             self._warm.add(shapes)
             return
         if shapes not in self._recorded:
+            self.recording = True
             buffers = type(batch)(*(tensor.clone() for tensor in batch))
             self._recorded[shapes] = buffers, self._recorder.record(lambda: self._step(buffers))
+            self.recording = False
         buffers, replay = self._recorded[shapes]
         for buffer, tensor in zip(buffers, batch, strict=True):
             buffer.copy_(tensor, non_blocking=True)
@@ -76,7 +84,11 @@ class CudaGraphs:
     def record(self, step: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
         # Other threads pin memory meanwhile, which a recording would otherwise forbid to all threads.
-        with torch.cuda.graph(graph, pool=self._pool, stream=self._aside, capture_error_mode="thread_local"):
+        record = torch.cuda.graph(
+            graph, pool=self._pool, stream=self._aside, capture_error_mode="thread_local"
+        )
+        # A recording that fails to end leaves its own stream the current one.
+        with torch.cuda.stream(torch.cuda.current_stream()), record:
             step()
         return graph.replay
 
@@ -85,6 +97,19 @@ def recorder_for(device: torch.device) -> Recorder | None:
     """What records on a device; None elsewhere than on CUDA, and with `LANGADAPT_CUDA_GRAPHS=0`."""
     wanted = device.type == "cuda" and os.environ.get("LANGADAPT_CUDA_GRAPHS", "1") != "0"
     return CudaGraphs() if wanted else None
+
+
+def lacks_memory(error: BaseException | None) -> bool:
+    """Whether an error, or what it was raised over, says that the host's or a device's memory has run out.
+
+    A recording that breaks off may end with an error of its own over the real one.
+    """
+    told = ("out of memory", "not enough memory")  # the first also by CUDA itself, as a plain RuntimeError
+    while error is not None:
+        if isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in told):
+            return True
+        error = error.__context__
+    return False
 
 
 @contextmanager

@@ -55,7 +55,8 @@ from langadapt.training.contrast import (
 )
 from langadapt.training.distill_data import teacher_targets
 from langadapt.training.hard_sampling import HardSampler, start_record
-from langadapt.training.loop import FitPlan, Stage, parameter_groups
+from langadapt.training.loop import Stage, parameter_groups
+from langadapt.training.plan import FitPlan
 from langadapt.training.run import Run, RunOptions, open_run, train
 from langadapt.training.track import tracked
 

@@ -17,7 +17,7 @@ from langadapt.nn.adapter import normed
 from langadapt.recipes import AdapterSpec, DistillStage, ModelRef, TextModelRef
 from langadapt.training.distill import embed_batch
 from langadapt.training.distill_data import DistillData, prepare
-from langadapt.training.distill_states import Cache, FrozenStates
+from langadapt.training.distill_states import Cache, FrozenStates, frozen_states
 from langadapt.training.run import StateBits
 
 SHORT = [(f"{c} {t}", f"{t2} {c2}") for c, c2 in COLOURS.items() for t, t2 in THINGS.items()]
@@ -155,6 +155,16 @@ def test_what_does_not_fit_is_not_cached_and_the_way_out_is_named(
     assert not any("--state-bits" in line for line in said), "it would not fit either"
 
 
+def test_a_run_that_began_on_a_device_and_has_no_room_computes_its_states(
+    student: Student, tmp_path: Path
+) -> None:
+    tokens, said = student.text_model.tokenize(["uno", "dos"]), list[str]()
+    cache = Cache(folder=tmp_path, state_bytes=10, settle=lambda fits: True)
+    assert frozen_states(tokens, student, cache, lambda p: said.append(p.stage)) is None
+    assert not list(tmp_path.iterdir()), "nothing beyond the budget"
+    assert [line for line in said if "computed in each step" in line and "no room now" in line]
+
+
 @pytest.mark.parametrize("bits", [16, 8])
 def test_rows_that_a_device_holds_are_those_of_the_stores(
     teacher: Teacher, student: Student, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bits: StateBits
@@ -162,6 +172,7 @@ def test_rows_that_a_device_holds_are_those_of_the_stores(
     stored = prepared(teacher, student, tmp_path / "stored", bits=bits)
     for module in ("distill_data", "distill_states"):
         monkeypatch.setattr(f"langadapt.training.{module}.free_memory", lambda device: 10**9)
+    monkeypatch.setattr("langadapt.training.distill_data._ROWS_AT_ONCE", 7)
     said: list[str] = []
     held = prepared(teacher, student, tmp_path / "held", bits=bits, report=lambda p: said.append(p.stage))
     assert any("frozen states: kept on cpu" in line for line in said)

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -10,7 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from langadapt.errors import TrainingError
+from langadapt.doctor.timing import seconds_of_step
+from langadapt.errors import LangadaptWarning, TrainingError
 from langadapt.training import FitPlan, FitState, Stage, fit
 from langadapt.training.loop import start_fit
 
@@ -213,3 +215,101 @@ def test_a_bad_loss_ahead_is_named_and_nothing_behind_it_is_learnt(recorded: boo
     assert state.step == 5
     assert torch.equal(state.stage.module.weight, plain.stage.module.weight)
     assert float(state.optimizer.state[state.stage.module.weight]["step"]) == 5
+
+
+FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+class Short(Steps):
+    """A recorder on a device whose memory runs out, at the given event for the first time."""
+
+    def __init__(self, at: str, error: Exception) -> None:
+        super().__init__()
+        self.at, self.error = at, error
+
+    def warm_up(self, step: Callable[[], None]) -> None:
+        if self.at == "warm" and self.done["warm"] == 1:
+            raise self.error
+        super().warm_up(step)
+
+    def record(self, step: Callable[[], None]) -> Callable[[], None]:
+        if self.at == "recorded":
+            try:
+                raise self.error
+            finally:
+                raise RuntimeError("operation failed due to a previous error during capture")
+        replay = super().record(step)
+
+        def short() -> None:
+            if self.at == "replayed" and self.done["replayed"] == 1:
+                raise self.error
+            replay()
+
+        return short
+
+
+@pytest.mark.parametrize("at", ["warm", "recorded", "replayed"])
+@pytest.mark.parametrize("error", [FULL, RuntimeError("CUDA error: out of memory")], ids=["torch", "CUDA"])
+def test_without_memory_recordings_are_given_up_before_batches_are_split(at: str, error: Exception) -> None:
+    more = {"loss": on_rows, "prepare": Rows, "batches": ragged}
+    plain, module = linear(), linear()
+    expected = list(fit(start(plain, **more)))
+    state = start(module, shrink=lambda batch: pytest.fail("split"), **more)
+    state.read_every, state.recorder = 16, Short(at, error)
+    with pytest.warns(LangadaptWarning, match="steps are recorded no longer"):
+        logs = list(fit(state))
+    assert state.recorder is None
+    assert [log.loss for log in logs] == [log.loss for log in expected], "the same dropout, each step once"
+    assert torch.equal(module.weight, plain.weight)
+
+
+@pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "as it comes"])
+def test_memory_that_runs_out_in_an_update_ends_the_run(recorded: bool) -> None:
+    """The watch has the step by then, and some weights may have changed: it is not tried again."""
+    updates = list[int]()
+    state = start(linear(), on_rows, prepare=Rows, shrink=lambda batch: pytest.fail("split"))
+    state.read_every, state.recorder = 16, Steps() if recorded else None
+
+    def full(*given: Any, **more: Any) -> None:
+        updates.append(state.step)
+        raise FULL
+
+    state.optimizer.step = full
+    with pytest.raises(TrainingError if recorded else torch.OutOfMemoryError, match="out of memory"):
+        list(fit(state))
+    assert updates == [0]
+
+
+def test_only_so_many_shapes_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("langadapt.training.replay._MOST_SHAPES", 1)
+    more = {"loss": on_rows, "prepare": Rows, "batches": ragged}
+    plain, module = linear(), linear()
+    list(fit(start(plain, **more)))
+    state, recorder = start(module, **more), Steps()
+    state.read_every, state.recorder = 16, recorder
+    list(fit(state))
+    assert torch.equal(module.weight, plain.weight)
+    assert recorder.done == {"warm": 4, "recorded": 1, "replayed": 8}, "the end of an epoch stays as it is"
+
+
+def test_nothing_is_recorded_where_the_host_reads_each_loss() -> None:
+    plain, module = linear(), linear()
+    list(fit(start(plain, on_rows, prepare=Rows)))
+    state, recorder = start(module, on_rows, prepare=Rows), Steps()
+    state.recorder = recorder
+    list(fit(state))
+    assert torch.equal(module.weight, plain.weight)
+    assert not recorder.done
+
+
+@pytest.mark.parametrize(("every", "steps"), [(1, 3), (16, 16)])
+def test_a_step_is_timed_behind_those_that_warm_up(
+    monkeypatch: pytest.MonkeyPatch, every: int, steps: int
+) -> None:
+    """Losses that are read together come at the end of each epoch of 4 steps."""
+    state = start(linear())
+    state.stage = replace(state.stage, plan=replace(PLAN, epochs=4))
+    state.read_every = every
+    monkeypatch.setattr("time.perf_counter", lambda: float(10 * state.step))
+    assert seconds_of_step(state) == 10
+    assert state.step == steps
