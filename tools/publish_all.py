@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 from typer import Argument, Option
 
-from langadapt.errors import LangadaptError
+from langadapt.errors import DataError, LangadaptError
 from langadapt.models.artifact import FACTS, SCORES
 from langadapt.recipes import LanguageRecipe, ParallelRecipe, find_language, shipped_languages
 from langadapt.recipes.find import RecipeFile, data_recipe
@@ -74,16 +76,30 @@ def task(name: str, runs: Path) -> Task:
     return Task(name=name, run=runs / found.path.stem, recipe=found.recipe, rows=sum(counts))
 
 
-def last_commands(tasks: Sequence[Task], owner: str, photos: Path | None, private: bool) -> list[list[str]]:
-    """Publish all runs in one collection; then, with photos, write the Space of the first language."""
-    more = ["--private"] if private else []
-    runs = [str(each.run) for each in tasks]
-    commands = [["publish", "--all", *runs, "--repo", f"{owner}/clip", *more]]
-    if photos is not None:
-        model, space = f"{owner}/clip-{tasks[0].run.name}", tasks[0].run.parent / "space"
-        given = ["--format", "space", "--images", str(photos), "--out", str(space), "--overwrite"]
-        commands.append(["export", model, *given])
-    return commands
+def publish_command(each: Task, owner: str, private: bool) -> list[str]:
+    """Publish one run, and add it to the collection."""
+    return ["publish", "--all", str(each.run), "--repo", f"{owner}/clip", *(["--private"] if private else [])]
+
+
+def space_command(first: Task, owner: str, photos: Path) -> list[str]:
+    """Write the Space of a published adapter."""
+    given = ["--format", "space", "--images", str(photos), "--out", str(first.run.parent / "space")]
+    return ["export", f"{owner}/clip-{first.run.name}", *given, "--overwrite"]
+
+
+def check(tasks: Sequence[Task], owner: str, photos: Path | None, private: bool) -> None:
+    """Refuse at once what would fail after days; a DataError."""
+    runs = [each.run for each in tasks]
+    if twice := sorted({str(run) for run in runs if runs.count(run) > 1}):
+        raise DataError(f"--lang: two of them have the run folder {twice[0]}; name each language once")
+    try:
+        validate_repo_id(f"{owner}/clip")
+    except HFValidationError:
+        raise DataError(f"ORG '{owner}' is not a name on the Hub; give a user or an organisation") from None
+    if photos is not None and not photos.is_dir():
+        raise DataError(f"--photos {photos}: no such folder")
+    if photos is not None and private:
+        raise DataError("--photos: a Space cannot read private adapters; leave out --private, or the photos")
 
 
 def plan(tasks: Sequence[Task]) -> Iterator[str]:
@@ -120,14 +136,19 @@ def run_group(commands: Sequence[Sequence[str]], run: Run) -> str:
 
 
 def publish_all(tasks: Sequence[Task], run: Run, owner: str, photos: Path | None, private: bool) -> list[str]:
-    """Train and score what is left, and publish what is scored; return the commands that failed.
+    """Train, score and publish what is left, one language after the other; return the commands that failed.
 
     A language that fails stops no other one.
     """
-    failed = [run_group(each.commands, run) for each in tasks]
-    if scored := [each for each in tasks if not each.commands]:
-        failed += [run_group([command], run) for command in last_commands(scored, owner, photos, private)]
-    return [command for command in failed if command]
+    failed, published = [], []
+    for each in tasks:
+        problem = run_group([*each.commands, publish_command(each, owner, private)], run)
+        failed += [problem] if problem else []
+        published += [] if problem else [each]
+    if photos is not None and published:
+        problem = run_group([space_command(published[0], owner, photos)], run)
+        failed += [problem] if problem else []
+    return failed
 
 
 def main(
@@ -143,14 +164,18 @@ def main(
         tasks = sorted(
             (task(name, runs) for name in lang or checked_languages()), key=lambda each: each.hours
         )
+        check(tasks, owner, photos, private)
     except LangadaptError as error:
         typer.echo(f"publish_all: {error}", err=True)
         raise typer.Exit(2) from None
     for line in plan(tasks):
         typer.echo(line)
     if dry_run:
-        last = last_commands(tasks, owner, photos, private)
-        for command in [*(one for each in tasks for one in each.commands), *last]:
+        commands = [
+            one for each in tasks for one in (*each.commands, publish_command(each, owner, private))
+        ]
+        commands += [] if photos is None else [space_command(tasks[0], owner, photos)]
+        for command in commands:
             typer.echo(shlex.join(["langadapt", *command]))
         return
     failed = publish_all(tasks, langadapt_command, owner, photos, private)

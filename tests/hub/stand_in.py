@@ -75,7 +75,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        self.read(body=True)
+        if self.place.startswith("/api/collections/"):
+            return self.collection(200, self.place.removeprefix("/api/collections/"))
+        return self.read(body=True)
 
     def do_HEAD(self) -> None:
         self.read(body=False)
@@ -202,6 +204,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             status = 409 if slug in self.state.collections else 200
             kept = {"title": said["title"], "private": said["private"], "items": []}
             self.state.collections.setdefault(slug, kept)
+        return self.collection(status, slug)
+
+    def collection(self, status: int, slug: str) -> None:
         facts = {
             "slug": slug,
             "title": "",

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from langadapt.cli import main as command_line
 from tools import publish_all
-from tools.publish_all import checked_languages, last_commands, plan, task
+from tools.publish_all import checked_languages, plan, space_command, task
 
 
 def asked(*arguments: str | Path) -> tuple[int, list[str]]:
@@ -27,17 +27,32 @@ def test_the_plan_names_every_checked_language_and_fits_80_columns(tmp_path: Pat
     assert code == 0
     assert [line.split()[0] for line in lines[:3]] == ["language", "Telugu", "Chinese"], "the cheapest first"
     assert all(len(line) <= 80 for line in lines[:4])
-    assert lines[-5:] == [
+    assert lines[-6:] == [
         f"langadapt distill --lang te --out {tmp_path}/te",
         f"langadapt eval {tmp_path}/te",
+        f"langadapt publish --all {tmp_path}/te --repo me/clip",
         f"langadapt distill --lang zh --out {tmp_path}/zh",
         f"langadapt eval {tmp_path}/zh",
-        f"langadapt publish --all {tmp_path}/te {tmp_path}/zh --repo me/clip",
+        f"langadapt publish --all {tmp_path}/zh --repo me/clip",
     ]
     assert list(tmp_path.iterdir()) == []
-    code, lines = asked("me", "--lang", "zz", "--dry-run")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("me", "--lang", "zz"), "no language 'zz'"),
+        (("me", "--lang", "zh", "--lang", "zh"), "name each language once"),
+        (("bad org!", "--lang", "zh"), "'bad org!' is not a name on the Hub"),
+        (("", "--lang", "zh"), "'' is not a name on the Hub"),
+        (("me", "--lang", "zh", "--photos", "nowhere"), "nowhere: no such folder"),
+        (("me", "--lang", "zh", "--photos", ".", "--private"), "cannot read private adapters"),
+    ],
+)
+def test_what_would_fail_after_days_is_refused_at_once(arguments: tuple[str, ...], said: str) -> None:
+    code, lines = asked(*arguments, "--dry-run")
     assert (code, len(lines)) == (2, 1)
-    assert "no language 'zz'" in lines[0]
+    assert said in lines[0]
 
 
 def test_the_estimate_is_that_of_measured_rates(tmp_path: Path) -> None:
@@ -90,25 +105,24 @@ def test_what_is_left_is_done_and_what_fails_stops_no_other(
     assert [line for line in lines if line.startswith("failed: ")] == [
         f"failed: langadapt distill --recipe {names['es-c']} --out {run.parent}/es-c"
     ]
-    assert [command[0] for command in commands] == ["eval", "distill", "publish"]
+    assert [command[0] for command in commands] == ["publish", "eval", "publish", "distill"]
     assert set(own_hub.state.repositories) == {"me/clip-es", "me/clip-es-b"}
     assert own_hub.state.collections["me/clip-1"]["items"] == ["me/clip-es", "me/clip-es-b"]
 
     commands.clear()
     asked("me", *out)
-    assert [command[0] for command in commands] == ["distill", "publish"], "what is done is not done again"
+    assert [command[0] for command in commands] == ["publish", "publish", "distill"], "not trained again"
 
 
-def test_a_signal_ends_all_and_a_space_is_the_last_step(tmp_path: Path) -> None:
+def test_a_signal_ends_all_but_what_is_published_stays(tmp_path: Path) -> None:
     tasks = [task(name, tmp_path) for name in ("te", "zh")]
-    seen: list[Sequence[str]] = []
+    seen: list[str] = []
 
     def stopped(command: Sequence[str]) -> int:
-        seen.append(command)
-        return 130
+        seen.append(command[0])
+        return 130 if len(seen) == 4 else 0
 
     with pytest.raises(SystemExit) as stop:
         publish_all.publish_all(tasks, stopped, "me", None, False)
-    assert (stop.value.code, len(seen)) == (130, 1)
-    _, space = last_commands(tasks, "me", Path("photos"), True)
-    assert space[:4] == ["export", "me/clip-te", "--format", "space"]
+    assert (stop.value.code, seen) == (130, ["distill", "eval", "publish", "distill"])
+    assert space_command(tasks[0], "me", Path("photos"))[:4] == ["export", "me/clip-te", "--format", "space"]
