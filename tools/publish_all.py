@@ -171,9 +171,7 @@ def main(
     for line in plan(tasks):
         typer.echo(line)
     if dry_run:
-        commands = [
-            one for each in tasks for one in (*each.commands, publish_command(each, owner, private))
-        ]
+        commands = [one for each in tasks for one in (*each.commands, publish_command(each, owner, private))]
         commands += [] if photos is None else [space_command(tasks[0], owner, photos)]
         for command in commands:
             typer.echo(shlex.join(["langadapt", *command]))

@@ -41,7 +41,7 @@ _COMMANDS = {
     "demo": _Command("search", _SEARCH, "Show a search page in the browser."),
     "serve": _Command("search", _SEARCH, "Encode and search over HTTP."),
     "encode": _Command("encode", _USE, "Encode texts into the teacher's embedding space."),
-    "export": _Command("encode", _USE, "Write a model for sentence-transformers or ONNX."),
+    "export": _Command("encode", _USE, "Write a model for other libraries, or a Space."),
     "publish": _Command("encode", _USE, "Publish an adapter on the Hugging Face Hub."),
 }
 

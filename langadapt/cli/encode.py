@@ -108,6 +108,8 @@ def export_command(
         )
     if int8 and form != "onnx":
         raise DataError("--int8 is for --format onnx")
+    if texts is not None and form == "space":
+        raise DataError("--texts is for models, not for --format space")
     if (images is None) == (form == "space"):
         raise DataError("--images DIR names the images of --format space; give both, or neither")
     if images is not None:

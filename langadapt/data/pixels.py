@@ -61,7 +61,7 @@ def read_image(source: Image.Image | bytes | str | Path) -> Image.Image:
         found = "is not an image of a known kind" if raw else "is empty"
         raise ImageError(f"{found}; replace it or take it out of the captions") from error
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{error}; scale it down") from error
+        raise ImageError("has more than twice 89 million pixels; scale it down") from error
     except _DAMAGED as error:
         raise ImageError(f"damaged image ({error}); fetch it again") from error
 

@@ -193,6 +193,8 @@ def hub_problem(error: Exception, repo: str, revision: str | None, *, kind: str 
         return f"not on the Hub, or private; check the name at {page}, for a private one run `hf auth login`"
     if http_status(error) in (401, 403):
         return f"access is restricted; accept its terms at {page}, then run `hf auth login`"
+    if is_offline():
+        return "not in the Hub's cache, and --offline or HF_HUB_OFFLINE forbids to download it"
     problem = f"the Hub is out of reach ({one_line(error):.120}) and no copy is in the cache"
     return f"{problem}; check the connection, HF_ENDPOINT and HF_HUB_OFFLINE"
 

@@ -1,5 +1,7 @@
 """The demo page: search by a text or by an image, in plain HTML without scripts."""
 
+import asyncio
+import threading
 import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -18,6 +20,8 @@ from langadapt.search.index import Hit, SearchSession
 from langadapt.search.service import Service, read_body
 
 _SIZES_PIXELS = {"small": 400, "large": 1600}
+_UPLOADS, _READERS = 4, 4
+"""So many uploads are held, and so many photos decoded, at a time: each may take some hundred megabytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,7 @@ class _Found:
 def demo_page(service: Service, session: SearchSession, count: int) -> APIRouter:
     """Build the page and the images on it, `count` at most."""
     router = APIRouter()
+    uploads, readers = asyncio.Semaphore(_UPLOADS), threading.Semaphore(_READERS)
     template = templates("langadapt.search", escape_html=True).get_template("demo.html")
     recipe, index = session.model.artifact.recipe, session.index
     start = [index.hit(number, score=0.0) for number in range(0, len(index), -(-len(index) // count))]
@@ -59,8 +64,13 @@ def demo_page(service: Service, session: SearchSession, count: int) -> APIRouter
 
     async def find_uploaded(request: Request) -> _Found:
         limits = service.limits
-        body = await read_body(request, most_bytes=limits.image_bytes, seconds=3 * limits.body_seconds)
-        raw = _uploaded(body)
+        if uploads.locked():
+            raise HTTPException(503, "too many images at once; try again", {"Retry-After": "1"})
+        async with uploads:
+            body = await read_body(request, most_bytes=limits.image_bytes, seconds=3 * limits.body_seconds)
+            return await find_image(_uploaded(body))
+
+    async def find_image(raw: bytes) -> _Found:
 
         def search() -> _Found:
             try:
@@ -72,17 +82,17 @@ def demo_page(service: Service, session: SearchSession, count: int) -> APIRouter
         return await service.run(search)
 
     async def answer(finding: Awaitable[_Found], query: str) -> HTMLResponse:
-        began, status, problem, found = time.perf_counter(), 200, "", _Found(hits=[])
+        began, status, problem, headers, found = time.perf_counter(), 200, "", None, _Found(hits=[])
         try:
             found = await finding
         except LangadaptError as error:
             problem = str(error).encode("utf-8", "replace").decode()
         except HTTPException as error:
-            problem, status = error.detail, error.status_code
+            problem, status, headers = error.detail, error.status_code, error.headers
         facts = {"recipe": recipe, "words": words_of(recipe.code), "images": len(index), "query": query}
         milliseconds = 1000 * (time.perf_counter() - began)
         text = template.render(**facts, **vars(found), problem=problem, milliseconds=milliseconds)
-        return HTMLResponse(text, status_code=status)
+        return HTMLResponse(text, status_code=status, headers=headers)
 
     @router.api_route("/", methods=["GET", "HEAD"])
     async def page(q: str | None = None, like: str | None = None) -> HTMLResponse:
@@ -97,7 +107,8 @@ def demo_page(service: Service, session: SearchSession, count: int) -> APIRouter
         if size not in _SIZES_PIXELS:
             raise HTTPException(404, "Not Found")
         try:
-            raw = small_jpeg(index.path(image_number(number)), long_side_pixels=_SIZES_PIXELS[size])
+            with readers:
+                raw = small_jpeg(index.path(image_number(number)), long_side_pixels=_SIZES_PIXELS[size])
         except DataError as error:
             raise HTTPException(404, str(error)) from error
         return Response(raw, media_type="image/jpeg")

@@ -5,6 +5,7 @@ One thread runs the model. A request that would wait behind too many others is r
 """
 
 import ipaddress
+import re
 import socket
 import time
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
@@ -25,6 +26,7 @@ from langadapt.errors import DataError, LangadaptError
 from langadapt.search.page import demo_page
 from langadapt.search.service import Limits, Service, read_body
 
+_SITE = re.compile(r"https?://[A-Za-z0-9.*-]+(:[0-9]+)?", re.ASCII)
 _HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'unsafe-inline'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors ",
@@ -56,6 +58,13 @@ def create_app(
     no website can read the images through a host name that it points here. Pages of the sites `frames` may
     show the demo page in a frame. `page_images` per query are shown by it; 0 serves no page.
     """
+    for site in frames:
+        if not _SITE.fullmatch(site):
+            raise DataError(f"--allow-frame {site!r}: write it as https://example.org, in ASCII")
+    for host in hosts:
+        if not host or (set(host) & set("/:@ ") and not is_address(host)):
+            raise DataError(f"--allow-host {host!r}: give a name alone, without port and path")
+    hosts = {host.lower() for host in hosts}
     policy = _HEADERS["Content-Security-Policy"] + " ".join(frames or ["'none'"])
     handlers: Any = {
         LangadaptError: lambda request, error: _error(400, str(error)),

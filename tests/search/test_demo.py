@@ -3,6 +3,7 @@
 import http.client
 import queue
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -113,6 +114,23 @@ def left_edges(browser: Browser, selector: str) -> list[float]:
         f"[...document.querySelectorAll({selector!r})].map(e => e.getBoundingClientRect().left)"
     )
     return edges
+
+
+def test_more_uploads_than_memory_allows_are_turned_away(serve, session) -> None:
+    host, port = urlsplit(serve(session)).netloc.split(":")
+    head = f"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\n".encode()
+    with ExitStack() as stack:
+        answers = []
+        for number in range(5):
+            line = stack.enter_context(socket.create_connection((host, int(port)), timeout=20))
+            line.sendall(head)
+            answers.append(line)
+            if number < 4:  # their bodies are awaited before the fifth asks
+                line.sendall(b"x")
+                time.sleep(0.2)
+        said = answers[4].recv(4096).decode().lower()
+    assert said.startswith("http/1.1 503")
+    assert "\r\nretry-after: 1\r\n" in said
 
 
 @pytest.mark.browser

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from langadapt.data.images import list_images
+from langadapt.errors import DataError
 from langadapt.models import LanguageModel, load
 from langadapt.recipes import find_language, override
 from langadapt.search.index import open_session
@@ -181,6 +182,24 @@ def test_another_name_for_this_machine_is_not_answered(service: Service) -> None
         (Client(service, hosts=["*"]), "evil.example", 200),
     ):
         assert client.ask("/encode", {"texts": ["gato"]}, host=host)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"frames": ["https://例え.jp"]}, "--allow-frame"),
+        ({"frames": ["https://a.example; script-src *"]}, "--allow-frame"),
+        ({"hosts": ["photos.example:8000"]}, "--allow-host"),
+    ],
+)
+def test_hosts_and_sites_that_would_break_every_answer(service: Service, given: Any, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        Client(service, **given)
+
+
+def test_a_host_is_the_same_in_capitals(service: Service) -> None:
+    client = Client(service, hosts=["Photos.Example"])
+    assert asyncio.run(client.one("GET", "/health", host="photos.example"))[0] == 200
 
 
 def test_a_site_that_may_show_the_page_in_a_frame(service: Service) -> None:
