@@ -102,4 +102,4 @@ def test_help_imports_nothing_slow() -> None:
 def test_distilling_needs_few_modules() -> None:
     modules = imported("distill --lang zh --device toaster")
     assert "langadapt.training.distill" in modules
-    assert len([name for name in modules if name.partition(".")[0] == "langadapt"]) <= 70
+    assert len([name for name in modules if name.partition(".")[0] == "langadapt"]) <= 80
