@@ -103,7 +103,7 @@ def test_models_of_several_languages_are_told_apart(languages: langadapt.Languag
         "pies biegnie przez ulicę",
     ]
     assert detect(texts, [north, south, single]) == ["fr", "de", "pl"]
-    assert detect(["hunden løber på gaden i dag"], [north, single])[0] in ("no", "da")
+    assert detect(["en hund på stranden"], [north, single])[0] in ("no", "da")
     with pytest.raises(DataError, match="cannot tell which of de, no, da, pl"):
         detect(["OK"], [north, single])
     unknown = [joint("yue", scripts=("Hant", "Hans")), joint("qu", "ay")]
