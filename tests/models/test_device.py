@@ -61,7 +61,5 @@ def test_more_processes_than_gpus_are_one_clear_line(monkeypatch: pytest.MonkeyP
     take_device(torch.device("cuda"))
     monkeypatch.setenv("LOCAL_RANK", "1")
     take_device(torch.device("cpu"))
-    with pytest.raises(
-        ModelError, match=r"process 2 has no GPU for itself; start as many .* \(1 here\), or use"
-    ):
+    with pytest.raises(ModelError, match="process 2 has no GPU, 1 are here; start 1, or use --device cpu"):
         take_device(torch.device("cuda"))
