@@ -40,9 +40,9 @@ def compare_runs(runs: Sequence[Path]) -> dict[str, list[Compared]]:
     A DataError says which run was not scored, or that they share no benchmark.
     """
     scored = []
-    for run in dict.fromkeys(real_path(path) for path in runs):
+    for run, path in {real_path(path): path for path in runs}.items():
         if not (run / SCORES).is_file():
-            raise DataError(f"{run}: was not scored; run `langadapt eval {run}` first")
+            raise DataError(f"{path}: was not scored; run `langadapt eval {path}` first")
         scored.append((run, read_score_cards(run / SCORES), read_artifact(run).training))
     names = [run.name for run, _, _ in scored]
     found: dict[str, list[Compared]] = {}

@@ -6,11 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub import constants
 from scored import score
-from stand_in import WRITER, OwnHub, hub
+from stand_in import OwnHub, use_hub
 
-from langadapt.files import fetch
 from langadapt.recipes import find_language, override
 from langadapt.training import RunOptions, distill
 
@@ -35,10 +33,5 @@ def run(scored_run: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def own_hub(socket_enabled: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[OwnHub]:
-    monkeypatch.setenv("HF_TOKEN", WRITER)
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "no-token"))
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    with hub() as made:
-        monkeypatch.setattr(constants, "ENDPOINT", made.url)
-        monkeypatch.setattr(fetch, "_FIRST_WAIT_SECONDS", 0.01)
+    with use_hub(monkeypatch, tmp_path) as made:
         yield made

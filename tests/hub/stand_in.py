@@ -12,10 +12,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+import pytest
 import yaml
+from huggingface_hub import constants
+
+from langadapt.files import fetch
 
 WRITER, READER = "hf_" + "w" * 34, "hf_" + "r" * 34
 
@@ -377,10 +382,22 @@ def hub() -> Iterator[OwnHub]:
     handler = type("OwnHandler", (Handler,), {"state": state})
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     try:
         yield OwnHub(url=f"http://127.0.0.1:{server.server_port}", state=state)
     finally:
         state.release.set()
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def use_hub(monkeypatch: pytest.MonkeyPatch, folder: Path) -> Iterator[OwnHub]:
+    """A fresh Hub that this process writes to, without waiting between its tries."""
+    monkeypatch.setenv("HF_TOKEN", WRITER)
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(folder / "no-token"))
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    with hub() as made:
+        monkeypatch.setattr(constants, "ENDPOINT", made.url)
+        monkeypatch.setattr(fetch, "_FIRST_WAIT_SECONDS", 0.01)
+        yield made

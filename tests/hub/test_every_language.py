@@ -11,6 +11,7 @@ import json
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -167,18 +168,18 @@ def folder_files(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.fixture
-def world(
+@contextmanager
+def stand_ins(
     own_hub: OwnHub,
     teacher_folder: Path,
     text_model_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> Iterator[tuple[OwnHub, Web]]:
-    use_endpoint(monkeypatch, own_hub.url, cache=tmp_path / "hub")
-    monkeypatch.setenv("LANGADAPT_CACHE", str(tmp_path / "cache"))
+    folder: Path,
+) -> Iterator[Web]:
+    """Hub and web have what the shipped recipes name; caches lie in `folder`."""
+    use_endpoint(monkeypatch, own_hub.url, cache=folder / "hub")
+    monkeypatch.setenv("LANGADAPT_CACHE", str(folder / "cache"))
     monkeypatch.delenv("LANGADAPT_DATA", raising=False)
-    monkeypatch.chdir(tmp_path)
     for name, (revision, files) in datasets().items():
         own_hub.state.at_revision(f"datasets/{name}", revision, files)
     for code in ("zh", "yo"):  # XLM-R and Glot500
@@ -203,7 +204,20 @@ def world(
     monkeypatch.setattr(DistillStage, "passes", lambda stage, steps: 1)
     with web(monkeypatch) as made:
         made.files |= websites()
-        yield own_hub, made
+        yield made
+
+
+@pytest.fixture
+def world(
+    own_hub: OwnHub,
+    teacher_folder: Path,
+    text_model_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Iterator[tuple[OwnHub, Web]]:
+    monkeypatch.chdir(tmp_path)
+    with stand_ins(own_hub, teacher_folder, text_model_folder, monkeypatch, tmp_path) as served:
+        yield own_hub, served
 
 
 def typed(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
