@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -56,7 +57,7 @@ def _print(found: "Findings", judged: "Verdict") -> None:
     title = f"{found.name} ({found.code})"
     print_result(Text.assemble((title, "bold"), f", tokenizers measured on {found.sample}"))
     print_result(_tokenizers(found))
-    rest = Table("", "", box=None, show_header=False)
+    rest = Table("", "", box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
     if (pairs := found.pairs) is not None:
         dropped = ", ".join(f"{rule} {count:,}" for rule, count in pairs.dropped.items()) or "nothing"
         rest.add_row("pairs", f"{pairs.kept:,} of {pairs.rows:,} after cleaning; dropped: {dropped}")
@@ -84,35 +85,29 @@ def _print(found: "Findings", judged: "Verdict") -> None:
     typer.echo("\n".join([*lines, f"next: {judged.next}"]))
 
 
-def _tokenizers(found: "Findings") -> Table:
-    heads = (
-        "text model",
-        "tokens/word",
-        "/character",
-        "times English",
-        "unknown %",
-        "letters %",
-        "aligned %",
-    )
-    table = Table(*heads, box=None)
+def _tokenizers(found: "Findings") -> Group:
+    """What was measured, in a table; what is not here, in a line for each reason."""
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table.add_column("\ntext model", overflow="fold")
+    for head in ("tokens /word", "tokens /char", "times English", "unknown %", "letters %", "aligned %"):
+        table.add_column(head.replace(" ", "\n"), justify="right", no_wrap=True)
+    absent: dict[str, list[str]] = {}
     for item in found.candidates:
         name, one = _short(item.repo) + (" (recipe)" if item.own else ""), item.coverage
         if one is None:
-            table.add_row(name, "cannot be had" if item.own else item.missing, style="dim")
+            absent.setdefault(item.missing or "", []).append(name)
             continue
-        counts = (
-            (one.tokens_per_word, one.english_tokens_per_word),
-            (one.tokens_per_character, one.english_tokens_per_character),
-        )
         table.add_row(
             name,
-            *(f"{own:.2f}" + ("" if other is None else f" (en {other:.2f})") for own, other in counts),
+            f"{one.tokens_per_word:.2f}",
+            f"{one.tokens_per_character:.2f}",
             "" if one.times_english is None else f"{one.times_english:.2f}",
             f"{one.unknown_percent:.1f}",
             f"{one.letters_percent:.0f}",
             "" if item.alignment is None else f"{item.alignment:.0f}",
         )
-    return table
+    lines = [Text(f"{reason}: {', '.join(names)}", "dim") for reason, names in absent.items()]
+    return Group(*([table] if table.row_count else []), *lines)
 
 
 def _short(repo: str) -> str:

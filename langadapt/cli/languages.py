@@ -66,14 +66,20 @@ def list_command(
     if as_json:
         print_json([_row(*item) for item in chosen], indent=2)
         return
-    heads = ("code", "name", "text model", "tier", "rows", "tests", "recipe")
-    table = Table(*heads, box=None)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for head in ("code", "name", "text model", "tier", "rows", "tests", "recipe"):
+        table.add_column(head, justify="right" if head == "rows" else "left", no_wrap=head != "name")
     for name, recipe, data in chosen:
         model = recipe.text_model.repo.rpartition("/")[2]
-        cells = (model, data.tier, f"{data.counted_rows:,}", data.tests)
+        cells = (model, data.tier, _rounded(data.counted_rows), data.tests)
         table.add_row(name, recipe.name, *cells, _looked_at(recipe))
     print_result(table)
     console.print(f"{len(chosen)} of {len(every)} recipes; `langadapt languages list --help` explains tiers")
+
+
+def _rounded(rows: int) -> str:
+    """Thousands or millions: a table of 80 columns has no place for more."""
+    return f"{rows / 1e6:.1f} M" if rows >= 999_500 else f"{rows / 1e3:.0f} k" if rows >= 1000 else str(rows)
 
 
 def _looked_at(recipe: LanguageRecipe) -> str:

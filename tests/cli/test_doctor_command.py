@@ -1,6 +1,7 @@
 """The doctor on the embedded world: a language that works, one in an unseen script, one without data."""
 
 import json
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -55,6 +56,8 @@ def test_an_unseen_script_gets_the_extension_proposed(langadapt, world: Path) ->
     assert "trainable with changes" in said.out
     assert "extend its vocabulary" in said.out
     assert "text_model.extend_vocabulary={pieces: 500}" in said.out.splitlines()[-1]
+    assert "…" not in said.out, "a name was cut at 80 columns"
+    assert re.search(r"\nnot available here: .*intfloat/multilingual-e5-small", said.out)
 
 
 def test_without_its_data_a_language_is_not_yet_and_says_why(langadapt, world: Path, tmp_path: Path) -> None:

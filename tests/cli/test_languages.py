@@ -48,6 +48,10 @@ def test_the_list_is_filtered(langadapt) -> None:
     table = langadapt("languages", "list", "--script", "Ethi")
     assert "Tigrinya" in table.out
     assert "2 of 202 recipes" in table.err
+    captions = langadapt("languages", "list", "--tier", "captions").out
+    assert "multilingual-e5-small" in captions
+    assert max(map(len, captions.splitlines())) <= 80
+    assert "…" not in captions, "a name was cut at 80 columns"
     wrong = langadapt("languages", "list", "--script", "Ethiopic")
     assert (wrong.code, "--script Ethiopic: there are Arab, Armn," in wrong.err) == (2, True)
 
