@@ -8,12 +8,14 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
 import yaml
 from hatchling.builders.wheel import WheelBuilder
 
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.processes
 def test_wheel_works_by_itself(tmp_path: Path) -> None:
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     inside = tmp_path / "site"

@@ -13,6 +13,8 @@ from langadapt.models.convert import convert
 from langadapt.models.load import load_config, load_module, resolve_model
 from langadapt.recipes import ModelRef
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def pickled(text_model_folder: Path, tmp_path: Path) -> Path:
