@@ -2,20 +2,23 @@
 
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from langadapt.cli.classify import classify_command, eval_classification, prompts_command
 from langadapt.cli.evaluate import available_sets, score
 from langadapt.cli.progress import console, shown
 from langadapt.cli.tune import domain_command, tune_command
+from langadapt.data.classification import read_class_names
 from langadapt.evaluation.compare import compare_runs, comparison_tables
+from langadapt.evaluation.domain import read_domain_report
 from langadapt.evaluation.page import Page, example_searches, write_page
-from langadapt.models import load
+from langadapt.models import load, read_artifact
 from langadapt.models.artifact import FACTS
 from langadapt.quickstart.world import write_tour
 
 _TUNE = ("tune.epochs=6", "tune.batch_size=128", "tune.learning_rate=2e-3")
-_NIGHT = ("domain.epochs=4", "domain.batch_size=16")
+_DUSK = ("domain.epochs=6", "domain.batch_size=32", "domain.blend=0.5")
 _PROMPTS = ("few_shot.steps=40",)
 _SHOTS = 8
 
@@ -27,22 +30,26 @@ def tour(folder: Path, run: Path, language: str, settings: Sequence[str] = ()) -
     """
     console.print(f"drawing scenes and classes in {shown(folder)}")
     write_tour(folder, language)
-    tuned, night, prompts = (run.with_name(f"{language}-{name}") for name in ("tuned", "night", "prompts"))
-    scenes, shapes = folder / "scenes", folder / "shapes"
-    names = folder / f"shapes.{language}.txt"
+    tuned, dusk, prompts = (run.with_name(f"{language}-{name}") for name in ("tuned", "dusk", "prompts"))
+    shapes, names = folder / "shapes", folder / f"shapes.{language}.txt"
 
     def chosen(name: str, own: Sequence[str]) -> list[str]:
         return [*own, *(item for item in settings if item.startswith(f"{name}."))]
 
-    def stage(command: Callable[..., None], start: Path, table: str, out: Path, own: list[str]) -> None:
-        pairs, word = folder / f"{table}.{language}.tsv", own[0].partition(".")[0]
-        parts = ["--from", start, "--pairs", pairs, "--images", scenes, "--out", out]
-        _say(word, *parts, *(part for item in own for part in ("--set", item)))
-        if not (out / FACTS).is_file():
-            command(start=start, pairs=[str(pairs)], images=scenes, out=out, settings=own)
+    def table(name: str) -> Path:
+        return folder / f"{name}.{language}.tsv"
 
-    stage(tune_command, run, "pairs", tuned, chosen("tune", _TUNE))
-    stage(domain_command, tuned, "night", night, chosen("domain", _NIGHT))
+    def stage(command: Callable[..., None], out: Path, own: list[str], start: Path, **files: Path) -> None:
+        options = {"from": start, **files, "out": out}
+        parts = [part for name, path in options.items() for part in (f"--{name.replace('_', '-')}", path)]
+        _say(own[0].partition(".")[0], *parts, *(part for item in own for part in ("--set", item)))
+        if not (out / FACTS).is_file():
+            command(**{**files, "pairs": [str(files["pairs"])]}, start=start, out=out, settings=own)
+
+    stage(tune_command, tuned, chosen("tune", _TUNE), run, pairs=table("pairs"), images=folder / "scenes")
+    unseen = {"test": table("dusk-test"), "test_images": folder / "dusk-test"}
+    own = chosen("domain", _DUSK)
+    stage(domain_command, dusk, own, tuned, pairs=table("dusk"), images=folder / "dusk", **unseen)
     own = chosen("few_shot", _PROMPTS)
     parts = ["--images", shapes, "--classes", names, "--shots", _SHOTS, "--out", prompts, "--no-baselines"]
     _say("prompts", "--model", run, *parts, *(part for item in own for part in ("--set", item)))
@@ -57,18 +64,41 @@ def tour(folder: Path, run: Path, language: str, settings: Sequence[str] = ()) -
     _say("classify", picture, "--prompts", prompts)
     classify_command(images=[picture], prompts=prompts)
     searches = []
-    for each in (run, tuned, night):
+    for each in (run, tuned):
         _say("eval", each)
         model = load(each)
         sets = available_sets(model.artifact.recipe)
         evaluations = score(model, sets, run=str(each))
         searches = [item for pair in zip(sets, evaluations, strict=True) for item in example_searches(*pair)]
+    english = {item.shown: item.english[0] for item in read_class_names(names)}
+    labels = tuple(f"{label} ({english[label]})" for label in classes.classes)
     page = folder / "tour.html"
-    title = f"langadapt in {model.artifact.recipe.name}: from sentences to prompts"
-    tables = list(comparison_tables(compare_runs([run, tuned, night])))
-    write_page(page, Page(title=title, tables=tables, classifications=[classes], searches=searches))
+    write_page(
+        page,
+        Page(
+            title=f"Tour of langadapt: {model.artifact.recipe.name}, from sentences to prompts",
+            summary=_summary(run, tuned, dusk),
+            tables=list(comparison_tables(compare_runs([run, tuned]))),
+            domain=read_domain_report(dusk),
+            classifications=[replace(classes, classes=labels)],
+            searches=searches,
+        ),
+    )
     console.print(f"everything on one page: {shown(page)}")
     return page
+
+
+def _summary(run: Path, tuned: Path, dusk: Path) -> str:
+    """Say what each run learned, from what, and what is shown."""
+    sentences, scenes, dark = (read_artifact(path).training["rows"] for path in (run, tuned, dusk))
+    name = read_artifact(run).recipe.name
+    return (
+        f"A tiny CLIP that knows only English learns {name} in drawn scenes. Run {run.name} learned from "
+        f"{sentences:,} sentences with English translations and no image, run {tuned.name} went on with "
+        f"{scenes:,} scenes and captions, and run {dusk.name} with {dark:,} scenes in half the light, a "
+        f"domain of its own. Prompts were learned for {run.name}, from {_SHOTS} pictures of each shape. All "
+        f"scores are on pictures that no step trained on; the searches at the end are those of {tuned.name}."
+    )
 
 
 def _say(*words: object) -> None:

@@ -62,6 +62,8 @@ class ClassificationCard:
             )
             for number, (name, scores) in enumerate(self.rows)
         ]
+        whose = "" if self.rows[0][0] == _ENSEMBLE else f" ({_ENSEMBLE})"
+        of_what = f"of the teacher's top-1 with English names{whose}"
         return ScoreTable(
             unit="percent",
             columns=tuple(column for column in _COLUMNS if chosen or column.name != "top-5"),
@@ -69,7 +71,7 @@ class ClassificationCard:
             title=f"{self.name} ({self.language})",
             warnings=few_images(self.images),
             pool=f"{self.images:,} images, {len(self.classes):,} classes",
-            retention=(kept, "of the teacher's top-1 with English names") if kept is not None else None,
+            retention=None if kept is None else (kept, of_what),
             signatures=tuple((name, scores.signature) for name, scores in self.rows),
         )
 

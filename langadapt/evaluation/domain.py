@@ -22,7 +22,7 @@ from langadapt.evaluation.plots import QUARTER_NAMES, training_curve
 from langadapt.evaluation.retrieval import evaluate_retrieval
 from langadapt.evaluation.tables import Column, Row, ScoreTable
 from langadapt.files.atomic import write_text
-from langadapt.files.json import parse_json
+from langadapt.files.json import parse_json, read_json
 from langadapt.metrics.retrieval import RetrievalScores
 from langadapt.models import Artifact, load
 from langadapt.models.artifact import FACTS
@@ -120,6 +120,13 @@ def _write_page(out: Path, artifact: Artifact, rows: list[BeforeAfter], images: 
         facts=run_facts(artifact, out),
     )
     write_page(out / "report.html", page)
+
+
+def read_domain_report(run: Path) -> DomainReport:
+    """Read the scores before and after a finished domain stage, without draws and pairs."""
+    record = read_json(run / "domain.json")
+    tables = (before_after([BeforeAfter(**row) for row in record["scores"]]),)
+    return DomainReport(tables=tables, sampling=(), warning=_NO_BETTER if record["fell_back"] else "")
 
 
 def before_after(rows: Sequence[BeforeAfter]) -> ScoreTable:

@@ -12,6 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
+from PIL import ImageEnhance
+
 from langadapt.errors import DataError
 from langadapt.files.json import parse_json, read_json
 from langadapt.quickstart.drawing import draw
@@ -100,14 +102,17 @@ def write_world(folder: Path, *, parallel: int = 16_000, tests: int = 1_000) -> 
 def write_tour(folder: Path, language: str, *, pairs: int = 400, train: int = 8, test: int = 8) -> None:
     """Write what the stages with images need into a world: training scenes with captions, and classes.
 
-    `pairs.LANGUAGE.tsv` with `scenes/`; of them by night `night.LANGUAGE.tsv`, a domain. `shapes/train` and
+    `pairs.LANGUAGE.tsv` with `scenes/`. A domain: half of the scenes in half the light, `dusk.LANGUAGE.tsv`
+    with `dusk/`, and as many held-out ones, `dusk-test.LANGUAGE.tsv` with `dusk-test/`. `shapes/train` and
     `shapes/test` with a folder for each shape, `shapes.LANGUAGE.txt` with their names. Test scenes and their
-    combinations of objects and colours are not among them.
+    combinations of objects and colours are not among what trains.
     """
     rows = list(_described("tour", pairs))
-    for row in rows:
-        _write_picture(folder / "scenes" / row.image, row.scene)
-    for name, kept in (("pairs", rows), ("night", [row for row in rows if row.scene.background == "night"])):
+    dusk, unseen = rows[pairs // 2 :], list(held_out_rows(pairs // 2))
+    for place, shown, light in (("scenes", rows, 1.0), ("dusk", dusk, 0.5), ("dusk-test", unseen, 0.5)):
+        for row in shown:
+            _write_picture(folder / place / row.image, row.scene, light)
+    for name, kept in (("pairs", rows), ("dusk", dusk), ("dusk-test", unseen)):
         _write_table(folder / f"{name}.{language}.tsv", _CAPTIONED, _captioned(kept, language))
     lines = []
     with gzip.open(SENTENCES / "tour_classes.jsonl.gz", "rt", encoding="utf-8") as file:
@@ -155,9 +160,9 @@ def _captioned(rows: Iterable[HeldOutRow], language: str) -> Iterator[tuple[str,
             yield row.image, text, english
 
 
-def _write_picture(path: Path, scene: Scene) -> None:
+def _write_picture(path: Path, scene: Scene, light: float = 1.0) -> None:
     picture = io.BytesIO()
-    draw(scene).save(picture, format="png", compress_level=4)
+    ImageEnhance.Brightness(draw(scene)).enhance(light).save(picture, format="png", compress_level=4)
     _write(path, picture.getvalue())
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageStat
 
 from langadapt.cli.tour import tour
 from langadapt.quickstart import world
@@ -24,12 +25,15 @@ def test_every_stage_runs_and_one_page_shows_all(
     run, settings = tmp_path / "runs" / "sw", ["distill.epochs=1", "distill.held_out_sentences=20"]
     distill(override(find_language(str(tmp_path / "sw")), settings), run, report=lambda progress: None)
     page = tour(tmp_path, run, "sw", FAST).read_text(encoding="utf-8")
-    for words in ("Comparison", "sw-tuned", "sw-night", "Classification", "Searches"):
+    shown = ("sw-tuned", "run sw-dusk with 54 scenes", "domain: dusk-test.sw", "kofia (hat)", "Searches")
+    for words in ("Comparison", *shown):
         assert words in page
+    light = [ImageStat.Stat(Image.open(tmp_path / place / "0100.png")).sum[0] for place in ("scenes", "dusk")]
+    assert light[1] == pytest.approx(light[0] / 2, rel=0.01)
     said = capsys.readouterr().err
     for command in ("tune --from", "domain --from", "prompts --model", "classify", "eval"):
         assert f"langadapt {command}" in said
     trained = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
-    assert len({path.parent.name for path in trained} & {"sw", "sw-tuned", "sw-night", "sw-prompts"}) == 4
+    assert len({path.parent.name for path in trained} & {"sw", "sw-tuned", "sw-dusk", "sw-prompts"}) == 4
     tour(tmp_path, run, "sw", FAST)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")} == trained
