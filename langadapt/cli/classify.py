@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 from typer import Argument, Option
@@ -77,7 +77,9 @@ def classify_command(
         ]
         print_json(found, indent=2)
         return
-    table = Table("image", "class", "score", box=None)
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for head in ("image", "class", "score"):
+        table.add_column(head, overflow="fold")
     for file, row in zip(files, answers, strict=True):
         for rank, (name, score) in enumerate(row):
             table.add_row(Text("" if rank else str(file)), Text(name), f"{score:.3f}")
@@ -175,7 +177,8 @@ def eval_classification(
     write_report(content, run, page, name="classification.html")
     tables = to_terminal([card.table(), card.class_table(most=30)], signatures=signatures)
     print_scores(Group(tables, Text(card.sentence, "bold")), text, as_json, json_file)
-    console.print(f"next: langadapt classify PHOTOS --model {run} --classes {classes or 'CLASSES.txt'}")
+    named = f"--prompts {prompts}" if prompts else f"--model {run} --classes {classes or 'CLASSES.txt'}"
+    console.print(f"next: langadapt classify PHOTOS {named}")
     return card
 
 
@@ -243,17 +246,22 @@ def prompts_command(
     console.print(f"next: langadapt classify PHOTOS --prompts {shown(folder)}")
 
 
-def _table(result: "FewShotReport") -> Table:
-    table = Table(title=f"{result.name}: {result.shots} shots", box=None, title_justify="left")
-    table.add_column("", no_wrap=True)
-    for part in result.parts:
-        for header in (f"{part} top-1", "95 %"):
-            table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("seconds", justify="right")
+def _table(result: "FewShotReport") -> RenderableType:
+    from langadapt.evaluation.tables import Column, Row, ScoreTable, to_terminal
+
+    columns = [Column(name=name, group=part) for part in result.parts for name in ("top-1", "95 %")]
+    rows = []
     for row in result.rows:
-        cells = []
+        cells: list[str] = []
         for part in result.parts:
             scores = row.scores.get(part)
             cells += [f"{scores.top1:.1f}", str(scores.interval)] if scores else ["–", ""]
-        table.add_row(row.name, *cells, f"{row.seconds:.1f}")
-    return table
+        rows.append(Row(name=row.name, cells=(*cells, f"{row.seconds:.1f}")))
+    table = ScoreTable(
+        unit="percent",
+        columns=(*columns, Column(name="seconds")),
+        rows=tuple(rows),
+        title=result.name,
+        pool=f"{result.shots} shots",
+    )
+    return to_terminal([table])
