@@ -187,7 +187,7 @@ def prompts_command(
     images: Annotated[Path, Option(help="Folder with one folder of images per class.")],
     classes: opt.ClassNames = None,
     shots: Annotated[int, Option(min=1, help="Images of each class to learn from.")] = 16,
-    out: Annotated[Path | None, opt.new_folder("Folder for the prompts; prompts/IMAGES by default.")] = None,
+    out: Annotated[Path | None, opt.own_folder("Folder for the prompts; prompts/IMAGES by default.")] = None,
     tower: Annotated[
         Literal["student", "teacher"], Option(help="Text tower; the teacher's takes English names.")
     ] = "student",

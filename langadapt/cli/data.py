@@ -11,6 +11,7 @@ from typer import Argument, Option
 
 from langadapt.cli import options as opt
 from langadapt.cli import translate
+from langadapt.cli.distill import chosen_recipe
 from langadapt.cli.progress import console, print_json, print_result, progress_report, shown
 from langadapt.errors import DataError, MissingDataError, RecipeError
 from langadapt.files.paths import real_path, user_path
@@ -28,7 +29,7 @@ def build_command(
         Argument(metavar="CORPUS", help="Parallel data recipes; by default all of the language."),
     ] = None,
     lang: Annotated[str, Option(help="Language: a shipped code or a recipe's path.")] = "",
-    out: Annotated[Path | None, opt.new_folder("Folder of the result.")] = None,
+    out: Annotated[Path | None, opt.own_folder("Folder of the result.")] = None,
     weights: Annotated[
         list[str] | None,
         Option("--weight", metavar="NAME=W", help="Share of a corpus to keep; 2 writes it twice."),
@@ -60,7 +61,7 @@ def build_command(
     """
     if not lang:
         raise RecipeError("give --lang CODE; `langadapt languages list` shows the codes, your own is a path")
-    language = find_language(lang)
+    language = chosen_recipe(lang, None)
     folder = out or Path("data") / f"{language.recipe.code}-clean"
 
     from langadapt.cleaning.build import BuildPlan, build_parallel

@@ -25,7 +25,7 @@ _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 def distill_command(
     lang: opt.LanguageCode = None,
     recipe: opt.RecipePath = None,
-    out: Annotated[Path | None, opt.new_folder("Run folder; runs/RECIPE by default.")] = None,
+    out: Annotated[Path | None, opt.own_folder("Run folder; runs/RECIPE by default.")] = None,
     settings: opt.Settings = None,
     data: Annotated[
         list[Path] | None, Option(metavar="FILE", help="Your sentences: tables, or ENGLISH and TARGET file.")
@@ -70,6 +70,10 @@ def distill_command(
     """
     if data is None and (columns or name):
         raise DataError("--column and --name belong to your own sentences: give --data FILE too")
+    if data and not (lang or recipe or name):
+        raise RecipeError(
+            f"--data {data[0]}: say its language: --lang CODE, or --name NAME where none is listed"
+        )
     alone = ["distill.data=[]"] if english and not (lang or recipe or name or data) else []
     if alone:
         chosen = universal_recipe()
@@ -211,6 +215,11 @@ def quickstart_command(
         raise RecipeError(f"--lang {lang}: the embedded world speaks {', '.join(sorted(TARGETS))}")
     if as_json and tour_too:
         raise RecipeError("--tour prints tables and leaves a page: leave out --json")
+    where = None
+    if not prepare:
+        from langadapt.models.load import chosen_device
+
+        where = chosen_device(device)
     console.print(f"drawing the world in {shown(folder)}")
     write_world(folder)
     recipe_file = find_language(str(folder / lang))
@@ -222,10 +231,9 @@ def quickstart_command(
     from langadapt.evaluation.plots import save_curve
     from langadapt.evaluation.retrieval import first_found, score_json, score_report
     from langadapt.models import load
-    from langadapt.models.load import chosen_device
     from langadapt.training import RunOptions, distill
 
-    run, where = folder / "runs" / lang, chosen_device(device)
+    run = folder / "runs" / lang
     if not (run / "curve.svg").is_file():
         console.print(f"langadapt distill --recipe {shown(folder)}/{lang} --out {shown(run)}")
         with progress_report() as report:

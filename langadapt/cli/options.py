@@ -23,6 +23,11 @@ def new_folder(text: str) -> Any:
     return Option("--out", metavar="DIR", callback=_place_of_folder, help=text)
 
 
+def own_folder(text: str) -> Any:
+    """Option `--out` for a folder that a command fills; one that holds images is somebody's collection."""
+    return Option("--out", metavar="DIR", callback=_place_of_own_folder, help=text)
+
+
 def new_file(name: str, text: str) -> Any:
     """Option for a file to write; where a folder is, it is refused before any work."""
     return Option(name, metavar="FILE", callback=_place_of_file, help=text)
@@ -33,6 +38,15 @@ def _place_of_folder(path: Path | None) -> Path | None:
         if place.exists() and not place.is_dir():
             raise DataError(f"{place}: is a file; name a folder")
     return path
+
+
+def _place_of_own_folder(path: Path | None) -> Path | None:
+    if path is not None and path.is_dir():
+        from langadapt.data.pixels import SUFFIXES
+
+        if any(item.name.lower().endswith(SUFFIXES) for item in path.iterdir()):
+            raise DataError(f"--out {path}: holds images; name a folder of its own")
+    return _place_of_folder(path)
 
 
 def _place_of_file(path: Path | None) -> Path | None:

@@ -34,7 +34,7 @@ def tune_command(
     images: opt.TableImages = None,
     columns: opt.Columns = None,
     start: opt.StudentRun = None,
-    out: Annotated[Path | None, opt.new_folder("Run folder; FROM-tuned by default.")] = None,
+    out: Annotated[Path | None, opt.own_folder("Run folder; FROM-tuned by default.")] = None,
     settings: opt.Settings = None,
     fractions: Annotated[str, Option("--pairs-fraction", help="Shares of images, a run each: 0.1,1.")] = "1",
     track: opt.Track = None,
@@ -191,7 +191,7 @@ def domain_command(
     images: opt.TableImages = None,
     columns: opt.Columns = None,
     start: opt.StudentRun = None,
-    out: Annotated[Path | None, opt.new_folder("Run folder; FROM-domain by default.")] = None,
+    out: Annotated[Path | None, opt.own_folder("Run folder; FROM-domain by default.")] = None,
     general: Annotated[Path | None, Option(help="Captions outside the domain (image, caption).")] = None,
     general_images: Annotated[Path | None, Option(help="Folder of their images.")] = None,
     test: Annotated[Path | None, Option(help="Unseen captions of the domain (image, caption).")] = None,
@@ -258,7 +258,7 @@ def align_command(
     image_model: Annotated[str, Option(help="Vision encoder: folder, or org/name.")],
     text_model: Annotated[str, Option(help="Text encoder: folder, or org/name.")],
     pairs: Annotated[list[str], Option(help="Table, tar shard or pair recipe.")],
-    out: Annotated[Path, opt.new_folder("Run folder.")],
+    out: Annotated[Path, opt.own_folder("Run folder.")],
     lang: Annotated[
         str | None, Option(help="The captions' language, its prompts and tests; else English.")
     ] = None,

@@ -65,7 +65,7 @@ def resolve_model(ref: ModelRef) -> ResolvedModel:
             ) from error
         return ResolvedModel(repo=str(real_path(local)), revision=revision, path=real_path(local))
     if is_local_name(ref.repo) and ref.revision is None:
-        raise ModelError(f"{ref.repo}: no such model folder; give a revision where it is on the Hub")
+        raise ModelError(f"{ref.repo}: no such model folder; a model of the Hub is called org/name")
     where = f"{ref.repo} at revision {ref.revision or 'main'}"
     path = fetch_snapshot(ref.repo, ref.revision, MODEL_FILES, what=where)
     if not any(path.glob("*.safetensors")):

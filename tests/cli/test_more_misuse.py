@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 MISUSES = {
     "distill": [
@@ -17,6 +18,20 @@ MISUSES = {
         "--recipe es --set distill.epochs=0",
         "--recipe es --set distill.data=[./nope.yaml] --out new",
         "--recipe es --data photos --out new",
+        "--recipe es --out photos",
+        "--recipe es --track nope",
+        "--recipe es --state-bits 9",
+        "--lang zh,,de --out new",
+        "--lang zh,zh --out new",
+        "--lang zh,yo --out new",
+        "--lang zh,sw --data parallel.tsv --out new",
+        "--data parallel.tsv --out new",
+        "--name Zarma --out new",
+        "--lang zz --data parallel.tsv --out new",
+        "--english nope --out new",
+        "--english photos --out new",
+        "--recipe es --start universal --out new",
+        "--recipe es --start run --set adapter.layers=3 --out new",
     ],
     "tune": [
         "--from run --pairs test.yaml --out new",
@@ -29,6 +44,9 @@ MISUSES = {
         "--from run --pairs parallel.tsv --images photos --out new",
         "--from run --out new",
         "--pairs test.tsv",
+        "--from run --pairs test.tsv --images photos --out photos",
+        "--from run --pairs test.tsv --images photos --column image=nope --out new",
+        "--from run --lang zh --pairs test.tsv --images photos --out new",
     ],
     "domain": [
         "--from run --pairs nope.tsv --out new",
@@ -37,6 +55,8 @@ MISUSES = {
         "--from run --pairs test.tsv --images photos --general nope.tsv --out new",
         "--from run --pairs test.tsv --images photos --set domain.blend=7 --out new",
         "--from run --pairs test.tsv --images photos --device gpu9 --out new",
+        "--from run --pairs test.tsv --images photos --test nope.tsv --out new",
+        "--from run --pairs test.tsv --images photos --test test.tsv --test-images nowhere --out new",
     ],
     "eval": [
         "es",
@@ -55,6 +75,9 @@ MISUSES = {
         "run --source-code x",
         "run --on es-test --captions test.tsv",
         "run --captions test.tsv --image-free --column english=nope",
+        "run --lang zh",
+        "run --translate-with nowhere",
+        "run --html es.yaml/x.html",
     ],
     "classify": [
         "photos --model run --classes nope.txt",
@@ -63,6 +86,8 @@ MISUSES = {
         "classes.txt --model run --classes classes.txt",
         "photos --prompts photos",
         "photos --model photos --classes classes.txt",
+        "photos --model run --classes photos",
+        "photos --model run --classes classes.txt --top 0",
     ],
     "prompts": [
         "--model run --images photos --out new",
@@ -70,8 +95,18 @@ MISUSES = {
         "--model photos --images run --out new",
         "--model run --images photos --shots 0",
         "--model run --images classes.txt --out new",
+        "--model run --images photos --tower nobody",
+        "--model run --images photos --json-file photos --out new",
+        "--model run --images photos --set few_shot.steps=0 --out new",
     ],
-    "index": ["nowhere --model run", "test.tsv --model run", "photos --model photos", "run --model run"],
+    "index": [
+        "nowhere --model run",
+        "test.tsv --model run",
+        "photos --model photos",
+        "run --model run",
+        "photos --model run --export new.xyz",
+        "photos --model run --index es.yaml",
+    ],
     "search": [
         "photos --model run",
         "photos gato --model photos",
@@ -80,6 +115,9 @@ MISUSES = {
         "photos --image nope.png --model run",
         "photos gato --model run --top-k 0",
         "photos gato --model run --html photos",
+        "photos gato --model org/nope",
+        "photos gato --model a/b/c",
+        "photos/0.png gato --model run",
     ],
     "encode": [
         "run nope.txt --json",
@@ -87,14 +125,32 @@ MISUSES = {
         "photos classes.txt --json",
         "run classes.txt --out new.xyz",
         "classes.txt run --json",
+        "run classes.txt --out new.npy --also nowhere",
+        "run classes.txt --out new.npy --language xx",
     ],
     "export": [
         "run --format nope --out new",
         "photos --format onnx --out new",
         "run --format onnx --out es.yaml",
+        "run --format space --out new",
+        "run --format space --images nowhere --out new",
+        "run --format space --images run --out new",
+        "run --format space --images photos --out photos",
+        "run --format sentence-transformers --images photos --out new",
+        "run --format sentence-transformers --int8 --out new",
+        "run --format transformers --out new",
+        "org/nope --format space --images photos --out new",
     ],
-    "publish": ["photos --out new", "run --repo a --dry-run", "run", "run --out photos", "nowhere --out new"],
-    "doctor": ["--recipe nope", "--lang zh --recipe es", "--recipe es --device gpu9", ""],
+    "publish": [
+        "photos --out new",
+        "run --repo a --dry-run",
+        "run",
+        "run --out photos",
+        "nowhere --out new",
+        "run run --repo me/x --dry-run",
+        "--all run --repo me/x --dry-run",
+    ],
+    "doctor": ["--recipe nope", "--lang zh --recipe es", "--recipe es --device gpu9", "", "--lang zh,de"],
     "compare": ["run", "run nowhere", "run photos", "run es.yaml"],
     "data build": [
         "--lang es/ --near 5 --out new",
@@ -107,10 +163,89 @@ MISUSES = {
         "--lang ./es nope.yaml --out new",
         "--lang ./es --least-agreement 7 --out new",
         "--lang ./es --workers -3 --out new",
+        "--lang zh,de --out new",
+        "--lang ./es --out photos",
     ],
     "data check": ["nope.tsv", "parallel.tsv", "test.tsv --images nowhere", "es.yaml", "photos"],
     "languages show": ["xx", "./nope", "test.yaml", "photos/"],
-    "quickstart": ["--lang xx", "--folder photos", "--folder es.yaml"],
+    "align": [
+        "--image-model run --text-model run",
+        "--image-model run --text-model run --pairs test.tsv --images photos --out photos",
+        "--image-model run --text-model run --pairs test.tsv --images photos --out new",
+        "--image-model run --text-model run --pairs test.tsv --images photos --out new --lang xx",
+        "--image-model run --text-model run --pairs test.tsv --images photos --out new --set text=magic",
+        "--image-model run --text-model run --pairs test.tsv --images photos --out new --track nope",
+        "--image-model run --text-model run --pairs test.tsv --images photos --out new --device gpu9",
+        "--image-model nope --text-model nope --pairs test.tsv --images photos --out new",
+        "--image-model run --text-model run --pairs nope.tsv --out new",
+    ],
+    "demo": [
+        "nowhere --model run --port 0",
+        "photos --model nowhere",
+        "photos --model run --port 99999",
+        "photos --model run --port 0 --allow-frame javascript:x",
+        "photos --model run --port 0 --allow-host http://x/",
+        "photos --model run --port 0 --index es.yaml",
+    ],
+    "serve": [
+        "nowhere --model run --port 0",
+        "--model run --page",
+        "--model run --open",
+        "--model run --port 0 --device gpu9",
+        "photos --model run --queue 0",
+        "photos --model run --port 0 --allow-frame x",
+    ],
+    "data fetch": [
+        "--lang xx",
+        "--lang ./nope",
+        "--lang ./es --only nope",
+    ],
+    "data translate": [
+        "nope.txt --lang es --model nowhere --out new.tsv",
+        "classes.txt --lang es --model run --out new.tsv",
+        "parallel.tsv --lang sw --model run --licence x --model-licence y --out photos",
+        "parallel.tsv --lang sw --model run --licence x --model-licence y --column nope --out new.tsv",
+        "parallel.tsv --lang sw --model run --licence x --model-licence y --measure nope --out new.tsv",
+        "parallel.tsv --lang sw --model run --licence x --model-licence y --beams 0 --out new.tsv",
+        "parallel.tsv --lang sw --model org/nope --licence x --model-licence y --out new.tsv",
+    ],
+    "models convert": [
+        "nowhere --out new",
+        "run --out new",
+        "run --out es.yaml",
+        "org/nope --out new",
+    ],
+    "languages new": [
+        "../x --out new",
+        "ZZ --out new",
+        "tig,sw --out new",
+        "tig --out es.yaml",
+        "es --out .",
+    ],
+    "languages check": [
+        "xx",
+        "nope.yaml",
+        "photos",
+    ],
+    "languages schema": [
+        "",
+        "--kind nope",
+        "--out es.yaml",
+        "--kind language --out new",
+    ],
+    "languages list": [
+        "--tier nope",
+        "--script nope",
+        "zh",
+    ],
+    "quickstart": [
+        "--lang xx",
+        "--folder photos",
+        "--folder es.yaml",
+        "--lang zh,de --folder new",
+        "--tour --json --folder new",
+        "--device gpu9 --folder new",
+    ],
 }
 CASES = [(command, line) for command, lines in MISUSES.items() for line in lines]
 
@@ -128,12 +263,13 @@ def contents(folder: Path) -> dict[Path, bytes | None]:
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
+@pytest.mark.allow_hosts(["127.0.0.1"])
 @pytest.mark.parametrize(("command", "line"), CASES, ids=[f"{command} {line}" for command, line in CASES])
 def test_one_line_exit_2_and_nothing_left(
-    langadapt, place: Path, monkeypatch: pytest.MonkeyPatch, command: str, line: str
+    langadapt, socket_enabled, place: Path, monkeypatch: pytest.MonkeyPatch, command: str, line: str
 ) -> None:
     monkeypatch.chdir(place)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     before = contents(place)
     done = langadapt(*command.split(), *line.split())
     assert done.code == 2, done.err
