@@ -5,9 +5,14 @@ Fixtures import what they need themselves: the process that only hands out tests
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from chromium import Browser
 
 # Before torch is imported. Tiny models: more threads only wait for each other, here and in what tests start.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -86,3 +91,15 @@ def marian_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tiny_marian import make_marian
 
     return make_marian(tmp_path_factory.mktemp("marian"), languages=())
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Browser]":
+    """A headless Chromium of this module's own."""
+    from chromium import chromium, find_chromium
+
+    program = find_chromium()
+    if program is None:
+        pytest.skip("no Chromium here: apt-get install chromium, or set LANGADAPT_CHROMIUM")
+    with chromium(program, tmp_path_factory.mktemp("chromium") / "profile") as found:
+        yield found

@@ -1,11 +1,10 @@
 """The report pages in a real browser, wide and on a phone, light and dark: what can be measured of them."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from chromium import Browser, chromium, faults, find_chromium
+from chromium import Browser, faults
 from PIL import Image
 
 from langadapt.evaluation.classification import ClassificationCard
@@ -20,15 +19,6 @@ from langadapt.metrics.retrieval import Recalls, RetrievalScores
 pytestmark = pytest.mark.browser
 WINDOWS = [(width, dark) for width in (1280, 390) for dark in (False, True)]
 INTERVAL = Interval(low=40.0, high=50.0, level=0.95)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("no Chromium here: apt-get install chromium, or set LANGADAPT_CHROMIUM")
-    with chromium(program, tmp_path_factory.mktemp("chromium") / "profile") as found:
-        yield found
 
 
 def retrieval_card() -> ScoreCard:

@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 import torch
-from chromium import Browser, chromium, faults, find_chromium
+from chromium import Browser, faults
 from PIL import Image
 
 from langadapt.cli.search import serve_command
@@ -92,16 +92,6 @@ def serve() -> Iterator[object]:
             return url
 
         yield start
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    program = find_chromium()
-    if program is None:
-        pytest.skip("no Chromium here: apt-get install chromium, or set LANGADAPT_CHROMIUM")
-    with chromium(program, tmp_path_factory.mktemp("chromium") / "profile") as found:
-        found.size(1000, 800)
-        yield found
 
 
 def shown(browser: Browser) -> list[str]:
