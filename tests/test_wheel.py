@@ -12,6 +12,8 @@ import pytest
 import yaml
 from hatchling.builders.wheel import WheelBuilder
 
+import langadapt
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -24,6 +26,14 @@ def test_wheel_works_by_itself(tmp_path: Path) -> None:
         tops = {name.partition("/")[0] for name in archive.namelist()}
     assert {name for name in tops if not name.endswith(".dist-info")} == {"langadapt"}, "no tools, no tests"
     assert Path(wheel).stat().st_size < 12_000_000
+    (facts,) = inside.glob("*.dist-info/METADATA")
+    links = re.findall(r"(!?)\[[^]]*\]\(([^)]*)\)", facts.read_text("utf-8"))
+    at = f"https://github.com/langadapt/langadapt/{{}}/v{langadapt.__version__}/"
+    for image, link in links:
+        start = at.format("raw" if image else "blob")
+        assert link.startswith("#") or (ROOT / link.removeprefix(start).partition("#")[0]).is_file(), link
+    assert sum(bool(image) for image, _ in links) == 1
+    assert len(links) > 20
     shipped = {path.relative_to(ROOT) for path in (ROOT / "languages").iterdir()}
     shipped |= {path.relative_to(ROOT) for path in (ROOT / "data_recipes").rglob("*.yaml")}
     assert {path for path in shipped if not (inside / "langadapt" / path).is_file()} == set()
