@@ -251,6 +251,6 @@ def quickstart_command(
     if tour_too:
         from langadapt.cli.tour import tour
 
-        tour(folder, run, lang)
+        tour(folder, run, lang, device=device)
     query, photos = first_found(evaluations[0], sets[0]), shown(folder / "photos")
     console.print(f'next: langadapt search {photos} "{query}" --model {shown(run)} --html found.html')

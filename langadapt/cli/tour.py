@@ -15,6 +15,7 @@ from langadapt.evaluation.domain import read_domain_report
 from langadapt.evaluation.page import Page, example_searches, write_page
 from langadapt.models import load, read_artifact
 from langadapt.models.artifact import FACTS
+from langadapt.models.load import chosen_device
 from langadapt.quickstart.world import write_tour
 
 _TUNE = ("tune.epochs=6", "tune.batch_size=128", "tune.learning_rate=2e-3")
@@ -23,7 +24,9 @@ _PROMPTS = ("few_shot.steps=40",)
 _SHOTS = 8
 
 
-def tour(folder: Path, run: Path, language: str, settings: Sequence[str] = ()) -> Path:
+def tour(
+    folder: Path, run: Path, language: str, settings: Sequence[str] = (), *, device: str | None = None
+) -> Path:
     """Tune, adapt and learn prompts on a drawn world; return the page. What is finished is not done again.
 
     `settings` of any stage come after those of the tour.
@@ -44,7 +47,8 @@ def tour(folder: Path, run: Path, language: str, settings: Sequence[str] = ()) -
         parts = [part for name, path in options.items() for part in (f"--{name.replace('_', '-')}", path)]
         _say(own[0].partition(".")[0], *parts, *(part for item in own for part in ("--set", item)))
         if not (out / FACTS).is_file():
-            command(**{**files, "pairs": [str(files["pairs"])]}, start=start, out=out, settings=own)
+            more = {**files, "pairs": [str(files["pairs"])]}
+            command(**more, start=start, out=out, settings=own, device=device)
 
     stage(tune_command, tuned, chosen("tune", _TUNE), run, pairs=table("pairs"), images=folder / "scenes")
     unseen = {"test": table("dusk-test"), "test_images": folder / "dusk-test"}
@@ -55,18 +59,18 @@ def tour(folder: Path, run: Path, language: str, settings: Sequence[str] = ()) -
     _say("prompts", "--model", run, *parts, *(part for item in own for part in ("--set", item)))
     if not (prompts / "scores.json").is_file():
         few = {"classes": names, "shots": _SHOTS, "out": prompts, "baselines": False, "settings": own}
-        prompts_command(model=str(run), images=shapes, **few)  # type: ignore[arg-type]
+        prompts_command(model=str(run), images=shapes, device=device, **few)  # type: ignore[arg-type]
     test = shapes / "test"
     _say("eval", run, "--classify", test, "--classes", names, "--prompts", prompts)
-    files = {"classes": names, "prompts": prompts, "json_file": None, "page": None, "device": None}
+    files = {"classes": names, "prompts": prompts, "json_file": None, "page": None, "device": device}
     classes = eval_classification(str(run), str(test), **files, as_json=False, signatures=False)  # type: ignore[arg-type]
     picture = next(iter(sorted(test.rglob("*.png"))))
     _say("classify", picture, "--prompts", prompts)
-    classify_command(images=[picture], prompts=prompts)
+    classify_command(images=[picture], prompts=prompts, device=device)
     searches = []
     for each in (run, tuned):
         _say("eval", each)
-        model = load(each)
+        model = load(each, device=chosen_device(device))
         sets = available_sets(model.artifact.recipe)
         evaluations = score(model, sets, run=str(each))
         searches = [item for pair in zip(sets, evaluations, strict=True) for item in example_searches(*pair)]

@@ -1,11 +1,13 @@
 """The tour's steps, on a world of few sentences."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from PIL import Image, ImageStat
 
 from langadapt.cli.tour import tour
+from langadapt.models.load import chosen_device
 from langadapt.quickstart import world
 from langadapt.recipes.find import find_language, override
 from langadapt.training import distill
@@ -24,7 +26,11 @@ def test_every_stage_runs_and_one_page_shows_all(
     world.write_world(tmp_path, parallel=200, tests=20)
     run, settings = tmp_path / "runs" / "sw", ["distill.epochs=1", "distill.held_out_sentences=20"]
     distill(override(find_language(str(tmp_path / "sw")), settings), run, report=lambda progress: None)
-    page = tour(tmp_path, run, "sw", FAST).read_text(encoding="utf-8")
+    devices = set()
+    for module in map(import_module, ("langadapt.models.load", "langadapt.cli.tour")):
+        monkeypatch.setattr(module, "chosen_device", lambda name: devices.add(name) or chosen_device(name))
+    page = tour(tmp_path, run, "sw", FAST, device="cpu").read_text(encoding="utf-8")
+    assert devices == {"cpu"}
     shown = ("sw-tuned", "run sw-dusk with 54 scenes", "domain: dusk-test.sw", "kofia (hat)", "Searches")
     for words in ("Comparison", *shown):
         assert words in page
