@@ -91,7 +91,7 @@ def export_command(
     Examples:
       langadapt export runs/zh --format sentence-transformers --out zh-st
       langadapt export runs/zh --format onnx --out zh-onnx
-      langadapt export runs/zh --format onnx --int8 --texts captions.txt --out zh-onnx
+      langadapt export runs/zh --format onnx --int8 --texts captions.txt --out zh-onnx-int8
       langadapt export me/clip-zh --format space --images photos/ --out zh-space
 
     sentence-transformers: texts and images, both base models included; loading it does not need langadapt.
