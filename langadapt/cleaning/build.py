@@ -224,7 +224,10 @@ def _write_pairs(out: Path, chunks: Sequence[_Chunk], check: ContaminationCheck 
                 written += table.num_rows
         if not written:
             read = sum(chunk.counts.rows for chunk in chunks)
-            raise DataError(f"{out}: no row is left of {read}; look at the rules, --off RULE")
+            causes = sum((Counter(chunk.counts.dropped) for chunk in chunks), Counter[str]()).most_common(3)
+            why = ", ".join(f"{rule} {count:,}" for rule, count in causes)
+            way_out = "check language and columns, or --off RULE"
+            raise DataError(f"cleaning: no row is left of {read:,} (dropped: {why}); {way_out}")
     return written
 
 

@@ -279,7 +279,7 @@ def test_agreement_is_asked_once_for_each_living_row(source: Callable[..., Sourc
     ("out", "rows", "rules", "expected"),
     [
         ("Bad Name", CLEAN[:50], {}, "the folder's name becomes the recipe's"),
-        ("out", [("", "")] * 5, {}, "no row is left of 5"),
+        ("out", [("", "")] * 5, {}, r"no row is left of 5 \(dropped: empty 5\)"),
         ("out", CLEAN[:50], {"off": ("nonsense",)}, "no cleaning rule 'nonsense'"),
         ("out", CLEAN[:50], {"near_share": 2.0}, "near_share must lie between 0 and 1"),
     ],
