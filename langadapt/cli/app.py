@@ -1,8 +1,13 @@
 """All commands under one name; each command's module is imported when the command runs."""
 
+import io
 import os
+import re
+import sys
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from importlib import import_module
+from inspect import cleandoc
 from typing import Annotated, Any
 
 import typer
@@ -54,11 +59,41 @@ class _Commands(TyperGroup):
         return name, command and _load(str(name)), rest
 
 
+class _Unpadded(io.TextIOBase):
+    """Standard output without the blanks that rich puts behind lines: after a copied backslash they count."""
+
+    def __init__(self) -> None:
+        self._out = sys.stdout
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._out.encoding
+
+    def write(self, text: str) -> int:
+        return self._out.write(re.sub(" +$", "", text, flags=re.MULTILINE))
+
+    def isatty(self) -> bool:
+        return self._out.isatty()
+
+
 def plain_help(command: Any) -> Any:
-    """Escape brackets in a command's help texts: rich would take `[clean]` for a style, and drop it."""
+    """Escape brackets in a command's help texts: rich would take `[clean]` for a style, and drop it.
+
+    Join the lines of its paragraphs, which then wrap at the terminal's width; examples keep theirs.
+    """
     for item in (command, *command.params):
         if getattr(item, "help", None):
             item.help = escape(item.help)
+    parts = cleandoc(command.help or "").split("\n\n")
+    joined = [part if re.search("^  ", part, re.MULTILINE) else part.replace("\n", " ") for part in parts]
+    command.help = "\n\n".join(joined)
+    show = command.format_help
+
+    def unpadded(context: Any, formatter: Any) -> None:
+        with redirect_stdout(_Unpadded()):
+            show(context, formatter)
+
+    command.format_help = unpadded
     for inner in getattr(command, "commands", {}).values():
         plain_help(inner)
     return command

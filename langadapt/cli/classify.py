@@ -204,8 +204,10 @@ def prompts_command(
     templates, a linear probe, Tip-Adapter, CoOp and the instance context alone, on the same shots.
 
     Examples:
-      langadapt prompts --shots 16 --images birds/ --classes birds.txt --model runs/zh --out prompts/birds
-      langadapt prompts --shots 4 --images birds/ --model runs/zh --set few_shot.instance=false --novel
+      langadapt prompts --shots 16 --images birds/ --classes birds.txt \\
+          --model runs/zh --out prompts/birds
+      langadapt prompts --shots 4 --images birds/ --model runs/zh \\
+          --set few_shot.instance=false --novel
 
     Images lie in one folder per class. With train/ and test/ inside, shots come from train/ and scores from
     test/; else a third of each class is held out for the scores. The number of steps is fixed: no image

@@ -51,7 +51,8 @@ def distill_command(
     Examples:
       langadapt distill --lang zh
       langadapt distill --recipe my/zh.yaml --out runs/zh-mine
-      langadapt distill --lang sw --set distill.epochs=3 --set "text_model.trains={last: 2}"
+      langadapt distill --lang sw --set distill.epochs=3 \\
+          --set "text_model.trains={last: 2}"
       langadapt distill --lang zh,de,sw
       langadapt distill --english captions.tsv
       langadapt distill --lang sw --start universal

@@ -33,7 +33,8 @@ def encode_command(
       langadapt encode runs/zh captions.txt --out captions.npy
       langadapt encode runs/zh captions.txt --out captions.parquet
       echo 一只狗 | langadapt encode runs/zh - --json
-      langadapt encode runs/zh queries.txt --also runs/de --also runs/sw --out queries.npy
+      langadapt encode runs/zh queries.txt --also runs/de --also runs/sw \\
+          --out queries.npy
 
     With --also the texts may be in several languages. Each text's language is detected unless --language
     names it.
@@ -91,7 +92,8 @@ def export_command(
     Examples:
       langadapt export runs/zh --format sentence-transformers --out zh-st
       langadapt export runs/zh --format onnx --out zh-onnx
-      langadapt export runs/zh --format onnx --int8 --texts captions.txt --out zh-onnx-int8
+      langadapt export runs/zh --format onnx --int8 --texts captions.txt \\
+          --out zh-onnx-int8
       langadapt export me/clip-zh --format space --images photos/ --out zh-space
 
     sentence-transformers: texts and images, both base models included; loading it does not need langadapt.

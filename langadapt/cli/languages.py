@@ -47,7 +47,7 @@ def list_command(
     Tiers: `captions` have translated captions, `sentences` at least 100,000 counted sentences, `scarce`
     fewer or uncounted ones. Recipes: `checked` have prompts and sources that somebody wrote, `derived`
     follow from lists alone and embed class names bare. Tests: `images`, images whose captions a machine
-    `translated`, or `sentences` only.
+    `translated`, or `sentences` only. Rows are rounded; --json has them exactly.
     """
     parallel = [file.recipe for file in all_data_recipes(ParallelRecipe)]
     retrieval = [file.recipe for file in all_data_recipes(RetrievalRecipe)]

@@ -54,7 +54,8 @@ def index_command(
 
     Examples:
       langadapt index photos/ --model runs/zh
-      langadapt index photos/ --model runs/zh --index photos.index --export embeddings.parquet
+      langadapt index photos/ --model runs/zh --index photos.index \\
+          --export embeddings.parquet
     """
     if export is not None:
         opt.check_suffix(export, "--export")
@@ -130,7 +131,8 @@ def search_command(
     Examples:
       langadapt search photos/ "一只狗在沙滩上奔跑" --model ORG/NAME
       langadapt search photos/ "一只狗在沙滩上奔跑" --model runs/zh
-      langadapt search photos/ "mbwa anakimbia ufukweni" --model runs/sw --top-k 20 --html found.html
+      langadapt search photos/ "mbwa anakimbia ufukweni" --model runs/sw \\
+          --top-k 20 --html found.html
       langadapt search photos/ --image dog.jpg --model runs/sw
 
     The images are encoded once; later searches in the same folder are fast. `langadapt index` does this
@@ -224,7 +226,8 @@ def serve_command(
     Examples:
       langadapt serve --model runs/zh
       langadapt serve photos/ --model runs/zh --port 8000 --page
-      curl -s localhost:7861/search -H 'content-type: application/json' -d '{"texts": ["一只狗"], "count": 5}'
+      curl -s localhost:7861/search -H 'content-type: application/json' \\
+          -d '{"texts": ["一只狗"], "count": 5}'
 
     POST /encode and /search take {"texts": [...]}; GET /health and /metrics (Prometheus). If too many
     requests wait, it answers 503 with Retry-After. Only this machine can reach it unless --host says

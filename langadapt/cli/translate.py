@@ -38,8 +38,10 @@ def translate_command(
     and licences. To resume an interrupted translation, repeat the command.
 
     Examples:
-      langadapt data translate captions.tsv --lang de --model models/opus-mt-en-de --out data/de.tsv
-      langadapt data translate captions.tsv --lang sw --out data/sw.tsv --measure my/flores.yaml \\
+      langadapt data translate captions.tsv --lang de \\
+          --model models/opus-mt-en-de --out data/de.tsv
+      langadapt data translate captions.tsv --lang sw --out data/sw.tsv \\
+          --measure my/flores.yaml \\
           --model facebook/nllb-200-distilled-600M --target-code swh_Latn
 
     --measure takes a parallel recipe of human translations that were used for nothing else, translates their

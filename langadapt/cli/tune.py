@@ -48,9 +48,12 @@ def tune_command(
 
     Examples:
       langadapt tune --lang sw --pairs captions.jsonl
-      langadapt tune --from runs/sw --pairs captions.csv --images photos/ --out runs/sw-tuned
-      langadapt tune --from runs/sw --pairs shard-0.tar --set "tune.text=[bitfit, projection]"
-      langadapt tune --from runs/sw --pairs captions.tsv --pairs-fraction 0.1,0.3,1
+      langadapt tune --from runs/sw --pairs captions.csv --images photos/ \\
+          --out runs/sw-tuned
+      langadapt tune --from runs/sw --pairs shard-0.tar \\
+          --set "tune.text=[bitfit, projection]"
+      langadapt tune --from runs/sw --pairs captions.tsv \\
+          --pairs-fraction 0.1,0.3,1
 
     The table has columns for image and caption, and the English side if you have it; their names are guessed.
     To resume an interrupted run, repeat the command.
@@ -213,9 +216,12 @@ def domain_command(
 
     Examples:
       langadapt domain --lang zh --pairs shop.jsonl
-      langadapt domain --from runs/zh-tuned --pairs shop.csv --images photos/ --out runs/zh-shop
-      langadapt domain --lang zh --pairs shop.jsonl --general captions.tsv --general-images other-photos/
-      langadapt domain --lang zh --pairs shop.jsonl --set domain.sampling.strength=1
+      langadapt domain --from runs/zh-tuned --pairs shop.csv --images photos/ \\
+          --out runs/zh-shop
+      langadapt domain --lang zh --pairs shop.jsonl --general captions.tsv \\
+          --general-images other-photos/
+      langadapt domain --lang zh --pairs shop.jsonl \\
+          --set domain.sampling.strength=1
       langadapt domain --lang zh --pairs shop.jsonl --set domain.blend=0.7
 
     Without --general, the command scores the test sets of the student's recipe that are on this machine. To
@@ -274,9 +280,11 @@ def align_command(
     """Train a new image-text model from an image encoder, a text encoder and images with captions.
 
     Examples:
-      langadapt align --image-model google/vit-base-patch16-224-in21k --pairs captions.tsv --images photos/ \\
+      langadapt align --image-model google/vit-base-patch16-224-in21k \\
+          --pairs captions.tsv --images photos/ \\
           --text-model google-bert/bert-base-uncased --out runs/mine
-      langadapt align --image-model models/mobilenet --text-model models/minilm --pairs captions.tsv \\
+      langadapt align --image-model models/mobilenet --text-model models/minilm \\
+          --pairs captions.tsv \\
           --out runs/mine --set "text=[adapters, layer_norm, projection]"
 
     Each tower trains as in tune: text and image take locked, full, layer_norm, bitfit, adapters, layer, lora,

@@ -1,5 +1,6 @@
 """Help and output show brackets as they are written; rich would take some for styles."""
 
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -39,17 +40,21 @@ def squeezed(text: str) -> str:
 def test_help_keeps_its_brackets(
     name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("sys.argv", ["langadapt", *name.split(), "--help"])
     with pytest.raises(SystemExit):
         main()
-    shown = squeezed(capsys.readouterr().out)
+    out = capsys.readouterr().out
+    shown = squeezed(out)
+    assert not re.search(" $", out, re.MULTILINE), "a blank behind a backslash breaks what is pasted"
     top, *rest = name.split()
     command = _load(top)
     for word in rest:
         command = command.commands[word]
     assert "\\[" not in shown
     texts = [command.callback and command.callback.__doc__, *(getattr(p, "help", "") for p in command.params)]
+    for line in re.findall("^ +(?:langadapt|--).*", inspect.cleandoc(texts[0] or ""), re.MULTILINE):
+        assert f" {line.strip()}\n" in out, "an example was wrapped"
     for part in re.findall(r"\[[^\]\n]*\]", "\n".join(text.replace("\\[", "[") for text in texts if text)):
         assert squeezed(part) in shown
 
