@@ -73,16 +73,33 @@ def scored_on(work: Path, lab: Path, lang: str, *, english: bool = False) -> Pat
     return recipe
 
 
+def pairs_of(lab: Path, lang: str, seed: int) -> list[dict[str, str]]:
+    """All pairs of a language whose English side is no test caption, in an order that the seed draws."""
+    tests = test_captions(lab)
+    rows = [r for r in read(lab / "parallel" / PARALLEL[lang][0]) if letters(r["english"]) not in tests]
+    random.Random(seed).shuffle(rows)
+    return rows
+
+
+def english_alone(lab: Path) -> list[str]:
+    """English captions of the Chinese table, each once, that are no test captions."""
+    tests = test_captions(lab)
+    english = dict.fromkeys(r["english"] for r in read(lab / "parallel" / PARALLEL["zh"][0]))
+    return [text for text in english if letters(text) not in tests]
+
+
+def test_captions(lab: Path) -> set[str]:
+    """Letters of all English test captions."""
+    return {letters(r["english"]) for name in TESTS.values() for r in read(lab / "captions" / f"{name}.tsv")}
+
+
 def one(lang: str, pairs: int, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """Distil on some pairs, score, and return the line of the results."""
     lab, work = Path(os.environ["LANGADAPT_LAB"]).resolve(), given.work.resolve()
-    tests = {letters(r["english"]) for name in TESTS.values() for r in read(lab / "captions" / f"{name}.tsv")}
-    rows = [r for r in read(lab / "parallel" / PARALLEL[lang][0]) if letters(r["english"]) not in tests]
-    random.Random(seed).shuffle(rows)
-    kept = (f"{r['english']}\t{r['target']}" for r in rows[:pairs])
+    rows = pairs_of(lab, lang, seed)[:pairs]
+    kept = (f"{r['english']}\t{r['target']}" for r in rows)
     table = write(work / f"pairs-{lang}-{pairs}-{seed}.tsv", "english\ttarget", kept)
-    english = [r["english"] for r in read(lab / "parallel" / PARALLEL["zh"][0])]
-    english = [text for text in dict.fromkeys(english) if letters(text) not in tests][: given.english_rows]
+    english = english_alone(lab)[: given.english_rows]
     alone = write(work / "english.tsv", "english", english)
     recipe = write_recipes(lab, work, lang, given.text_model, [str(table)])
     settings = [f"text_model.prefix={json.dumps(given.prefix)}", f"distill.seed={seed}", *given.settings]
