@@ -8,6 +8,7 @@ Source: the methods of LilT (Khan and Fu, 2023), and LoRA (Hu et al., 2022) thro
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -89,10 +90,23 @@ class TrainableTower:
         mine, named = self.tower.weights(), self.tower.module.named_parameters()
         return {name: value for name, value in named if value.requires_grad and id(value) in mine}
 
+    @cached_property
+    def only_projects(self) -> bool:
+        """Whether nothing but the projection learns: the encoder in front of it needs no gradients."""
+        projection = self.tower.projection
+        behind = set() if projection is None else {id(value) for value in projection.parameters()}
+        return all(id(self.tower.module.get_parameter(name)) in behind for name in self.start)
+
     def train(self, mode: bool = True) -> None:
-        """Set train mode for a tower that learns; statistics of batch norms stay as they are."""
+        """Set train mode for a tower that learns, its encoder with it unless only the projection does.
+
+        Statistics of batch norms stay as they are.
+        """
         for part in self.tower.parts:
             part.train(mode and bool(self.start))
+        if self.only_projects:
+            self.tower.encoder.eval()
+        for part in self.tower.parts:
             for module in part.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()

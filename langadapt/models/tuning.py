@@ -139,7 +139,8 @@ class ContrastModel(nn.Module):
     """Both towers and the learned temperature, as contrastive training runs and saves them.
 
     An unlocked tower runs in chunks of `chunk_size` rows whose activations the backward pass recomputes
-    (gradient caching): the loss sees the whole batch, the memory one chunk. Stored rows of a locked image
+    (gradient caching): the loss sees the whole batch, the memory one chunk. Where only a projection learns
+    there is nothing to recompute. Stored rows of a locked image
     encoder still go through `image_head`; without one they are embeddings.
 
     Source: Gao et al., 2021 (GradCache), through PyTorch's checkpoints, which also repeat the dropout.
@@ -192,7 +193,7 @@ class ContrastModel(nn.Module):
                 longest = mask.shape[1]
             return self.text.tower.embed(TextBatch(input_ids=ids[part, :longest], mask=mask[part, :longest]))
 
-        return self._in_chunks(run, rows=len(ids), learns=bool(self.text.start))
+        return self._in_chunks(run, rows=len(ids), tower=self.text)
 
     def image_rows(self, pixels: dict[str, Tensor]) -> Tensor:
         """Stored rows, or what the image processor made, to `[M, D]` float32, not normalised."""
@@ -206,13 +207,13 @@ class ContrastModel(nn.Module):
             return self.image.tower.embed(part)
 
         count = len(next(iter(pixels.values())))
-        return self._in_chunks(run, rows=count, learns=bool(self.image.start))
+        return self._in_chunks(run, rows=count, tower=self.image)
 
-    def _in_chunks(self, run: Callable[[int], Tensor], *, rows: int, learns: bool) -> Tensor:
+    def _in_chunks(self, run: Callable[[int], Tensor], *, rows: int, tower: TrainableTower) -> Tensor:
         starts = range(0, rows, self.chunk_size)
-        if not learns:
+        if not tower.start:
             with torch.no_grad():
                 return torch.cat([run(start) for start in starts])
-        if len(starts) == 1 or not torch.is_grad_enabled():
+        if len(starts) == 1 or not torch.is_grad_enabled() or tower.only_projects:
             return torch.cat([run(start) for start in starts])
         return torch.cat([checkpoint(run, start, use_reentrant=False) for start in starts])

@@ -106,6 +106,23 @@ def test_dropout_is_the_same_when_a_chunk_runs_again(
     assert not torch.allclose(once[name], still[name], atol=1e-5), "there is dropout"
 
 
+def test_in_front_of_a_projection_nothing_runs_again_or_drops(
+    start: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = stage(pairs, text="layer_norm", image="projection", chunk_size=4)
+    monkeypatch.setattr(tuning, "checkpoint", lambda run, place, **_: run(place) * torch.nan)
+    found = gradients(start, chosen, dropout=True)
+    assert any(bool(value.isnan().any()) for value in found.values()), "the text tower's chunks do run again"
+    chosen = stage(pairs, **LOCKED | {"image": "projection"}, chunk_size=4)
+    found = gradients(start, chosen, dropout=True)
+    assert all(bool(torch.isfinite(value).all()) for value in found.values())
+    loaded = langadapt.load(start)
+    text, image = trainable_towers(loaded.student, loaded.teacher, chosen)
+    for tower in (text, image):
+        tower.train()
+        assert not any(module.training for module in tower.tower.encoder.modules())
+
+
 def test_what_is_tuned_is_what_loads(
     start: Path, pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
