@@ -20,7 +20,7 @@ def test_every_stage_runs_and_one_page_shows_all(
 ) -> None:
     few = world.write_tour
     monkeypatch.setattr(
-        "langadapt.cli.tour.write_tour", lambda *where: few(*where, pairs=120, train=2, test=1)
+        "langadapt.cli.tour.write_tour", lambda *where: few(*where, pairs=80, train=2, test=1)
     )
     monkeypatch.setattr("langadapt.cli.tour._SHOTS", 2)
     world.write_world(tmp_path, parallel=200, tests=20)
@@ -31,10 +31,10 @@ def test_every_stage_runs_and_one_page_shows_all(
         monkeypatch.setattr(module, "chosen_device", lambda name: devices.add(name) or chosen_device(name))
     page = tour(tmp_path, run, "sw", FAST, device="cpu").read_text(encoding="utf-8")
     assert devices == {"cpu"}
-    shown = ("sw-tuned", "run sw-dusk with 54 scenes", "domain: dusk-test.sw", "kofia (hat)", "Searches")
+    shown = ("sw-tuned", "run sw-dusk with 36 scenes", "domain: dusk-test.sw", "kofia (hat)", "Searches")
     for words in ("Comparison", *shown):
         assert words in page
-    light = [ImageStat.Stat(Image.open(tmp_path / place / "0100.png")).sum[0] for place in ("scenes", "dusk")]
+    light = [ImageStat.Stat(Image.open(tmp_path / place / "0060.png")).sum[0] for place in ("scenes", "dusk")]
     assert light[1] == pytest.approx(light[0] / 2, rel=0.01)
     said = capsys.readouterr().err
     for command in ("tune --from", "domain --from", "prompts --model", "classify", "eval"):
