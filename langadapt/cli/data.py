@@ -55,8 +55,7 @@ def build_command(
 
     Examples:
       langadapt data build --lang sw --out data/sw-clean
-      langadapt data build mafand-en-sw my/news.yaml --lang sw \\
-          --weight news=0.5 --out data/sw-clean
+      langadapt data build mafand-en-sw my/news.yaml --lang sw --weight news=0.5
 
     Then put ./data/sw-clean/sw-clean.yaml under distill.data of your language recipe.
     """

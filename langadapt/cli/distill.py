@@ -51,8 +51,7 @@ def distill_command(
     Examples:
       langadapt distill --lang zh
       langadapt distill --recipe my/zh.yaml --out runs/zh-mine
-      langadapt distill --lang sw --set distill.epochs=3 \\
-          --set "text_model.trains={last: 2}"
+      langadapt distill --lang sw --set "text_model.trains={last: 2}"
       langadapt distill --lang zh,de,sw
       langadapt distill --english captions.tsv
       langadapt distill --lang sw --start universal
@@ -69,12 +68,7 @@ def distill_command(
     The run folder gets adapter.safetensors, recipe.yaml, artifact.json, log.jsonl and curve.svg. To resume
     an interrupted run, repeat the command.
     """
-    if data is None and (columns or name):
-        raise DataError("--column and --name belong to your own sentences: give --data FILE too")
-    if data and not (lang or recipe or name):
-        raise RecipeError(
-            f"--data {data[0]}: say its language: --lang CODE, or --name NAME where none is listed"
-        )
+    _check_own(data, named=bool(lang or recipe or name), described=bool(columns or name))
     alone = ["distill.data=[]"] if english and not (lang or recipe or name or data) else []
     if alone:
         chosen = universal_recipe()
@@ -106,6 +100,16 @@ def distill_command(
         return
     _summarise(folder, artifact.training)
     console.print(f"next: langadapt eval {shown(folder)}")
+
+
+def _check_own(data: list[Path] | None, *, named: bool, described: bool) -> None:
+    """Refuse a table without a language, and the description of a table that is not there."""
+    if data is None and described:
+        raise DataError("--column and --name belong to your own sentences: give --data FILE too")
+    if data and not named:
+        raise RecipeError(
+            f"--data {data[0]}: say its language: --lang CODE, or --name NAME if none is listed"
+        )
 
 
 def _summarise(folder: Path, facts: dict[str, Any]) -> None:

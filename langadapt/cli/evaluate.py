@@ -59,8 +59,7 @@ def eval_command(
       langadapt eval runs/universal --lang sw
       langadapt eval runs/sw --captions mine.csv --images photos/
       langadapt eval runs/sw --captions dev.tsv --image-free
-      langadapt eval runs/sw --translate-with facebook/nllb-200-distilled-600M \\
-          --source-code swh_Latn
+      langadapt eval runs/sw --translate-with models/nllb --source-code swh_Latn
       langadapt eval runs/zh --classify animals/ --classes classes.txt
 
     Classification uses the templates of the recipe (prompts): top-1, top-5, recall of each class, confusion.
