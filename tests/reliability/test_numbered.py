@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.processes
+
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "reliability"
 
 
@@ -34,8 +36,6 @@ from pathlib import Path
 sys.path.append(sys.argv[3])
 from numbered import Disk
 from langadapt.files.atomic import sync, write_text
-
-pytestmark = pytest.mark.processes
 place = Path(sys.argv[1]).resolve()
 write_text(place / "kept", "before")
 disk = Disk(place, end_at=int(sys.argv[2]), power_cut=True)
