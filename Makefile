@@ -16,7 +16,7 @@ quickstart: $(VENV)/.installed  ## teach the embedded world's CLIP a language, s
 test: $(VENV)/.dev  ## the test suite on up to four cores; no network, no GPU
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-test-more: $(VENV)/.more  ## every block of the documentation; tests that start processes; browser, site, notebook and vector databases, which need more tools; minutes
+test-more: $(VENV)/.more  ## what takes minutes or more tools: the documentation's blocks, processes, browser, site, notebook, databases
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "browser or databases or docs or notebook or processes or site"
 
 docs: $(VENV)/.docs  ## the documentation as a site in site/; no network

@@ -39,14 +39,20 @@ PARALLEL = {
 TESTS = {"zh": "val.zh-mt", "de": "val.de", "fr": "val.fr"}
 
 
-def write_recipes(lab: Path, work: Path, lang: str, text_model: str | None, parallel: list[str]) -> Path:
-    """Writes the recipes of one language beside the unpacked photos."""
+def unpack(lab: Path, work: Path) -> Path:
+    """Unpacks the test photos, once, and returns their folder."""
     photos = work / "photos"
     if not photos.is_dir():
         part = work / "photos.part"
         with tarfile.open(lab / "photos" / "val.tar") as tar:
             tar.extractall(part, filter="data")
         part.rename(photos)
+    return photos
+
+
+def write_recipes(lab: Path, work: Path, lang: str, text_model: str | None, parallel: list[str]) -> Path:
+    """Writes the recipes of one language beside the unpacked photos."""
+    photos = unpack(lab, work)
     for number, name in enumerate(parallel):
         stem = f"parallel-{lang}-{number}-{Path(name).name.split('.')[0]}"
         (work / f"{stem}.yaml").write_text(

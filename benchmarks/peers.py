@@ -7,13 +7,13 @@ Teacher, text model, pairs, English captions and test photos are those of `scali
 - `frozen`: the same Dense layer on a frozen text model, on translations, their English sides and the
   English captions.
 - `english`: two linear layers on the frozen text model's pooled states, learned on English text alone, as
-  METAL does (arXiv 2601.10096).
+  METAL does (arXiv 2601.10096). It is the side of 0 pairs, the others are those of more.
 
-Each side takes, of --rates, the one whose rows of 500 held-out translations (of `english`: captions) come
-nearest to the teacher's; retention on the test photos is printed for that one. The frozen sides pool each
-text once and train on that, which only makes them faster.
+Each side takes, of --rates, the one whose rows of held-out translations (a tenth, at most 500; of `english`
+100 captions) come nearest to the teacher's; retention on the test photos is printed for that one. The frozen
+sides pool each text once and train on that, which only makes them faster.
 
-    LANGADAPT_LAB=... python benchmarks/peers.py zh --text-model E5 --prefix "query: " --pairs 1000 10000
+    LANGADAPT_LAB=... python benchmarks/peers.py zh --text-model E5 --prefix "query: " --pairs 0 1000 10000
 """
 
 import argparse
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lab import PARALLEL, write_recipes
+from lab import PARALLEL, unpack
 from scaling import english_alone, pairs_of, scored_on
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -40,7 +40,7 @@ from langadapt.models.caches import stored_images
 from langadapt.models.load import uses_bf16
 from langadapt.recipes import ModelRef, RetrievalRecipe, data_recipe
 
-_HELD_OUT, _CPU = 500, torch.device("cpu")
+_CPU = torch.device("cpu")
 RATES = {"recipe": [5e-5, 2e-4, 5e-4], "frozen": [1e-3, 3e-3, 1e-2], "english": [3e-4, 1e-3, 3e-3]}
 
 
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("lang", choices=[*PARALLEL])
     parser.add_argument("--text-model", required=True)
     parser.add_argument("--prefix", default="")
-    parser.add_argument("--pairs", type=int, nargs="+", default=[1000, 10_000])
+    parser.add_argument("--pairs", type=int, nargs="+", default=[0, 1000, 10_000])
     parser.add_argument("--sides", nargs="+", choices=RATES, default=[*RATES])
     parser.add_argument("--rates", type=float, nargs="+", help="of each side; three of its own unless said")
     parser.add_argument("--epochs", type=int, default=5, help="of `recipe`")
@@ -120,7 +120,7 @@ def main() -> None:
     given = parser.parse_args()
     lab = Path(os.environ["LANGADAPT_LAB"]).resolve()
     given.work.mkdir(parents=True, exist_ok=True)
-    write_recipes(lab, given.work.resolve(), given.lang, given.text_model, [])
+    unpack(lab, given.work.resolve())
     teacher = load_teacher(resolve_model(ModelRef(repo=str(lab / "models" / "clip-en"))), device=_CPU)
     test = load_retrieval(data_recipe(RetrievalRecipe, str(scored_on(given.work.resolve(), lab, given.lang))))
     assert test.images is not None
@@ -141,12 +141,12 @@ def main() -> None:
         return torch.stack([known[text] for text in texts]).clone()
 
     for pairs in given.pairs:
-        held = min(500, pairs // 10)
+        held = min(500, pairs // 10) if pairs else 100
         rows = pairs_of(lab, given.lang, 0)[:pairs]
         translations = [given.prefix + r["target"] for r in rows]
         sides = [r["english"] for r in rows]
         alone = english_alone(lab)
-        for side in given.sides:
+        for side in (side for side in given.sides if (side == "english") == (pairs == 0)):
             if side == "english":
                 texts, meant = [given.prefix + text for text in alone], alone
             elif side == "frozen":

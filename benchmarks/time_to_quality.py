@@ -113,14 +113,13 @@ def run_langadapt(work: Path, lang: str, changes: list[str]) -> list[tuple[float
 def run_recipe(work: Path, lang: str, epochs: int, side: str, rate: float) -> list[tuple[float, float]]:
     """sentence-transformers' trainer on the same rows."""
     from datasets import Dataset
+    from peers import student
     from sentence_transformers import (
         SentenceTransformer,
         SentenceTransformerTrainer,
         SentenceTransformerTrainingArguments,
     )
-    from sentence_transformers.base.modules import Dense, Transformer
     from sentence_transformers.sentence_transformer.losses import MSELoss
-    from sentence_transformers.sentence_transformer.modules import Pooling
     from transformers import TrainerCallback
 
     from langadapt.data.parallel import split_by_english
@@ -134,12 +133,9 @@ def run_recipe(work: Path, lang: str, epochs: int, side: str, rate: float) -> li
     teacher = SentenceTransformer(str(work / "world" / "models" / "teacher"), device="cpu")
     labels = teacher.encode([english[i] for i in split.train])
     data = Dataset.from_dict({"sentence": [target[i] for i in split.train], "label": labels.tolist()})
-    body = Transformer(str(work / "world" / "models" / "text_model"), max_seq_length=77)
-    width = body.get_embedding_dimension()
-    dense = Dense(width, labels.shape[1], activation_function=None)
-    model = SentenceTransformer(modules=[body, Pooling(width, pooling_mode="mean"), dense], device="cpu")
+    model = student(str(work / "world" / "models" / "text_model"), labels.shape[1])
     if side == "frozen":
-        body.requires_grad_(False)
+        model[0].requires_grad_(False)
     wanted = torch.from_numpy(teacher.encode([english[i] for i in split.held_out]))
     texts = [target[i] for i in split.held_out]
     curve: list[tuple[float, float]] = []

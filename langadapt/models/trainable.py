@@ -104,12 +104,11 @@ class TrainableTower:
         """
         for part in self.tower.parts:
             part.train(mode and bool(self.start))
-        if self.only_projects:
-            self.tower.encoder.eval()
-        for part in self.tower.parts:
             for module in part.modules():
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
+        if self.only_projects:
+            self.tower.encoder.eval()
 
 
 def make_trainable(

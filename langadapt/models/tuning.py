@@ -140,8 +140,8 @@ class ContrastModel(nn.Module):
 
     An unlocked tower runs in chunks of `chunk_size` rows whose activations the backward pass recomputes
     (gradient caching): the loss sees the whole batch, the memory one chunk. Where only a projection learns
-    there is nothing to recompute. Stored rows of a locked image
-    encoder still go through `image_head`; without one they are embeddings.
+    there is nothing to recompute. Stored rows of a locked image encoder still go through `image_head`;
+    without one they are embeddings.
 
     Source: Gao et al., 2021 (GradCache), through PyTorch's checkpoints, which also repeat the dropout.
     """
