@@ -16,8 +16,8 @@ quickstart: $(VENV)/.installed  ## teach the embedded world's CLIP a language, s
 test: $(VENV)/.dev  ## the test suite on up to four cores; no network, no GPU
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-test-more: $(VENV)/.more  ## what takes minutes or more tools: the documentation's blocks, processes, browser, site, notebook, databases
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "browser or databases or docs or notebook or processes or site"
+test-more: $(VENV)/.more  ## what takes minutes or more tools: the documentation's blocks, slow tests, browser, site, notebook, databases
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile -m "browser or databases or docs or notebook or site or slow"
 
 docs: $(VENV)/.docs  ## the documentation as a site in site/; no network
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet

@@ -17,7 +17,7 @@ import langadapt
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 def test_wheel_works_by_itself(tmp_path: Path) -> None:
     (wheel,) = WheelBuilder(str(ROOT)).build(directory=str(tmp_path), versions=["standard"])
     inside = tmp_path / "site"

@@ -147,7 +147,7 @@ def files(out: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(out.iterdir())}
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 def test_processes_and_interruptions_change_no_byte(
     planted: list[Planted], source: Callable[..., Source], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_language_of_the_world_is_ready(langadapt, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = import_module("langadapt.training.distill")  # the package has a function of that name
     real, rows = module.distill_loss, []
@@ -50,6 +51,7 @@ def test_a_language_of_the_world_is_ready(langadapt, world: Path, monkeypatch: p
     assert sorted(path.name for path in world.iterdir() if "clean" in path.name) == []
 
 
+@pytest.mark.slow
 def test_an_unseen_script_gets_the_extension_proposed(langadapt, world: Path) -> None:
     said = langadapt("doctor", "--recipe", world / CODE, "--device", "cpu")
     assert said.code == 0, said.err

@@ -8,6 +8,8 @@ import pytest
 
 from langadapt.cli.app import _COMMANDS
 
+pytestmark = pytest.mark.slow
+
 # Each command with something that the user must mend: (arguments, words of the message).
 WRONG = {
     "quickstart": "--lang xx",

@@ -213,7 +213,7 @@ LIGHT = ["frozen", "nllb", "siglip2", "tuned", "unigram"]
 AGAIN, PIECES = ["lora", "tuned light"], ["nllb", "unigram"]
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_it_embeds_as_langadapt_does(
     name: str, runs: dict[str, Path], embedded: dict[str, np.ndarray], pictures: list[Path]
@@ -319,7 +319,7 @@ def test_texts_and_images_in_one_list_are_refused(runs: dict[str, Path], picture
         module.preprocess([np.zeros((8, 8, 3))])
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["sentence-transformers", "onnx"])
 def test_the_page_says_how_it_is_used(
     tool: str, runs: dict[str, Path], embedded: dict[str, np.ndarray], pictures: list[Path]

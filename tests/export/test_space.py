@@ -68,7 +68,7 @@ def wait_for(port: int) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 @pytest.mark.hub
 @pytest.mark.enable_socket
 @pytest.mark.allow_hosts(["127.0.0.1"])

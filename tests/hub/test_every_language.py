@@ -26,7 +26,7 @@ from web_stand_in import Web, web
 from langadapt.cli import main
 from langadapt.recipes import DistillStage, find, find_language
 
-pytestmark = [pytest.mark.hub, pytest.mark.allow_hosts(["127.0.0.1"])]
+pytestmark = [pytest.mark.slow, pytest.mark.hub, pytest.mark.allow_hosts(["127.0.0.1"])]
 RAW = "raw.githubusercontent.com"
 ROWS = sentences()
 COLOURS = ("red", "green", "blue", "black", "white", "grey", "pink", "brown")

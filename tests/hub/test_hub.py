@@ -67,7 +67,7 @@ def refused(run: Path, *words: str, repo: str = "me/clip-es", **options: object)
     assert error.value.__context__ is None or error.value.__suppress_context__
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 def test_what_is_published_loads_anywhere_as_it_was_trained(
     own_hub: OwnHub, run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,7 +130,7 @@ def test_published_again_unchanged_makes_no_commit(own_hub: OwnHub, run: Path) -
     assert not [line for line in own_hub.state.requests if "PUT" in line or "/commit/" in line]
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 def test_a_killed_upload_leaves_nothing_half_done_and_goes_on(own_hub: OwnHub, tmp_path: Path) -> None:
     contents = {"artifact.json": b"{}", "b.safetensors": b"b" * 99, "c.safetensors": b"c" * 77}
     for name, content in contents.items():

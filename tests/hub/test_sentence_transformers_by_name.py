@@ -19,7 +19,7 @@ from tiny_tune import stage, tuned, write_pairs
 import langadapt
 from langadapt.hub.stage import StageOptions, publish
 
-pytestmark = [pytest.mark.processes, pytest.mark.hub]
+pytestmark = [pytest.mark.slow, pytest.mark.hub]
 LORA = {"lora": {"rank": 2}}
 TEXTS = ["gato rojo en mar", "perro", "un texto más largo con gato rojo en mar"]
 PROGRAM = """

@@ -13,7 +13,7 @@ from langadapt.models.convert import convert
 from langadapt.models.load import load_config, load_module, resolve_model
 from langadapt.recipes import ModelRef
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

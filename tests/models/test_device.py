@@ -27,7 +27,7 @@ print(min(faults() for _ in range(5)))
 """
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="asks glibc's allocator")
 def test_freed_memory_is_not_cleared_again_by_the_system() -> None:
     # What glibc begins with, and does not adapt: by itself it sometimes happens to keep such memory.

@@ -189,7 +189,7 @@ def test_states_in_bfloat16_are_near_the_plain_ones(
     assert len(fused) == (1 if request.node.callspec.params["family"] in ("bert", "xlm-roberta") else 0)
 
 
-@pytest.mark.processes
+@pytest.mark.slow
 def test_bfloat16_on_a_processor_without_it(text_model_folder: Path, tmp_path: Path) -> None:
     """oneDNN is told to use nothing of this one that an old one lacks; it listens only when it starts."""
     texts = ["cat dog", "sea", "red boat road"]

@@ -12,6 +12,8 @@ from langadapt.quickstart import world
 from langadapt.recipes.find import find_language, override
 from langadapt.training import distill
 
+pytestmark = pytest.mark.slow
+
 FAST = ("tune.epochs=1", "domain.epochs=1", "few_shot.steps=1", "few_shot.instance=false")
 
 

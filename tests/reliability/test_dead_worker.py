@@ -16,6 +16,8 @@ from langadapt.cleaning import chunks as workers
 from langadapt.cleaning.chunks import ChunkTask
 from langadapt.errors import DataError
 
+pytestmark = pytest.mark.slow
+
 PROGRAM = """
 import multiprocessing, os, time
 from langadapt.cleaning import chunks as workers

@@ -17,7 +17,7 @@ from two_processes import BATCH, BOTH, HARD
 import langadapt
 from langadapt.training.log import read_log
 
-pytestmark = pytest.mark.processes
+pytestmark = pytest.mark.slow
 
 # Dropout differs between the processes; everything else must not.
 SETTINGS = ["distill.epochs=2", "adapter.dropout=0"]
