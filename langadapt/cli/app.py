@@ -75,18 +75,22 @@ class _Unpadded(io.TextIOBase):
     def isatty(self) -> bool:
         return self._out.isatty()
 
+    def fileno(self) -> int:
+        return self._out.fileno()
+
 
 def plain_help(command: Any) -> Any:
     """Escape brackets in a command's help texts: rich would take `[clean]` for a style, and drop it.
 
-    Join the lines of its paragraphs, which then wrap at the terminal's width; examples keep theirs.
+    Join the lines of its paragraphs, which then wrap at the terminal's width; examples keep theirs. An empty
+    style before the last line of an example hides its indentation from typer, which would take away that of all.
     """
     for item in (command, *command.params):
         if getattr(item, "help", None):
             item.help = escape(item.help)
     parts = cleandoc(command.help or "").split("\n\n")
     joined = [part if re.search("^  ", part, re.MULTILINE) else part.replace("\n", " ") for part in parts]
-    command.help = "\n\n".join(joined)
+    command.help = re.sub(r"^(?= .*\Z)", "[b][/b]", "\n\n".join(joined), flags=re.MULTILINE)
     show = command.format_help
 
     def unpadded(context: Any, formatter: Any) -> None:

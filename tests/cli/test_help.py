@@ -2,6 +2,8 @@
 
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -54,9 +56,19 @@ def test_help_keeps_its_brackets(
     assert "\\[" not in shown
     texts = [command.callback and command.callback.__doc__, *(getattr(p, "help", "") for p in command.params)]
     for line in re.findall("^ +(?:langadapt|--).*", inspect.cleandoc(texts[0] or ""), re.MULTILINE):
-        assert f" {line.strip()}\n" in out, "an example was wrapped"
+        assert f" {line}\n" in out, "an example was wrapped, or lost its indentation"
     for part in re.findall(r"\[[^\]\n]*\]", "\n".join(text.replace("\\[", "[") for text in texts if text)):
         assert squeezed(part) in shown
+
+
+@pytest.mark.slow
+def test_help_ends_quietly_where_its_reader_leaves() -> None:
+    command = [sys.executable, "-m", "langadapt", "distill", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()
 
 
 @pytest.mark.parametrize("text", TEXTS)
