@@ -83,7 +83,7 @@ def plain_help(command: Any) -> Any:
     """Escape brackets in a command's help texts: rich would take `[clean]` for a style, and drop it.
 
     Join the lines of its paragraphs, which then wrap at the terminal's width; examples keep theirs. An empty
-    style before the last line of an example hides its indentation from typer, which would take away that of all.
+    style hides the indentation of an example's last line from typer, which would take away that of all.
     """
     for item in (command, *command.params):
         if getattr(item, "help", None):

@@ -46,7 +46,7 @@ def doctor_command(
         findings = examine(found, named=named, device=chosen_device(device), report=report)
     judged = verdict(findings)
     if as_json:
-        print_json({**asdict(findings), "verdict": asdict(judged)}, indent=2)
+        print_json({**asdict(findings), "expected": findings.expected, "verdict": asdict(judged)}, indent=2)
         return
     _print(findings, judged)
 
@@ -67,6 +67,9 @@ def _print(found: "Findings", judged: "Verdict") -> None:
     if found.alignment is not None:
         what = "of the translations found by the untrained text model"
         rest.add_row("alignment", f"{found.alignment:.0f} % {what}")
+    if found.expected is not None:
+        what = "of CLIP's English score, where the pairs are captions and English captions stand beside"
+        rest.add_row("expected", f"about {100 * found.expected:.0f} % {what}")
     stated = ", ".join(f"{_short(name)}: {licence}" for name, licence in found.licences.stated.items())
     rest.add_row("licences", stated)
     use = "commercial use allowed" if found.licences.commercial else "non-commercial only"

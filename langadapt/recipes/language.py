@@ -78,7 +78,7 @@ class AdapterSpec(Spec):
     """Transformer layers between Down and pooling. `auto`: none where the text model is aligned (it finds
     translations among the pairs before any training), else 2. With 0, GELU follows Down."""
     bottleneck_dim: Width | Literal["auto"] = "auto"
-    """Width between Down and Up. `auto`: 1024 without Transformer layers, else 256."""
+    """Width between Down and Up. `auto`: 2048 without Transformer layers, else 256."""
     heads: PositiveInt = 4
     feedforward_dim: Width = 1024
     dropout: Fraction = 0.1
@@ -93,7 +93,7 @@ class AdapterSpec(Spec):
     def _fits(self) -> "AdapterSpec":
         if isinstance(self.states, int) and self.states < 2:
             raise ValueError(f"states {self.states}: give 2 or more, `last`, `all`, or indices like [0, -1]")
-        for dim in (256, 1024) if self.bottleneck_dim == "auto" else (self.bottleneck_dim,):
+        for dim in (256, 2048) if self.bottleneck_dim == "auto" else (self.bottleneck_dim,):
             if dim % self.heads:
                 raise ValueError(f"heads {self.heads} must divide bottleneck_dim {dim}")
         return self
@@ -105,7 +105,7 @@ class AdapterSpec(Spec):
         """
         last = None if aligned_states is None else aligned_states - 1
         layers = (2 if last is None else 0) if self.layers == "auto" else self.layers
-        width = (256 if layers else 1024) if self.bottleneck_dim == "auto" else self.bottleneck_dim
+        width = (256 if layers else 2048) if self.bottleneck_dim == "auto" else self.bottleneck_dim
         upper = 4 if last is None else tuple(dict.fromkeys(last - i * last // 6 for i in (3, 2, 1, 0)))
         states = upper if self.states == "auto" else self.states
         return self.model_copy(update={"layers": layers, "bottleneck_dim": width, "states": states})
@@ -122,16 +122,18 @@ class DistillStage(Spec):
     each batch, at most half; without `data` it is all there is, and an aligned text model carries over."""
     start: str | None = None
     """Run folder or artifact whose adapter training starts from; same models, same shape."""
-    epochs: PositiveInt = 10
+    epochs: PositiveInt = 5
     """Each epoch ends with a validation; it passes over the rows as often as `min_steps` asks for."""
-    min_steps: PositiveInt = 1500
+    min_steps: PositiveInt = 750
     """At least so many optimizer steps in all: few pairs need as many steps as some ten thousand."""
     batch_size: BatchSize = 128
     """Rows per optimizer step, all processes together; each row is contrasted with all others."""
     learning_rate: PositiveFloat = 1e-3
     """Peak learning rate of the adapter (AdamW, linear warm-up, cosine to zero)."""
     warmup_fraction: Fraction = 0.05
-    weight_decay: Annotated[float, Field(ge=0.0)] = 0.01
+    weight_decay: Annotated[float, Field(ge=0.0)] = 2.0
+    """Of the adapter (AdamW): strong, since it is wide and pairs are few. Trained weights of the text model take
+    a two-hundredth of it."""
     gradient_clip_norm: PositiveFloat = 1.0
     distance: Literal["cosine", "mse"] = "cosine"
     """Distance between student and teacher rows, both of unit length."""

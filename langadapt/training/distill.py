@@ -45,6 +45,8 @@ from langadapt.training.run import Run, RunOptions, open_run, train
 from langadapt.training.track import tracked
 
 _VALIDATION_TOKENS = 8192
+_TEXT_MODEL_DECAY = 0.005
+"""Share of the adapter's weight decay for weights of the text model: strong decay would undo its training."""
 _STATED = {"licence", "licence_source"}
 """What a recipe says of a base model that changes nothing in the run."""
 
@@ -226,13 +228,17 @@ def _weights(
     if new is not None and extension is not None:
         yield new, extension.learning_rate, 0.0
     trained = {name: value for name, value in trainable.trained().items() if value is not new}
-    rates = {"adapter": recipe.distill.learning_rate, "text_model": recipe.text_model.learning_rate}
-    for module, rate in rates.items():
+    stage = recipe.distill
+    parts = {
+        "adapter": (stage.learning_rate, stage.weight_decay),
+        "text_model": (recipe.text_model.learning_rate, stage.weight_decay * _TEXT_MODEL_DECAY),
+    }
+    for module, (rate, decay) in parts.items():
         for name, value in trained.items():
             if name.startswith(f"{module}."):
                 # Decay would move the rows of embeddings that no text of this language touches.
                 decays = value.dim() > 1 and name != trainable.table
-                yield value, rate, recipe.distill.weight_decay if decays else 0.0
+                yield value, rate, decay if decays else 0.0
 
 
 def distill_loss(

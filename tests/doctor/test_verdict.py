@@ -149,6 +149,23 @@ def test_reasons(parts: dict[str, Any], tier: str, word: str, next_word: str) ->
     assert next_word in found.next
 
 
+@pytest.mark.parametrize(
+    ("pairs", "least", "most"), [(1_000, 0.84, 0.84), (5_477, 0.895, 0.9), (10**6, 0.945, 0.945)]
+)
+def test_an_aligned_text_model_says_what_to_expect(pairs: int, least: float, most: float) -> None:
+    found = changed(pairs=Pairs(rows=pairs, kept=pairs, contaminated=0, dropped={}), alignment=84.0)
+    assert found.expected == pytest.approx((least + most) / 2, abs=(most - least) / 2 + 1e-9)
+    assert replace(found, alignment=49.9).expected is None
+
+
+def test_few_pairs_are_no_obstacle_for_an_aligned_text_model() -> None:
+    few = changed(pairs=Pairs(rows=300, kept=300, contaminated=0, dropped={}))
+    assert verdict(few).tier == "not yet"
+    found = verdict(replace(few, alignment=84.0))
+    assert found.tier == "trainable with changes"
+    assert "300 pairs are few" in found.reasons[0]
+
+
 def test_notes_do_not_move_the_tier() -> None:
     licences = replace(WELL.licences, commercial=False, noncommercial=("news",), unknown=("a/own",))
     found = verdict(changed(licences=licences, missing_tests=("xtd10-sw: get it",), test_captions=0))

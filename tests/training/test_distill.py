@@ -106,6 +106,23 @@ def test_global_randomness_is_left_alone(language_folder: Path, tmp_path: Path, 
     ).read_bytes()
 
 
+def test_the_text_model_is_spared_the_adapters_decay(
+    language_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, seen = sys.modules["langadapt.training.distill"], set()
+    groups = module.parameter_groups
+
+    def noted(weights: Sequence[tuple[torch.nn.Parameter, float, float]]) -> object:
+        listed = list(weights)
+        seen.update((rate, decay) for _, rate, decay in listed)
+        return groups(listed)
+
+    monkeypatch.setattr(module, "parameter_groups", noted)
+    rates = ("distill.learning_rate=0.002", "text_model.learning_rate=0.0001", "distill.weight_decay=2")
+    run(language_folder, tmp_path / "es", "text_model.trains=full", "distill.epochs=1", *rates)
+    assert seen == {(0.002, 2.0), (0.002, 0.0), (0.0001, 0.01), (0.0001, 0.0)}
+
+
 def test_seed_decides(language_folder: Path, tmp_path: Path) -> None:
     digests = {
         run(language_folder, tmp_path / s, "distill.epochs=1", f"distill.seed={s}").digest for s in "01"
@@ -235,7 +252,7 @@ def test_the_shape_follows_the_alignment(
     module = sys.modules["langadapt.training.distill_start"]
     settings = ("adapter.layers=auto", "adapter.bottleneck_dim=auto", "distill.epochs=1")
     # The text model has states 0 to 3: two thirds of the way is state 2.
-    for found, shape in ((80.0, (0, 1024, (2, 3))), (20.0, (2, 256, 4))):
+    for found, shape in ((80.0, (0, 2048, (2, 3))), (20.0, (2, 256, 4))):
         monkeypatch.setattr(module, "alignment", lambda *_, found=found: found)
         artifact = run(language_folder, tmp_path / str(found), *settings)
         spec = artifact.recipe.adapter
