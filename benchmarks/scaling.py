@@ -7,7 +7,8 @@ captions without translations come from --english-rows rows of the Chinese table
     LANGADAPT_LAB=... python benchmarks/scaling.py zh de --text-model e5-small --prefix "query: "
     python benchmarks/scaling.py --table --plot benchmarks/scaling.svg
 
-Each run appends one line to --results (JSON Lines). --table prints them as Markdown, --plot draws the runs
+With --joint one run learns all the languages, of each as many pairs. Each run appends one line a language to
+--results (JSON Lines). --table prints them as Markdown, --plot draws the runs
 of defaults.
 """
 
@@ -93,19 +94,20 @@ def test_captions(lab: Path) -> set[str]:
     return {letters(r["english"]) for name in TESTS.values() for r in read(lab / "captions" / f"{name}.tsv")}
 
 
-def one(lang: str, pairs: int, seed: int, given: argparse.Namespace) -> dict[str, Any]:
-    """Distil on some pairs, score, and return the line of the results."""
+def distil(langs: list[str], pairs: int, seed: int, given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Distil on some pairs of each language, score, and return a line of the results for each language."""
     lab, work = Path(os.environ["LANGADAPT_LAB"]).resolve(), given.work.resolve()
-    rows = pairs_of(lab, lang, seed)[:pairs]
-    kept = (f"{r['english']}\t{r['target']}" for r in rows)
-    table = write(work / f"pairs-{lang}-{pairs}-{seed}.tsv", "english\ttarget", kept)
+    recipes = []
+    for lang in langs:
+        kept = (f"{r['english']}\t{r['target']}" for r in pairs_of(lab, lang, seed)[:pairs])
+        table = write(work / f"pairs-{lang}-{pairs}-{seed}.tsv", "english\ttarget", kept)
+        recipes.append(str(write_recipes(lab, work, lang, given.text_model, [str(table)])))
     english = english_alone(lab)[: given.english_rows]
     alone = write(work / "english.tsv", "english", english)
-    recipe = write_recipes(lab, work, lang, given.text_model, [str(table)])
     settings = [f"text_model.prefix={json.dumps(given.prefix)}", f"distill.seed={seed}", *given.settings]
     settings += [f"distill.english=[{alone}]"] if english else []
     settings += [] if pairs else ["distill.data=[]"]
-    out = work / f"run-{lang}-{pairs}-{seed}"
+    out = work / f"run-{'-'.join(langs)}-{pairs}-{seed}"
     last = 0.0
 
     def report(progress: Progress) -> None:
@@ -116,31 +118,32 @@ def one(lang: str, pairs: int, seed: int, given: argparse.Namespace) -> dict[str
             sys.stderr.write(f"[{time.strftime('%H:%M:%S')}] {out.name} {progress.stage}{count}\n")
 
     started = time.process_time()
-    found = override(find_language(str(recipe)), settings)
+    found = override(find_language(",".join(recipes)), settings)
     artifact = distill(found, out, report=report, options=RunOptions(overwrite=True))
     seconds = time.process_time() - started
-    model, retention, card = load(out), {}, None
-    for name in (lang, *(other for other in ("zh", "de", "fr") if other != lang), "en"):
+    model, cards = load(out), {}
+    for name in (*langs, *(other for other in ("zh", "de", "fr") if other not in langs), "en"):
         path = scored_on(work, lab, "de" if name == "en" else name, english=name == "en")
-        card = evaluate_retrieval(load_retrieval(data_recipe(RetrievalRecipe, str(path))), model).card
-        retention[name] = card.retention
-        if name == lang:
-            scores = {part: _short(getattr(card, part).to_dict()) for part in ("student", "ceiling", "floor")}
-    return {
-        "lang": lang,
-        "pairs": pairs,
-        "seed": seed,
-        "english_rows": len(english),
-        "settings": given.settings,
-        "text_model": Path(artifact.text_model.repo).name,
-        "layers": artifact.recipe.adapter.layers,
-        "width": artifact.recipe.adapter.bottleneck_dim,
-        "steps": artifact.training["steps"],
-        "retention": retention,
-        "cpu_seconds": round(seconds),
-        "threads": torch.get_num_threads(),
-        **scores,
-    }
+        cards[name] = evaluate_retrieval(load_retrieval(data_recipe(RetrievalRecipe, str(path))), model).card
+    joint = [f"languages=[{','.join(langs)}]"] if len(langs) > 1 else []
+    return [
+        {
+            "lang": lang,
+            "pairs": pairs,
+            "seed": seed,
+            "english_rows": len(english),
+            "settings": joint + given.settings,
+            "text_model": Path(artifact.text_model.repo).name,
+            "layers": artifact.recipe.adapter.layers,
+            "width": artifact.recipe.adapter.bottleneck_dim,
+            "steps": artifact.training["steps"],
+            "retention": {name: card.retention for name, card in cards.items()},
+            "cpu_seconds": round(seconds),
+            "threads": torch.get_num_threads(),
+            **{part: _short(getattr(cards[lang], part).to_dict()) for part in ("student", "ceiling", "floor")},
+        }
+        for lang in langs
+    ]
 
 
 def _short(scores: dict[str, Any]) -> dict[str, Any]:
@@ -235,6 +238,7 @@ def main() -> None:
     )
     parser.add_argument("langs", nargs="*", choices=[*PARALLEL, []])
     parser.add_argument("--pairs", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--joint", action="store_true", help="one run for all languages together")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--text-model", help="folder; xlm-mini of the kit unless said")
     parser.add_argument("--prefix", default="", help="what the text model expects before a text")
@@ -254,10 +258,10 @@ def main() -> None:
     given.work.mkdir(parents=True, exist_ok=True)
     for seed in given.seeds:
         for pairs in given.pairs:
-            for lang in given.langs:
-                line = one(lang, pairs, seed, given)
+            for langs in [given.langs] if given.joint else [[lang] for lang in given.langs]:
+                lines = distil(langs, pairs, seed, given)
                 with given.results.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
 if __name__ == "__main__":
