@@ -44,7 +44,7 @@ def test_every_recipe_key_has_its_line() -> None:
             for key in part.get("properties", ()):
                 assert f"\n| `{key}` | " in text, key
     assert "| `prompts` | list of text | `[]` | Zero-shot" in text
-    assert "| `epochs` | whole number | `10` | Each epoch ends with a validation" in text
+    assert "| `epochs` | whole number | `5` | Each epoch ends with a validation" in text
     anchors = {heading.lower() for heading in re.findall(r"^## (\w+)$", text, re.M)}
     assert set(re.findall(r"\]\(#(\w+)\)", text)) <= anchors
 
