@@ -8,8 +8,7 @@ captions without translations come from --english-rows rows of the Chinese table
     python benchmarks/scaling.py --table --plot benchmarks/scaling.svg
 
 With --joint one run learns all the languages, of each as many pairs. Each run appends one line a language to
---results (JSON Lines). --table prints them as Markdown, --plot draws the runs
-of defaults.
+--results (JSON Lines). --table prints them as Markdown, --plot draws the runs of defaults.
 """
 
 import argparse
@@ -122,6 +121,7 @@ def distil(langs: list[str], pairs: int, seed: int, given: argparse.Namespace) -
     artifact = distill(found, out, report=report, options=RunOptions(overwrite=True))
     seconds = time.process_time() - started
     model, cards = load(out), {}
+    sides = ("student", "ceiling", "floor")
     for name in (*langs, *(other for other in ("zh", "de", "fr") if other not in langs), "en"):
         path = scored_on(work, lab, "de" if name == "en" else name, english=name == "en")
         cards[name] = evaluate_retrieval(load_retrieval(data_recipe(RetrievalRecipe, str(path))), model).card
@@ -140,7 +140,7 @@ def distil(langs: list[str], pairs: int, seed: int, given: argparse.Namespace) -
             "retention": {name: card.retention for name, card in cards.items()},
             "cpu_seconds": round(seconds),
             "threads": torch.get_num_threads(),
-            **{part: _short(getattr(cards[lang], part).to_dict()) for part in ("student", "ceiling", "floor")},
+            **{side: _short(getattr(cards[lang], side).to_dict()) for side in sides},
         }
         for lang in langs
     ]

@@ -132,8 +132,8 @@ class DistillStage(Spec):
     """Peak learning rate of the adapter (AdamW, linear warm-up, cosine to zero)."""
     warmup_fraction: Fraction = 0.05
     weight_decay: Annotated[float, Field(ge=0.0)] = 2.0
-    """Of the adapter (AdamW): strong, since it is wide and pairs are few. Trained weights of the text model take
-    a two-hundredth of it."""
+    """Of the adapter (AdamW): strong, since it is wide and pairs are few. Trained weights of the text model
+    take a two-hundredth of it."""
     gradient_clip_norm: PositiveFloat = 1.0
     distance: Literal["cosine", "mse"] = "cosine"
     """Distance between student and teacher rows, both of unit length."""
