@@ -82,20 +82,23 @@ class _Unpadded(io.TextIOBase):
 def plain_help(command: Any) -> Any:
     """Escape brackets in a command's help texts: rich would take `[clean]` for a style, and drop it.
 
-    Join the lines of its paragraphs, which then wrap at the terminal's width; examples keep theirs. An empty
-    style hides the indentation of an example's last line from typer, which would take away that of all.
+    Join the lines of its paragraphs, which then wrap at the terminal's width; examples keep theirs.
     """
     for item in (command, *command.params):
         if getattr(item, "help", None):
             item.help = escape(item.help)
     parts = cleandoc(command.help or "").split("\n\n")
     joined = [part if re.search("^  ", part, re.MULTILINE) else part.replace("\n", " ") for part in parts]
-    command.help = re.sub(r"^(?= .*\Z)", "[b][/b]", "\n\n".join(joined), flags=re.MULTILINE)
+    command.help = text = "\n\n".join(joined)
     show = command.format_help
 
     def unpadded(context: Any, formatter: Any) -> None:
+        # Where no line below the first stands at the margin, typer takes the examples' indentation away: an
+        # empty style before the last line looks to it like text.
+        command.help = re.sub(r"^(?= .*\Z)", "[b][/b]", text, flags=re.MULTILINE)
         with redirect_stdout(_Unpadded()):
             show(context, formatter)
+        command.help = text
 
     command.format_help = unpadded
     for inner in getattr(command, "commands", {}).values():
