@@ -27,6 +27,7 @@ from langadapt.nn.peft_modules import (
     TransformerParts,
     add_bottlenecks,
     add_top_layer,
+    convolutional_blocks,
     put_changes,
     transformer_layers,
 )
@@ -253,11 +254,13 @@ def _weights(tower: Tower, method: Method, layers: list[TransformerParts]) -> It
             for module in add_bottlenecks(own) if method == "adapters" else [add_top_layer(own[-1])]:
                 yield from module.parameters()
         case LastLayers():
-            stack = [parts.layer for parts in layers if id(next(parts.layer.parameters())) in pretrained]
+            stack = [[*parts.layer.parameters()] for parts in layers]
+            stack = [weights for weights in stack if id(weights[0]) in pretrained]
+            stack = stack or convolutional_blocks(tower.encoder)
             if len(stack) < method.last:
-                raise tower.refuse(f"last: {method.last}", f"has {len(stack)} Transformer layers")
-            for layer in stack[-method.last :]:
-                yield from layer.parameters()
+                raise tower.refuse(f"last: {method.last}", f"has {len(stack)} layers")
+            for weights in stack[-method.last :]:
+                yield from weights
         case Lora():
             yield from _lora(tower, method)
         case "projection":

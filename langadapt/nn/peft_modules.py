@@ -157,6 +157,22 @@ def _parts(layer: nn.Module, calls: list[tuple[nn.Module, Tensor]]) -> Transform
     return TransformerParts(layer=layer, attention_out=steps[1][0], feedforward_out=steps[3][0])
 
 
+def convolutional_blocks(encoder: nn.Module) -> list[list[nn.Parameter]]:
+    """Weights of the blocks of an encoder without Transformer layers, in order; an empty list without any.
+
+    Its blocks are the members of its largest stack of one class: those of a MobileNet, the stages of a ResNet
+    or ConvNeXt. What follows them in the encoder belongs to the last one.
+    """
+    stacks = [item for item in encoder.modules() if isinstance(item, nn.ModuleList | nn.Sequential)]
+    alike = [[[*member.parameters()] for member in item] for item in stacks if len({*map(type, item)}) == 1]
+    blocks = max(alike, key=lambda stack: sum(value.numel() for own in stack for value in own), default=[])
+    if blocks and blocks[-1]:
+        weights = [*encoder.parameters()]
+        end = next(number for number, value in enumerate(weights) if value is blocks[-1][-1])
+        blocks[-1] += weights[end + 1 :]
+    return blocks
+
+
 def add_bottlenecks(layers: list[TransformerParts]) -> list[nn.Module]:
     """Put a bottleneck behind attention and feed-forward of each layer, in front of the residual sum.
 

@@ -104,8 +104,8 @@ class ContrastStage(Spec):
     normalisation layers), `bitfit` (all biases), `adapters` (bottlenecks of a quarter of the width behind
     attention and feed-forward of each layer), `layer` (one more Transformer layer on top), `projection` (the
     last linear map into the shared space), `head` (everything behind the pretrained encoder: of a distilled
-    student its whole adapter), `lora: {rank: n}`, `last: n` (layers of the encoder), `embeddings` (token
-    embeddings).
+    student its whole adapter), `lora: {rank: n}`, `last: n` (layers of the encoder; blocks
+    or stages of a convolutional one), `embeddings` (token embeddings).
     """
 
     pairs: Annotated[tuple[str, ...], Field(min_length=1)]

@@ -239,7 +239,7 @@ def test_of_token_embeddings_only_changed_rows_are_kept(student: Student) -> Non
         (("adapters",), "has no Transformer layers, so `adapters` cannot train it"),
         (("layer",), "has no Transformer layers"),
         ((LORA,), "has no query and value projections"),
-        ((LAST,), "has 0 Transformer layers, so `last: 1`"),
+        ((LastLayers(last=17),), "has 16 layers, so `last: 17`"),
         (("embeddings",), "has no token embeddings"),
     ],
     ids=str,
@@ -250,6 +250,20 @@ def test_a_convolutional_tower_refuses_in_one_line(
     with pytest.raises(ModelError, match=words) as error:
         make_trainable(image_tower(convolutional()), methods, seed=0)
     assert "\n" not in str(error.value)
+
+
+def test_last_blocks_of_a_convolutional_tower(convolutional: Callable[[], Teacher]) -> None:
+    """The last two of MobileNet's 16 blocks and the convolution behind them, at the lower rate."""
+    tower = image_tower(convolutional())
+    trainable = make_trainable(tower, (LastLayers(last=2),), seed=0)
+    pretrained = dict(tower.encoder.named_parameters())
+    parts = ("layer.14.", "layer.15.", "conv_1x1.")
+    assert {name for name, value in pretrained.items() if value.requires_grad} == {
+        name for name in pretrained if name.startswith(parts)
+    }
+    assert {name.removeprefix("vision_model.") for name in trainable.slow} == {
+        name for name in pretrained if name.startswith(parts)
+    }
 
 
 def test_a_convolutional_tower_learns_norms_and_keeps_its_statistics(
@@ -293,7 +307,7 @@ def test_methods_in_a_new_student(methods: tuple[Method, ...], text_model_folder
 
 
 def test_too_many_layers_and_foreign_changes_are_one_line(student: Student) -> None:
-    with pytest.raises(ModelError, match="has 3 Transformer layers, so `last: 9`"):
+    with pytest.raises(ModelError, match="has 3 layers, so `last: 9`"):
         make_trainable(student_tower(student), (LastLayers(last=9),), seed=0)
     tuned = make_trainable(student_tower(student), ("projection",), seed=0)
     with pytest.raises(ModelError, match=r"do not fit .*adapter\.up\.bias"):

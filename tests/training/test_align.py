@@ -195,7 +195,7 @@ def test_a_folder_says_how_it_pools(
 @pytest.mark.parametrize(
     ("swap", "values", "pooling", "words"),
     [
-        (False, {"image": [{"last": 1}]}, None, "image tower. has 0 Transformer layers"),
+        (False, {"image": [{"last": 99}]}, None, "image tower. has 16 layers"),
         (False, {"image": ["adapters"]}, None, "image tower. has no Transformer layers, so `adapters`"),
         (True, {}, None, "is not a text encoder"),
         (False, {"pooling": "best"}, None, "test: pooling"),

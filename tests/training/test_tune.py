@@ -321,7 +321,7 @@ def test_what_cannot_work_is_one_line(start: Path, pairs: Path, tmp_path: Path) 
     (tmp_path / "pictures").symlink_to(pairs.parent / "pictures")
     cases: list[tuple[Path, dict[str, Any], type[Exception], str]] = [
         (bare, {"distill_weight": 1.0}, RecipeError, "has no English sides; add a column `english`, or name"),
-        (pairs, {"text": [{"last": 9}]}, Exception, "has 3 Transformer layers, so `last: 9` cannot train it"),
+        (pairs, {"text": [{"last": 9}]}, Exception, "has 3 layers, so `last: 9` cannot train it"),
     ]
     for table, values, kind, words in cases:
         with pytest.raises(kind, match=words) as error:

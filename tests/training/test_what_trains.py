@@ -192,7 +192,7 @@ def same_answers(loaded: langadapt.models.LanguageModel, student: Student) -> No
 
 
 def test_more_layers_than_there_are_is_one_line(language_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"has 3 Transformer layers, so `last: 4`"):
+    with pytest.raises(ModelError, match=r"has 3 layers, so `last: 4`"):
         run(language_folder, tmp_path, "text_model.trains={last: 4}")
 
 
