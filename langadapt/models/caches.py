@@ -18,12 +18,13 @@ from langadapt.data.parallel import distinct
 from langadapt.errors import ModelError
 from langadapt.files.store import Fill, StoreSpec, cache_folder, fingerprint, shared_rows, stored_rows
 from langadapt.files.temporary import temporary_array
+from langadapt.models.load import precision, uses_bf16
 from langadapt.models.teacher import Teacher
 
 ImageProgress = Callable[[int, int], None]
 
 # Part of the stores' fingerprints: raise one when a change here or in the tower changes its rows.
-_IMAGE_VERSION, _PATCH_VERSION = 5, 5
+_IMAGE_VERSION, _PATCH_VERSION = 6, 6
 _BATCH, _PART, _READERS = 64, 65_536, 8
 
 
@@ -66,8 +67,7 @@ def stored_images(
 
         return chosen, fill
 
-    half = [] if teacher.image_precision == "float32" else [teacher.image_precision]
-    folder = cache_folder() / "image-rows" / _key(teacher, *half, version=_IMAGE_VERSION)
+    folder = cache_folder() / "image-rows" / _key(teacher, version=_IMAGE_VERSION)
     shared = shared_rows(folder, [names[i] for i in same.first], dim=teacher.dim, compute=compute)
     parts = (shared.take(same.index[i : i + _PART]).numpy().ravel() for i in range(0, len(images), _PART))
     return torch.from_numpy(temporary_array(parts, np.float32)).view(len(images), teacher.dim)
@@ -77,12 +77,14 @@ def stored_images(
 def patch_states(teacher: Teacher, images: Sequence[ImageFile]) -> Iterator[Tensor]:
     """Last hidden states of the image tower, chunk by chunk: `[<= 64, P, V]` float32 on the CPU.
 
+    They are computed in bfloat16 where the device has it, as image embeddings are.
     Of a vision Transformer P counts its tokens, a class token included where it has one; of a convolutional
     tower the positions of its last feature map. A tower that keeps its states to itself is refused.
     """
     for start in range(0, len(images), _BATCH):
         opened = [open_image(path) for path in images[start : start + _BATCH]]
-        output: Any = teacher.module.get_image_features(**teacher.pixels(opened))  # type: ignore[operator]
+        with torch.autocast(teacher.device.type, torch.bfloat16, enabled=uses_bf16(teacher.device)):
+            output: Any = teacher.module.get_image_features(**teacher.pixels(opened))  # type: ignore[operator]
         states = getattr(output, "last_hidden_state", None)
         if states is None or states.dim() not in (3, 4):
             raise ModelError(f"{teacher.source.repo} gives no patch states; set few_shot.instance=false")
@@ -108,4 +110,4 @@ def stored_patches(teacher: Teacher, images: Sequence[ImageFile]) -> Tensor:
 
 def _key(teacher: Teacher, *contents: str, version: int) -> str:
     versions = (version, transformers.__version__, PIL.__version__)
-    return fingerprint(*versions, teacher.device.type, teacher.source.revision, *contents)
+    return fingerprint(*versions, precision(teacher.device), teacher.source.revision, *contents)

@@ -132,21 +132,15 @@ class Teacher:
 
     @torch.inference_mode()
     def embed_pixels(self, pixels: dict[str, Tensor]) -> Tensor:
-        """What `read_pixels` made to `[B, D]` float32 unit rows, computed in `image_precision`."""
+        """What `read_pixels` made to `[B, D]` float32 unit rows, in bfloat16 where the device has it."""
         sent = {key: send(value, self.device) for key, value in pixels.items()}
-        half = self.image_precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=uses_bf16(self.device)):
             return image_rows(self.module, sent)
 
     @torch.inference_mode()
     def embed_images(self, images: Sequence[Image.Image]) -> Tensor:
         """RGB images to `[B, D]` float32 unit rows, computed in float32."""
         return image_rows(self.module, self.pixels(images))
-
-    @property
-    def image_precision(self) -> str:
-        """The dtype of many images: bfloat16 on a CUDA device that has it, else float32."""
-        return "bfloat16" if self.device.type == "cuda" and uses_bf16(self.device) else "float32"
 
 
 def learned_temperature(teacher: Teacher) -> float:

@@ -62,7 +62,7 @@ def image_tower(model: LanguageModel) -> ImageTower:
         fingerprint=fingerprint(*versions, model.image_identity),
         label=teacher.source.label,
         dim=teacher.dim,
-        encode=lambda images: teacher.embed_images(images).cpu(),
+        encode=lambda images: teacher.embed_pixels(teacher.read_pixels(images)).cpu(),
     )
 
 

@@ -229,6 +229,12 @@ def test_images_are_embedded_once_and_again_when_one_changes(
     backwards = stored_images(model.teacher, copies[::-1])
     torch.testing.assert_close(backwards, changed.flip(0), rtol=0, atol=1e-6)
 
+    monkeypatch.setenv("LANGADAPT_PRECISION", "bfloat16")
+    half = stored_images(model.teacher, copies, progress=lambda done, total: told.append((done, total)))
+    assert told[2:] == [(12, 12)], "in another precision"
+    assert not torch.allclose(half, changed, atol=1e-6)
+    torch.testing.assert_close(half, changed, rtol=0, atol=0.05)
+
 
 def test_an_image_that_cannot_be_read_is_named(
     model: LanguageModel, retrieval: RetrievalSet, tmp_path: Path
