@@ -39,12 +39,12 @@ PARALLEL = {
 TESTS = {"zh": "val.zh-mt", "de": "val.de", "fr": "val.fr"}
 
 
-def unpack(lab: Path, work: Path) -> Path:
-    """Unpacks the test photos, once, and returns their folder."""
-    photos = work / "photos"
+def unpack(lab: Path, work: Path, name: str = "val") -> Path:
+    """Unpacks photos, those for tests unless said, once, and returns their folder."""
+    photos = work / ("photos" if name == "val" else f"photos-{name}")
     if not photos.is_dir():
-        part = work / "photos.part"
-        with tarfile.open(lab / "photos" / "val.tar") as tar:
+        part = work / f"{photos.name}.part"
+        with tarfile.open(lab / "photos" / f"{name}.tar") as tar:
             tar.extractall(part, filter="data")
         part.rename(photos)
     return photos

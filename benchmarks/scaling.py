@@ -8,12 +8,14 @@ captions without translations come from --english-rows rows of the Chinese table
     python benchmarks/scaling.py --table --plot benchmarks/scaling.svg
 
 With --joint one run learns all the languages, of each as many pairs. Each run appends one line a language to
---results (JSON Lines). --table prints them as Markdown, --plot draws the runs of defaults.
+--results (JSON Lines). --table prints them as Markdown, --plot draws the runs of defaults. --own scores
+Chinese runs that are there on training photos, with the captions that they learned from.
 """
 
 import argparse
 import csv
 import gzip
+import itertools
 import json
 import os
 import random
@@ -25,12 +27,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lab import PARALLEL, TESTS, write_recipes
+from lab import PARALLEL, TESTS, unpack, write_recipes
 
 from langadapt.data.retrieval import load_retrieval
 from langadapt.errors import LangadaptError, Progress
-from langadapt.evaluation.retrieval import evaluate_retrieval
-from langadapt.models import load
+from langadapt.evaluation.retrieval import ScoreCard, evaluate_retrieval
+from langadapt.models import LanguageModel, load
 from langadapt.recipes import RetrievalRecipe, data_recipe, find_language, override
 from langadapt.training import RunOptions, distill
 
@@ -59,18 +61,33 @@ def scored_on(work: Path, lab: Path, lang: str, *, english: bool = False) -> Pat
     name = f"score-{'en-' if english else ''}{lang}"
     rows = read(lab / "captions" / f"{TESTS[lang]}.tsv")
     said = "english" if english else "caption"
-    table = write(
-        work / f"{name}.tsv",
-        "image\tcaption\tenglish",
-        (f"{r['image']}\t{r[said]}\t{r['english']}" for r in rows),
+    lines = (f"{r['image']}\t{r[said]}\t{r['english']}" for r in rows)
+    return _captions(work, name, lang, lines, work / "photos")
+
+
+def own_captions(work: Path, lab: Path, pairs: int, seed: int) -> Path:
+    """A recipe of training photos with those of their Chinese captions that a run has learned from."""
+    learned = {(r["english"], r["target"]) for r in read(work / f"pairs-zh-{pairs}-{seed}.tsv")}
+    rows = (
+        r for r in read(lab / "captions" / "train_1k.zh-mt.tsv") if (r["english"], r["caption"]) in learned
     )
+    lines = (f"{r['image']}\t{r['caption']}\t{r['english']}" for r in rows)
+    return _captions(work, f"own-{pairs}-{seed}", "zh", lines, unpack(lab, work, "train_1k"))
+
+
+def _captions(work: Path, name: str, lang: str, lines: Iterable[str], photos: Path) -> Path:
+    table = write(work / f"{name}.tsv", "image\tcaption\tenglish", lines)
     recipe = work / f"{name}.yaml"
     recipe.write_text(
         f"name: {name}\ntitle: {name}\nlicence: research only\nlicence_source: the kit's README\n"
-        f"language: {lang}\n"
-        f"captions: [{table.name}]\nimages: {work / 'photos'}\ncolumns: {{english: english}}\n"
+        f"language: {lang}\ncaptions: [{table.name}]\nimages: {photos}\ncolumns: {{english: english}}\n"
     )
     return recipe
+
+
+def score(recipe: Path, model: LanguageModel) -> ScoreCard:
+    """Scores of a model on a recipe's captions."""
+    return evaluate_retrieval(load_retrieval(data_recipe(RetrievalRecipe, str(recipe))), model).card
 
 
 def pairs_of(lab: Path, lang: str, seed: int) -> list[dict[str, str]]:
@@ -124,7 +141,7 @@ def distil(langs: list[str], pairs: int, seed: int, given: argparse.Namespace) -
     sides = ("student", "ceiling", "floor")
     for name in (*langs, *(other for other in ("zh", "de", "fr") if other not in langs), "en"):
         path = scored_on(work, lab, "de" if name == "en" else name, english=name == "en")
-        cards[name] = evaluate_retrieval(load_retrieval(data_recipe(RetrievalRecipe, str(path))), model).card
+        cards[name] = score(path, model)
     joint = [f"languages=[{','.join(langs)}]"] if len(langs) > 1 else []
     return [
         {
@@ -246,6 +263,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], dest="settings", metavar="KEY=VALUE")
     parser.add_argument("--work", type=Path, default=Path("runs/scaling"))
     parser.add_argument("--results", type=Path, default=Path("runs/scaling/results.jsonl"))
+    parser.add_argument("--own", action="store_true", help="score runs on captions that they learned from")
     parser.add_argument("--table", action="store_true", help="print the results as Markdown")
     parser.add_argument("--plot", type=Path, help="draw the results of the defaults into this SVG")
     given = parser.parse_args()
@@ -254,6 +272,13 @@ def main() -> None:
     if given.table:
         sys.stdout.write(markdown(given.results))
     if given.table or given.plot:
+        return
+    work, lab = given.work.resolve(), Path(os.environ["LANGADAPT_LAB"]).resolve()
+    if given.own:
+        for seed, pairs in itertools.product(given.seeds, given.pairs):
+            card = score(own_captions(work, lab, pairs, seed), load(work / f"run-zh-{pairs}-{seed}"))
+            counts = f"{card.captions:,} captions of {card.images:,} photos"
+            sys.stdout.write(f"{pairs:,} pairs, seed {seed}, {counts}: retention {card.retention:.3f}\n")
         return
     given.work.mkdir(parents=True, exist_ok=True)
     for seed in given.seeds:
