@@ -163,8 +163,9 @@ def convolutional_blocks(encoder: nn.Module) -> list[list[nn.Parameter]]:
     Its blocks are the members of its largest stack of one class: those of a MobileNet, the stages of a ResNet
     or ConvNeXt. What follows them in the encoder belongs to the last one.
     """
-    stacks = [item for item in encoder.modules() if isinstance(item, nn.ModuleList | nn.Sequential)]
-    alike = [[[*member.parameters()] for member in item] for item in stacks if len({*map(type, item)}) == 1]
+    lists = [[*item] for item in encoder.modules() if isinstance(item, nn.ModuleList | nn.Sequential)]
+    stacks = [item for item in lists if len(item) > 1 and len({*map(type, item)}) == 1]
+    alike = [[[*member.parameters()] for member in item] for item in stacks]
     blocks = max(alike, key=lambda stack: sum(value.numel() for own in stack for value in own), default=[])
     if blocks and blocks[-1]:
         weights = [*encoder.parameters()]
