@@ -67,8 +67,8 @@ class Tower:
     def refuse(self, method: object, lacks: str) -> ModelError:
         """The error for a method that the tower has nothing for."""
         return ModelError(
-            f"{self.label} {lacks}, so `{method}` cannot train it; full, layer_norm, bitfit and projection "
-            "can"
+            f"{self.label} {lacks}, so `{method}` cannot train it; full, last, layer_norm, bitfit and "
+            "projection can"
         )
 
 
