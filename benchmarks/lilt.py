@@ -157,7 +157,7 @@ def train(given: argparse.Namespace, lab: Path, method: str, seed: int, rate: fl
         r"\W+", "-", f"{text.name}-{given.captions}-{given.also}-{given.pairs}-{method}-{seed}-{rate:g}"
     )
     size, epochs = PLANS.get(given.pairs, PLANS[30000])
-    whole = {} if METHODS[method][1] == "locked" else {"chunk_size": size}  # memory for a pass less
+    whole = {} if METHODS[method][1] == "locked" else {"chunk_size": size}  # spares a second forward pass
     values = {
         "pairs": [str(write_table(given.work / f"{key}.tsv", pairs))], "seed": seed, "batch_size": size,
         **whole, **dict(zip(("text", "image"), METHODS[method], strict=True)),

@@ -273,8 +273,8 @@ def main() -> None:
         sys.stdout.write(markdown(given.results))
     if given.table or given.plot:
         return
-    work, lab = given.work.resolve(), Path(os.environ["LANGADAPT_LAB"]).resolve()
     if given.own:
+        work, lab = given.work.resolve(), Path(os.environ["LANGADAPT_LAB"]).resolve()
         for seed, pairs in itertools.product(given.seeds, given.pairs):
             card = score(own_captions(work, lab, pairs, seed), load(work / f"run-zh-{pairs}-{seed}"))
             counts = f"{card.captions:,} captions of {card.images:,} photos"

@@ -254,9 +254,8 @@ def _weights(tower: Tower, method: Method, layers: list[TransformerParts]) -> It
             for module in add_bottlenecks(own) if method == "adapters" else [add_top_layer(own[-1])]:
                 yield from module.parameters()
         case LastLayers():
-            stack = [[*parts.layer.parameters()] for parts in layers]
-            stack = [weights for weights in stack if id(weights[0]) in pretrained]
-            stack = stack or convolutional_blocks(tower.encoder)
+            found = ([*parts.layer.parameters()] for parts in layers)
+            stack = [own for own in found if id(own[0]) in pretrained] or convolutional_blocks(tower.encoder)
             if len(stack) < method.last:
                 raise tower.refuse(f"last: {method.last}", f"has {len(stack)} layers")
             for weights in stack[-method.last :]:

@@ -13,6 +13,7 @@ from tiny_language import sentences
 from tiny_pictures import noise
 
 import langadapt
+from langadapt.data.images import open_image
 from langadapt.data.retrieval import RetrievalSet
 from langadapt.errors import DataError
 from langadapt.evaluation.page import example_searches
@@ -22,6 +23,7 @@ from langadapt.metrics.signature import signature_values
 from langadapt.models import LanguageModel
 from langadapt.models.caches import stored_images
 from langadapt.recipes import find_language, override
+from langadapt.search.update import image_tower
 from langadapt.training import RunOptions, distill
 
 OWNERS = np.random.default_rng(0).permutation(np.repeat(np.arange(12), 2))  # two captions of each image
@@ -234,6 +236,8 @@ def test_images_are_embedded_once_and_again_when_one_changes(
     assert told[2:] == [(12, 12)], "in another precision"
     assert not torch.allclose(half, changed, atol=1e-6)
     torch.testing.assert_close(half, changed, rtol=0, atol=0.05)
+    indexed = image_tower(model).encode([open_image(path) for path in copies])
+    torch.testing.assert_close(indexed, half, rtol=0, atol=1e-6)
 
 
 def test_an_image_that_cannot_be_read_is_named(
