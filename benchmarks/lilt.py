@@ -57,6 +57,7 @@ METHODS: dict[str, tuple[Any, Any]] = {
     "layer + projections": ("layer", "locked"),
     "LiT: text full, image locked": ("full", "locked"),
     "text full, last 3 image blocks": ("full", {"last": 3}),
+    "last 2 text layers, last 3 image blocks": ({"last": 2}, {"last": 3}),
     "norms + projections, both towers": ("layer_norm", "layer_norm"),
     "adapters + norms + projections, norms in the image encoder": (["adapters", "layer_norm"], "layer_norm"),
     "both full": ("full", "full"),
@@ -153,16 +154,17 @@ def train(given: argparse.Namespace, lab: Path, method: str, seed: int, rate: fl
     if given.also:
         language, _, count = given.also.partition(":")
         pairs += captions(lab, int(count), seed, language)
-    key = re.sub(
-        r"\W+", "-", f"{text.name}-{given.captions}-{given.also}-{given.pairs}-{method}-{seed}-{rate:g}"
-    )
+    told = (text.name, given.captions, given.also, given.pairs, method, seed, f"{rate:g}", *given.set)
+    key = re.sub(r"\W+", "-", "-".join(map(str, told)))
     size, epochs = PLANS.get(given.pairs, PLANS[30000])
+    own = {name: float(value) for name, _, value in (item.partition("=") for item in given.set)}
+    size = int(own.pop("batch_size", size))
     whole = {} if METHODS[method][1] == "locked" else {"chunk_size": size}  # spares a second forward pass
     values = {
         "pairs": [str(write_table(given.work / f"{key}.tsv", pairs))], "seed": seed, "batch_size": size,
         **whole, **dict(zip(("text", "image"), METHODS[method], strict=True)),
         "weight_decay": 0.2, "learning_rate": rate, "pretrained_learning_rate": rate / 30,
-        "epochs": given.epochs or epochs,
+        "epochs": given.epochs or epochs, **own,
     }  # fmt: skip
     stage = parse(AlignStage, values, where="lilt.py")
     prefix = "query: " if "e5" in text.name else None
@@ -173,7 +175,7 @@ def train(given: argparse.Namespace, lab: Path, method: str, seed: int, rate: fl
     facts = artifact.training
     line = {
         "text_model": text.name, "captions": given.captions, "also": given.also, "pairs": given.pairs,
-        "method": method, "seed": seed, "rate": rate, "batch_size": size, "run": key,
+        "method": method, "seed": seed, "rate": rate, "batch_size": size, "run": key, "set": given.set,
         **{name: facts[name] for name in ("held_out_recall", "best_step", "steps", "stopped_at")},
         "trained_percent": facts["trained_percent"], "trained": facts["trained_parameters"],
         "cpu_seconds": round(time.process_time() - busy),
@@ -304,12 +306,13 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "table"))
     parser.add_argument("--text-model")
     parser.add_argument("--pairs", type=int, default=500)
-    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS)[:-4], metavar="METHOD")
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS)[:-5], metavar="METHOD")
     parser.add_argument("--captions", default="en", choices=("en", "zh-mt", "zh-written"))
     parser.add_argument("--also", metavar="CAPTIONS:N", help="N more pairs, such as zh-mt:500")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--rates", nargs="+", type=float)
     parser.add_argument("--epochs", type=int)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="of the stage")
     parser.add_argument("--plot", type=Path, help="SVG beside the table")
     parser.add_argument("--work", type=Path, default=Path("runs/lilt"))
     given = parser.parse_args()

@@ -285,10 +285,11 @@ def _packed(adapter: Adapter, states: Tensor, layout: Layout) -> Tensor:
     """
     tokens, texts, places, mask = layout.to(states.device)
     x = adapter.project_in(states)
+    if not adapter.layers:  # tokens are on their own: no rows are needed
+        return adapter.pool_out(x, mask, tokens.flatten()[places])
     x = x.index_select(0, tokens.flatten()).view(*tokens.shape, -1)
     x = adapter.encode(x, together(texts)).flatten(0, 1)
-    x = x.index_select(0, places.flatten()).view(*places.shape, -1)
-    return adapter.pool_out(x, mask)
+    return adapter.pool_out(x, mask, places)
 
 
 def student_tower(student: Student) -> Tower:

@@ -69,9 +69,12 @@ class Adapter(nn.Module):
             x = layer(x, mask)
         return x
 
-    def pool_out(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Pooling and Up: `x [B, T, width]` under `mask [B, T]` to `[B, D]` float32."""
-        pooled = mean_pooling(x, mask) if self.pool is None else self.pool(x, mask)
+    def pool_out(self, x: Tensor, mask: Tensor, places: Tensor | None = None) -> Tensor:
+        """Pooling and Up: `x [B, T, width]` under `mask [B, T]` to `[B, D]` float32.
+
+        With `places`, int64 `[B, T]`, x is `[N, width]`, and those are its rows, finite ones behind the mask.
+        """
+        pooled = mean_pooling(x, mask, places) if self.pool is None else self.pool(x, mask, places)
         embedding: Tensor = self.up(self.norm(pooled))
         return embedding.float()
 
@@ -122,10 +125,18 @@ class TransformerLayer(nn.Module):
         return out
 
 
-def mean_pooling(x: Tensor, mask: Tensor) -> Tensor:
-    """Mean of `x [B, T, dim]` over the tokens, `[B, dim]`; `mask [B, T]` bool, no row all False."""
-    kept = x.masked_fill(~mask[..., None], 0.0)
+def mean_pooling(x: Tensor, mask: Tensor, places: Tensor | None = None) -> Tensor:
+    """Mean of `x [B, T, dim]` over the tokens, `[B, dim]`; `mask [B, T]` bool, no row all False.
+
+    `places` as in `Adapter.pool_out`.
+    """
+    kept = _at(x, places).masked_fill(~mask[..., None], 0.0)
     return kept.sum(dim=1) / mask.sum(dim=1, keepdim=True).to(x.dtype)
+
+
+def _at(x: Tensor, places: Tensor | None) -> Tensor:
+    """Rows of `x [N, dim]` at `places [B, T]`; x itself without places."""
+    return x if places is None else x.index_select(0, places.flatten()).view(*places.shape, -1)
 
 
 class AttentionPooling(nn.Module):
@@ -141,13 +152,25 @@ class AttentionPooling(nn.Module):
         self.score = nn.Linear(dim, heads, bias=False)
         nn.init.zeros_(self.score.weight)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Pool `x [B, T, dim]` under `mask [B, T]` (bool, True at tokens) to `[B, dim]`."""
-        rows, tokens, dim = x.shape
-        scores = self.score(self.norm(x)).masked_fill(~mask[..., None], float("-inf"))
-        weights = scores.softmax(dim=1)
-        parts = x.masked_fill(~mask[..., None], 0.0).view(rows, tokens, self.heads, dim // self.heads)
-        return torch.einsum("btn,btnd->bnd", weights, parts).reshape(rows, dim)
+    def forward(self, x: Tensor, mask: Tensor, places: Tensor | None = None) -> Tensor:
+        """Pool `x [B, T, dim]` under `mask [B, T]` (bool, True at tokens) to `[B, dim]`.
+
+        `places` as in `Adapter.pool_out`: each token is then scored once, and padding costs a copy alone.
+        """
+        if places is None:
+            x = x.masked_fill(~mask[..., None], 0.0)
+        scores = _at(self.score(self._normed(x)), places).masked_fill(~mask[..., None], float("-inf"))
+        x = _at(x, places)
+        parts = x.view(*x.shape[:2], self.heads, -1) * scores.softmax(dim=1).to(x.dtype)[..., None]
+        return parts.sum(dim=1).flatten(1)
+
+    def _normed(self, x: Tensor) -> Tensor:
+        # Autocast would norm in float32, and pass on what is rounded again: on a CPU a tenth of a step.
+        norm = self.norm
+        with torch.autocast(x.device.type, enabled=False):
+            return F.layer_norm(
+                x, norm.normalized_shape, norm.weight.to(x.dtype), norm.bias.to(x.dtype), norm.eps
+            )
 
 
 class Dropout(nn.Module):
