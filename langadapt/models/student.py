@@ -88,14 +88,13 @@ class TextModel(nn.Module):
         given = batch.to(self.device)
         return layer_states(self.encoder, given.input_ids, given.mask, layers)
 
-    @torch.no_grad()
     def packed_states(
         self, tokens: Tokens, rows: NDArray[np.int64], layers: Layers, *, exact: bool = False
     ) -> Tensor:
-        """Hidden states `[N, L, H]` of the N tokens of some texts, one text behind another; no gradients.
+        """Hidden states `[N, L, H]` of the N tokens of some texts, one text behind another.
 
         On the padded path the texts of `rows` should be of like length, on the packed one of many. The dtype
-        is float32 if `exact`, else bfloat16 where the device is faster in it.
+        is the encoder's own if `exact`, with gradients, else bfloat16 where the device is faster in it.
         """
         encoder = self.encoder if exact or not uses_bf16(self.device) else self.bfloat16_copy.of(self.encoder)
         if self.path == "padded":
@@ -210,29 +209,29 @@ class Student(nn.Module):
         each token, one text behind another. With them the texts' `Layout` is enough; rows that it does not
         name do not matter.
         """
-        if states is not None:
-            return self._embed(states, batch)
-        assert isinstance(batch, TextBatch)
-        out = torch.zeros(len(batch.mask), self.adapter.up.out_features, device=self.text_model.device)
-        for part in length_groups(batch.mask.sum(dim=1)):
-            own = batch.rows(part.rows).cut(part.tokens)
+        if states is None:
+            assert isinstance(batch, TextBatch)
+            tokens = batch.tokens(pad_id=self.text_model.tokenizer.pad_token_id)
             with torch.no_grad() if self.states_are_fixed else nullcontext():
-                known = normed(self.text_model.states(own, self.layers))[own.mask.to(out.device)]
-            out = out.index_copy(0, part.rows.to(out.device), self._embed(known, own))
-        return out
+                states = self._all_states(tokens, np.arange(len(tokens)), exact=True)
+        return self._embed(states, batch)
 
+    @torch.no_grad()
     def packed_states(self, tokens: Tokens, rows: NDArray[np.int64]) -> Tensor:
         """What `forward` takes as states of some texts, `[N, L, H]`, without gradients."""
         with torch.autocast(self.text_model.device.type, enabled=False):
-            if self.text_model.path == "packed":
-                return self._run_states(tokens, rows)
-            lengths = torch.from_numpy(tokens.lengths_of(rows))
-            groups = [part.rows.numpy() for part in length_groups(lengths)]
-            states = torch.cat([self._run_states(tokens, rows[group]) for group in groups])
-        order = np.concatenate(groups)
-        starts = np.cumsum(lengths.numpy()) - lengths.numpy()
-        index = torch.from_numpy(consecutive(starts[order], lengths.numpy()[order])).to(states.device)
-        return torch.empty_like(states).index_copy_(0, index, states)
+            return self._all_states(tokens, rows)
+
+    def _all_states(self, tokens: Tokens, rows: NDArray[np.int64], *, exact: bool = False) -> Tensor:
+        """States of texts of any length: on the padded path those of like length together."""
+        if self.text_model.path == "packed":
+            return self._run_states(tokens, rows, exact=exact)
+        lengths = tokens.lengths_of(rows)
+        groups = length_groups(lengths)
+        states = torch.cat([self._run_states(tokens, rows[group], exact=exact) for group in groups])
+        order, starts = np.concatenate(groups), np.cumsum(lengths) - lengths
+        index = torch.from_numpy(consecutive(starts[order], lengths[order])).to(states.device)
+        return torch.empty_like(states).index_copy(0, index, states)
 
     def _embed(self, states: Tensor, batch: TextBatch | Layout) -> Tensor:
         states = states.to(self.text_model.device)

@@ -132,6 +132,27 @@ def test_a_batch_of_mixed_lengths_is_cut_and_means_the_same(text_model_folder: P
     torch.testing.assert_close(gradient, model.adapter.down.weight.grad, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("attention", "path"), [("sdpa", "packed"), ("eager", "padded")])
+def test_a_text_model_that_trains_learns_what_plainly_padded_texts_teach(
+    text_model_folder: Path, attention: str, path: str
+) -> None:
+    model = student(text_model_folder, "full").eval()
+    model.text_model.encoder.set_attn_implementation(attention)
+    assert model.text_model.path == path
+    texts = ["gato " * n for n in (2, 9, 1, 2, 3, 2, 12, 1)]
+    tokens, rows = model.text_model.tokenize(texts), np.arange(len(texts))
+    batch = tokens.batch(rows)
+    padded = normed(model.text_model.states(batch, model.layers))[batch.mask]
+    gradients = []
+    for known in (padded, None):
+        model(batch, known).square().sum().backward()
+        gradients.append({name: value.grad for name, value in model.named_parameters()})
+        model.zero_grad()
+    assert sum(bool(g is not None and g.any()) for g in gradients[0].values()) > 20
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize(("trains", "in_training"), [("locked", False), ("full", True), ("embeddings", True)])
 def test_a_frozen_text_model_stays_in_eval_mode(
     text_model_folder: Path, trains: Method, in_training: bool
