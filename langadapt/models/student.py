@@ -216,9 +216,8 @@ class Student(nn.Module):
                 states = self._all_states(tokens, np.arange(len(tokens)), exact=True)
         return self._embed(states, batch)
 
-    @torch.no_grad()
     def packed_states(self, tokens: Tokens, rows: NDArray[np.int64]) -> Tensor:
-        """What `forward` takes as states of some texts, `[N, L, H]`, without gradients."""
+        """What `forward` takes as states of some texts, `[N, L, H]`, of a text model that is frozen."""
         with torch.autocast(self.text_model.device.type, enabled=False):
             return self._all_states(tokens, rows)
 

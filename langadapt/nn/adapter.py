@@ -54,7 +54,7 @@ class Adapter(nn.Module):
         """Embed texts: `[B, D]` float32, not normalised.
 
         `states [B, T, L, H]` are floating, `normed`; what stands behind `mask [B, T]` (bool, True at tokens,
-        no row all False) does not matter.
+        no row all False) does not matter, if it is finite.
         """
         return self.pool_out(self.encode(self.project_in(states), mask), mask)
 
@@ -72,7 +72,7 @@ class Adapter(nn.Module):
     def pool_out(self, x: Tensor, mask: Tensor, places: Tensor | None = None) -> Tensor:
         """Pooling and Up: `x [B, T, width]` under `mask [B, T]` to `[B, D]` float32.
 
-        With `places`, int64 `[B, T]`, x is `[N, width]`, and those are its rows, finite ones behind the mask.
+        With `places`, int64 `[B, T]`, x is `[N, width]`, and those are its rows, any ones behind the mask.
         """
         pooled = mean_pooling(x, mask, places) if self.pool is None else self.pool(x, mask, places)
         embedding: Tensor = self.up(self.norm(pooled))
@@ -157,8 +157,6 @@ class AttentionPooling(nn.Module):
 
         `places` as in `Adapter.pool_out`: each token is then scored once, and padding costs a copy alone.
         """
-        if places is None:
-            x = x.masked_fill(~mask[..., None], 0.0)
         scores = _at(self.score(self._normed(x)), places).masked_fill(~mask[..., None], float("-inf"))
         x = _at(x, places)
         parts = x.view(*x.shape[:2], self.heads, -1) * scores.softmax(dim=1).to(x.dtype)[..., None]
