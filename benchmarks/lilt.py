@@ -10,7 +10,8 @@ multilingual E5 small. All captions are English; what is said of other languages
 
 With several --rates each method takes the one that is best on 1,000 other training photos (with 30,000 pairs
 none are left: on the held-out pairs of the run), and only that run is scored on the test photos. Without,
-the best rate of the largest size tried is taken. Each run appends one line to WORK/results.jsonl.
+the best rate of the largest size tried is taken. --set changes the stage, and runs with it have a table of
+their own. Each run appends one line to WORK/results.jsonl.
 """
 
 import argparse
@@ -157,8 +158,8 @@ def train(given: argparse.Namespace, lab: Path, method: str, seed: int, rate: fl
     told = (text.name, given.captions, given.also, given.pairs, method, seed, f"{rate:g}", *given.set)
     key = re.sub(r"\W+", "-", "-".join(map(str, told)))
     size, epochs = PLANS.get(given.pairs, PLANS[30000])
-    own = {name: float(value) for name, _, value in (item.partition("=") for item in given.set)}
-    size = int(own.pop("batch_size", size))
+    own = {name: json.loads(value) for name, _, value in (item.partition("=") for item in given.set)}
+    size = own.pop("batch_size", size)
     whole = {} if METHODS[method][1] == "locked" else {"chunk_size": size}  # spares a second forward pass
     values = {
         "pairs": [str(write_table(given.work / f"{key}.tsv", pairs))], "seed": seed, "batch_size": size,
@@ -175,7 +176,8 @@ def train(given: argparse.Namespace, lab: Path, method: str, seed: int, rate: fl
     facts = artifact.training
     line = {
         "text_model": text.name, "captions": given.captions, "also": given.also, "pairs": given.pairs,
-        "method": method, "seed": seed, "rate": rate, "batch_size": size, "run": key, "set": given.set,
+        "method": method, "seed": seed, "rate": rate, "batch_size": size, "run": key,
+        "set": " ".join(given.set),
         **{name: facts[name] for name in ("held_out_recall", "best_step", "steps", "stopped_at")},
         "trained_percent": facts["trained_percent"], "trained": facts["trained_parameters"],
         "cpu_seconds": round(time.process_time() - busy),
@@ -224,9 +226,11 @@ def results(work: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
 
 
-def best_rate(lines: list[dict[str, Any]], text: str, pairs: int, method: str) -> float:
-    """The rate that was best on other training photos, of the largest size tried up to `pairs`."""
-    same = [i for i in lines if (i["text_model"], i["method"]) == (text, method) and i["pairs"] <= pairs]
+def best_rate(lines: list[dict[str, Any]], given: argparse.Namespace, method: str) -> float:
+    """The rate that was best on other training photos, of the largest size tried up to `--pairs`."""
+    like = (Path(given.text_model).name, method, " ".join(given.set))
+    same = [i for i in lines if (i["text_model"], i["method"], i.get("set", "")) == like]
+    same = [item for item in same if item["pairs"] <= given.pairs]
     tried = [item for item in same if "others" in item or "val.en" not in item]
     largest = max((item["pairs"] for item in tried), default=0)
     chosen = [item for item in tried if item["pairs"] == largest]
@@ -239,11 +243,11 @@ def table(work: Path) -> None:
     """Print Markdown: one row a method; mean and range over seeds, of one seed the 95 % interval."""
     lines = [item for item in results(work) if "val.en" in item]
     columns = ("val.en", "val.zh-mt", "val.de", "cosine", "neighbours")
-    keys = ("text_model", "captions", "also", "pairs")
-    for key in sorted({tuple(item[k] or "" for k in keys) for item in lines}):
-        here = [item for item in lines if tuple(item[k] or "" for k in keys) == key]
+    keys = ("text_model", "captions", "also", "pairs", "set")
+    for key in sorted({tuple(item.get(k) or "" for k in keys) for item in lines}):
+        here = [item for item in lines if tuple(item.get(k) or "" for k in keys) == key]
         shown = [name for name in columns if name in here[0]]
-        title = f"{key[0]}, {key[3]:,} pairs ({' and '.join(filter(None, key[1:3]))})"
+        title = f"{key[0]}, {key[3]:,} pairs ({' and '.join(filter(None, key[1:3]))}) {key[4]}".rstrip()
         head = f"| method | trained % | rate | {' | '.join(shown)} | CPU s | peak MB | seeds |"
         rows = [f"\n### {title}\n", head, f"|{'---|' * (len(shown) + 6)}"]
         for method in METHODS:
@@ -269,7 +273,7 @@ def plot(work: Path) -> str:
     """SVG: mR6 on English test captions against the number of pairs, a line for each method."""
     found: dict[str, dict[int, list[float]]] = {}
     for item in results(work):
-        if "val.en" in item and not item["also"] and item["captions"] == "en":
+        if "val.en" in item and item["captions"] == "en" and not item["also"] and not item.get("set"):
             name = f"{item['method']} ({item['text_model']})"
             found.setdefault(name, {}).setdefault(item["pairs"], []).append(item["val.en"])
     top = 5 * math.ceil(max(v for own in found.values() for values in own.values() for v in values) / 5)
@@ -312,7 +316,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--rates", nargs="+", type=float)
     parser.add_argument("--epochs", type=int)
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="of the stage")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=JSON", help="of the stage")
     parser.add_argument("--plot", type=Path, help="SVG beside the table")
     parser.add_argument("--work", type=Path, default=Path("runs/lilt"))
     given = parser.parse_args()
@@ -326,7 +330,7 @@ def main() -> None:
     lab = Path(os.environ["LANGADAPT_LAB"]).resolve()
     torch.set_num_threads(1)
     for seed, method in itertools.product(given.seeds, given.methods):
-        known = best_rate(results(given.work), Path(given.text_model).name, given.pairs, method)
+        known = best_rate(results(given.work), given, method)
         found = [in_a_process(train, given, lab, method, seed, rate) for rate in given.rates or [known]]
         lines = [line for line in found if line]
         best = max(lines, key=lambda line: line.get("others", line["held_out_recall"]), default=None)

@@ -40,7 +40,7 @@ from langadapt.models.load import (
 )
 from langadapt.models.towers import Layers, layer_states, spread
 from langadapt.models.trainable import PROBE_IDS, Tower, embedding_table, parameter_counts
-from langadapt.nn.adapter import Adapter, normed
+from langadapt.nn.adapter import Adapter, normed, rows_at
 from langadapt.recipes import AdapterSpec, TextModelRef
 
 _PROBE = TextBatch(input_ids=torch.tensor(PROBE_IDS), mask=torch.ones(1, 2, dtype=torch.bool))
@@ -94,7 +94,8 @@ class TextModel(nn.Module):
         """Hidden states `[N, L, H]` of the N tokens of some texts, one text behind another.
 
         On the padded path the texts of `rows` should be of like length, on the packed one of many. The dtype
-        is the encoder's own if `exact`, with gradients, else bfloat16 where the device is faster in it.
+        is the encoder's own if `exact`, else bfloat16 where the device is faster in it; its own weights alone
+        get gradients.
         """
         encoder = self.encoder if exact or not uses_bf16(self.device) else self.bfloat16_copy.of(self.encoder)
         if self.path == "padded":
@@ -140,6 +141,9 @@ def load_text_model(
     inputs = signature(module.forward).parameters
     if getattr(config, "is_decoder", False) or "input_ids" not in inputs or "pixel_values" in inputs:
         raise ModelError(f"{source.repo} ({config.model_type}) is not a text encoder")
+    for part in module.modules():
+        if hasattr(part, "layerdrop"):  # M2M100: a layer left out while training would be a state too few
+            part.layerdrop = 0.0
     options = {"src_lang": ref.tokenizer_language} if ref.tokenizer_language else {}
     tokenizer = load_tokenizer(source, **options)
     limit = min(max_tokens, position_limit(config, module), int(tokenizer.model_max_length))
@@ -228,9 +232,9 @@ class Student(nn.Module):
         lengths = tokens.lengths_of(rows)
         groups = length_groups(lengths)
         states = torch.cat([self._run_states(tokens, rows[group], exact=exact) for group in groups])
-        order, starts = np.concatenate(groups), np.cumsum(lengths) - lengths
-        index = torch.from_numpy(consecutive(starts[order], lengths[order])).to(states.device)
-        return torch.empty_like(states).index_copy(0, index, states)
+        order, starts = np.concatenate(groups), np.empty_like(lengths)
+        starts[order] = np.cumsum(lengths[order]) - lengths[order]
+        return states.index_select(0, torch.from_numpy(consecutive(starts, lengths)).to(states.device))
 
     def _embed(self, states: Tensor, batch: TextBatch | Layout) -> Tensor:
         states = states.to(self.text_model.device)
@@ -277,16 +281,16 @@ class Student(nn.Module):
 
 
 def _packed(adapter: Adapter, states: Tensor, layout: Layout) -> Tensor:
-    """Embed `[B, D]` float32 with several texts in a row: fewer operations, and larger ones, than padded.
+    """Embed `[B, D]` float32 without padding: fewer operations, and larger ones, than padded.
 
-    `states [N, L, H]` are of the N tokens of B texts, one text behind another, normed.
+    `states [N, L, H]` are of the N tokens of B texts, one text behind another, normed. For Transformer layers
+    several texts share a row.
     """
     tokens, texts, places, mask = layout.to(states.device)
     x = adapter.project_in(states)
     if not adapter.layers:  # tokens are on their own: no rows are needed
         return adapter.pool_out(x, mask, tokens.flatten()[places])
-    x = x.index_select(0, tokens.flatten()).view(*tokens.shape, -1)
-    x = adapter.encode(x, together(texts)).flatten(0, 1)
+    x = adapter.encode(rows_at(x, tokens), together(texts)).flatten(0, 1)
     return adapter.pool_out(x, mask, places)
 
 

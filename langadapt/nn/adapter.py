@@ -130,11 +130,11 @@ def mean_pooling(x: Tensor, mask: Tensor, places: Tensor | None = None) -> Tenso
 
     `places` as in `Adapter.pool_out`.
     """
-    kept = _at(x, places).masked_fill(~mask[..., None], 0.0)
+    kept = rows_at(x, places).masked_fill(~mask[..., None], 0.0)
     return kept.sum(dim=1) / mask.sum(dim=1, keepdim=True).to(x.dtype)
 
 
-def _at(x: Tensor, places: Tensor | None) -> Tensor:
+def rows_at(x: Tensor, places: Tensor | None) -> Tensor:
     """Rows of `x [N, dim]` at `places [B, T]`; x itself without places."""
     return x if places is None else x.index_select(0, places.flatten()).view(*places.shape, -1)
 
@@ -153,13 +153,13 @@ class AttentionPooling(nn.Module):
         nn.init.zeros_(self.score.weight)
 
     def forward(self, x: Tensor, mask: Tensor, places: Tensor | None = None) -> Tensor:
-        """Pool `x [B, T, dim]` under `mask [B, T]` (bool, True at tokens) to `[B, dim]`.
+        """Pool `x [B, T, dim]`, finite, under `mask [B, T]` (bool, True at tokens) to `[B, dim]`.
 
-        `places` as in `Adapter.pool_out`: each token is then scored once, and padding costs a copy alone.
+        `places` as in `Adapter.pool_out`: each token is then scored once, however long the padding.
         """
-        scores = _at(self.score(self._normed(x)), places).masked_fill(~mask[..., None], float("-inf"))
-        x = _at(x, places)
-        parts = x.view(*x.shape[:2], self.heads, -1) * scores.softmax(dim=1).to(x.dtype)[..., None]
+        scores = rows_at(self.score(self._normed(x)), places).masked_fill(~mask[..., None], float("-inf"))
+        x = rows_at(x, places)
+        parts = x.view(*scores.shape, x.shape[2] // self.heads) * scores.softmax(dim=1).to(x.dtype)[..., None]
         return parts.sum(dim=1).flatten(1)
 
     def _normed(self, x: Tensor) -> Tensor:

@@ -111,7 +111,7 @@ def test_states_for_training_are_the_plain_ones_without_padding(
 
 @pytest.mark.parametrize("layers", [0, 1])
 @pytest.mark.parametrize("known", [True, False], ids=["states known", "states computed"])
-def test_a_batch_of_mixed_lengths_is_cut_and_means_the_same(
+def test_a_batch_of_mixed_lengths_means_what_its_texts_mean_alone(
     text_model_folder: Path, known: bool, layers: int
 ) -> None:
     model = student(text_model_folder, "locked", layers=layers).eval()

@@ -66,7 +66,8 @@ save_file({"states": model.packed_states(model.tokenize(texts), np.arange(len(te
 def m2m100() -> Any:
     layers = {"encoder_layers": 3, "decoder_layers": 1, "encoder_attention_heads": 2}
     width = {"d_model": 32, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64, "decoder_attention_heads": 2}
-    return M2M100ForConditionalGeneration(M2M100Config(**IDS, **layers, **width, max_position_embeddings=12))
+    config = M2M100Config(**IDS, **layers, **width, max_position_embeddings=12, encoder_layerdrop=0.9)
+    return M2M100ForConditionalGeneration(config)
 
 
 # Model, and the longest text in tokens that it has positions for.
@@ -144,6 +145,16 @@ def test_last_state_is_the_last_hidden_state(family: tuple[Any, TextModel]) -> N
         torch.testing.assert_close(model.states(given, 3), every[:, :, [0, 2, 3]])
         first = encoder(**inputs, output_hidden_states=True).hidden_states[0]
         torch.testing.assert_close(every[:, :, 0], first)
+
+
+def test_no_layer_is_left_out_in_training(family: tuple[Any, TextModel]) -> None:
+    _, model = family
+    model.train()
+    try:
+        with torch.no_grad():
+            assert model.states(batch(model, TEXTS), "all").shape[2] == 4
+    finally:
+        model.eval()
 
 
 def test_texts_in_a_batch_equal_texts_one_by_one(family: tuple[Any, TextModel]) -> None:
