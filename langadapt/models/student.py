@@ -94,8 +94,8 @@ class TextModel(nn.Module):
         """Hidden states `[N, L, H]` of the N tokens of some texts, one text behind another.
 
         On the padded path the texts of `rows` should be of like length, on the packed one of many. The dtype
-        is the encoder's own if `exact`, else bfloat16 where the device is faster in it; its own weights alone
-        get gradients.
+        is the encoder's own if `exact`, else bfloat16 where the device is faster in it: from a copy of the
+        weights, which has no gradients.
         """
         encoder = self.encoder if exact or not uses_bf16(self.device) else self.bfloat16_copy.of(self.encoder)
         if self.path == "padded":

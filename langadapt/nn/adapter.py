@@ -74,7 +74,7 @@ class Adapter(nn.Module):
 
         With `places`, int64 `[B, T]`, x is `[N, width]`, and those are its rows, any ones behind the mask.
         """
-        pooled = mean_pooling(x, mask, places) if self.pool is None else self.pool(x, mask, places)
+        pooled = mean_pooling(rows_at(x, places), mask) if self.pool is None else self.pool(x, mask, places)
         embedding: Tensor = self.up(self.norm(pooled))
         return embedding.float()
 
@@ -125,12 +125,9 @@ class TransformerLayer(nn.Module):
         return out
 
 
-def mean_pooling(x: Tensor, mask: Tensor, places: Tensor | None = None) -> Tensor:
-    """Mean of `x [B, T, dim]` over the tokens, `[B, dim]`; `mask [B, T]` bool, no row all False.
-
-    `places` as in `Adapter.pool_out`.
-    """
-    kept = rows_at(x, places).masked_fill(~mask[..., None], 0.0)
+def mean_pooling(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean of `x [B, T, dim]` over the tokens, `[B, dim]`; `mask [B, T]` bool, no row all False."""
+    kept = x.masked_fill(~mask[..., None], 0.0)
     return kept.sum(dim=1) / mask.sum(dim=1, keepdim=True).to(x.dtype)
 
 
@@ -163,7 +160,7 @@ class AttentionPooling(nn.Module):
         return parts.sum(dim=1).flatten(1)
 
     def _normed(self, x: Tensor) -> Tensor:
-        # Autocast would norm in float32, and pass on what is rounded again: on a CPU a tenth of a step.
+        # Autocast would norm a copy in float32, and round the result again.
         norm = self.norm
         with torch.autocast(x.device.type, enabled=False):
             return F.layer_norm(
